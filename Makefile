@@ -1,0 +1,62 @@
+# `make help` lists the targets. Each does all of its own set-up, the first time only.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup demo serve triton test test-faults check bench train clean
+
+BIN := .venv/bin
+ARGS ?=
+HOST ?= 127.0.0.1
+PORT ?= 8000
+FAULT_SEEDS ?= 5
+
+# Videos to train, evaluate and show with; everything works without them.
+TAMVT_DATA ?= $(if $(wildcard ../shared/data),$(abspath ../shared/data),data)
+export TAMVT_DATA
+
+# glibc gives large buffers back to the kernel after every inference and page-faults them in again:
+# keep them. docs/operations.md says what it is worth.
+KEEP_BLOCKS := THP_MEM_ALLOC_ENABLE=1 \
+	GLIBC_TUNABLES=glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=8589934592:glibc.malloc.top_pad=268435456
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+
+setup:  ## install everything: the service, torch, a Redis, the tools
+	@scripts/setup everything
+
+demo:  ## track objects through a video (VIDEO=... MASK=... takes your own); needs no torch
+	@scripts/setup gateway
+	@$(KEEP_BLOCKS) $(BIN)/tamvt demo $(if $(VIDEO),--video "$(VIDEO)") $(if $(MASK),--mask "$(MASK)") $(ARGS)
+
+serve:  ## run the service on HOST and PORT (127.0.0.1, 8000); needs no torch
+	@scripts/setup gateway
+	@exec env $(KEEP_BLOCKS) $(BIN)/tamvt serve --host $(HOST) --port $(PORT) $(ARGS)
+
+triton:  ## serve the shipped model with a Triton on this machine, for TAMVT_ENGINE=triton
+	@scripts/setup triton
+	@$(BIN)/tamvt-model export --triton .state/triton
+	@exec $(BIN)/tamvt triton .state/triton $(ARGS)
+
+test: setup  ## run the tests (ARGS="-k words" picks some)
+	@$(KEEP_BLOCKS) $(BIN)/python -m pytest $(ARGS)
+
+test-faults: setup  ## kill, pause and fill what the service runs on, FAULT_SEEDS (5) times each
+	@$(KEEP_BLOCKS) FAULT_SEEDS=$(FAULT_SEEDS) $(BIN)/python -m pytest tests/faults $(ARGS)
+
+check:  ## format, lint, types, direction of imports
+	@scripts/setup packages
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench:  ## time the engine
+	@scripts/setup gateway
+	@$(KEEP_BLOCKS) $(BIN)/tamvt bench engine $(ARGS)
+
+train: setup  ## train a model (docs/training.md; ARGS holds the options)
+	@$(KEEP_BLOCKS) $(BIN)/tamvt-model train $(ARGS)
+
+clean:  ## remove the virtual environment and what the tools left behind
+	rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,194 @@
+"""What a reviewer would say twice: sizes, words, directions of imports, true documents."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.errors import StartupError
+from service.problems import KINDS
+from service.settings import markdown_table
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE_FOLDERS = ("service", "model", "tests")
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 60
+WRITTEN_SUFFIXES = {".py", ".lua", ".js", ".css", ".html", ".md", ".toml", ".yml", ".yaml", ".sh"}
+WRITTEN_NAMES = {"Makefile", "Dockerfile", "setup", "run"}
+
+IMPORT_ALL_OF_THE_SERVICE = """
+import importlib, pkgutil, sys
+
+sys.modules.update(torch=None, onnx=None, onnxscript=None)  # importing one of them now fails
+import model.rules
+import service
+
+for package in (service, model.rules):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
+"""
+
+
+def python_files() -> Iterator[Path]:
+    yield from ROOT.glob("*.py")
+    for folder in SOURCE_FOLDERS:
+        yield from (ROOT / folder).rglob("*.py")
+
+
+def written_files() -> Iterator[Path]:
+    """Every file that somebody wrote: code, documents, scripts."""
+    folders = (*SOURCE_FOLDERS, "docs", "deploy", "loadtests", "scripts", ".ci")
+    for path in [*ROOT.glob("*"), *(p for folder in folders for p in (ROOT / folder).rglob("*"))]:
+        if path.is_file() and (path.suffix in WRITTEN_SUFFIXES or path.name in WRITTEN_NAMES):
+            yield path
+
+
+def shown(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def imports_of(path: Path) -> set[str]:
+    """Full names of the modules that a file imports, wherever in the file."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def test_the_service_starts_without_torch() -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL_OF_THE_SERVICE],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+
+
+def test_importing_the_service_reads_no_torch() -> None:
+    code = "import service.__main__, sys; sys.exit('torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60, check=False)
+    assert run.returncode == 0
+
+
+def test_the_rules_need_numpy_and_image_libraries_only() -> None:
+    allowed = {"numpy", "cv2", "PIL", *sys.stdlib_module_names}
+    foreign = {
+        f"{shown(path)}: {name}"
+        for path in (ROOT / "model" / "rules").rglob("*.py")
+        for name in imports_of(path)
+        if name.split(".")[0] not in allowed and not f"{name}.".startswith("model.rules.")
+    }
+    assert foreign == set()
+
+
+def test_the_error_tree_imports_nothing() -> None:
+    used = {name.split(".")[0] for name in imports_of(ROOT / "service" / "errors.py")}
+    assert used <= sys.stdlib_module_names
+
+
+def test_files_fit_on_a_few_screens() -> None:
+    long = {
+        f"{shown(path)}: {lines}"
+        for path in written_files()
+        if path.suffix in {".py", ".lua", ".js", ".css"}
+        if (lines := len(path.read_text().splitlines())) > MAX_FILE_LINES
+    }
+    assert long == set()
+
+
+def test_functions_fit_on_one_screen() -> None:
+    long = {
+        f"{shown(path)}: {node.name}"
+        for path in python_files()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (node.end_lineno or 0) - node.lineno >= MAX_FUNCTION_LINES
+    }
+    assert long == set()
+
+
+def test_no_leftovers() -> None:
+    # MobileNetV2's own name is no leftover.
+    leftover = re.compile(r"(?<!mobilenet)_v\d\b|_(legacy|old|backup)\b|\b(TODO|FIXME|XXX)\b")
+    found = {
+        f"{shown(path)}: {match.group()}"
+        for path in written_files()
+        if path != Path(__file__).resolve()
+        for match in leftover.finditer(path.read_text())
+    }
+    vague = {shown(path) for path in python_files() if path.stem in {"utils", "misc", "helpers"}}
+    assert found | vague == set()
+
+
+def test_no_path_of_somebodys_machine() -> None:
+    machine = re.compile(r"(?<![\w.])/(?:work|root|home/\w+|Users/\w+)/")
+    found = {shown(path) for path in written_files() if machine.search(path.read_text())}
+    assert found == set()
+
+
+def test_every_make_target_in_the_documents_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    named = {
+        target
+        for path in written_files()
+        if path.suffix == ".md"
+        for target in re.findall(
+            r"(?:^|`|\s\w+=\S+ )make ([a-z-]+)", path.read_text(), re.MULTILINE
+        )
+    }
+    assert {"demo", "test"} <= named <= targets
+
+
+def test_every_target_is_phony_and_explained() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = re.findall(r"^([a-z-]+):.*?(## \w.*)?$", makefile, flags=re.MULTILINE)
+    phony = re.search(r"^\.PHONY: (.*)$", makefile, flags=re.MULTILINE)
+    assert phony is not None
+    assert {name for name, _ in targets} == set(phony.group(1).split())
+    assert [name for name, help_text in targets if not help_text] == []
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    link = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)[^)]*\)")
+    dead = {
+        f"{shown(path)}: {target}"
+        for path in written_files()
+        if path.suffix == ".md"
+        for target in link.findall(path.read_text())
+        if not (path.parent / target).exists()
+    }
+    assert dead == set()
+
+
+def test_every_setting_is_documented() -> None:
+    assert markdown_table() in (ROOT / "docs" / "operations.md").read_text()
+
+
+def test_every_problem_is_documented() -> None:
+    answered = {kind.slug for error, kind in KINDS.items() if not issubclass(error, StartupError)}
+    named = re.findall(r"^\| \d+ \| `([a-z-]+)`", (ROOT / "docs/api.md").read_text(), re.MULTILINE)
+    assert set(named) == answered
+
+
+def test_every_decision_has_a_number_of_its_own() -> None:
+    records = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+    numbers = [int(path.name[:4]) for path in records]
+    assert len(set(numbers)) == len(numbers)
+    titles = [path.read_text().partition("\n")[0] for path in records]
+    assert [title.partition(". ")[0] for title in titles] == [f"# {n}" for n in numbers]
+
+
+@pytest.mark.parametrize("heading", ["## Context", "## Decision", "## Consequences"])
+def test_a_decision_says_why(heading: str) -> None:
+    records = (ROOT / "docs" / "decisions").glob("*.md")
+    assert [path.name for path in records if heading not in path.read_text()] == []

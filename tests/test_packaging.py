@@ -1,0 +1,117 @@
+"""The project as others get it: the wheel, its extras, what the CI runs."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SKIPPING_TEST = "import pytest\n\ndef test_nothing():\n    pytest.skip('no time')\n"
+MAX_WEIGHTS_BYTES = 20_000_000
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
+    """The wheel, built from this working tree."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=60)
+    (path,) = folder.glob("*.whl")
+    with zipfile.ZipFile(path) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def project() -> dict[str, Any]:
+    """The [project] table of pyproject.toml."""
+    table: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return table
+
+
+def package_files() -> set[str]:
+    """Every file of the two packages, as a wheel names it."""
+    return {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("service", "model")
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+def test_the_wheel_holds_both_packages_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+    packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    assert packed == package_files()
+
+
+def test_the_wheel_carries_what_is_not_python(wheel: zipfile.ZipFile) -> None:
+    names = wheel.namelist()
+    assert [name for name in names if name.startswith("service/lua/") and name.endswith(".lua")]
+    assert "model/rules/pixels.py" in names
+    assert {"service/web/index.html", "service/web/tamvt.js", "service/web/sample.webm"} <= set(
+        names
+    )
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_the_wheel_carries_the_shipped_model(wheel: zipfile.ZipFile) -> None:
+    weights = [info for info in wheel.infolist() if info.filename.startswith("model/weights/")]
+    graphs = {Path(info.filename).stem for info in weights if info.filename.endswith(".onnx")}
+    assert {"tamvt-mobile_memorize", "tamvt-mobile_segment"} <= graphs
+    assert sum(info.file_size for info in weights) <= MAX_WEIGHTS_BYTES
+
+
+def test_both_commands_are_installed(wheel: zipfile.ZipFile) -> None:
+    (name,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
+    text = wheel.read(name).decode()
+    assert "tamvt = service.__main__:main" in text
+    assert "tamvt-model = model.__main__:main" in text
+
+
+def test_serving_installs_no_torch(project: dict[str, Any]) -> None:
+    served = [*project["dependencies"], *project["optional-dependencies"]["demo"]]
+    assert [line for line in served if line.startswith(("torch", "onnx>", "onnxscript"))] == []
+
+
+def test_every_dependency_has_both_bounds(project: dict[str, Any]) -> None:
+    extras = project["optional-dependencies"].values()
+    lines = [*project["dependencies"], *(line for extra in extras for line in extra)]
+    assert [
+        n for n in lines if not n.startswith("tamvt-serve") and not (">=" in n and "<" in n)
+    ] == []
+
+
+def test_the_changelog_names_this_version(project: dict[str, Any]) -> None:
+    assert f"## [{project['version']}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_ci_runs_the_checks_and_the_tests() -> None:
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    assert [n for n in script.read_text().splitlines() if n.startswith("make")] == [
+        "make check",
+        "make test",
+    ]
+
+
+def test_a_skipped_test_fails_the_run(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "conftest.py", tmp_path)
+    (tmp_path / "test_skipping.py").write_text(SKIPPING_TEST)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:asyncio"]
+    run = subprocess.run(
+        [*command, str(tmp_path)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode == 1
+    assert "1 failed" in run.stdout
+    assert "no time" in run.stdout

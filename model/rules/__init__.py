@@ -1,0 +1,1 @@
+"""What the service and the model must agree on: numpy and OpenCV only, never torch."""

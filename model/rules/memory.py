@@ -1,0 +1,191 @@
+"""What a session remembers: which frames, in which slots, with which objects, and how old each is.
+
+Letters: N slots (the capacity), n entries that are remembered, O objects.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_CAPACITY = 16
+MAX_OBJECT_ID = 254  # 255 means "ignore" in mask images
+UNPINNED = 2  # entries that corrections always leave to what is predicted
+
+
+class MemoryFull(ValueError):
+    """No entry can be pinned: all that are pinned must stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One remembered frame, the slot of the bank it sits in and the objects it knows.
+
+    `revision` tells the entry's contents from earlier ones of the same frame: 0 as it was first
+    remembered, and a higher number with each correction.
+    """
+
+    frame: int
+    slot: int
+    object_ids: tuple[int, ...]
+    pinned: bool = False
+    revision: int = 0
+
+    def __post_init__(self) -> None:
+        _check_integers(self.frame, self.slot, self.revision, *self.object_ids)
+        if self.frame < 0 or self.revision < 0:
+            raise ValueError(f"frame {self.frame} or revision {self.revision} is negative")
+        if len(set(self.object_ids)) != len(self.object_ids):
+            raise ValueError(f"object ids {self.object_ids} repeat")
+        if not all(1 <= object_id <= MAX_OBJECT_ID for object_id in self.object_ids):
+            raise ValueError(f"object ids {self.object_ids} leave 1..{MAX_OBJECT_ID}")
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """The entries of one session, oldest first; `entries[0]` is the reference (slot 0, pinned).
+
+    ValueError if the entries contradict each other: this is the gate for what a store gives back.
+    """
+
+    capacity: int
+    entries: tuple[Entry, ...]
+
+    def __post_init__(self) -> None:
+        _check_integers(self.capacity)
+        if not 1 <= self.capacity <= MAX_CAPACITY:
+            raise ValueError(f"capacity {self.capacity} is not in 1..{MAX_CAPACITY}")
+        if not self.entries or self.entries[0].slot != 0 or not self.entries[0].pinned:
+            raise ValueError("the first entry must be the reference: slot 0, pinned")
+        slots = [entry.slot for entry in self.entries]
+        if len(set(slots)) != len(slots) or not set(slots) <= set(range(self.capacity)):
+            raise ValueError(f"slots {slots} repeat or leave 0..{self.capacity - 1}")
+        frames = [entry.frame for entry in self.entries]
+        if sorted(set(frames)) != frames:
+            raise ValueError(f"frames {frames} do not increase")
+
+    @classmethod
+    def start(cls, frame: int, object_ids: Sequence[int], *, capacity: int) -> Memory:
+        """A memory of the reference alone."""
+        reference = Entry(frame=frame, slot=0, object_ids=tuple(object_ids), pinned=True)
+        return cls(capacity=capacity, entries=(reference,))
+
+    @property
+    def newest(self) -> Entry:
+        """The entry that was remembered last."""
+        return self.entries[-1]
+
+    def remember(self, frame: int, object_ids: Sequence[int]) -> Memory:
+        """The memory with `frame` as its newest entry: first in, first out of what is not pinned.
+
+        The entry takes the lowest free slot, else the slot of the entry it evicts. Where
+        everything is pinned and no slot is free (always so with capacity 1) nothing changes.
+        """
+        kept = self.entries
+        slot = self._free_slot()
+        if slot is None:
+            # The first frame is the user's own mask: it is pinned, so it is never found here.
+            oldest = next((entry for entry in self.entries if not entry.pinned), None)
+            if oldest is None:
+                return self
+            slot = oldest.slot
+            kept = tuple(entry for entry in self.entries if entry is not oldest)
+        newest = Entry(frame=frame, slot=slot, object_ids=tuple(object_ids))
+        return replace(self, entries=(*kept, newest))
+
+    def correct(self, frame: int, object_ids: Sequence[int], *, revision: int) -> Memory:
+        """The memory whose newest entry, that of `frame`, is rewritten (or made) and pinned.
+
+        It keeps its slot and from now on knows `object_ids`. At most `capacity` - 2 entries are
+        pinned, the reference included: beyond that the oldest correction that is no object's
+        first mask is unpinned. MemoryFull where there is none.
+        """
+        made = self if self.newest.frame == frame else self.remember(frame, object_ids)
+        newest = made.newest
+        if newest.frame != frame:
+            raise MemoryFull("no entry of the memory can be replaced")
+        older = made.entries[:-1] if newest.pinned else made._room_for_one_pin()
+        corrected = replace(newest, object_ids=tuple(object_ids), pinned=True, revision=revision)
+        return replace(made, entries=(*older, corrected))
+
+    def forget(self, object_id: int) -> Memory:
+        """The memory whose entries know this object no longer; they stay where they are."""
+        entries = (
+            replace(
+                entry, object_ids=tuple(known for known in entry.object_ids if known != object_id)
+            )
+            for entry in self.entries
+        )
+        return replace(self, entries=tuple(entries))
+
+    def _room_for_one_pin(self) -> tuple[Entry, ...]:
+        """The entries but the newest, one of them unpinned where the newest is one pin too many."""
+        older = self.entries[:-1]
+        if sum(entry.pinned for entry in older) < self.capacity - UNPINNED:
+            return older
+        known: set[int] = set(self.entries[0].object_ids)
+        for index, entry in enumerate(older[1:], start=1):
+            # An object's first mask is all that is surely known of it.
+            if entry.pinned and known.issuperset(entry.object_ids):
+                return (*older[:index], replace(entry, pinned=False), *older[index + 1 :])
+            known.update(entry.object_ids)
+        raise MemoryFull(
+            f"a memory of {self.capacity} entries pins {max(1, self.capacity - UNPINNED)}, and "
+            "each of them is the reference or an object's first mask"
+        )
+
+    def _free_slot(self) -> int | None:
+        taken = {entry.slot for entry in self.entries}
+        return next((slot for slot in range(self.capacity) if slot not in taken), None)
+
+    def ages(self) -> NDArray[np.int32]:
+        """int32 (N,): by slot, 0 for the newest entry, n - 1 for the reference, -1 where empty."""
+        ages = np.full(self.capacity, -1, dtype=np.int32)
+        for age, entry in enumerate(reversed(self.entries)):
+            ages[entry.slot] = age
+        return ages
+
+    def entry_valid(self, object_ids: Sequence[int]) -> NDArray[np.bool_]:
+        """bool (O, N): which slot holds an entry that knows which of `object_ids`."""
+        valid = np.zeros((len(object_ids), self.capacity), dtype=np.bool_)
+        for entry in self.entries:
+            valid[:, entry.slot] = [object_id in entry.object_ids for object_id in object_ids]
+        return valid
+
+    def evicted_by(self, later: Memory) -> tuple[Entry, ...]:
+        """The entries of this memory that `later`, a later state of it, no longer has."""
+        return tuple(entry for entry in self.entries if entry not in later.entries)
+
+    def to_json(self) -> str:
+        """The memory as JSON text; `from_json` gives it back."""
+        entries = [
+            [e.frame, e.slot, list(e.object_ids), e.pinned, e.revision] for e in self.entries
+        ]
+        return json.dumps({"capacity": self.capacity, "entries": entries}, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Memory:
+        """The memory that `to_json` wrote; ValueError for anything else."""
+        try:
+            value = json.loads(text)
+            entries = tuple(_entry(*fields) for fields in value["entries"])
+            return cls(capacity=value["capacity"], entries=entries)
+        except (KeyError, TypeError, RecursionError) as error:
+            raise ValueError(f"not a memory: {error!r}") from error
+
+
+def _entry(frame: int, slot: int, object_ids: list[int], pinned: bool, revision: int = 0) -> Entry:
+    if not isinstance(pinned, bool):
+        raise ValueError(f"pinned is {pinned!r}, not true or false")
+    return Entry(frame, slot, tuple(object_ids), pinned=pinned, revision=revision)
+
+
+def _check_integers(*values: Any) -> None:
+    for value in values:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ValueError(f"{value!r} is not an integer")

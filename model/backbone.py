@@ -1,0 +1,291 @@
+"""Image backbones: four feature maps, at strides 4, 8, 16 and 32.
+
+Parameter names are torchvision's, so that public ImageNet weights load as they are.
+B images, H and W their size; each stage gives ceil(x / 2) of the one before.
+"""
+
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Maps = tuple[Tensor, Tensor, Tensor, Tensor]  # strides 4, 8, 16, 32; each (B, C, h, w)
+
+
+class Backbone(Protocol):
+    """Images (B, 3, H, W) in, the maps at strides 4, 8, 16 and 32 out."""
+
+    channels: tuple[int, int, int, int]
+
+    def __call__(self, images: Tensor) -> Maps: ...
+
+
+class FrozenBatchNorm(nn.Module):
+    """BatchNorm as a fixed affine map: statistics, weight and bias are buffers, never trained."""
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.register_buffer("weight", torch.ones(channels))
+        self.register_buffer("bias", torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """The affine map's factor and offset, each (C,)."""
+        scale = self.weight * torch.rsqrt(self.running_var + self.eps)
+        return scale, self.bias - self.running_mean * scale
+
+
+class FoldedConv(nn.Module):
+    """A convolution with the fixed affine map behind it folded into its weight and bias."""
+
+    def __init__(self, conv: nn.Conv2d, norm: FrozenBatchNorm) -> None:
+        super().__init__()
+        scale, shift = norm.scale_and_shift()
+        self.weight = nn.Parameter(conv.weight.detach() * scale[:, None, None, None])
+        self.bias = nn.Parameter(shift.detach().clone())
+        self.stride, self.padding, self.groups = conv.stride, conv.padding, conv.groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = for_channels(self.weight, x)
+        return functional.conv2d(x, weight, self.bias, self.stride, self.padding, 1, self.groups)
+
+
+def normed(conv: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
+    """The convolution of x and the frozen affine map behind it, as one convolution.
+
+    The map goes into the weight, so no pass over the (much larger) activations is spent on it.
+    """
+    if isinstance(norm, nn.Identity):  # it is done with the convolution already
+        return conv(x)
+    if not isinstance(conv, nn.Conv2d) or not isinstance(norm, FrozenBatchNorm):
+        raise TypeError(f"expected a convolution and its frozen norm, not {conv} and {norm}")
+    scale, shift = norm.scale_and_shift()
+    weight = for_channels(conv.weight * scale[:, None, None, None], x)
+    return functional.conv2d(x, weight, shift, conv.stride, conv.padding, 1, conv.groups)
+
+
+def for_channels(weight: Tensor, x: Tensor) -> Tensor:
+    """The first layer's weight for x: a mask's one channel stands for three equal ones."""
+    one_for_three = x.shape[1] == 1 and weight.shape[1] == 3
+    return weight.sum(dim=1, keepdim=True) if one_for_three else weight
+
+
+class NormedConv(nn.Sequential):
+    """Convolution, frozen affine map, and the activation behind them, if any."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv, norm, *activation = self
+        x = normed(conv, norm, x)
+        return activation[0](x) if activation else x
+
+
+class Bottleneck(nn.Module):
+    """Residual block of ResNet-50 v1.5: 1x1, 3x3 (carrying the stride), 1x1."""
+
+    expansion = 4
+
+    def __init__(self, inputs: int, width: int, stride: int) -> None:
+        super().__init__()
+        outputs = width * self.expansion
+        self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
+        self.bn1 = FrozenBatchNorm(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
+        self.bn2 = FrozenBatchNorm(width)
+        self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
+        self.bn3 = FrozenBatchNorm(outputs)
+        self.downsample = shortcut(inputs, outputs, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = functional.relu(normed(self.conv1, self.bn1, x))
+        y = functional.relu(normed(self.conv2, self.bn2, y))
+        return functional.relu(normed(self.conv3, self.bn3, y) + self.downsample(x))
+
+
+class BasicBlock(nn.Module):
+    """Residual block of ResNet-18: two 3x3 convolutions."""
+
+    expansion = 1
+
+    def __init__(self, inputs: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, width, 3, stride, padding=1, bias=False)
+        self.bn1 = FrozenBatchNorm(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = FrozenBatchNorm(width)
+        self.downsample = shortcut(inputs, width, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = functional.relu(normed(self.conv1, self.bn1, x))
+        return functional.relu(normed(self.conv2, self.bn2, y) + self.downsample(x))
+
+
+def shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
+    """The path beside a residual block: nothing where sizes agree, else a 1x1 convolution."""
+    if inputs == outputs and stride == 1:
+        return nn.Identity()
+    conv = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+    return NormedConv(conv, FrozenBatchNorm(outputs))
+
+
+class ResNet(nn.Module):
+    """ResNet (He et al. 2016) with frozen BatchNorm and without its classifier."""
+
+    def __init__(
+        self, block: type[Bottleneck | BasicBlock], depths: tuple[int, int, int, int]
+    ) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 7, 2, padding=3, bias=False)
+        self.bn1 = FrozenBatchNorm(64)
+        inputs = 64
+        for index, (width, depth) in enumerate(zip((64, 128, 256, 512), depths, strict=True), 1):
+            blocks = []
+            for position in range(depth):
+                stride = 2 if position == 0 and index > 1 else 1
+                blocks.append(block(inputs, width, stride))
+                inputs = width * block.expansion
+            self.add_module(f"layer{index}", nn.Sequential(*blocks))
+        a, b, c, d = (width * block.expansion for width in (64, 128, 256, 512))
+        self.channels = (a, b, c, d)
+
+    def forward(self, images: Tensor) -> Maps:
+        x = functional.relu(normed(self.conv1, self.bn1, images))
+        x = functional.max_pool2d(x, 3, 2, padding=1)
+        s4 = self.get_submodule("layer1")(x)
+        s8 = self.get_submodule("layer2")(s4)
+        s16 = self.get_submodule("layer3")(s8)
+        return s4, s8, s16, self.get_submodule("layer4")(s16)
+
+    def freeze_stem(self) -> None:
+        """Keep conv1 and layer1 as they are in training (TAM-VT's published code does)."""
+        self.conv1.requires_grad_(False)
+        self.get_submodule("layer1").requires_grad_(False)
+
+
+class InvertedResidual(nn.Module):
+    """MobileNetV2's block: expand 1x1, depthwise 3x3, project 1x1 (Sandler et al. 2018)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        width = inputs * expansion
+        layers: list[nn.Module] = []
+        if expansion != 1:
+            layers.append(convolution(inputs, width, kernel=1))
+        layers += [
+            convolution(width, width, stride=stride, groups=width),
+            nn.Conv2d(width, outputs, 1, bias=False),
+            FrozenBatchNorm(outputs),
+        ]
+        self.conv = nn.Sequential(*layers)
+        self.residual = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        *expand, project, norm = self.conv
+        y = x
+        for layer in expand:
+            y = layer(y)
+        y = normed(project, norm, y)
+        return x + y if self.residual else y
+
+
+def convolution(
+    inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1, groups: int = 1
+) -> NormedConv:
+    """Convolution, frozen BatchNorm, ReLU6."""
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
+    return NormedConv(conv, FrozenBatchNorm(outputs), nn.ReLU6())
+
+
+class MobileNetV2(nn.Module):
+    """MobileNetV2 1.0 up to its last block (320 channels); the 1280-wide layer is not used."""
+
+    STAGES = (
+        (1, 16, 1, 1),
+        (6, 24, 2, 2),
+        (6, 32, 3, 2),
+        (6, 64, 4, 2),
+        (6, 96, 3, 1),
+        (6, 160, 3, 2),
+        (6, 320, 1, 1),
+    )
+    TAPS = (3, 6, 13, 17)  # the last block at strides 4, 8, 16 and 32
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [convolution(3, 32, stride=2)]
+        inputs = 32
+        for expansion, outputs, repeats, stride in self.STAGES:
+            for position in range(repeats):
+                first = stride if position == 0 else 1
+                layers.append(InvertedResidual(inputs, outputs, first, expansion))
+                inputs = outputs
+        self.features = nn.Sequential(*layers)
+        self.channels = (24, 32, 96, 320)
+
+    def forward(self, images: Tensor) -> Maps:
+        x, maps = images, []
+        for index, layer in enumerate(self.features):
+            x = layer(x)
+            if index in self.TAPS:
+                maps.append(x)
+        s4, s8, s16, s32 = maps
+        return s4, s8, s16, s32
+
+    def freeze_stem(self) -> None:
+        """Keep the layers up to stride 4 as they are: half a training step's time."""
+        self.features[: self.TAPS[0] + 1].requires_grad_(False)
+
+
+def backbone(name: str) -> ResNet | MobileNetV2:
+    """A backbone by name, with fresh weights."""
+    if name == "resnet50":
+        return ResNet(Bottleneck, (3, 4, 6, 3))
+    if name == "resnet18":
+        return ResNet(BasicBlock, (2, 2, 2, 2))
+    if name == "mobilenet_v2":
+        return MobileNetV2()
+    raise ValueError(f"unknown backbone {name!r}: resnet50, resnet18 or mobilenet_v2")
+
+
+UNUSED = ("fc.", "classifier.", "features.18.")
+
+
+def load_public_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Load torchvision-named ImageNet weights; the classifier and batch counters are left out.
+
+    Raises `ValueError` naming the first keys that are missing or not known.
+    """
+    kept = {
+        key: value
+        for key, value in weights.items()
+        if not key.startswith(UNUSED) and not key.endswith("num_batches_tracked")
+    }
+    missing, unknown = module.load_state_dict(kept, strict=False)
+    if missing or unknown:
+        raise ValueError(f"backbone weights: missing {missing[:3]}, unknown {unknown[:3]}")
+
+
+def fold_batch_norms(
+    module: nn.Module, into: Callable[[nn.Conv2d, FrozenBatchNorm], nn.Module] = FoldedConv
+) -> None:
+    """Replace every convolution and the frozen BatchNorm behind it by one convolution, in place.
+
+    The outputs stay equal up to rounding. For inference only. `into` makes the replacement.
+    """
+    for child in module.children():
+        fold_batch_norms(child, into)
+    names = list(module._modules)
+    for conv_name, norm_name in pairwise(names):
+        conv, norm = module._modules[conv_name], module._modules[norm_name]
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, FrozenBatchNorm):
+            module._modules[conv_name] = into(conv, norm)
+            module._modules[norm_name] = nn.Identity()

@@ -1,0 +1,195 @@
+"""Losses: focal and dice, weighted by how much the object changes (TAM-VT, section 3.4).
+
+B clips, F frames that count, H and W the target's size.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+FOCAL_WEIGHT = DICE_WEIGHT = 5.0
+AUXILIARY_WEIGHT = 0.5
+
+Change = Literal["area", "components", "centre"]
+
+
+@dataclass(frozen=True, slots=True)
+class LossConfig:
+    """What a model is trained on.
+
+    `published`: focal and dice loss with the published weights, every decoder layer alike at full
+    size. `hard`: cross-entropy of the hardest pixels with them; layers below the last count half,
+    at stride 4. Both may weigh frames by `change` (None: all alike), on focal loss, dice or both.
+    """
+
+    kind: Literal["published", "hard"] = "hard"
+    change: Change | None = None
+    tau: float = 1.0
+    weighted: Literal["focal", "dice", "both"] = "focal"
+
+    def __post_init__(self) -> None:
+        if not self.tau > 0:
+            raise ValueError(f"tau must be positive, not {self.tau}")
+
+
+def focal_loss(
+    logits: Tensor, target: Tensor, *, alpha: float = 0.25, gamma: float = 2.0
+) -> Tensor:
+    """Focal loss of every frame (B, F), mean over its pixels (Lin et al. 2017).
+
+    logits and target are (B, F, H, W); `alpha` weighs the foreground, 1 - alpha the background.
+    """
+    cross_entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    probability = logits.sigmoid()
+    right = probability * target + (1 - probability) * (1 - target)
+    weight = alpha * target + (1 - alpha) * (1 - target)
+    return (weight * cross_entropy * (1 - right) ** gamma).mean(dim=(-2, -1))
+
+
+def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Dice loss of every frame (B, F) of logits and target (B, F, H, W)."""
+    probability = logits.sigmoid()
+    overlap = (probability * target).sum(dim=(-2, -1))
+    total = probability.sum(dim=(-2, -1)) + target.sum(dim=(-2, -1))
+    return 1 - (2 * overlap + 1) / (total + 1)
+
+
+def hard_cross_entropy(logits: Tensor, target: Tensor, *, share: float) -> Tensor:
+    """Cross-entropy of every frame (B, F) over its hardest pixels, a `share` of them in (0, 1]."""
+    loss = functional.binary_cross_entropy_with_logits(logits, target, reduction="none").flatten(-2)
+    if share >= 1:
+        return loss.mean(dim=-1)
+    count = max(1, int(loss.shape[-1] * share))
+    return loss.topk(count, dim=-1, sorted=False).values.mean(dim=-1)
+
+
+def change_weights(target: Tensor, *, tau: float = 1.0, change: Change = "area") -> Tensor:
+    """Weights (B, F) of frames by how much the object changes, 1 for the first (TAM-VT, eq. 5).
+
+    Frames whose mask changes most count most: a softmax over the relative changes divided by
+    `tau`, scaled to mean 1. `change` says what is compared with the frame before.
+    """
+    moved = CHANGES[change](target)
+    weight = (moved / moved.mean(dim=1, keepdim=True) / tau).exp()
+    weight = weight / weight.mean(dim=1, keepdim=True)
+    return torch.cat((torch.ones_like(weight[:, :1]), weight), dim=1)
+
+
+def area_change(target: Tensor) -> Tensor:
+    """How many pixels the mask (B, F, H, W) grew or shrank by, plus 1, (B, F - 1)."""
+    area = target.sum(dim=(-2, -1))
+    return (area[:, 1:] - area[:, :-1]).abs() + 1
+
+
+def component_change(target: Tensor) -> Tensor:
+    """The change of the number of connected parts (4-neighbours), plus 1, (B, F - 1)."""
+    masks = (target.detach().cpu().numpy() > 0.5).astype(np.uint8)
+    counts = [[cv2.connectedComponents(mask, connectivity=4)[0] - 1 for mask in m] for m in masks]
+    parts = torch.tensor(counts, dtype=target.dtype, device=target.device)
+    return (parts[:, 1:] - parts[:, :-1]).abs() + 1
+
+
+def centre_change(target: Tensor) -> Tensor:
+    """How many pixels the centre of mass moved inside the mask's own box, plus 1, (B, F - 1).
+
+    The centre counts from the box's top left corner, so that moving as one is no change; that of
+    an empty mask is 0.
+    """
+    place = torch.stack((own_centre(target.sum(-1)), own_centre(target.sum(-2))), dim=-1)
+    return (place[:, 1:] - place[:, :-1]).norm(dim=-1) + 1
+
+
+def own_centre(profile: Tensor) -> Tensor:
+    """The centre (B, F) of profiles (B, F, X), counted from their first non-zero place."""
+    index = torch.arange(profile.shape[-1], device=profile.device, dtype=profile.dtype)
+    first = (profile > 0).to(torch.uint8).argmax(dim=-1)
+    centre = (profile * index).sum(-1) / profile.sum(-1).clamp(min=1e-6)
+    return torch.where(profile.sum(-1) > 0, centre - first, 0.0)
+
+
+CHANGES: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
+    {"area": area_change, "components": component_change, "centre": centre_change}
+)
+
+
+class LossTerms(NamedTuple):
+    """The paper's losses of K decoder layers, each (K,), in the order of the layers."""
+
+    focal: Tensor
+    dice: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """Both losses of all layers, with the published weights: a scalar."""
+        return FOCAL_WEIGHT * self.focal.sum() + DICE_WEIGHT * self.dice.sum()
+
+
+def paper_loss(
+    layers: Sequence[Tensor], target: Tensor, *, tau: float = 1.0, config: LossConfig | None = None
+) -> LossTerms:
+    """What TAM-VT is trained on: focal loss weighted by change of area, and plain dice loss.
+
+    `layers` are the logits (B, F, h, w) of K decoder layers, `target` the masks (B, F, H, W) of
+    all frames of a video that count, whatever clips they were decoded in. A `config` chooses
+    another weighting.
+    """
+    config = config or LossConfig("published", "area", tau)
+    on_focal, on_dice = frame_weights(target, config)
+    full = [upsampled(logits.float(), target) for logits in layers]
+    focal = [(on_focal * focal_loss(logits, target)).mean() for logits in full]
+    dice = [(on_dice * dice_loss(logits, target)).mean() for logits in full]
+    return LossTerms(torch.stack(focal), torch.stack(dice))
+
+
+def frame_weights(target: Tensor, config: LossConfig) -> tuple[Tensor, Tensor]:
+    """The weights (B, F) of frames in the focal and in the dice loss."""
+    even = torch.ones(target.shape[:2], device=target.device)
+    if config.change is None:
+        return even, even
+    weight = change_weights(target, tau=config.tau, change=config.change)
+    return (
+        weight if config.weighted != "dice" else even,
+        weight if config.weighted != "focal" else even,
+    )
+
+
+def training_loss(
+    layers: Sequence[Tensor], target: Tensor, config: LossConfig, *, hard_share: float = 1.0
+) -> Tensor:
+    """The loss of all decoder layers' logits (B, F, h, w) against masks (B, F, H, W), a scalar."""
+    if config.kind == "published":
+        return paper_loss(layers, target, config=config).total
+    weights = frame_weights(target, config)
+    small = functional.interpolate(target, size=layers[0].shape[-2:], mode="area")
+    last = upsampled(layers[-1].float(), target)
+    loss = hard_loss(last, target, weights, share=hard_share)
+    for logits in layers[:-1]:
+        loss = loss + AUXILIARY_WEIGHT * hard_loss(logits.float(), small, weights, share=hard_share)
+    return loss
+
+
+def hard_loss(
+    logits: Tensor, target: Tensor, weights: tuple[Tensor, Tensor], *, share: float
+) -> Tensor:
+    """One layer's cross-entropy of the hardest pixels, focal and dice loss: mean over frames."""
+    on_focal, on_dice = weights
+    terms = (
+        hard_cross_entropy(logits, target, share=share)
+        + 5 * on_focal * focal_loss(logits, target)
+        + on_dice * dice_loss(logits, target)
+    )
+    return terms.mean()
+
+
+def upsampled(logits: Tensor, like: Tensor) -> Tensor:
+    """Logits (B, F, h, w) at the size of `like` (B, F, H, W), bilinear."""
+    return functional.interpolate(
+        logits, size=like.shape[-2:], mode="bilinear", align_corners=False
+    )

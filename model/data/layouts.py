@@ -1,0 +1,202 @@
+"""Data sets in the layouts that their authors publish: DAVIS, YouTube-VOS, VOST, VISOR.
+
+Each becomes a tuple of `Video`; a file that is missing or broken is a DataError that names it.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, TypeVar
+
+from model.data.errors import DataError
+from model.data.pictures import (
+    LabelledStill,
+    coco_stills,
+    ecssd_stills,
+    msra10k_stills,
+    voc_stills,
+)
+from model.data.video import Video, open_video, read_names
+
+T = TypeVar("T")
+VideoLayout = Literal["shared", "davis2016", "davis2017", "youtube-vos", "vost", "visor"]
+StillLayout = Literal["ecssd", "msra10k", "coco", "voc"]
+
+DAVIS_RATE, YOUTUBE_RATE, VOST_RATE = 24.0, 6.0, 5.0  # labelled frames a second
+
+
+@dataclass(frozen=True, slots=True)
+class VideoSet:
+    """A set of videos: its layout, its folder, which split, and how often it is drawn."""
+
+    layout: VideoLayout
+    root: Path
+    split: str = "train"
+    weight: float = 1.0
+
+    def open(self) -> tuple[Video, ...]:
+        """Its videos, in the order of its list; none is a DataError."""
+        return nonempty(VIDEO_READERS[self.layout](self.root, self.split), self.root)
+
+
+@dataclass(frozen=True, slots=True)
+class StillSet:
+    """A set of pictures: its layout, its folder, which split, and how often it is drawn."""
+
+    layout: StillLayout
+    root: Path
+    split: str = "train"
+    weight: float = 1.0
+
+    def open(self) -> tuple[LabelledStill, ...]:
+        """Its pictures that have labels; none is a DataError."""
+        return nonempty(STILL_READERS[self.layout](self.root, self.split), self.root)
+
+
+def nonempty(found: tuple[T, ...], root: Path) -> tuple[T, ...]:
+    """What was found, if anything was."""
+    if not found:
+        raise DataError(f"the data set in {root} is empty")
+    return found
+
+
+def shared_videos(root: Path, split: str) -> tuple[Video, ...]:
+    """`<name>/{frames,masks}` with a list `<split>.txt` of names."""
+    return tuple(open_video(root, name) for name in read_names(root / f"{split}.txt"))
+
+
+def davis_2016(root: Path, split: str) -> tuple[Video, ...]:
+    """One united object a video; the lists name frames and masks by path, or videos.
+
+    DAVIS 2016 lists pairs in `ImageSets/480p/<split>.txt`; DAVIS 2017's package lists the names of
+    the same videos in `ImageSets/2016/<split>.txt`.
+    """
+    if (root / "ImageSets" / "480p").is_dir():
+        text = read_text(root / "ImageSets" / "480p" / f"{split}.txt")
+        names = dict.fromkeys(line.split()[0].split("/")[-2] for line in text.splitlines() if line)
+    else:
+        names = dict.fromkeys(read_names(root / "ImageSets" / "2016" / f"{split}.txt"))
+    return tuple(davis_video(root, name, united=True) for name in names)
+
+
+def davis_2017(root: Path, split: str) -> tuple[Video, ...]:
+    """Several objects a video; names in `ImageSets/2017/<split>.txt`."""
+    names = read_names(root / "ImageSets" / "2017" / f"{split}.txt")
+    return tuple(davis_video(root, name, united=False) for name in names)
+
+
+def davis_video(root: Path, name: str, *, united: bool) -> Video:
+    images, masks = root / "JPEGImages" / "480p" / name, root / "Annotations" / "480p" / name
+    return replace(paired(name, images, masks), united=united, rate=DAVIS_RATE)
+
+
+def youtube_vos(root: Path, split: str) -> tuple[Video, ...]:
+    """`<split>/{JPEGImages,Annotations}/<video>`, listed in `<split>/meta.json`.
+
+    Masks exist for some of the frames only; objects may appear later than in the first.
+    """
+    folder = root / split
+    path = folder / "meta.json"
+    text = read_text(path)
+    try:
+        videos: Mapping[str, Any] = json.loads(text)["videos"]
+        kinds = {
+            name: Counter(each.get("category", "") for each in video["objects"].values())
+            for name, video in videos.items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} is no list of videos with their objects") from error
+    return tuple(
+        replace(
+            paired(name, folder / "JPEGImages" / name, folder / "Annotations" / name),
+            united=False,
+            late=True,
+            rate=YOUTUBE_RATE,
+            instances=max(kinds[name].values(), default=0) > 1,
+        )
+        for name in sorted(videos)
+    )
+
+
+def vost(root: Path, split: str) -> tuple[Video, ...]:
+    """`{JPEGImages,Annotations}/<video>`, listed in `ImageSets/<split>.txt`.
+
+    All ids of a video are instances of the one object that is transformed; 255 is ignored.
+    """
+    names = read_names(root / "ImageSets" / f"{split}.txt")
+    return tuple(
+        replace(
+            paired(name, root / "JPEGImages" / name, root / "Annotations" / name),
+            united=False,
+            rate=VOST_RATE,
+            instances=True,
+        )
+        for name in names
+    )
+
+
+def visor(root: Path, split: str) -> tuple[Video, ...]:
+    """VISOR as its VOS benchmark unpacks it, with or without DAVIS's `480p` and year folders.
+
+    Videos of a kitchen that was not seen in training (`val_unseen.txt`) carry the tag `unseen`.
+    """
+    lists, images, masks = (root / name for name in ("ImageSets", "JPEGImages", "Annotations"))
+    lists = lists / "2022" if (lists / "2022").is_dir() else lists
+    if (images / "480p").is_dir():
+        images, masks = images / "480p", masks / "480p"
+    unseen_list = lists / "val_unseen.txt"
+    unseen = frozenset(read_names(unseen_list) if unseen_list.is_file() else ())
+    return tuple(
+        replace(
+            paired(name, images / name, masks / name),
+            united=False,
+            tags=("unseen",) if name in unseen else (),
+        )
+        for name in read_names(lists / f"{split}.txt")
+    )
+
+
+def paired(name: str, images: Path, masks: Path) -> Video:
+    """The frames of a folder with the masks of another; frames without a mask are only seen."""
+    every = tuple(sorted(images.glob("*.jpg")))
+    if not every:
+        raise DataError(f"no frames (*.jpg) in {images}")
+    labels = {path.stem: path for path in masks.glob("*.png")}
+    strangers = sorted(set(labels) - {path.stem for path in every})
+    if strangers:
+        raise DataError(f"{labels[strangers[0]]} has no frame in {images}")
+    frames = tuple(path for path in every if path.stem in labels)
+    if not frames:
+        raise DataError(f"no masks (*.png) in {masks}")
+    return Video(name, frames, tuple(labels[path.stem] for path in frames), every)
+
+
+def read_text(path: Path) -> str:
+    """The text of a list; DataError where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read the list {path}") from error
+
+
+VIDEO_READERS: Mapping[str, Callable[[Path, str], tuple[Video, ...]]] = MappingProxyType(
+    {
+        "shared": shared_videos,
+        "davis2016": davis_2016,
+        "davis2017": davis_2017,
+        "youtube-vos": youtube_vos,
+        "vost": vost,
+        "visor": visor,
+    }
+)
+STILL_READERS: Mapping[str, Callable[[Path, str], tuple[LabelledStill, ...]]] = MappingProxyType(
+    {
+        "ecssd": ecssd_stills,
+        "msra10k": msra10k_stills,
+        "coco": coco_stills,
+        "voc": voc_stills,
+    }
+)

@@ -1,0 +1,202 @@
+"""Reader of videos laid out as `<name>/{frames,masks}/NNNNN.{jpg,png}`, and clips cut from them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from model.data.augment import draw_look, finish
+from model.data.errors import DataError
+from model.data.motion import mirrored
+from model.data.static import Pixels, read_labels, read_rgb
+from model.rules.masks import IGNORE
+
+# Shares of the crop that the object of the first frame has to cover, and may.
+MIN_SHARE, MAX_SHARE = 0.003, 0.7
+
+
+Windows = NDArray[np.float64]  # (F, 3, 3), a matrix a frame
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """One video: its name and the paths of its labelled frames and their masks, in order of time.
+
+    `every` are all its frames, if some have no mask. The objects are `united` into one, or each
+    counts; `instances` says that several of them are of one kind, `late` that some appear after
+    the first frame. `rate` is labelled frames a second, where that is known; `tags` name the
+    subsets that its data set puts it in.
+    """
+
+    name: str
+    frames: tuple[Path, ...]
+    masks: tuple[Path, ...]
+    every: tuple[Path, ...] = ()
+    united: bool = True
+    instances: bool = False
+    late: bool = False
+    rate: float | None = None
+    tags: tuple[str, ...] = ()
+
+
+def read_names(path: Path) -> tuple[str, ...]:
+    """The names in a split file, one a line."""
+    try:
+        return tuple(path.read_text(encoding="utf-8").split())
+    except OSError as error:
+        raise DataError(f"cannot read the list of videos {path}") from error
+
+
+def training_names(root: Path, names: tuple[str, ...] | None) -> tuple[str, ...]:
+    """`names`, or those of `root/train.txt`; a video kept for choosing is a DataError."""
+    chosen = read_names(root / "train.txt") if names is None else names
+    kept = sorted(set(read_names(root / "dev.txt")) & set(chosen))
+    if kept:
+        raise DataError(f"never train on the dev videos: {', '.join(kept)}")
+    return chosen
+
+
+def open_video(root: Path, name: str) -> Video:
+    """The video `name` below `root`; a frame without mask, or no frame, is a DataError."""
+    folder = root / name
+    frames = tuple(sorted((folder / "frames").glob("*.jpg")))
+    if not frames:
+        raise DataError(f"no frames (NNNNN.jpg) in {folder / 'frames'}")
+    masks = tuple(folder / "masks" / f"{path.stem}.png" for path in frames)
+    missing = [path for path in masks if not path.is_file()]
+    if missing:
+        raise DataError(f"{len(missing)} masks of {name} are missing, first {missing[0]}")
+    return Video(name, frames, masks)
+
+
+def read_mask(path: Path) -> Pixels:
+    """The united foreground of one frame, uint8 {0, 1} (H, W)."""
+    return (read_labels(path) > 0).astype(np.uint8)
+
+
+def cut_clip(
+    video: Video, rng: np.random.Generator, *, size: int, frames: int, max_step: int
+) -> tuple[Pixels, Pixels] | None:
+    """Frames uint8 (F, size, size, 3) and masks uint8 (F, size, size), or None.
+
+    None where the drawn first frame does not show enough of the object. All frames share one
+    crop (which may drift slowly), one flip and one look.
+    """
+    indices = draw_indices(len(video.frames), rng, frames=frames, max_step=max_step)
+    masks = _draw_masks([video.masks[index] for index in indices], rng, united=video.united)
+    path = _draw_crop(masks, rng, size=size)
+    if path is None:
+        return None
+    look = draw_look(rng, frames=frames, strength=0.6)
+    images = [
+        _warp(read_rgb(video.frames[index]), matrix, size=size)
+        for index, matrix in zip(indices, path, strict=True)
+    ]
+    finished = [finish(image, look, moment, rng) for moment, image in enumerate(images)]
+    return np.stack(finished), _warp_masks(masks, path, size=size)
+
+
+def _draw_masks(paths: list[Path], rng: np.random.Generator, *, united: bool) -> list[Pixels]:
+    """The masks of all objects united, or of one drawn among those in the first frame."""
+    if united:
+        return [read_mask(path) for path in paths]
+    labels = [read_labels(path) for path in paths]
+    present = np.setdiff1d(labels[0], [0, IGNORE])
+    chosen = int(rng.choice(present)) if present.size else -1
+    return [(each == chosen).astype(np.uint8) for each in labels]
+
+
+def draw_indices(
+    length: int, rng: np.random.Generator, *, frames: int, max_step: int
+) -> NDArray[np.int64]:
+    """`frames` indices below `length`, one step apart, at times backwards in time.
+
+    A video that is too short is played forth and back.
+    """
+    longest = max(1, min(max_step, (length - 1) // max(1, frames - 1)))
+    step = int(rng.integers(1, longest + 1))
+    span = step * (frames - 1)
+    start = int(rng.integers(0, max(1, length - span)))
+    indices = start + step * np.arange(frames)
+    if rng.random() < 0.3:
+        indices = indices[::-1]
+    period = max(1, 2 * (length - 1))
+    folded = indices % period
+    return np.where(folded < length, folded, period - folded).astype(np.int64)
+
+
+def _draw_crop(masks: list[Pixels], rng: np.random.Generator, *, size: int) -> Windows | None:
+    """Maps (F, 3, 3) from frame to crop pixels that show enough of the object, or None.
+
+    The first frame shows it, and so does most of the clip: training on nothing teaches little.
+    """
+    ys, xs = np.nonzero(masks[0])
+    if not xs.size:
+        return None
+    drift = _draw_drift(rng, frames=len(masks))
+    for _ in range(8):
+        window = _random_window(xs, ys, masks[0].shape, rng, size=size)
+        path = drift @ window
+        shares = _warp_masks(masks, path, size=size).mean(axis=(1, 2))
+        visible = shares[0] * size * size / (xs.size * abs(np.linalg.det(window[:2, :2])))
+        if not (MIN_SHARE <= shares[0] <= MAX_SHARE and visible >= 0.3):
+            continue
+        if (shares > 0.2 * shares[0]).mean() >= 0.6 or rng.random() < 0.15:
+            return path
+    return None
+
+
+def _random_window(
+    xs: NDArray[np.int64],
+    ys: NDArray[np.int64],
+    shape: tuple[int, ...],
+    rng: np.random.Generator,
+    *,
+    size: int,
+) -> NDArray[np.float64]:
+    """A resize (short side 1 to 1.65 crops, mild aspect jitter), crop around an object pixel, flip.
+
+    The short side is near that of a served picture; the bigger half of the range zooms in.
+    """
+    height, width = shape[:2]
+    zoom = size * np.exp(rng.uniform(0.0, np.log(1.65))) / min(height, width)
+    aspect = np.exp(rng.normal(0.0, 0.06))
+    scale = np.array([zoom * aspect, zoom / aspect])
+    room = np.array([width, height]) * scale - size
+    pick = int(rng.integers(xs.size))
+    # The picked pixel of the object lands anywhere in the crop but at its very edge.
+    target = rng.uniform(0.08, 0.92, size=2) * size
+    offset = np.clip(np.array([xs[pick], ys[pick]]) * scale - target, 0.0, np.maximum(room, 0.0))
+    matrix = np.array([[scale[0], 0, -offset[0]], [0, scale[1], -offset[1]], [0, 0, 1.0]])
+    return mirrored(matrix, size=size) if rng.random() < 0.5 else matrix
+
+
+def _draw_drift(rng: np.random.Generator, *, frames: int) -> NDArray[np.float64]:
+    """Slow motion of the crop itself, (F, 3, 3); still in most clips."""
+    drift = np.tile(np.eye(3), (frames, 1, 1))
+    if rng.random() < 0.3:
+        moments = np.arange(frames)
+        drift[:, :2, 2] = moments[:, None] * rng.normal(0.0, 3.0, size=2)
+        growth = np.exp(moments * rng.normal(0.0, 0.01))
+        drift[:, 0, 0] = drift[:, 1, 1] = growth
+    return drift
+
+
+def _warp(frame: Pixels, matrix: NDArray[np.float64], *, size: int) -> Pixels:
+    """`frame` seen through `matrix`, uint8 (size, size, 3), mirrored at the border."""
+    border = cv2.BORDER_REFLECT_101
+    warped = cv2.warpAffine(frame, matrix[:2], (size, size), borderMode=border)
+    return np.asarray(warped, dtype=np.uint8)
+
+
+def _warp_masks(masks: list[Pixels], path: Windows, *, size: int) -> Pixels:
+    """Masks {0, 1} seen through `path`, uint8 (F, size, size), mirrored as their frames are."""
+    flags, border = cv2.INTER_NEAREST, cv2.BORDER_REFLECT_101
+    return np.stack(
+        [
+            cv2.warpAffine(mask, matrix[:2], (size, size), flags=flags, borderMode=border)
+            for mask, matrix in zip(masks, path, strict=True)
+        ]
+    ).astype(np.uint8)

@@ -1,0 +1,140 @@
+"""The sampler: the same clips every time, from the files it may read, with an object to follow."""
+
+import shutil
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model.data.clips import Clip, ClipConfig, clip_batches, make_batch, sample
+from model.data.errors import DataError
+
+STEPS = range(12)
+
+
+def draw(config: ClipConfig, *, synthetic_share: float) -> list[Clip]:
+    changed = replace(config, synthetic_share=synthetic_share)
+    return [sample(changed, step, index=0) for step in STEPS]
+
+
+def test_a_clip_depends_on_seed_step_and_index_only(config: ClipConfig) -> None:
+    first, again = sample(config, 3, 1), sample(config, 3, 1)
+    assert first.source == again.source
+    assert (first.frames == again.frames).all()
+    assert (first.masks == again.masks).all()
+
+
+@pytest.mark.parametrize(("drawn", "step", "index"), [(6, 3, 1), (5, 4, 1), (5, 3, 2)])
+def test_another_seed_step_or_index_gives_another_clip(
+    config: ClipConfig, drawn: int, step: int, index: int
+) -> None:
+    other = sample(replace(config, seed=drawn), step, index)
+    assert (other.frames != sample(config, 3, 1).frames).any()
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_clip_has_the_shape_of_its_configuration(config: ClipConfig, share: float) -> None:
+    for clip in draw(config, synthetic_share=share):
+        assert clip.frames.shape == (4, 64, 64, 3)
+        assert clip.masks.shape == (4, 64, 64)
+        assert clip.frames.dtype == clip.masks.dtype == np.uint8
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_masks_hold_zero_and_one_only(config: ClipConfig, share: float) -> None:
+    for clip in draw(config, synthetic_share=share):
+        assert set(np.unique(clip.masks)) <= {0, 1}
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_the_reference_shows_the_object_and_some_background(
+    config: ClipConfig, share: float
+) -> None:
+    for clip in draw(config, synthetic_share=share):
+        assert 0.003 <= clip.masks[0].mean() <= 0.7
+
+
+def test_the_shares_of_still_pictures_and_videos_are_as_asked(config: ClipConfig) -> None:
+    clips = [sample(replace(config, synthetic_share=0.75), step, 0) for step in range(120)]
+    share = np.mean([clip.source == "static" for clip in clips])
+    assert share == pytest.approx(0.75, abs=0.15)
+
+
+def test_only_training_videos_are_drawn(config: ClipConfig) -> None:
+    sources = {clip.source for clip in draw(config, synthetic_share=0.0)}
+    assert sources == {"video/walk", "video/run"}
+
+
+def test_a_dev_video_is_refused(config: ClipConfig) -> None:
+    with pytest.raises(DataError, match="never train on the dev videos: kept"):
+        sample(replace(config, videos=("walk", "kept")), 0, 0)
+
+
+def test_a_dev_video_among_the_training_names_is_refused(
+    config: ClipConfig, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "video").mkdir()
+    (tmp_path / "video" / "train.txt").write_text("walk kept")
+    (tmp_path / "video" / "dev.txt").write_text("kept")
+    with pytest.raises(DataError, match="kept"):
+        sample(replace(config, data=tmp_path, synthetic_share=0.0), 0, 0)
+
+
+def test_missing_data_is_named(config: ClipConfig, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=str(tmp_path / "static" / "ecssd")):
+        clip_batches(replace(config, data=tmp_path), first_step=0)
+
+
+def test_an_unknown_set_is_named(config: ClipConfig) -> None:
+    with pytest.raises(DataError, match="unknown static sets: imagenet"):
+        clip_batches(replace(config, static_sets=("imagenet",)), first_step=0)
+
+
+def test_a_video_that_is_not_there_is_named(config: ClipConfig) -> None:
+    with pytest.raises(DataError, match="video/gone/frames"):
+        sample(replace(config, videos=("gone",)), 0, 0)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5])
+def test_an_impossible_share_is_refused(config: ClipConfig, share: float) -> None:
+    with pytest.raises(DataError, match="synthetic_share"):
+        replace(config, synthetic_share=share)
+
+
+@pytest.mark.parametrize("field", ["crop", "frames", "batch", "max_frame_step"])
+def test_an_impossible_number_is_refused(config: ClipConfig, field: str) -> None:
+    change: dict[str, Any] = {field: 0}
+    with pytest.raises(DataError, match=field):
+        replace(config, **change)
+
+
+def test_a_batch_stacks_the_clips_of_its_step(config: ClipConfig) -> None:
+    batch = make_batch(config, 7)
+    assert batch.frames.shape == (3, 4, 64, 64, 3)
+    assert batch.masks.shape == (3, 4, 64, 64)
+    assert (batch.frames[2] == sample(config, 7, 2).frames).all()
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_batches_of_any_number_of_workers_are_those_of_their_steps(
+    config: ClipConfig, workers: int
+) -> None:
+    batches = list(islice(clip_batches(config, first_step=7, workers=workers), 3))
+    for step, batch in enumerate(batches, start=7):
+        expected = make_batch(config, step)
+        assert batch.sources == expected.sources
+        assert (batch.frames == expected.frames).all()
+        assert (batch.masks == expected.masks).all()
+
+
+def test_a_broken_picture_is_named_by_a_worker_too(config: ClipConfig, tmp_path: Path) -> None:
+    shutil.copytree(config.data, tmp_path, dirs_exist_ok=True)
+    for path in (tmp_path / "static" / "coco").glob("*.jpg"):
+        path.write_bytes(b"no picture")
+    broken = replace(config, data=tmp_path, synthetic_share=1.0, static_sets=("coco",))
+    batches = clip_batches(broken, first_step=0, workers=1)
+    with pytest.raises(DataError, match=r"cannot read the picture .*coco"):
+        next(batches)

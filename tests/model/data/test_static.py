@@ -1,0 +1,111 @@
+"""Still pictures with masks: what is read, what is picked, and what is refused by name."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from model.data.errors import DataError
+from model.data.static import (
+    SET_WEIGHTS,
+    StillPaths,
+    list_stills,
+    pick_object,
+    read_labels,
+    read_still,
+)
+from tests.model.data.drawings import draw_labels, draw_picture, write_jpeg, write_palette
+
+
+def picks(labels: NDArray[np.uint8], count: int = 60) -> list[int]:
+    """The areas that `count` draws picked."""
+    rng = np.random.default_rng(1)
+    masks = [pick_object(labels, rng, min_share=0.004) for _ in range(count)]
+    return [int(mask.sum()) for mask in masks if mask is not None]
+
+
+def test_the_weights_of_the_sets_add_up_to_one() -> None:
+    assert sum(SET_WEIGHTS.values()) == pytest.approx(1.0)
+
+
+def test_pictures_are_listed_with_their_masks(data: Path) -> None:
+    stills = list_stills(data / "static" / "coco")
+    assert [still.image.name for still in stills] == ["0.jpg", "1.jpg", "2.jpg"]
+    assert [still.mask.name for still in stills] == ["0.png", "1.png", "2.png"]
+
+
+def test_a_picture_without_a_mask_is_left_out(tmp_path: Path) -> None:
+    write_jpeg(tmp_path / "a.jpg", seed=0)
+    write_jpeg(tmp_path / "b.jpg", seed=0)
+    write_palette(tmp_path / "b.png", draw_labels())
+    assert [still.image.name for still in list_stills(tmp_path)] == ["b.jpg"]
+
+
+def test_a_picture_is_read_as_rgb_with_its_labels(data: Path) -> None:
+    paths = list_stills(data / "static" / "coco")[0]
+    still = read_still(paths)
+    # The tests write with OpenCV, which takes the last axis as BGR.
+    difference = still.image.astype(int) - draw_picture(100)[..., ::-1].astype(int)
+    assert np.abs(difference).mean() < 12
+    assert (still.labels == draw_labels()).all()
+
+
+def test_a_palette_mask_keeps_its_indices(tmp_path: Path) -> None:
+    write_palette(tmp_path / "mask.png", draw_labels())
+    assert (read_labels(tmp_path / "mask.png") == draw_labels()).all()
+
+
+def test_a_one_bit_mask_gives_zero_and_one(tmp_path: Path) -> None:
+    Image.fromarray(draw_labels() > 0).save(tmp_path / "mask.png")
+    assert (read_labels(tmp_path / "mask.png") == (draw_labels() > 0)).all()
+
+
+def test_each_instance_is_picked_alone_or_with_its_neighbour() -> None:
+    areas = set(picks(draw_labels()))
+    assert areas == {30 * 24, 30 * 14, 30 * 24 + 30 * 14}
+
+
+def test_a_speck_is_never_picked() -> None:
+    labels = draw_labels()
+    assert picks(np.where(labels == 3, labels, 0).astype(np.uint8)) == []
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="gone"):
+        list_stills(tmp_path / "gone")
+
+
+def test_an_empty_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=str(tmp_path)):
+        list_stills(tmp_path)
+
+
+def test_a_broken_picture_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"no picture")
+    write_palette(tmp_path / "a.png", draw_labels())
+    with pytest.raises(DataError, match=r"a\.jpg"):
+        read_still(StillPaths(tmp_path / "a.jpg", tmp_path / "a.png"))
+
+
+@pytest.mark.parametrize("keep_bytes", [0, 20, 60])
+def test_a_truncated_mask_is_named(tmp_path: Path, keep_bytes: int) -> None:
+    path = tmp_path / "a.png"
+    write_palette(path, draw_labels())
+    path.write_bytes(path.read_bytes()[:keep_bytes])
+    with pytest.raises(DataError, match=r"a\.png"):
+        read_labels(path)
+
+
+def test_a_colour_picture_is_no_mask(tmp_path: Path) -> None:
+    Image.fromarray(draw_picture(0)).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match="its mode is RGB"):
+        read_labels(tmp_path / "a.png")
+
+
+def test_a_mask_of_another_size_is_named(tmp_path: Path) -> None:
+    write_jpeg(tmp_path / "a.jpg", seed=0)
+    write_palette(tmp_path / "a.png", draw_labels()[:40])
+    with pytest.raises(DataError, match=r"a\.png is \(40, 96\)"):
+        read_still(StillPaths(tmp_path / "a.jpg", tmp_path / "a.png"))

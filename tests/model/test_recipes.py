@@ -1,0 +1,50 @@
+"""The named recipes say what the paper and the shipped model need, and fit together."""
+
+from pathlib import Path
+
+import pytest
+
+from model.build import BUILDS
+from model.recipes import RECIPES, TrainConfig
+
+DATA = Path("data")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_trains_a_build_that_exists(name: str) -> None:
+    assert RECIPES[name](DATA).build in BUILDS
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_settings_are_plain_values(name: str) -> None:
+    values = RECIPES[name](DATA).settings(processes=1).values()
+    assert {type(value) for value in values} <= {str, int, float, bool, type(None)}
+
+
+def test_settings_do_not_depend_on_where_the_data_is() -> None:
+    for recipe in RECIPES.values():
+        assert recipe(DATA).settings(processes=1) == recipe(Path("other")).settings(processes=1)
+
+
+def test_the_published_numbers_are_those_of_the_authors() -> None:
+    config = RECIPES["tamvt-r50-vost"](DATA)
+    published = (config.rate, config.backbone_rate, config.weight_decay, config.gradient_clip)
+    assert published == (1e-4, 2e-5, 1e-4, 0.1)
+    assert (config.ema, config.loss.kind, config.loss.change) == (0.9998, "published", "area")
+    assert (config.clips.frames, config.drops) == (12, (0.4, 0.8))
+
+
+def test_the_two_stages_are_pictures_then_videos() -> None:
+    first, second = RECIPES["tamvt-r50-static"](DATA), RECIPES["tamvt-r50-vost"](DATA)
+    assert (first.clips.synthetic_share, second.clips.synthetic_share) == (1.0, 0.0)
+    assert second.fresh_time
+
+
+def test_the_shipped_recipe_is_the_default() -> None:
+    config = RECIPES["tamvt-mobile"](DATA)
+    assert config == TrainConfig("tamvt-mobile", config.clips, config.backbone_weights)
+
+
+def test_nonsense_is_refused() -> None:
+    with pytest.raises(ValueError, match="steps must be at least 1"):
+        TrainConfig("tamvt-mobile", RECIPES["smoke"](DATA).clips, None, steps=0)

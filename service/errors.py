@@ -1,0 +1,249 @@
+"""The error tree of the service. `problems.py` alone maps each class to an HTTP status.
+
+TamvtError
+├── Refused                      the request is at fault; nothing was changed
+│   ├── BadRequest
+│   │   ├── MalformedBody        no multipart form, or broken JSON
+│   │   ├── BadMessage           a message that a stream does not expect
+│   │   ├── BadImage             not an image that is read here
+│   │   │   └── TruncatedImage   its end is missing
+│   │   ├── BadMask              undecodable, or impossible
+│   │   │   ├── WrongMaskSize    of another size than its frame
+│   │   │   └── NoObjects        without a pixel of any object
+│   │   ├── BadOption            an unknown or impossible field, option or parameter
+│   │   ├── BadVideo             unsupported, damaged or without a frame
+│   │   ├── WrongFrameSize       a frame of another size than the session's
+│   │   ├── NoFrames             an append without any frame
+│   │   └── TooManyObjects       more objects than the service or the model takes
+│   ├── PayloadTooLarge          more bytes than allowed: carries the limit
+│   │   ├── PictureTooLarge      wider or higher than allowed; found before decoding
+│   │   └── TooManyFrames        more frames than one append takes
+│   ├── UnsupportedMedia         a body of a kind that is not read here
+│   ├── SlowUpload               the body did not arrive within its deadline
+│   ├── Idle                     a stream without a message for too long
+│   ├── BadTicket                missing, unknown, used or expired
+│   ├── ForeignOrigin            a page that may not use this service
+│   ├── TooMany                  more sessions or streams of one tenant than allowed
+│   ├── UnknownSession           unknown or expired: the two are not told apart
+│   ├── UnknownFrame             not committed, or older than what is kept
+│   ├── UnknownObject            an object that the session does not track
+│   ├── LastObject               the only object of a session, which is deleted instead
+│   ├── MemoryFull               every pinned entry must stay, so no correction can be added
+│   ├── RollbackTooFar           older than what is kept: carries the oldest frame possible
+│   ├── UnknownModel             a model that this service does not serve
+│   └── Conflict                 the session is elsewhere: carries the frame number it expects
+│       ├── FrameAhead           the request leaves frames out
+│       └── FrameChanged         a committed frame, sent again with other content
+├── Unavailable                  try again later; carries `retry_after_s`
+│   ├── StoreUnavailable         Redis is away, slow or full: a write may have happened
+│   ├── EngineUnavailable        the model gave no answer
+│   └── Overloaded               a bounded queue is full
+├── CorruptSession               stored data fails its checks: carries the session's id
+└── StartupError                 the service cannot start: one line says why
+    ├── Misconfigured            settings that cannot work together, or a program not found
+    ├── ModelMissing             no graph or no weights at the place named
+    └── ModelMismatch            graphs, weights and metadata do not belong together
+"""
+
+from __future__ import annotations
+
+
+class TamvtError(Exception):
+    """The root: its text is one sentence that may be shown to the client."""
+
+
+class Refused(TamvtError):
+    """The request is at fault and changed nothing."""
+
+
+class BadRequest(Refused):
+    """The request cannot be understood."""
+
+
+class MalformedBody(BadRequest):
+    """A body that is no multipart form, or JSON that is broken or ambiguous."""
+
+
+class BadMessage(BadRequest):
+    """A message that a stream does not expect, or not now."""
+
+
+class BadImage(BadRequest):
+    """Bytes that are no image we read."""
+
+
+class TruncatedImage(BadImage):
+    """An image whose end is missing."""
+
+
+class BadMask(BadRequest):
+    """A mask that is undecodable, or impossible."""
+
+
+class WrongMaskSize(BadMask):
+    """A mask of another size than its frame."""
+
+
+class NoObjects(BadMask):
+    """A mask without a pixel of any object."""
+
+
+class BadOption(BadRequest):
+    """An unknown or impossible field, option or parameter."""
+
+
+class BadVideo(BadRequest):
+    """A video that is unsupported, damaged or empty."""
+
+
+class WrongFrameSize(BadRequest):
+    """A frame of another size than the session's."""
+
+
+class NoFrames(BadRequest):
+    """An append without any frame."""
+
+
+class TooManyObjects(BadRequest):
+    """More objects than the service or the model takes."""
+
+
+class PayloadTooLarge(Refused):
+    """More than allowed; `limit` is what is allowed, in the unit that the text names."""
+
+    def __init__(self, message: str, *, limit: int) -> None:
+        super().__init__(message)
+        self.limit = limit
+
+
+class PictureTooLarge(PayloadTooLarge):
+    """A picture wider or higher than allowed, found before it is decoded."""
+
+
+class TooManyFrames(PayloadTooLarge):
+    """More frames than one append takes."""
+
+
+class UnsupportedMedia(Refused):
+    """A body of a kind that is not read here."""
+
+
+class SlowUpload(Refused):
+    """A body that did not arrive within its deadline."""
+
+
+class Idle(Refused):
+    """A stream on which no message came for too long."""
+
+
+class BadTicket(Refused):
+    """A ticket that is missing, unknown, used, expired, or another session's."""
+
+
+class ForeignOrigin(Refused):
+    """A page of an origin that may not use this service."""
+
+
+class TooMany(Refused):
+    """As many sessions or streams as one tenant may have: `limit`. One may end meanwhile."""
+
+    def __init__(self, message: str, *, limit: int, retry_after_s: float = 10.0) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.retry_after_s = retry_after_s
+
+
+class UnknownSession(Refused):
+    """A session that never was, was deleted, or has expired."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(f"session {session_id!r} is unknown or expired")
+        self.session_id = session_id
+
+
+class UnknownFrame(Refused):
+    """A frame that is not committed, or older than what is kept."""
+
+
+class UnknownObject(Refused):
+    """An object that the session does not track."""
+
+
+class LastObject(Refused):
+    """The only object of a session: a session tracks at least one."""
+
+
+class MemoryFull(Refused):
+    """A correction that cannot be pinned, because every pinned entry must stay."""
+
+
+class RollbackTooFar(Refused):
+    """A frame that the session cannot go back to any more; `oldest` is the oldest possible."""
+
+    def __init__(self, message: str, *, oldest: int) -> None:
+        super().__init__(f"{message}; the oldest frame possible is {oldest}")
+        self.oldest = oldest
+
+
+class UnknownModel(Refused):
+    """A model that this service does not serve."""
+
+
+class Conflict(Refused):
+    """The session is not where the request assumes; it takes frame `expected` next."""
+
+    def __init__(self, message: str, *, expected: int) -> None:
+        super().__init__(message)
+        self.expected = expected
+
+
+class FrameAhead(Conflict):
+    """The frames between the session's and the request's are missing."""
+
+
+class FrameChanged(Conflict):
+    """A frame that is committed already, sent again with other content."""
+
+
+class Unavailable(TamvtError):
+    """A part is away or busy; the same request may succeed after `retry_after_s` seconds."""
+
+    def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class StoreUnavailable(Unavailable):
+    """Redis is away, slow or full. A write whose answer was lost may still have happened."""
+
+
+class EngineUnavailable(Unavailable):
+    """The model gave no answer within its deadline, or cannot be reached."""
+
+
+class Overloaded(Unavailable):
+    """A bounded queue is full."""
+
+
+class CorruptSession(TamvtError):
+    """Stored data of one session fails its checks; no other session is touched."""
+
+    def __init__(self, session_id: str, reason: str) -> None:
+        super().__init__(f"stored data of session {session_id!r} is corrupt: {reason}")
+        self.session_id = session_id
+
+
+class StartupError(TamvtError):
+    """The service cannot start; the text is the one line that is printed."""
+
+
+class Misconfigured(StartupError):
+    """Settings that cannot work, or a program that is not found."""
+
+
+class ModelMissing(StartupError):
+    """A model without its graphs or weights."""
+
+
+class ModelMismatch(StartupError):
+    """Graphs, weights and metadata that do not belong together."""

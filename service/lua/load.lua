@@ -1,0 +1,13 @@
+-- The session, kept alive by being read. ARGV: ttl_ms.
+-- Answers {state, version, next_frame, kept_from, ttl_ms left}, or {} if there is none.
+local stored = redis.call('HMGET', KEYS[1], 'state', 'version', 'next_frame', 'kept_from')
+if not stored[2] then return {} end
+local left = redis.call('PTTL', KEYS[1])
+-- Each refresh is a write that waits for the disk: a tenth of the time may pass without one.
+if left < 0.9 * tonumber(ARGV[1]) then
+  for _, key in ipairs(KEYS) do
+    redis.call('PEXPIRE', key, ARGV[1])
+  end
+  left = tonumber(ARGV[1])
+end
+return {stored[1], stored[2], stored[3], stored[4], left}

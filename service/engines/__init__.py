@@ -1,0 +1,1 @@
+"""What runs the model: embedded in this process, or Triton."""

@@ -1,0 +1,178 @@
+"""Banks in this process's memory: each the tensors of one session's entries, and their cache.
+
+Letters: N slots, n the lowest ones that are in use, O objects, T tokens, C channels.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.rules.contract import ModelCard
+from model.rules.memory import Memory
+from service.errors import Overloaded
+
+Tensors = Mapping[str, NDArray[Any]]
+
+
+class Bank:
+    """One session's tensors, and the memory they were made of. Only its lease's holder writes it.
+
+    Its arrays are never used again for another bank: a clip that nobody waits for any more may
+    still write into them from its thread.
+    """
+
+    def __init__(
+        self, card: ModelCard, size: tuple[int, int], memory: Memory, object_ids: Sequence[int]
+    ) -> None:
+        self.memory = memory
+        self.object_ids = tuple(object_ids)
+        self.size = size
+        self.version = 0
+        slots, objects = memory.capacity, len(object_ids)
+        self._tensors = {
+            tensor.name: np.zeros((slots, *tensor.slot_shape(size, objects=objects)), tensor.dtype)
+            for tensor in card.bank
+        }
+        self.nbytes = bank_bytes(card, size, memory, object_ids)
+
+    def holds(self, memory: Memory, object_ids: Sequence[int], size: tuple[int, int]) -> bool:
+        """Whether these tensors are those of this memory, for these objects in this order."""
+        mine = (self.memory, self.object_ids, self.size)
+        return mine == (memory, tuple(object_ids), size)
+
+    def write(self, slot: int, entry: Tensors) -> None:
+        """Put one entry, (T, C) or (O, T, C) by name, into its slot."""
+        for name, tensor in self._tensors.items():
+            tensor[slot] = entry[name]
+
+    def inputs(self) -> dict[str, NDArray[Any]]:
+        """What `segment` takes of the bank, B = 1: the n lowest slots, without copying them."""
+        used = 1 + max(entry.slot for entry in self.memory.entries)
+        tensors = {name: tensor[None, :used] for name, tensor in self._tensors.items()}
+        valid = self.memory.entry_valid(self.object_ids)  # (O, N)
+        ages = self.memory.ages()[None, :used]  # (N,) -> (1, n)
+        return {**tensors, "age": ages, "entry_valid": np.ascontiguousarray(valid[None, :, :used])}
+
+
+def bank_bytes(
+    card: ModelCard, size: tuple[int, int], memory: Memory, object_ids: Sequence[int]
+) -> int:
+    """Bytes of a bank with all its slots."""
+    return memory.capacity * card.slot_bytes(size, objects=len(object_ids))
+
+
+class Kept(Protocol):
+    """What a cache needs to know of a bank."""
+
+    @property
+    def version(self) -> int: ...
+
+    @property
+    def memory(self) -> Memory: ...
+
+    @property
+    def nbytes(self) -> int: ...
+
+
+B = TypeVar("B", bound=Kept)
+
+
+class BankCache(Generic[B]):
+    """The banks of the sessions served last, at most `limit_bytes` with those on lease.
+
+    A bank that is larger than the limit by itself is let in alone, and not kept.
+    """
+
+    def __init__(self, *, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._kept: OrderedDict[str, B] = OrderedDict()  # least recently used first
+        self._kept_bytes = 0
+        self._leased_bytes = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all banks, kept or on lease."""
+        return self._kept_bytes + self._leased_bytes
+
+    def take(self, session_id: str, *, version: int, memory: Memory) -> B | None:
+        """The session's bank if it is of this version and memory: on lease, no longer kept."""
+        bank = self._kept.get(session_id)
+        if bank is None or bank.version != version or bank.memory != memory:
+            return None
+        self.drop(session_id)
+        self._leased_bytes += bank.nbytes
+        return bank
+
+    def reserve(self, nbytes: int) -> None:
+        """Make room for a new bank on lease; Overloaded while banks on lease take it all."""
+        while self._kept and self.nbytes + nbytes > self._limit_bytes:
+            self.drop(next(iter(self._kept)))
+        if self._leased_bytes and self.nbytes + nbytes > self._limit_bytes:
+            raise Overloaded("all memory for banks is in use")
+        self._leased_bytes += nbytes
+
+    def release(self, nbytes: int) -> None:
+        """A bank of so many bytes is no longer on lease."""
+        self._leased_bytes -= nbytes
+
+    def keep(self, session_id: str, bank: B) -> None:
+        """Keep a bank that is no longer on lease, as the one used last."""
+        self.drop(session_id)
+        if self.nbytes + bank.nbytes <= self._limit_bytes:
+            self._kept[session_id] = bank
+            self._kept_bytes += bank.nbytes
+
+    def drop(self, session_id: str) -> None:
+        """Keep the session's bank no longer, if it was kept."""
+        bank = self._kept.pop(session_id, None)
+        if bank is not None:
+            self._kept_bytes -= bank.nbytes
+
+
+@dataclass(slots=True)
+class _Turn:
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    users: int = 0
+
+
+class Turns:
+    """One at a time for each session; nothing is left of a session that nobody waits for."""
+
+    def __init__(self) -> None:
+        self._turns: dict[str, _Turn] = {}
+
+    def __len__(self) -> int:
+        return len(self._turns)
+
+    @asynccontextmanager
+    async def wait(self, session_id: str, *, deadline_s: float) -> AsyncIterator[None]:
+        """The session's turn; Overloaded if it does not come within the deadline."""
+        with self._user(session_id) as turn:
+            try:
+                async with asyncio.timeout(deadline_s):
+                    await turn.lock.acquire()
+            except TimeoutError as error:
+                raise Overloaded(f"the session is busy for more than {deadline_s} s") from error
+            try:
+                yield
+            finally:
+                turn.lock.release()
+
+    @contextmanager
+    def _user(self, session_id: str) -> Iterator[_Turn]:
+        turn = self._turns.setdefault(session_id, _Turn())
+        turn.users += 1
+        try:
+            yield turn
+        finally:
+            turn.users -= 1
+            if not turn.users:
+                del self._turns[session_id]

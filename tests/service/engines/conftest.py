@@ -1,0 +1,27 @@
+"""Engines on a real Triton with the toy model."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from service.engines.triton import TritonEngine, triton_engine
+from service.local_triton import LocalTriton
+from tests.service.engines.tritons import regions
+
+
+@pytest.fixture
+def prefix() -> Iterator[str]:
+    """What the names of the test's own regions begin with; none is left when it ends."""
+    chosen = f"tamvt-test-{secrets.token_hex(4)}"
+    yield chosen
+    assert regions(chosen) == []
+
+
+@pytest.fixture
+async def engine(triton: LocalTriton, prefix: str) -> AsyncIterator[TritonEngine]:
+    """An engine with banks in shared memory."""
+    async with triton_engine(triton.url, "toy", prefix=prefix, deadline_s=10) as opened:
+        yield opened

@@ -1,0 +1,150 @@
+"""Banks, their cache and the turns that sessions wait for."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from model.rules.memory import Memory
+from service.engines.bank import Bank, BankCache, Turns, bank_bytes
+from service.errors import Overloaded
+from tests.service.engines.scenes import SIZE
+from tests.toy_model import CARD
+
+MEMORY = Memory.start(0, [1], capacity=4)
+
+
+def bank(*, version: int = 1, memory: Memory = MEMORY) -> Bank:
+    made = Bank(CARD, SIZE, memory, [1])
+    made.version = version
+    return made
+
+
+ONE = bank_bytes(CARD, SIZE, MEMORY, [1])
+
+
+def put(cache: BankCache[Bank], session_id: str, made: Bank) -> None:
+    """As a lease does: reserve, then release and keep."""
+    cache.reserve(made.nbytes)
+    cache.release(made.nbytes)
+    cache.keep(session_id, made)
+
+
+def test_only_the_slots_in_use_reach_the_model() -> None:
+    made = bank(memory=MEMORY.remember(2, [1]))
+    inputs = made.inputs()
+    assert inputs["key_s32"].shape == (1, 2, 6, 3)
+    assert inputs["value_s32"].shape == (1, 2, 1, 6, 4)
+    assert inputs["age"].tolist() == [[1, 0]]
+    assert inputs["entry_valid"].tolist() == [[[True, True]]]
+
+
+def test_the_slots_in_use_are_not_copied() -> None:
+    made = bank()
+    seen = made.inputs()["key_s32"]
+    made.write(0, {"key_s32": np.ones((6, 3)), "value_s32": np.ones((1, 6, 4))})
+    assert seen.min() == 1
+
+
+def test_a_bank_takes_what_was_announced() -> None:
+    assert bank().nbytes == ONE == 4 * 2 * (6 * 3 + 6 * 4)
+
+
+def test_a_bank_of_another_version_or_memory_is_a_miss() -> None:
+    cache = BankCache[Bank](limit_bytes=10 * ONE)
+    put(cache, "a", bank(version=3))
+    assert cache.take("a", version=2, memory=MEMORY) is None
+    assert cache.take("a", version=3, memory=MEMORY.remember(1, [1])) is None
+    assert cache.take("b", version=3, memory=MEMORY) is None
+    assert cache.take("a", version=3, memory=MEMORY) is not None
+
+
+def test_a_bank_is_taken_only_once() -> None:
+    cache = BankCache[Bank](limit_bytes=10 * ONE)
+    put(cache, "a", bank())
+    assert cache.take("a", version=1, memory=MEMORY) is not None
+    assert cache.take("a", version=1, memory=MEMORY) is None
+
+
+def test_the_least_recently_used_bank_goes_first() -> None:
+    cache = BankCache[Bank](limit_bytes=2 * ONE)
+    for session_id in ("a", "b"):
+        put(cache, session_id, bank())
+    used = cache.take("a", version=1, memory=MEMORY)
+    assert used is not None
+    cache.release(used.nbytes)
+    cache.keep("a", used)
+    put(cache, "c", bank())
+    assert cache.take("b", version=1, memory=MEMORY) is None
+    assert cache.take("a", version=1, memory=MEMORY) is not None
+
+
+def test_the_cache_never_exceeds_its_bytes() -> None:
+    cache = BankCache[Bank](limit_bytes=3 * ONE + 1)
+    for number in range(20):
+        put(cache, f"{number % 7}", bank(version=number))
+        assert cache.nbytes <= 3 * ONE + 1
+
+
+def test_banks_on_lease_are_not_dropped_for_others() -> None:
+    cache = BankCache[Bank](limit_bytes=2 * ONE)
+    cache.reserve(ONE)
+    cache.reserve(ONE)
+    with pytest.raises(Overloaded):
+        cache.reserve(ONE)
+    cache.release(ONE)
+    cache.reserve(ONE)
+
+
+def test_a_bank_too_large_to_keep_works_alone() -> None:
+    cache = BankCache[Bank](limit_bytes=ONE - 1)
+    put(cache, "a", bank())
+    assert cache.nbytes == 0
+    cache.reserve(ONE)
+    with pytest.raises(Overloaded):
+        cache.reserve(1)
+
+
+def test_a_dropped_bank_gives_its_bytes_back() -> None:
+    cache = BankCache[Bank](limit_bytes=10 * ONE)
+    put(cache, "a", bank())
+    cache.drop("a")
+    cache.drop("a")
+    assert cache.nbytes == 0
+
+
+@pytest.mark.anyio
+async def test_one_session_has_one_turn_at_a_time() -> None:
+    turns, inside, most = Turns(), 0, 0
+
+    async def visit() -> None:
+        nonlocal inside, most
+        async with turns.wait("a", deadline_s=5):
+            inside += 1
+            most = max(most, inside)
+            await asyncio.sleep(0.001)
+            inside -= 1
+
+    await asyncio.gather(*(visit() for _ in range(10)))
+    assert most == 1
+    assert len(turns) == 0
+
+
+@pytest.mark.anyio
+async def test_sessions_do_not_wait_for_each_other() -> None:
+    turns = Turns()
+    async with turns.wait("a", deadline_s=1), turns.wait("b", deadline_s=1):
+        assert len(turns) == 2
+    assert len(turns) == 0
+
+
+@pytest.mark.anyio
+async def test_a_turn_that_does_not_come_is_an_overload() -> None:
+    turns = Turns()
+    async with turns.wait("a", deadline_s=1):
+        with pytest.raises(Overloaded):
+            async with turns.wait("a", deadline_s=0.02):
+                pass
+    assert len(turns) == 0

@@ -1,0 +1,106 @@
+"""Opening a model: what does not belong together is refused."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+import pytest
+
+from model.rules.contract import METADATA_KEY, ModelCard
+from service.engines.graphs import open_graphs
+from service.errors import ModelMismatch, ModelMissing
+
+
+@pytest.fixture
+def folder(toy_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the toy model, to damage."""
+    return Path(shutil.copytree(toy_folder, tmp_path / "toy"))
+
+
+def rewrite(
+    path: Path, *, card: ModelCard | None = None, rename: tuple[str, str] | None = None
+) -> None:
+    """Give a graph another card, or one of its outputs another name."""
+    model = onnx.load(str(path), load_external_data=False)
+    if card is not None:
+        onnx.helper.set_model_props(model, {METADATA_KEY: card.to_json()})
+    if rename is not None:
+        old, new = rename
+        for node in model.graph.node:
+            node.output[:] = [new if name == old else name for name in node.output]
+            node.input[:] = [new if name == old else name for name in node.input]
+        for output in model.graph.output:
+            output.name = new if output.name == old else output.name
+    path.write_bytes(model.SerializeToString())
+
+
+def test_a_model_opens_with_its_card(toy_folder: Path) -> None:
+    graphs = open_graphs(toy_folder, "toy", threads=1)
+    assert graphs.card.name == "toy"
+    assert [tensor.name for tensor in graphs.card.bank] == ["key_s32", "value_s32"]
+
+
+@pytest.mark.parametrize("name", ["toy_memorize.onnx", "toy_segment.onnx", "toy.weights"])
+def test_a_missing_file_is_named(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    with pytest.raises(ModelMissing, match=name):
+        open_graphs(folder, "toy", threads=1)
+
+
+def test_a_model_of_another_name_is_missing(folder: Path) -> None:
+    with pytest.raises(ModelMissing):
+        open_graphs(folder, "other", threads=1)
+
+
+def test_renamed_files_are_refused(folder: Path) -> None:
+    for path in list(folder.iterdir()):
+        shutil.copy(path, folder / path.name.replace("toy", "other"))
+    with pytest.raises(ModelMismatch):
+        open_graphs(folder, "other", threads=1)
+
+
+def test_one_changed_byte_of_the_weights_is_noticed(folder: Path) -> None:
+    data = bytearray((folder / "toy.weights").read_bytes())
+    data[100] ^= 1
+    (folder / "toy.weights").write_bytes(data)
+    with pytest.raises(ModelMismatch, match=r"toy\.weights"):
+        open_graphs(folder, "toy", threads=1)
+
+
+def test_short_weights_are_refused(folder: Path) -> None:
+    data = (folder / "toy.weights").read_bytes()
+    (folder / "toy.weights").write_bytes(data[:10])
+    with pytest.raises(ModelMismatch):
+        open_graphs(folder, "toy", threads=1)
+
+
+@pytest.mark.parametrize("data", [b"", b"not a graph"], ids=["empty", "senseless"])
+def test_a_graph_that_is_none_is_refused(folder: Path, data: bytes) -> None:
+    (folder / "toy_segment.onnx").write_bytes(data)
+    with pytest.raises(ModelMismatch, match="toy_segment"):
+        open_graphs(folder, "toy", threads=1)
+
+
+def test_a_graph_without_a_card_is_refused(folder: Path) -> None:
+    path = folder / "toy_memorize.onnx"
+    model = onnx.load(str(path), load_external_data=False)
+    del model.metadata_props[:]
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelMismatch, match="metadata"):
+        open_graphs(folder, "toy", threads=1)
+
+
+def test_graphs_of_two_exports_are_refused(folder: Path, toy_folder: Path) -> None:
+    card = open_graphs(toy_folder, "toy", threads=1).card
+    rewrite(folder / "toy_segment.onnx", card=replace(card, weights_sha256="1" * 64))
+    with pytest.raises(ModelMismatch, match="same model"):
+        open_graphs(folder, "toy", threads=1)
+
+
+def test_a_graph_that_breaks_the_contract_is_refused(folder: Path) -> None:
+    rewrite(folder / "toy_segment.onnx", rename=("confidence", "certainty"))
+    with pytest.raises(ModelMismatch, match="certainty, confidence"):
+        open_graphs(folder, "toy", threads=1)

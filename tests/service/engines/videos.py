@@ -1,0 +1,55 @@
+"""A session without a store: what tracking keeps, kept here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+
+from model.rules.memory import Memory
+from service.engines.base import BankLease, ClipMasks, Engine, Picture
+from tests.service.engines.scenes import SIZE, clip, picture
+
+
+class Video:
+    """One session on the made-up scenes."""
+
+    def __init__(
+        self, *, session_id: str = "a", object_ids: Sequence[int] = (1,), capacity: int = 3
+    ) -> None:
+        self.session_id = session_id
+        self.object_ids = tuple(object_ids)
+        self.version = 1
+        self.memory = Memory.start(0, object_ids, capacity=capacity)
+        self.pictures = {0: picture(0, object_ids)}
+        self.rebuilds = 0
+
+    async def kept(self) -> Sequence[Picture]:
+        self.rebuilds += 1
+        return [self.pictures[entry.frame] for entry in self.memory.entries]
+
+    def lease(self, engine: Engine) -> AbstractAsyncContextManager[BankLease]:
+        return engine.lease(
+            self.session_id,
+            version=self.version,
+            memory=self.memory,
+            model_size=SIZE,
+            pictures=self.kept,
+        )
+
+    async def segment(self, bank: BankLease, first: int, last: int) -> ClipMasks:
+        after = self.memory.remember(last, self.object_ids)
+        frames = clip(first, last, self.object_ids)
+        answer = await bank.segment(
+            frames, before=self.memory, object_ids=self.object_ids, after=after
+        )
+        self.memory = after
+        self.pictures[last] = Picture(frames[-1], answer.masks[-1])
+        return answer
+
+    async def append(self, engine: Engine, first: int, last: int) -> ClipMasks:
+        """One clip, committed."""
+        async with self.lease(engine) as bank:
+            answer = await self.segment(bank, first, last)
+            self.version += 1
+            bank.commit(self.version)
+        return answer

@@ -1,0 +1,164 @@
+"""Which frame may come, and which clip is due: the stream's rules without a socket or a clock.
+
+Times are seconds of any steady clock, handed in. In `lossless` mode numbers are consecutive, each
+frame takes a credit until it is answered, and clips are cut every `clip_length` frames. In
+`latest` mode the newest frame wins: at most one clip of consecutive frames waits, and what it
+displaces is dropped.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Literal
+
+from service.errors import BadMessage, Conflict, FrameAhead
+from service.stream.wire import MAX_NUMBER
+
+Mode = Literal["lossless", "latest"]
+MOST_SKIPPED: Final = 1000  # frames that one clip may leave out
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One frame as it came."""
+
+    number: int
+    timestamp_us: int
+    image: bytes
+    received_s: float
+
+
+Clip = tuple[Arrival, ...]  # consecutive numbers, at least one
+
+
+class Phase(Enum):
+    """How far a stream is."""
+
+    OPEN = "open"
+    ENDED = "ended"  # the client sends no more: what waits is processed
+    DRAINING = "draining"  # the service stops: whole clips are processed, the rest is sent again
+    STOPPED = "stopped"  # nothing more is begun
+
+
+class Flow:
+    """The frames of one stream that are not answered yet."""
+
+    def __init__(
+        self, *, mode: Mode, clip_length: int, credits: int, next_frame: int, max_wait_s: float
+    ) -> None:
+        self._mode = mode
+        self._clip_length = clip_length
+        self._credits = credits
+        self._max_wait_s = max_wait_s
+        self._next = next_frame  # the next new number
+        self._answered = next_frame  # numbers below are answered
+        self._unanswered = 0  # frames that hold a credit
+        self._again: deque[Arrival] = deque()  # answered before, and sent again
+        self._waiting: deque[Arrival] = deque()
+        self._hurried = False
+        self.phase = Phase.OPEN
+
+    @property
+    def next_frame(self) -> int:
+        """The number that a new frame has at least."""
+        return self._next
+
+    @property
+    def finished(self) -> bool:
+        """Whether `take` will give nothing any more, whatever the time."""
+        if self.phase is Phase.ENDED:
+            return not self._again and not self._waiting
+        if self.phase is Phase.DRAINING:
+            return not self._again and not self._whole_clip_waits()
+        return self.phase is Phase.STOPPED
+
+    def arrive(self, frame: Arrival) -> Sequence[Arrival]:
+        """The frames that the new one displaces; they are dropped once a later one is committed.
+
+        Raises:
+            BadMessage: after the end, or past the credits.
+            FrameAhead: frames in between are missing.
+            Conflict: this number is being worked on already.
+        """
+        self._check(frame.number)
+        if frame.number < self._answered:
+            self._again.append(frame)
+        else:
+            self._next = frame.number + 1
+            self._waiting.append(frame)
+        self._unanswered += 1
+        return self._displaced() if self._mode == "latest" else ()
+
+    def hurry(self) -> None:
+        """What waits is due at once, whether its clip is whole or not."""
+        self._hurried = True
+
+    def take(self, now: float) -> Clip | None:
+        """The clip that is due, whose frames are no longer kept here; None if there is none."""
+        if self.phase is Phase.STOPPED:
+            return None
+        if self._again:
+            return _first_run(self._again, most=self._clip_length)
+        if self._whole_clip_waits() or (self._waiting and self._partial_is_due(now)):
+            return _first_run(self._waiting, most=self._clip_length)
+        return None
+
+    def due_s(self) -> float | None:
+        """When a shorter clip becomes due if no other frame comes; None: not by time alone."""
+        if self.phase is not Phase.OPEN or not self._waiting:
+            return None
+        return self._waiting[0].received_s + self._max_wait_s
+
+    def answered(self, frames: Sequence[int]) -> None:
+        """These frames have been answered: their credits are free."""
+        self._unanswered -= len(frames)
+        self._answered = max(self._answered, *(number + 1 for number in frames))
+
+    def _check(self, number: int) -> None:
+        if self.phase is Phase.ENDED:
+            raise BadMessage("a frame after the end")
+        # In latest mode only what is sent again waits in a queue that could grow.
+        held = self._unanswered if self._mode == "lossless" else len(self._again)
+        if held >= self._credits:
+            raise BadMessage(f"frame {number} is past the {self._credits} credits")
+        if self._answered <= number < self._next:
+            raise Conflict(
+                f"frame {number} was sent already on this stream; frame {self._next} comes next",
+                expected=self._next,
+            )
+        skipped = number - self._next
+        if skipped > (0 if self._mode == "lossless" else MOST_SKIPPED) or number == MAX_NUMBER:
+            raise FrameAhead(
+                f"frame {number} was sent, but frame {self._next} comes next", expected=self._next
+            )
+
+    def _displaced(self) -> list[Arrival]:
+        """Leaves the newest run of consecutive frames, at most a clip; gives those removed."""
+        kept = 1
+        while kept < min(self._clip_length, len(self._waiting)):
+            if self._waiting[-kept - 1].number != self._waiting[-kept].number - 1:
+                break
+            kept += 1
+        removed = [self._waiting.popleft() for _ in range(len(self._waiting) - kept)]
+        self._unanswered -= len(removed)
+        return removed
+
+    def _whole_clip_waits(self) -> bool:
+        return len(self._waiting) >= self._clip_length
+
+    def _partial_is_due(self, now: float) -> bool:
+        if self.phase is Phase.ENDED or self._hurried:
+            return True
+        due = self.due_s()
+        return due is not None and now >= due
+
+
+def _first_run(frames: deque[Arrival], *, most: int) -> Clip:
+    """Removes and gives the first frames of consecutive numbers."""
+    run = [frames.popleft()]
+    while frames and len(run) < most and frames[0].number == run[-1].number + 1:
+        run.append(frames.popleft())
+    return tuple(run)

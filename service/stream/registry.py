@@ -1,0 +1,119 @@
+"""The streams that are open in this process: how many, whose, and which session's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Protocol
+
+from service.errors import Overloaded, TooMany
+
+
+class Stoppable(Protocol):
+    """A stream, as far as others may end it."""
+
+    def replace(self) -> None:
+        """Another stream takes the session over."""
+        ...
+
+    def drain(self) -> None:
+        """The service shuts down."""
+        ...
+
+
+Signal = Callable[[Stoppable], None]
+
+
+class Seat:
+    """A session's place for one stream: what happens before the stream is there reaches it then."""
+
+    def __init__(self) -> None:
+        self.left = asyncio.Event()
+        self._stream: Stoppable | None = None
+        self._signals: list[Signal] = []
+
+    def attach(self, stream: Stoppable) -> None:
+        """The stream that sits here."""
+        self._stream = stream
+        for signal in self._signals:
+            signal(stream)
+
+    def tell(self, signal: Signal) -> None:
+        """Ends the stream that sits here, or will."""
+        self._signals.append(signal)
+        if self._stream is not None:
+            signal(self._stream)
+
+
+class Registry:
+    """Counts streams, ends the one that a new one replaces, and all of them on shutdown."""
+
+    def __init__(
+        self, *, max_streams: int, max_tenant_streams: int, takeover_s: float = 10.0
+    ) -> None:
+        self._max_streams = max_streams
+        self._max_tenant_streams = max_tenant_streams
+        self._takeover_s = takeover_s
+        self._seats: dict[str, Seat] = {}  # the newest of each session
+        self._open = 0
+        self._of_tenant: Counter[str] = Counter()
+        self._all_left = asyncio.Event()
+        self._all_left.set()
+        self.draining = False
+
+    def __len__(self) -> int:
+        return self._open
+
+    @contextmanager
+    def place(self, tenant: str) -> Iterator[None]:
+        """A place among the streams; Overloaded or TooMany where there is none."""
+        if self._open >= self._max_streams:
+            raise Overloaded(f"{self._max_streams} streams are open; try again")
+        if self._of_tenant[tenant] >= self._max_tenant_streams:
+            limit = self._max_tenant_streams
+            raise TooMany(f"{limit} streams of one tenant are open", limit=limit)
+        self._open += 1
+        self._of_tenant[tenant] += 1
+        self._all_left.clear()
+        try:
+            yield
+        finally:
+            self._open -= 1
+            self._of_tenant[tenant] -= 1
+            if not self._of_tenant[tenant]:
+                del self._of_tenant[tenant]
+            if not self._open:
+                self._all_left.set()
+
+    @asynccontextmanager
+    async def seat(self, session_id: str) -> AsyncIterator[Seat]:
+        """The session's seat; the stream that had it has left, or had its time to."""
+        mine = Seat()
+        before = self._seats.get(session_id)
+        self._seats[session_id] = mine
+        try:
+            if before is not None:
+                before.tell(lambda stream: stream.replace())
+                await _wait(before.left, deadline_s=self._takeover_s)
+            yield mine
+        finally:
+            mine.left.set()
+            if self._seats.get(session_id) is mine:
+                del self._seats[session_id]
+
+    async def drain(self, *, deadline_s: float) -> None:
+        """Every stream has said goodbye and left, or the deadline is over."""
+        self.draining = True
+        for seat in list(self._seats.values()):
+            seat.tell(lambda stream: stream.drain())
+        await _wait(self._all_left, deadline_s=deadline_s)
+
+
+async def _wait(event: asyncio.Event, *, deadline_s: float) -> None:
+    try:
+        async with asyncio.timeout(deadline_s):
+            await event.wait()
+    except TimeoutError:
+        return

@@ -1,0 +1,23 @@
+"""Ending tasks for certain."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any, Final
+
+AGAIN_S: Final = 0.1
+
+
+async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Nothing, once all of them have ended, cancelled or not; what they raised stays with them.
+
+    They are cancelled again until they have: before Python 3.12 `asyncio.wait_for`, through which
+    redis-py writes, swallows a cancellation that comes together with its result.
+    """
+    left = [task for task in tasks if not task.done()]
+    while left:
+        for task in left:
+            task.cancel()
+        _, pending = await asyncio.wait(left, timeout=AGAIN_S)
+        left = list(pending)

@@ -1,0 +1,396 @@
+/** The workbench: one video, one session, and what a person does with them. */
+
+import { Client, encodeFrame, labelMap } from "./tamvt.js";
+import { dropBookmark, readBookmark, writeBookmark } from "./bookmark.js";
+import { Drawing } from "./drawing.js";
+import { Figures } from "./figures.js";
+import { Pen } from "./pen.js";
+import { CameraSource, ImageSource, VideoSource } from "./sources.js";
+import { Timeline } from "./timeline.js";
+import { Tracking } from "./tracking.js";
+import { $, ObjectList, say, showFigures, showKind, showPrimary, showTransport } from "./view.js";
+import { Viewer } from "./viewer.js";
+
+const STATES = { human: "drawn", visible: "visible", lost: "lost", dropped: "skipped" };
+
+export class Bench {
+  client = new Client();
+  session = null; drawing = null; tracking = null; still = null; sample = null; busy = false;
+  masks = new Map(); names = new Map([[1, ""]]); chosen = 1; figures = new Figures();
+  start = 0; drawnAt = 0; revision = 0; tool = "brush"; radius = 12;
+
+  constructor() {
+    this.viewer = new Viewer({ labelsAt: (n) => this.labelsAt(n), onShown: () => this.render() });
+    this.timeline = new Timeline($("timeline"));
+    this.pen = new Pen($("marks"), this);
+    this.list = new ObjectList($("objects"), {
+      onChoose: (id) => { this.chosen = id; this.render(); },
+      onName: (id, name) => { this.names.set(id, name); this.render(); },
+      onRemove: (id) => this.attempt(() => this.removeObject(id)),
+    });
+  }
+
+  get source() {
+    return this.viewer.source;
+  }
+
+  get shown() {
+    return this.viewer.shown;
+  }
+
+  /** The session's newest frame. */
+  get newest() {
+    return this.session.state.next_frame - 1;
+  }
+
+  /** The frame, counted as the video counts, that can be drawn on. */
+  get editable() {
+    if (this.session) return this.start + this.newest;
+    return this.edited ? this.drawnAt : this.shown;
+  }
+
+  get id() {
+    return this.chosen;
+  }
+
+  get previewing() {
+    return Boolean(this.source?.live && !this.still);
+  }
+
+  get edited() {
+    return Boolean(this.drawing?.changed);
+  }
+
+  get remaining() {
+    return this.source.live || this.start + this.newest < this.source.count - 1;
+  }
+
+  set opacity(share) {
+    this.viewer.painter.opacity = share;
+    if (this.source) this.viewer.paint();
+  }
+
+  /** Runs what a person asked for; says so where it fails. */
+  async attempt(act) {
+    if (this.busy) return;
+    this.busy = true;
+    this.render();
+    try {
+      await act();
+    } catch (error) {
+      say(explained(error), { wrong: true });
+    } finally {
+      this.busy = false;
+      this.render();
+    }
+  }
+
+  // The video
+
+  async choose(kind, files, { quiet = false } = {}) {
+    const open = {
+      sample: () => this.openSample(),
+      video: () => VideoSource.open(files[0], { name: files[0].name }),
+      images: () => ImageSource.open(files),
+      camera: () => CameraSource.open(),
+    };
+    if (!quiet) say("Opening …");
+    this.use(await open[kind]());
+    await this.again({ quiet });
+  }
+
+  async openSample() {
+    this.sample = await this.client.json("web/sample.json");
+    const blob = await (await this.client.call("web/sample.webm")).blob();
+    return VideoSource.open(blob, { name: "sample", kind: "sample", rate: this.sample.rate });
+  }
+
+  use(source) {
+    this.tracking?.pause();
+    this.viewer.stop();
+    this.viewer.use(source);
+    this.pen.resize(source.size);
+    showKind(source.kind);
+    $("credits").textContent = source.kind === "sample" ? this.sample.credits : "";
+  }
+
+  /** Forgets the session, keeps the video. */
+  async again({ quiet = false } = {}) {
+    if (this.session) dropBookmark();
+    this.tracking?.pause();
+    this.tracking = null;
+    history.replaceState(null, "", location.pathname);
+    const { id, label } = this.source.kind === "sample" ? this.sample.object : { id: 1, label: "" };
+    Object.assign(this, { session: null, drawing: null, still: null, start: 0, chosen: id });
+    this.revision++;
+    Object.assign(this, { masks: new Map(), names: new Map([[id, label]]), figures: new Figures() });
+    if (this.source.live) this.viewer.preview(() => this.previewing);
+    else await this.viewer.show(0);
+    if (!quiet) say(this.hint());
+  }
+
+  async takeStill() {
+    const [height, width] = this.source.size;
+    this.still = await encodeFrame(this.source.video, { height, width });
+    this.source.record(0, this.still);
+    await this.viewer.show(0);
+    say(this.hint());
+  }
+
+  hint() {
+    if (this.previewing) return "Point the camera at what you want to follow, then take the first picture.";
+    return "Paint over what you want to follow, or draw a box around it. Then press Track.";
+  }
+
+  // What is seen
+
+  labelsAt(n) {
+    if (this.drawing && n === this.drawnAt) return this.drawing.labels;
+    const objects = this.masks.get(n - this.start);
+    return objects && labelMap(objects, this.source.size);
+  }
+
+  nameOf(id) {
+    return this.names.get(id) || `Object ${id}`;
+  }
+
+  objects() {
+    const drawn = this.drawing && this.shown === this.drawnAt ? this.drawing.ids() : null;
+    const known = new Map(this.masks.get(this.shown - this.start)?.map(({ id, state }) => [id, STATES[state]]));
+    return [...this.names.keys()].sort((a, b) => a - b).map((id) => ({
+      id,
+      name: this.nameOf(id),
+      state: (this.edited && drawn?.includes(id) ? "drawn" : known.get(id)) ?? "",
+    }));
+  }
+
+  render() {
+    const { source, shown } = this;
+    const idle = Boolean(source) && !this.busy && !this.tracking;
+    const objects = this.objects();
+    this.list.show(objects, { chosen: this.chosen, locked: !idle });
+    showPrimary(this.primary());
+    showTransport({ shown, count: source?.count ?? 0, playing: Boolean(this.viewer.playing || this.tracking), enabled: Boolean(source) && !this.previewing });
+    showFigures(this.figures, Math.max(0, this.masks.size - 1));
+    this.timeline.show(this.masks, objects, { start: this.start, count: source?.count ?? 1, revision: this.revision });
+    $("restart").hidden = !this.session;
+    $("undo").disabled = $("clear").disabled = !(idle && this.edited);
+    $("suggest").hidden = !(source?.kind === "sample" && !this.session && shown === 0 && !this.edited);
+    for (const name of ["zip", "coco", "film"]) $(name).disabled = !(idle && this.session);
+    $("marks").toggleAttribute("data-off", !this.mayDraw());
+  }
+
+  primary() {
+    if (this.tracking) return { label: "Pause", enabled: true };
+    const enabled = Boolean(this.source) && !this.busy;
+    if (this.previewing) return { label: "Take the first picture", enabled };
+    if (!this.session) return { label: "Track", enabled: enabled && this.edited && this.drawing.ids().length > 0 };
+    if (this.edited) return { label: this.remaining ? "Correct and continue" : "Correct", enabled };
+    return this.remaining ? { label: "Continue", enabled } : { label: "All frames are tracked", enabled: false };
+  }
+
+  // Drawing: this is the pen's desk
+
+  mayDraw() {
+    const calm = !this.previewing && !this.busy && !this.tracking && !this.viewer.playing;
+    return Boolean(this.source) && calm && this.shown === this.editable;
+  }
+
+  /** The drawing of the frame that is shown; begun with what is known of it. */
+  begin() {
+    if (!this.drawing || this.drawnAt !== this.shown) {
+      this.drawing = new Drawing(this.source.size, this.labelsAt(this.shown));
+      this.drawnAt = this.shown;
+    }
+    return this.drawing;
+  }
+
+  onChange() {
+    this.viewer.paint();
+    this.render();
+  }
+
+  onTool(name) {
+    this.tool = name;
+    document.querySelector(`[name=tool][value=${name}]`).checked = true;
+    this.pen.cancel();
+  }
+
+  onSize(factor) {
+    $("size").value = String(Math.round(this.radius * 2 * factor));
+    $("size").dispatchEvent(new Event("input"));
+  }
+
+  onUndo() {
+    if (!this.edited || !this.mayDraw()) return;
+    this.drawing.undo();
+    this.onChange();
+  }
+
+  clear() {
+    this.begin().mark();
+    this.drawing.erase(this.chosen);
+    this.onChange();
+  }
+
+  onBox(box) {
+    return this.attempt(async () => {
+      say("Looking for the outline …");
+      const { rle } = await this.client.refine(await this.encoded(this.shown), box);
+      this.outline(rle);
+      say("The brush and the eraser correct the outline.");
+    });
+  }
+
+  outline(rle) {
+    this.begin().mark();
+    this.drawing.replace(rle, this.chosen);
+    this.onChange();
+  }
+
+  suggest() {
+    this.outline(this.sample.object.rle);
+    say("Press Track.");
+  }
+
+  /** Says why the pen draws nothing, and brings the frame on which it does. */
+  explain() {
+    if (this.mayDraw() || this.busy || this.tracking || this.viewer.playing || this.previewing) return;
+    this.viewer.show(this.editable);
+    say(this.session ? "Corrections go on the newest frame: here it is." : "Your drawing is on this frame.");
+  }
+
+  addObject() {
+    const free = Array.from({ length: 254 }, (_, k) => k + 1).find((id) => !this.names.has(id));
+    this.names.set(free, "");
+    this.chosen = free;
+    this.render();
+  }
+
+  async removeObject(id) {
+    if (this.session?.state.objects.some((object) => object.id === id)) {
+      await this.session.remove(id);
+      await this.readMasks(this.newest);
+    }
+    this.names.delete(id);
+    this.drawing?.erase(id);
+    if (!this.names.size) this.names.set(1, "");
+    if (this.chosen === id) this.chosen = this.names.keys().next().value;
+    this.viewer.paint();
+  }
+
+  // Tracking
+
+  async encoded(n) {
+    const [height, width] = this.source.size;
+    return encodeFrame(await this.source.picture(n), { height, width });
+  }
+
+  async open() {
+    const image = this.still ?? (await this.encoded(this.drawnAt));
+    const ids = this.drawing.ids().filter((id) => this.names.has(id));
+    this.session = await this.client.start(image, this.drawing.objects(ids, this.names));
+    this.start = this.drawnAt;
+    await this.readMasks(0);
+    if (this.source.live) return;
+    const { kind, name, rate, files } = this.source;
+    history.replaceState(null, "", `#session=${this.session.id}`);
+    await writeBookmark({ session: this.session.id, kind, name, rate, start: this.start, files });
+  }
+
+  /** The session's masks from a frame on, as the service keeps them. */
+  async readMasks(from) {
+    for await (const { frame, objects } of this.session.masks({ from })) this.masks.set(frame, objects);
+    this.revision++;
+  }
+
+  async correct() {
+    const ids = this.drawing.changedIds().filter((id) => this.names.has(id));
+    if (!ids.length) throw new Error("An object needs a pixel: paint it, or remove it from the list.");
+    await this.session.correct(this.drawing.objects(ids, this.names));
+    this.drawing = null;
+    await this.readMasks(this.newest);
+    await this.viewer.show(this.start + this.newest);
+  }
+
+  /** The one button: take a picture, track, pause, correct, go on. */
+  async act() {
+    if (this.tracking) return this.tracking.pause();
+    this.viewer.stop();
+    await this.attempt(async () => {
+      if (this.previewing) return this.takeStill();
+      this.pen.cancel();
+      if (!this.session) await this.open();
+      else if (this.edited) await this.correct();
+      this.drawing = null;
+      if (this.remaining) this.track();
+      else say("Corrected.");
+    });
+  }
+
+  async track() {
+    const { source, session, start, figures } = this;
+    const tracking = new Tracking({ source, session, start,
+      onState: (state) => say({ waiting: "The connection is lost; trying again …" }[state] ?? "Tracking …"),
+      onMasks: (answer, picture) => { if (this.tracking === tracking) this.answered(answer, picture); },
+      onDropped: (count) => { figures.dropped += count; },
+    });
+    this.tracking = tracking;
+    say("Tracking …");
+    try {
+      await tracking.run();
+      if (this.tracking === tracking) say(this.remaining ? "Paused. Draw on this frame to correct it, then continue." : "Done. Play it, correct it, or download the masks.");
+    } catch (error) {
+      if (this.tracking === tracking) say(explained(error), { wrong: true });
+    }
+    figures.rest();
+    if (this.tracking !== tracking) return; // another video was chosen meanwhile
+    this.tracking = null;
+    await this.viewer.show(start + this.newest);
+  }
+
+  answered({ frame, objects, timestamp, timing }, picture) {
+    this.masks.set(frame, objects);
+    this.revision++;
+    const next = Math.max(this.session.state.next_frame, frame + 1);
+    this.session.state = { ...this.session.state, next_frame: next };
+    if (timestamp !== null) this.figures.count({ latency: performance.now() - timestamp / 1000, inference: timing.inference_ms });
+    if (picture) this.viewer.show(this.start + frame, picture);
+  }
+
+  /** Goes on with the session that the address names, on the video that this browser kept. */
+  async resume(id) {
+    const kept = await readBookmark();
+    if (kept?.session !== id) throw new Error("The video of this session is not on this device.");
+    const session = await this.client.open(id);
+    if (kept.kind === "sample") this.use(await this.openSample());
+    else if (kept.kind === "images") this.use(await ImageSource.open(kept.files, kept));
+    else this.use(await VideoSource.open(kept.files[0], kept));
+    this.names = new Map(session.state.objects.map(({ id: object, label }) => [object, label ?? ""]));
+    Object.assign(this, { session, start: kept.start, chosen: this.names.keys().next().value });
+    await this.readMasks(0);
+    await this.viewer.show(this.start + this.newest);
+    say(this.remaining ? "Back where you were. Continue, or correct this frame." : "Back where you were.");
+  }
+
+  // Playing
+
+  async play() {
+    if (this.tracking) return this.tracking.pause();
+    this.pen.cancel();
+    await this.viewer.play();
+  }
+
+  async seek(n) {
+    this.viewer.stop();
+    this.pen.cancel();
+    if (this.tracking) this.tracking.pause();
+    else await this.viewer.show(n);
+  }
+}
+
+function explained(error) {
+  if (error.slug === "unknown-session") return "The session has expired. Start over to track again.";
+  if (error.name === "NotAllowedError") return "The camera may not be used. Allow it in the browser, then try again.";
+  return error.message;
+}

@@ -1,0 +1,81 @@
+/** The page: what its controls do. Everything begins here. */
+
+import { Bench } from "./bench.js";
+import { saveCoco, saveFilm, saveMasks } from "./downloads.js";
+import { $, say } from "./view.js";
+
+const bench = new Bench();
+
+function openFiles(kind, files) {
+  if (files.length) bench.attempt(() => bench.choose(kind, files));
+}
+
+for (const button of $("kinds").children) {
+  button.addEventListener("click", () => {
+    if (button.value === "video") $("video-file").click();
+    else if (button.value === "images") $("image-files").click();
+    else bench.attempt(() => bench.choose(button.value));
+  });
+}
+
+for (const [id, kind] of [["video-file", "video"], ["image-files", "images"]]) {
+  $(id).addEventListener("change", () => {
+    openFiles(kind, [...$(id).files]);
+    $(id).value = "";
+  });
+}
+// A phone has photographs, not folders.
+$("image-files").webkitdirectory = !matchMedia("(pointer: coarse)").matches;
+
+$("stage").addEventListener("dragover", (event) => event.preventDefault());
+$("stage").addEventListener("drop", (event) => {
+  event.preventDefault();
+  const files = [...event.dataTransfer.files];
+  openFiles(files[0]?.type.startsWith("video/") ? "video" : "images", files);
+});
+
+$("primary").addEventListener("click", () => bench.act());
+$("restart").addEventListener("click", () => bench.attempt(() => bench.again()));
+$("add").addEventListener("click", () => bench.addObject());
+$("suggest").addEventListener("click", () => bench.suggest());
+$("undo").addEventListener("click", () => bench.onUndo());
+$("clear").addEventListener("click", () => bench.clear());
+$("play").addEventListener("click", () => bench.play());
+$("seek").addEventListener("input", () => bench.seek(Number($("seek").value)));
+$("zip").addEventListener("click", () => bench.attempt(() => saveMasks(bench)));
+$("coco").addEventListener("click", () => bench.attempt(() => saveCoco(bench)));
+$("film").addEventListener("click", () => bench.attempt(film));
+$("marks").addEventListener("pointerdown", () => bench.explain());
+
+for (const tool of document.getElementsByName("tool")) {
+  tool.addEventListener("change", () => bench.onTool(tool.value));
+}
+
+$("size").addEventListener("input", () => {
+  bench.radius = Number($("size").value) / 2;
+  $("size-shown").textContent = $("size").value;
+});
+
+$("opacity").addEventListener("input", () => {
+  $("opacity-shown").textContent = `${$("opacity").value} %`;
+  bench.opacity = Number($("opacity").value) / 100;
+});
+
+addEventListener("resize", () => bench.render());
+
+async function film() {
+  const onProgress = (share) => say(`Recording the video: ${Math.round(share * 100)} %`);
+  await saveFilm(bench, { opacity: Number($("opacity").value) / 100, onProgress });
+  say("The video is saved.");
+  await bench.seek(bench.shown);
+}
+
+async function begin() {
+  const { models: [model] } = await bench.client.json("v1/models");
+  $("model").textContent = model.name;
+  const [, id] = /^#session=(.+)$/.exec(location.hash) ?? [];
+  await bench.attempt(() => (id ? bench.resume(decodeURIComponent(id)) : bench.choose("sample")));
+  if (!bench.source) await bench.attempt(() => bench.choose("sample", [], { quiet: true }));
+}
+
+begin().catch((error) => say(error.message, { wrong: true }));

@@ -1,0 +1,94 @@
+/** The page's controls: what they show. Nothing here knows of sessions. */
+
+import { cssColour } from "./painter.js";
+import { milliseconds } from "./figures.js";
+
+export const $ = (id) => document.getElementById(id);
+
+/** One line below the video; `wrong` for what went wrong. */
+export function say(text, { wrong = false } = {}) {
+  $("status").textContent = text;
+  $("status").toggleAttribute("data-wrong", wrong);
+}
+
+export function showKind(kind) {
+  for (const button of $("kinds").children) button.setAttribute("aria-pressed", button.value === kind);
+}
+
+export function showPrimary({ label, enabled }) {
+  $("primary").textContent = label;
+  $("primary").disabled = !enabled;
+}
+
+export function showTransport({ shown, count, playing, enabled }) {
+  const total = Math.max(1, count);
+  Object.assign($("seek"), { max: String(total - 1), value: String(shown), disabled: !enabled });
+  $("seek").setAttribute("aria-valuetext", `Frame ${shown + 1} of ${total}`);
+  $("counter").textContent = `${shown + 1} / ${total}`;
+  $("play").disabled = !enabled;
+  $("play").toggleAttribute("data-playing", playing);
+  $("play").setAttribute("aria-label", playing ? "Pause" : "Play");
+}
+
+export function showFigures(figures, tracked) {
+  $("fps").textContent = Number.isFinite(figures.rate) ? figures.rate.toFixed(1) : "–";
+  $("tracked").textContent = tracked || "–";
+  $("dropped").textContent = tracked ? figures.dropped : "–";
+  $("p50").textContent = milliseconds(figures.latency(0.5));
+  $("p95").textContent = milliseconds(figures.latency(0.95));
+  $("inference").textContent = milliseconds(figures.inference);
+}
+
+/** The list of objects: choose one, name it, remove it. */
+export class ObjectList {
+  #rows = new Map();
+
+  constructor(list, { onChoose, onName, onRemove }) {
+    Object.assign(this, { list, onChoose, onName, onRemove });
+  }
+
+  /** `objects` is `[{id, name, state}]`. Rows are kept, so that typing goes on. */
+  show(objects, { chosen, locked }) {
+    for (const [id, row] of this.#rows) {
+      if (objects.some((object) => object.id === id)) continue;
+      row.remove();
+      this.#rows.delete(id);
+    }
+    objects.forEach((object, place) => {
+      const row = this.#rows.get(object.id) ?? this.#add(object);
+      if (this.list.children[place] !== row) this.list.insertBefore(row, this.list.children[place]);
+      this.#fill(row, object, chosen);
+      row.querySelector(".remove").disabled = locked;
+    });
+  }
+
+  #fill(row, { id, name, state }, chosen) {
+    row.toggleAttribute("data-chosen", id === chosen);
+    row.querySelector("[type=radio]").checked = id === chosen;
+    row.querySelector("[type=radio]").setAttribute("aria-label", `Draw ${name}`);
+    row.querySelector(".state").textContent = state;
+    row.querySelector(".remove").setAttribute("aria-label", `Remove ${name}`);
+    const input = row.querySelector("[type=text]");
+    if (document.activeElement !== input) input.value = name;
+  }
+
+  #add({ id }) {
+    const row = document.createElement("li");
+    const choose = element("input", { type: "radio", name: "object", value: String(id) });
+    const swatch = element("span", { className: "swatch", ariaHidden: "true" });
+    swatch.style.background = cssColour(id);
+    const name = element("input", { type: "text", maxLength: 100, ariaLabel: `Name of object ${id}` });
+    const remove = element("button", { type: "button", className: "remove", textContent: "×" });
+    row.append(choose, swatch, name, element("span", { className: "state" }), remove);
+    choose.addEventListener("change", () => this.onChoose(id));
+    name.addEventListener("focus", () => this.onChoose(id));
+    name.addEventListener("change", () => this.onName(id, name.value.trim()));
+    remove.addEventListener("click", () => this.onRemove(id));
+    this.#rows.set(id, row);
+    return row;
+  }
+}
+
+function element(tag, properties) {
+  return Object.assign(document.createElement(tag), properties);
+}

@@ -1,0 +1,77 @@
+/** What is on the stage: the picture, the masks over it, playing and seeking. */
+
+import { Painter } from "./painter.js";
+import { $ } from "./view.js";
+
+/** `labelsAt(n)` gives the label map of frame n, or undefined; `onShown()` hears of a new frame. */
+export class Viewer {
+  source = null; shown = 0; playing = null;
+
+  constructor({ labelsAt, onShown }) {
+    Object.assign(this, { labelsAt, onShown });
+    this.painter = new Painter($("overlay"));
+    this.picture = $("picture").getContext("2d", { alpha: false });
+  }
+
+  use(source) {
+    this.source?.close();
+    this.source = source;
+    const [height, width] = source.size;
+    Object.assign($("picture"), { height, width });
+    $("stage").style.aspectRatio = `${width} / ${height}`;
+    $("stage").style.maxWidth = `calc(var(--tallest) * ${width / height})`;
+    this.painter.resize(source.size);
+  }
+
+  /** The live picture of a camera, as long as `going()`. */
+  preview(going) {
+    const { video } = this.source;
+    const step = () => {
+      if (!going()) return;
+      this.draw(video);
+      video.requestVideoFrameCallback(step);
+    };
+    this.painter.clear();
+    step();
+  }
+
+  draw(picture) {
+    const [height, width] = this.source.size;
+    this.picture.drawImage(picture, 0, 0, width, height);
+  }
+
+  /** The masks of the frame that is shown: drawn by hand, or tracked. */
+  paint() {
+    const labels = this.labelsAt(this.shown);
+    if (labels) this.painter.paint(labels); else this.painter.clear();
+  }
+
+  /** Shows frame n; `picture`, where it is at hand, saves looking for it. */
+  async show(n, picture) {
+    this.shown = n;
+    const found = picture ?? (await this.source.picture(n));
+    if (this.shown !== n) return;
+    this.draw(found);
+    this.paint();
+    this.onShown();
+  }
+
+  /** Plays from the frame that is shown, from the first one at the end; again: stops. */
+  async play() {
+    if (this.playing) return this.stop();
+    this.playing = new AbortController();
+    const from = this.shown >= this.source.count - 1 ? 0 : this.shown;
+    try {
+      await this.source.play(from, (n, picture) => this.show(n, picture), this.playing.signal);
+      // The last frames may have gone by unseen.
+      if (!this.playing.signal.aborted) await this.show(this.source.count - 1);
+    } finally {
+      this.playing = null;
+      this.onShown();
+    }
+  }
+
+  stop() {
+    this.playing?.abort();
+  }
+}

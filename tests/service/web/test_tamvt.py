@@ -1,0 +1,191 @@
+"""The browser client in real Chromium: what it reads and writes is what Python reads and writes."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from model.rules.encoding import decode_rle, encode_rle
+from model.rules.scores import jaccard
+from service.stream import wire
+from tests import scene
+from tests.running import Api
+
+pytestmark = pytest.mark.anyio
+
+RunJs = Callable[..., Awaitable[Any]]
+OBJECT = {"id": 1, "label": "square", "rle": dict(encode_rle(scene.labels(0) == 1))}
+IMAGES = """const images = await Promise.all(given.images.map((text) =>
+    fetch(`data:image/jpeg;base64,${text}`).then((answer) => answer.blob())));
+    const session = await new tamvt.Client().start(images[0], [given.object]);"""
+
+
+def video(count: int) -> dict[str, Any]:
+    """The made-up video's first frames and its object, for JavaScript."""
+    images = [base64.b64encode(scene.jpeg(number)).decode() for number in range(count)]
+    return {"images": images, "object": OBJECT}
+
+
+def some_masks() -> list[NDArray[np.bool_]]:
+    random = np.random.default_rng(0)
+    noise = [random.random((height, 23)) < 0.4 for height in (1, 17, 64)]
+    plain = [np.zeros((5, 4), np.bool_), np.ones((5, 4), np.bool_), scene.labels(3) == 1]
+    return [*noise, *plain]
+
+
+async def test_masks_are_decoded_as_python_decodes_them(run_js: RunJs) -> None:
+    masks = some_masks()
+    code = "(tamvt, rles) => rles.map((rle) => [...tamvt.decodeRle(rle)])"
+    found = await run_js(code, [dict(encode_rle(mask)) for mask in masks])
+    assert [np.array(flat).tolist() for flat in found] == [
+        m.astype(int).ravel().tolist() for m in masks
+    ]
+
+
+async def test_masks_are_encoded_as_python_encodes_them(run_js: RunJs) -> None:
+    masks = some_masks()
+    code = "(tamvt, all) => all.map(([flat, size]) => tamvt.encodeRle(Uint8Array.from(flat), size))"
+    given = [(mask.astype(int).ravel().tolist(), list(mask.shape)) for mask in masks]
+    assert await run_js(code, given) == [encode_rle(mask) for mask in masks]
+
+
+@pytest.mark.parametrize("counts", ["", "3", "~~~", "oooooooo0", "00l3"])
+async def test_a_damaged_mask_is_refused(run_js: RunJs, counts: str) -> None:
+    code = """(tamvt, counts) => {
+        try { return tamvt.decodeRle({ size: [4, 5], counts }).length; }
+        catch (error) { return error.name; }
+    }"""
+    assert await run_js(code, counts) == "RangeError"
+
+
+async def test_where_objects_overlap_the_lowest_id_is_seen(run_js: RunJs) -> None:
+    rle = dict(encode_rle(np.ones((2, 3), np.bool_)))
+    objects = [{"id": number, "rle": rle, "area": 6} for number in (3, 1, 2)]
+    code = "(tamvt, objects) => [...tamvt.labelMap(objects, [2, 3])]"
+    assert await run_js(code, objects) == [1] * 6
+
+
+async def test_a_frame_is_packed_as_the_service_reads_it(run_js: RunJs) -> None:
+    code = (
+        "(tamvt, [n, t]) => [...new Uint8Array(tamvt.packFrame(n, t, Uint8Array.of(7, 8).buffer))]"
+    )
+    message = bytes(await run_js(code, [wire.MAX_NUMBER, wire.MAX_TIMESTAMP]))
+    read = wire.read_picture(message, kind=wire.FRAME)
+    assert read == (wire.MAX_NUMBER, wire.MAX_TIMESTAMP, bytes([7, 8]))
+
+
+async def test_appended_frames_get_their_masks(run_js: RunJs) -> None:
+    code = f"""async (tamvt, given) => {{ {IMAGES}
+        return (await session.append(images.slice(1), {{ firstFrame: 1 }})).frames; }}"""
+    frames = await run_js(code, video(4))
+    assert [frame["frame"] for frame in frames] == [1, 2, 3]
+    assert jaccard(decode_rle(frames[2]["objects"][0]["rle"]), scene.labels(3) == 1) > 0.95
+
+
+STREAM = """const got = []; const states = [];
+    const stream = session.stream({ maxWaitMs: 5000, mode: given.mode,
+        onMasks: (masks) => got.push(masks), onState: (state) => states.push(state) });"""
+
+
+async def test_a_stream_answers_every_frame_in_order(run_js: RunJs, api: Api) -> None:
+    code = f"""async (tamvt, given) => {{ {IMAGES} {STREAM}
+        for (const image of images.slice(1)) await stream.send(image, {{ timestamp: 17 }});
+        await stream.end();
+        return {{ got, states, id: session.id }}; }}"""
+    found = await run_js(code, video(8))
+    assert [masks["frame"] for masks in found["got"]] == list(range(1, 8))
+    assert {masks["timestamp"] for masks in found["got"]} == {17}
+    assert found["states"] == ["open", "closed"]
+    stored = api.masks(found["id"], from_=1).json()["frames"]
+    assert [masks["objects"] for masks in found["got"]] == [frame["objects"] for frame in stored]
+
+
+async def test_a_lost_connection_is_resumed_and_no_frame_comes_twice(
+    run_js: RunJs, api: Api
+) -> None:
+    code = f"""async (tamvt, given) => {{ {IMAGES}
+        const sockets = [];
+        const Real = WebSocket;
+        WebSocket = class extends Real {{
+            constructor(...all) {{ super(...all); sockets.push(this); }}
+        }};
+        {STREAM}
+        for (const [index, image] of images.slice(1).entries()) {{
+            await stream.send(image);
+            if (index % 7 === 3) sockets.at(-1).close();
+        }}
+        await stream.end();
+        WebSocket = Real;
+        const frames = got.map(({{ frame }}) => frame);
+        return {{ frames, connections: sockets.length, id: session.id }}; }}"""
+    found = await run_js(code, video(17))
+    assert found["frames"] == list(range(1, 17))
+    assert found["connections"] == 3
+    assert api.state(found["id"])["next_frame"] == 17
+
+
+async def test_the_latest_mode_answers_the_newest_frame(run_js: RunJs) -> None:
+    code = f"""async (tamvt, given) => {{ {IMAGES} {STREAM}
+        for (const image of images.slice(1)) await stream.send(image);
+        await stream.end();
+        return got.map(({{ frame }}) => frame); }}"""
+    frames = await run_js(code, {**video(20), "mode": "latest"})
+    assert frames == sorted(set(frames))
+    assert frames[-1] == 19
+
+
+async def test_pictures_of_webcodecs_can_be_sent(run_js: RunJs) -> None:
+    code = f"""async (tamvt, given) => {{ {IMAGES} {STREAM}
+        async function* decoded() {{
+            for (const [k, image] of images.slice(1).entries()) {{
+                yield new VideoFrame(await createImageBitmap(image), {{ timestamp: k * 40_000 }});
+            }}
+        }}
+        for await (const picture of tamvt.pictures(decoded())) {{
+            await stream.send(await tamvt.encodeFrame(picture), {{ timestamp: picture.timestamp }});
+        }}
+        await stream.end();
+        return got.map(({{ timestamp }}) => timestamp); }}"""
+    assert await run_js(code, video(4)) == [0, 40_000, 80_000]
+
+
+async def test_pictures_of_a_video_come_until_it_ends(run_js: RunJs) -> None:
+    code = """async (tamvt) => {
+        const video = document.createElement("video");
+        Object.assign(video, { muted: true, src: "/web/sample.webm" });
+        video.currentTime = 2;
+        await video.play();
+        let count = 0;
+        for await (const picture of tamvt.pictures(video)) count += picture === video;
+        return count;
+    }"""
+    assert 1 <= await run_js(code) <= 13
+
+
+async def test_a_refusal_is_a_problem_with_its_name(run_js: RunJs) -> None:
+    code = """async (tamvt) => {
+        const client = new tamvt.Client();
+        const missing = new tamvt.Session(client, { session_id: "nobody", next_frame: 1 });
+        const stream = missing.stream();
+        const names = [];
+        for (const promise of [client.open("nobody"), stream.opened, stream.done]) {
+            await promise.catch((error) => names.push([error.slug, error.status]));
+        }
+        return names;
+    }"""
+    assert await run_js(code) == [["unknown-session", 404]] * 3
+
+
+async def test_objects_are_corrected_and_removed(run_js: RunJs, api: Api) -> None:
+    code = f"""async (tamvt, given) => {{ {IMAGES}
+        const corrected = await session.correct([{{ id: 2, box: [90, 10, 20, 20] }}]);
+        await session.remove(1);
+        return {{ corrected, id: session.id }}; }}"""
+    found = await run_js(code, video(1))
+    assert [item["id"] for item in found["corrected"]["objects"]] == [1, 2]
+    assert [item["id"] for item in api.state(found["id"])["objects"]] == [2]

@@ -1,0 +1,68 @@
+"""How much is worked on at once: requests and their bytes are counted, the next one is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from service.errors import Overloaded, PayloadTooLarge
+
+
+class Admission:
+    """Counts the requests in flight and the bytes they hold. It never lets anybody wait."""
+
+    def __init__(self, *, max_requests: int, max_bytes: int) -> None:
+        self._max_requests = max_requests
+        self._max_bytes = max_bytes
+        self.requests = 0
+        self.held_bytes = 0
+
+    @contextmanager
+    def admit(self) -> Iterator[Hold]:
+        """A place among the requests, given back at the end of the block; else Overloaded."""
+        if self.requests >= self._max_requests:
+            raise Overloaded(f"{self._max_requests} requests are being worked on; try again")
+        self.requests += 1
+        hold = Hold(self)
+        try:
+            yield hold
+        finally:
+            self.requests -= 1
+            self.held_bytes -= hold.size
+
+    @contextmanager
+    def hold(self) -> Iterator[Hold]:
+        """Counts bytes without a place among the requests; all are given back at the end."""
+        hold = Hold(self)
+        try:
+            yield hold
+        finally:
+            hold.give(hold.size)
+
+    def take(self, hold: Hold, *, size: int) -> None:
+        """Adds `size` bytes to what a request holds, or raises and adds nothing."""
+        if hold.size + size > self._max_bytes:
+            raise PayloadTooLarge(
+                f"a request may hold {self._max_bytes} bytes", limit=self._max_bytes
+            )
+        if self.held_bytes + size > self._max_bytes:
+            raise Overloaded(f"uploads hold {self.held_bytes} bytes already; try again")
+        self.held_bytes += size
+        hold.size += size
+
+
+class Hold:
+    """The bytes that one request or stream holds."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self.size = 0
+
+    def take(self, size: int) -> None:
+        """Counts `size` bytes more; PayloadTooLarge or Overloaded where that is too much."""
+        self._admission.take(self, size=size)
+
+    def give(self, size: int) -> None:
+        """Counts `size` bytes less."""
+        self._admission.held_bytes -= size
+        self.size -= size

@@ -1,0 +1,249 @@
+"""Puts the service together: the only file that knows all parts.
+
+Everything is opened once, in the lifespan, and closed in reverse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import cv2
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from model.rules.headers import ImageLimits
+from service import problems
+from service.access import Access, read_origins
+from service.admission import Admission
+from service.engines.base import Engine
+from service.engines.embedded import embedded_engine
+from service.errors import Misconfigured, StoreUnavailable
+from service.frames import Limits
+from service.metrics import Metrics, RequestMeter
+from service.private_redis import private_redis
+from service.routes import masks, objects, operations, page, sessions, stream
+from service.routes.bodies import Drain
+from service.routes.context import Service, UploadLimits
+from service.routes.schemas import ObjectIn, OptionsIn
+from service.settings import Settings, read_settings
+from service.store import SessionStore, open_store
+from service.stream.conversation import StreamLimits
+from service.stream.host import StreamHost
+from service.stream.notes import Tickets, open_lookout
+from service.stream.registry import Registry
+from service.tracking import Tracker
+from service.workers import Workers
+
+OpenEngine = Callable[[Settings], AbstractAsyncContextManager[Engine]]
+
+API_VERSION = "1"
+DESCRIPTION = "Tracks objects through video: one frame and a mask in, masks of every frame out."
+
+
+def create_app(
+    settings: Settings | None = None, *, open_engine: OpenEngine | None = None
+) -> FastAPI:
+    """The application; its parts are opened when its lifespan begins.
+
+    Without `settings` they are read from the environment. `open_engine` gives another engine
+    than the one that the settings choose.
+    """
+    settings = settings or read_settings()
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_service(settings, metrics, open_engine or chosen_engine) as service:
+            app.state.service = service
+            yield
+
+    # Swagger's page would fetch its scripts from elsewhere: only the description is served.
+    app = FastAPI(
+        title="TAM-VT Serve",
+        version=API_VERSION,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.include_router(sessions.router)
+    app.include_router(objects.router)
+    app.include_router(masks.router)
+    app.include_router(stream.router)
+    app.include_router(operations.router)
+    app.include_router(page.router)
+    problems.install(app, count=metrics.count_problem)
+    app.add_middleware(Drain)
+    app.add_middleware(RequestMeter, metrics=metrics)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=read_origins(settings.allowed_origins),
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=["Link", "Location", "Idempotent-Replay", "Retry-After"],
+    )
+    _describe(app)
+    return app
+
+
+@asynccontextmanager
+async def open_service(
+    settings: Settings, metrics: Metrics, open_engine: OpenEngine
+) -> AsyncIterator[Service]:
+    """Every part of the service, ready to answer; StartupError says why not."""
+    # The workers are the parallelism: OpenCV's own threads would only compete with them.
+    cv2.setNumThreads(1)
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(_open_store(settings))
+        engine = await stack.enter_async_context(open_engine(settings))
+        workers = stack.enter_context(Workers(threads=settings.threads))
+        tracker = _tracker(settings, store, engine, workers)
+        lookout = await stack.enter_async_context(open_lookout(store))
+        admission = Admission(
+            max_requests=settings.max_requests, max_bytes=settings.max_request_bytes
+        )
+        yield Service(
+            tracker=tracker,
+            workers=workers,
+            admission=admission,
+            metrics=metrics,
+            access=_access(settings),
+            streams=StreamHost(
+                tracker=tracker,
+                store=store,
+                workers=workers,
+                admission=admission,
+                metrics=metrics,
+                registry=_registry(settings),
+                tickets=Tickets(store, ttl_s=settings.ticket_ttl_s),
+                lookout=lookout,
+                limits=_stream_limits(settings),
+            ),
+            uploads=UploadLimits(
+                image=_image_limits(settings),
+                frame_bytes=settings.max_frame_bytes,
+                append_frames=settings.max_append_frames,
+                video_bytes=settings.max_video_bytes,
+                deadline_s=settings.upload_deadline_s,
+            ),
+        )
+
+
+def chosen_engine(settings: Settings) -> AbstractAsyncContextManager[Engine]:
+    """The engine that the settings choose."""
+    if settings.engine == "triton":
+        return _triton_engine(settings)
+    return embedded_engine(
+        settings.weights,
+        settings.model,
+        threads=settings.engine_threads,
+        queue=settings.max_requests,
+        bank_bytes=settings.bank_bytes,
+        deadline_s=settings.clip_deadline_s,
+    )
+
+
+def _triton_engine(settings: Settings) -> AbstractAsyncContextManager[Engine]:
+    # Imported where it is needed: its client is an extra, and takes a while to import.
+    try:
+        from service.engines.triton import triton_engine
+    except ModuleNotFoundError as error:
+        raise Misconfigured(f"TAMVT_ENGINE: pip install 'tamvt-serve[triton]' ({error})") from error
+    return triton_engine(
+        settings.triton_url,
+        settings.model,
+        in_flight=settings.triton_in_flight,
+        waiting=settings.max_requests,
+        bank_bytes=settings.bank_bytes,
+        idle_s=settings.session_ttl_s,
+        deadline_s=settings.clip_deadline_s,
+        start_deadline_s=settings.triton_start_deadline_s,
+        shared=settings.triton_shared_memory,
+    )
+
+
+@asynccontextmanager
+async def _open_store(settings: Settings) -> AsyncIterator[SessionStore]:
+    async with AsyncExitStack() as stack:
+        url = settings.redis_url or await stack.enter_async_context(private_redis(settings.state))
+        store = await stack.enter_async_context(
+            open_store(
+                url,
+                ttl_s=settings.session_ttl_s,
+                deadline_s=settings.redis_deadline_s,
+                kept_frames=settings.kept_frames,
+                tenant_sessions=settings.tenant_sessions,
+            )
+        )
+        try:
+            await store.ping()
+        except StoreUnavailable as error:
+            raise Misconfigured(f"TAMVT_REDIS_URL: {error}") from error
+        yield store
+
+
+def _tracker(settings: Settings, store: SessionStore, engine: Engine, workers: Workers) -> Tracker:
+    return Tracker(
+        store=store,
+        engines={engine.card.name: engine},
+        workers=workers,
+        limits=Limits(
+            image=_image_limits(settings),
+            append_frames=settings.max_append_frames,
+            video_frames=settings.max_video_frames,
+            objects=settings.max_objects,
+        ),
+        deadline_s=settings.request_deadline_s,
+        rollback_clips=settings.rollback_clips,
+    )
+
+
+def _access(settings: Settings) -> Access:
+    return Access(
+        origins=read_origins(settings.allowed_origins),
+        tenant_header=settings.tenant_header,
+        tickets_required=settings.tickets_required,
+    )
+
+
+def _registry(settings: Settings) -> Registry:
+    return Registry(
+        max_streams=settings.max_streams, max_tenant_streams=settings.max_tenant_streams
+    )
+
+
+def _stream_limits(settings: Settings) -> StreamLimits:
+    return StreamLimits(
+        credits=settings.stream_credits,
+        frame_bytes=settings.max_frame_bytes,
+        stall_s=settings.stream_stall_s,
+        idle_s=settings.stream_idle_s,
+    )
+
+
+def _image_limits(settings: Settings) -> ImageLimits:
+    return ImageLimits(
+        max_bytes=settings.max_frame_bytes,
+        max_width=settings.max_frame_width,
+        max_height=settings.max_frame_height,
+    )
+
+
+def _describe(app: FastAPI) -> None:
+    """Adds to OpenAPI what FastAPI cannot see: the problems, and the JSON parts of forms."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        schema = generate()
+        schemas = schema.setdefault("components", {}).setdefault("schemas", {})
+        schemas["Problem"] = dict(problems.SCHEMA)
+        for model in (ObjectIn, OptionsIn):
+            own = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas.update(own.pop("$defs", {}))
+            schemas[model.__name__] = own
+        return schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend it

@@ -1,0 +1,99 @@
+"""What the Python client raises.
+
+ClientError
+├── Unreachable        the service cannot be reached, or the connection broke, also when retried
+├── TimedOut           no answer within the deadline; what was sent may have been done
+├── UnexpectedAnswer   something answered, but not this service
+├── Replaced           another stream took the session over
+└── ProblemAnswer      the service said no; carries its `Problem`
+    ├── Rejected       the request is at fault (4xx)
+    ├── NotFound       a session that is unknown or expired, or a frame that is not there (404)
+    ├── FrameConflict  another frame is due (409): carries the `expected` number
+    ├── Busy           overload or a part is away, also when retried (503)
+    └── ServiceFault   the service failed (other 5xx)
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Problem(BaseModel):
+    """A problem of RFC 9457; its further members are in `model_extra`."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    type: str = "about:blank"
+    title: str = ""
+    status: int
+    detail: str = ""
+    instance: str | None = None
+
+
+class ClientError(Exception):
+    """The root of what the client raises; its text is one line."""
+
+
+class Unreachable(ClientError):
+    """No connection, or one that broke, as often as it was tried."""
+
+
+class TimedOut(ClientError):
+    """No answer within the deadline."""
+
+
+class UnexpectedAnswer(ClientError):
+    """An answer that is not of this API."""
+
+
+class Replaced(ClientError):
+    """Another stream took the session over."""
+
+
+class ProblemAnswer(ClientError):
+    """The service answered with a problem."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.detail or problem.title or f"status {problem.status}")
+        self.problem = problem
+
+
+class Rejected(ProblemAnswer):
+    """The request is at fault and changed nothing."""
+
+
+class NotFound(ProblemAnswer):
+    """What was asked for is unknown, deleted or expired."""
+
+
+class FrameConflict(ProblemAnswer):
+    """The session is not where the request assumes: `expected` is the frame number it takes."""
+
+    @property
+    def expected(self) -> int | None:
+        """The frame number the session takes next, where the service says so."""
+        value = (self.problem.model_extra or {}).get("expected")
+        return value if isinstance(value, int) else None
+
+
+class Busy(ProblemAnswer):
+    """The service cannot answer now; the same request may succeed later."""
+
+    @property
+    def retry_after_s(self) -> float:
+        """Seconds that the service asks to wait, 0 if it does not say."""
+        value = (self.problem.model_extra or {}).get("retry_after_s")
+        return float(value) if isinstance(value, int | float) else 0.0
+
+
+class ServiceFault(ProblemAnswer):
+    """The service failed."""
+
+
+def problem_error(problem: Problem) -> ProblemAnswer:
+    """The error for a problem, by its status."""
+    by_status: dict[int, type[ProblemAnswer]] = {404: NotFound, 409: FrameConflict, 503: Busy}
+    if problem.status == 409 and "expected" not in (problem.model_extra or {}):
+        return Rejected(problem)  # a conflict of another kind: a full memory, for example
+    fallback = ServiceFault if problem.status >= 500 else Rejected
+    return by_status.get(problem.status, fallback)(problem)

@@ -1,0 +1,249 @@
+"""`tamvt bench engine`: how fast the embedded engine is, alone: no HTTP, no Redis.
+
+Letters: L frames of a clip, N entries, O objects, h and w the model's size.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import statistics
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import cycle, islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.rules.memory import Memory
+from model.rules.pixels import resize_frame, resize_masks
+from service.commands.failures import run_and_report
+from service.engines.base import Engine, Picture
+from service.engines.embedded import embedded_engine
+from service.malloc import keep_large_blocks
+from service.sample import draw_sample
+from service.settings import read_settings
+
+ROUNDS = 5
+CLIPS_AROUND = 50
+EARLY_FRAME = 100
+SETTLED_FRAME = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Footage:
+    """The sample at the model's size, to be played over and over."""
+
+    frames: NDArray[np.uint8]  # (F, h, w, 3)
+    mask: NDArray[np.uint8]  # (h, w): the object in frame 0, as a soft mask
+
+    def masks(self, objects: int) -> NDArray[np.uint8]:
+        """The object's mask in as many upright strips as there are objects, (O, h, w)."""
+        columns = np.array_split(np.flatnonzero(self.mask.any(axis=0)), objects)
+        strips = np.zeros((objects, *self.mask.shape), np.uint8)
+        for strip, wanted in zip(strips, columns, strict=True):
+            strip[:, wanted] = self.mask[:, wanted]
+        return strips
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """What a session costs early and late."""
+
+    early_ms: float
+    late_ms: float
+    settled_rss_mb: float
+    late_rss_mb: float
+
+
+class SteadySession:
+    """A session of the engine that goes on for as long as it is asked for clips."""
+
+    def __init__(
+        self, engine: Engine, footage: Footage, *, objects: int, clip_length: int, memory_size: int
+    ) -> None:
+        self._engine = engine
+        self._name = f"bench-{objects}"
+        self._object_ids = tuple(range(1, objects + 1))
+        self._reference = Picture(footage.frames[0], footage.masks(objects))
+        self._memory = Memory.start(0, self._object_ids, capacity=memory_size)
+        self._clip_length = clip_length
+        self._footage = cycle(footage.frames[1:])
+        self._version = 1
+        self.next_frame = 1
+
+    async def fill(self) -> None:
+        """Runs clips until the bank is full, and a few more."""
+        for _ in range(self._memory.capacity + 2):
+            await self.clip_ms()
+
+    async def clip_ms(self) -> float:
+        """Milliseconds of the next clip: masks, and the entry of its last frame."""
+        frames = np.stack(list(islice(self._footage, self._clip_length)))  # (L, h, w, 3)
+        before, last = self._memory, self.next_frame + self._clip_length - 1
+        after = before.remember(last, self._object_ids)
+        started = time.perf_counter()
+        async with self._engine.lease(
+            self._name,
+            version=self._version,
+            memory=before,
+            model_size=frames.shape[1:3],
+            pictures=self._pictures,
+        ) as lease:
+            await lease.segment(frames, before=before, object_ids=self._object_ids, after=after)
+            lease.commit(self._version + 1)
+        self._memory, self.next_frame, self._version = after, last + 1, self._version + 1
+        return (time.perf_counter() - started) * 1000
+
+    async def _pictures(self) -> Sequence[Picture]:
+        assert self._version == 1, "the engine lost the bank of a session in use"
+        return [self._reference]
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The command line of `tamvt bench`."""
+    parser.description = "Measure; prints a table in Markdown with date, processor and threads."
+    what = parser.add_subparsers(dest="what", required=True, metavar="WHAT")
+    engine = what.add_parser("engine", help="the embedded engine alone")
+    engine.add_argument("--size", type=_size, default=(256, 448), metavar="HxW")
+    engine.add_argument("--objects", type=int, nargs="+", default=[1, 2, 3], metavar="O")
+    engine.add_argument("--clip-length", type=int, default=2, metavar="L")
+    engine.add_argument("--memory-size", type=int, default=9, metavar="N")
+    engine.add_argument("--clips", type=int, default=100, help="clips measured per row (100)")
+    engine.add_argument("--threads", type=int, default=0, help="of one inference; 0: all")
+    engine.add_argument("--frames", type=int, help="also compare frame 100 with this one")
+
+
+def run(args: Namespace) -> int:
+    """Measures and prints; the exit status."""
+    keep_large_blocks()
+    return run_and_report("bench", lambda: asyncio.run(_bench(args)))
+
+
+async def _bench(args: Namespace) -> None:
+    settings = read_settings()
+    footage = sample_footage(args.size)
+    threads = args.threads or len(os.sched_getaffinity(0))
+    async with embedded_engine(settings.weights, settings.model, threads=threads) as engine:
+        print(_heading(settings.model, args, threads=threads))
+        print(_table(await _medians(engine, footage, args), clip_length=args.clip_length))
+        if args.frames:
+            growth = await _growth(engine, footage, args)
+            print(_growth_table(growth, frames=args.frames))
+
+
+def sample_footage(size: tuple[int, int]) -> Footage:
+    """The built-in sample at the model's size (h, w)."""
+    pictures, labels = zip(*draw_sample(), strict=True)
+    reference = (labels[0] > 0).astype(np.uint8)[None] * np.uint8(255)  # (1, H, W)
+    return Footage(
+        frames=np.stack([resize_frame(picture, size) for picture in pictures]),
+        mask=resize_masks(reference, size)[0],
+    )
+
+
+async def _medians(engine: Engine, footage: Footage, args: Namespace) -> dict[int, float]:
+    """Median milliseconds of a clip for each number of objects, with a full bank.
+
+    Measured in turns, so that a disturbance of the machine meets all of them.
+    """
+    sessions = {objects: _session(engine, footage, objects, args) for objects in args.objects}
+    for session in sessions.values():
+        await session.fill()
+    times: dict[int, list[float]] = {objects: [] for objects in sessions}
+    for _ in range(ROUNDS):
+        for objects, session in sessions.items():
+            times[objects] += [await session.clip_ms() for _ in range(-(-args.clips // ROUNDS))]
+    return {objects: statistics.median(measured) for objects, measured in times.items()}
+
+
+def _session(engine: Engine, footage: Footage, objects: int, args: Namespace) -> SteadySession:
+    return SteadySession(
+        engine,
+        footage,
+        objects=objects,
+        clip_length=args.clip_length,
+        memory_size=args.memory_size,
+    )
+
+
+async def _growth(engine: Engine, footage: Footage, args: Namespace) -> Growth:
+    """One object, for as many frames as asked and half a window more."""
+    await engine.discard("bench-1")
+    session = _session(engine, footage, 1, args)
+    times: list[tuple[int, float]] = []
+    rss_mb: dict[int, float] = {}
+    end = args.frames + CLIPS_AROUND // 2 * args.clip_length
+    while session.next_frame < end:
+        frame = session.next_frame
+        times.append((frame, await session.clip_ms()))
+        rss_mb[frame] = resident_mb()
+    return Growth(
+        early_ms=_median_around(EARLY_FRAME, times),
+        late_ms=_median_around(args.frames, times),
+        settled_rss_mb=_value_at(SETTLED_FRAME, rss_mb),
+        late_rss_mb=_value_at(args.frames, rss_mb),
+    )
+
+
+def _median_around(frame: int, times: Iterable[tuple[int, float]]) -> float:
+    """The median of the 50 clips nearest to a frame."""
+    nearest = sorted(times, key=lambda timed: abs(timed[0] - frame))[:CLIPS_AROUND]
+    return statistics.median(milliseconds for _, milliseconds in nearest)
+
+
+def _value_at(frame: int, values: Mapping[int, float]) -> float:
+    return values[min(values, key=lambda known: abs(known - frame))]
+
+
+def resident_mb() -> float:
+    """Megabytes of this process in memory, as Linux counts them."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def _heading(model: str, args: Namespace, *, threads: int) -> str:
+    height, width = args.size
+    return (
+        f"{model}, {height}x{width}, N = {args.memory_size}, L = {args.clip_length}; "
+        f"{datetime.now(UTC):%Y-%m-%d}, {processor()}, {threads} threads\n"
+    )
+
+
+def _table(medians: Mapping[int, float], *, clip_length: int) -> str:
+    rows = ["| objects | clip, ms | frames/s | a further object |", "|---|---|---|---|"]
+    fewest = min(medians)
+    for objects, ms in medians.items():
+        further = "-"
+        if objects > fewest == 1:
+            further = f"{(ms / medians[1] - 1) / (objects - 1):.0%} of the first"
+        rows.append(f"| {objects} | {ms:.1f} | {clip_length * 1000 / ms:.1f} | {further} |")
+    return "\n".join(rows)
+
+
+def _growth_table(growth: Growth, *, frames: int) -> str:
+    slower = growth.late_ms / growth.early_ms - 1
+    larger = growth.late_rss_mb / growth.settled_rss_mb - 1
+    return (
+        "\n| one object | early | late | change |\n|---|---|---|---|\n"
+        f"| clip, ms, median of {CLIPS_AROUND} around frames {EARLY_FRAME} and {frames} "
+        f"| {growth.early_ms:.1f} | {growth.late_ms:.1f} | {slower:+.1%} |\n"
+        f"| RSS, MB, at frames {SETTLED_FRAME} and {frames} "
+        f"| {growth.settled_rss_mb:.0f} | {growth.late_rss_mb:.0f} | {larger:+.1%} |"
+    )
+
+
+def processor() -> str:
+    """The processor's name, as Linux tells it."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "unknown processor")
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.partition("x")
+    return int(height), int(width)

@@ -1,0 +1,227 @@
+"""`tamvt demo`: start the service, track a sample over HTTP as any client would, show the result.
+
+OUT/<name>/overlay.mp4          the video with the masks painted over it
+OUT/<name>/contact-sheet.png    twelve frames of it
+OUT/<name>/masks/               palette PNGs
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from model.rules.palette import read_label_map, write_label_map
+from model.rules.pixels import ImageLimits
+from model.rules.scores import SequenceScores
+from service.client import Client
+from service.client_types import Session
+from service.commands.failures import run_and_report
+from service.errors import BadOption
+from service.images import decode_image, encode_png
+from service.overlay import contact_sheet, evenly_spaced, paint, write_overlay
+from service.private_service import private_service
+from service.sample import BUILT_IN, Clip, find_clip, write_sample
+from service.sending import send_frames
+from service.video import Source, open_source
+
+SHEET_FRAMES = 12
+LEAST_SCORED = 3  # the first and the last frame do not count
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """A clip whose masks are on disk, and what it took; `names` are the frames' stems."""
+
+    clip: Clip
+    source: Source
+    session: Session
+    names: tuple[str, ...]
+    clip_ms: tuple[float, ...]
+    seconds: float
+    masks: Path
+
+    def labels(self, name: str) -> NDArray[np.uint8]:
+        """The label map (H, W) of the frame with this name."""
+        return _read_labels(self.masks / f"{name}.png")
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """J and F in percent, the mean over frames and objects, as DAVIS counts."""
+
+    j: float
+    f: float
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The command line of `tamvt demo`."""
+    parser.description = "Track a sample, or your own video, and show the result."
+    parser.add_argument("--video", type=Path, help="your own video: a file or a folder of images")
+    parser.add_argument("--mask", type=Path, help="PNG of the objects in its first frame")
+    parser.add_argument(
+        "--sample",
+        metavar="NAME",
+        help=f"a video in TAMVT_DATA, or {BUILT_IN}, the one that is built in",
+    )
+    parser.add_argument("-o", "--out", type=Path, default=Path("demo"), help="folder (demo)")
+    parser.add_argument("--url", help="a running service; without it one is started")
+
+
+def run(args: Namespace) -> int:
+    """Runs the demo; the exit status."""
+    return run_and_report("demo", lambda: _demo(args))
+
+
+def _demo(args: Namespace) -> None:
+    clip = _clip(args)
+    out = args.out / clip.name
+    with _service(args.url) as url, Client(url) as client:
+        print(f"the service answers at {url}", flush=True)
+        tracked = track_clip(client, clip, masks=out / "masks")
+    overlay, sheet = out / "overlay.mp4", out / "contact-sheet.png"
+    write_overlay(overlay, _painted(tracked), fps=tracked.source.fps)
+    sheet.write_bytes(encode_png(_contact_sheet(tracked)))
+    print(report(tracked, score(tracked)))
+    print(f"masks          {tracked.masks}\noverlay video  {overlay}\ncontact sheet  {sheet}")
+
+
+def _clip(args: Namespace) -> Clip:
+    """The user's own video, else the sample that was asked for, else the best one there is."""
+    if (args.video is None) != (args.mask is None):
+        raise BadOption("your own video needs both --video and --mask (VIDEO and MASK for make)")
+    if args.video is not None:
+        return Clip(name=args.video.stem, video=args.video, mask=args.mask, truth=None)
+    data = Path(os.environ.get("TAMVT_DATA") or "data")
+    return find_clip(data, name=args.sample) or write_sample(args.out / "sample" / BUILT_IN)
+
+
+def _check_apart(clip: Clip, masks: Path) -> None:
+    """Nothing, or BadOption where the found masks would replace the given ones."""
+    given = {clip.mask.parent, clip.truth or clip.mask.parent}
+    if masks.resolve() in {folder.resolve() for folder in given}:
+        raise BadOption(f"{masks} holds the true masks; choose another folder with --out")
+
+
+@contextmanager
+def _service(url: str | None) -> Iterator[str]:
+    if url is not None:
+        yield url
+        return
+    with (
+        tempfile.TemporaryDirectory(prefix="tamvt-demo-") as state,
+        private_service(Path(state)) as address,
+    ):
+        yield address
+
+
+def track_clip(client: Client, clip: Clip, *, masks: Path) -> Tracked:
+    """Tracks the whole clip, one append for each clip of the model, and writes its masks."""
+    _check_apart(clip, masks)
+    source = open_source(clip.video)
+    reference = next(source.frames())
+    mask = clip.mask.read_bytes()
+    session = client.start(reference.image, mask)
+    masks.mkdir(parents=True, exist_ok=True)
+    labels = _read_labels(clip.mask)
+    (masks / f"{reference.name}.png").write_bytes(write_label_map(labels))
+    started = time.perf_counter()
+    timed = list(_append_all(client, session, source, masks))
+    seconds = time.perf_counter() - started
+    client.delete(session.session_id)
+    return Tracked(
+        clip=clip,
+        source=source,
+        session=session,
+        names=(reference.name, *(name for names, _ in timed for name in names)),
+        clip_ms=tuple(milliseconds for _, milliseconds in timed),
+        seconds=seconds,
+        masks=masks,
+    )
+
+
+def _append_all(
+    client: Client, session: Session, source: Source, masks: Path
+) -> Iterator[tuple[list[str], float]]:
+    """The names of each append's frames and the milliseconds until its answer."""
+    appends = send_frames(
+        client,
+        session,
+        source,
+        reference_frame=0,
+        first_frame=1,
+        frames_per_append=session.clip_length,
+    )
+    total = None if source.count is None else source.count - 1
+    with tqdm(total=total, unit=" frames", desc="tracking", disable=None) as bar:
+        for sent in appends:
+            for frame, found in zip(sent.frames, sent.masks, strict=True):
+                labels = found.label_map(session.frame_size)
+                (masks / f"{frame.name}.png").write_bytes(write_label_map(labels))
+            bar.update(len(sent.frames))
+            yield [frame.name for frame in sent.frames], sent.seconds * 1000
+
+
+def score(tracked: Tracked) -> Scores | None:
+    """The scores where the truth of every frame is known, None elsewhere."""
+    truth, names = tracked.clip.truth, tracked.names
+    if truth is None or len(names) < LEAST_SCORED:
+        return None
+    expected = [_read_labels(truth / f"{name}.png") for name in names]
+    found = [tracked.labels(name) for name in names]
+    each = [
+        SequenceScores.of(
+            [labels == item.object_id for labels in found],
+            [labels == item.object_id for labels in expected],
+        )
+        for item in tracked.session.objects
+    ]
+    return Scores(
+        j=100 * float(np.mean([scores.j.mean for scores in each])),
+        f=100 * float(np.mean([scores.f.mean for scores in each])),
+    )
+
+
+def report(tracked: Tracked, scores: Scores | None) -> str:
+    """What was measured, a line each."""
+    height, width = tracked.session.frame_size
+    count, objects = len(tracked.names) - 1, len(tracked.session.objects)
+    rate, plural = count / tracked.seconds, "" if objects == 1 else "s"
+    lines = [
+        f"video          {tracked.clip.name}, {width}x{height}, {objects} object{plural}",
+        f"model          {tracked.session.model}",
+        f"frames         {count} in {tracked.seconds:.2f} s, {rate:.1f} frames/s",
+    ]
+    if tracked.clip_ms:
+        median, late = np.percentile(tracked.clip_ms, [50, 95])
+        length = tracked.session.clip_length
+        lines.append(
+            f"latency        {median:.0f} ms median, {late:.0f} ms p95, for {length} frames"
+        )
+    if scores is not None:
+        lines.append(f"against truth  J {scores.j:.1f}, F {scores.f:.1f}")
+    return "\n".join(lines)
+
+
+def _painted(tracked: Tracked) -> Iterator[NDArray[np.uint8]]:
+    for frame in tracked.source.frames():
+        yield paint(decode_image(frame.image), tracked.labels(frame.name))
+
+
+def _contact_sheet(tracked: Tracked) -> NDArray[np.uint8]:
+    chosen = set(evenly_spaced(len(tracked.names), most=SHEET_FRAMES))
+    numbered = enumerate(_painted(tracked))
+    return contact_sheet([(number, rgb) for number, rgb in numbered if number in chosen])
+
+
+def _read_labels(path: Path) -> NDArray[np.uint8]:
+    return read_label_map(path.read_bytes(), ImageLimits())

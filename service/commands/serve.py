@@ -1,0 +1,70 @@
+"""`tamvt serve`: runs the service until it is told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import socket
+
+from service.errors import Misconfigured
+from service.malloc import keep_large_blocks
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where to listen; everything else is a TAMVT_ variable."""
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    parser.add_argument(
+        "--port", type=int, default=8000, help="port to listen on; 0 picks a free one (%(default)s)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """0 after a clean stop; StartupError or Unavailable if the service cannot start."""
+    keep_large_blocks()
+    with listen(arguments.host, arguments.port) as listener:
+        asyncio.run(serve(listener))
+    return 0
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; Misconfigured if the address cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, OverflowError) as error:
+        raise Misconfigured(f"cannot listen on {host}, port {port}: {error}") from error
+
+
+async def serve(listener: socket.socket) -> None:
+    """Opens the service, serves the socket until SIGINT or SIGTERM, and closes the service."""
+    from service.app import create_app
+    from service.server import Server, server_config, tune
+    from service.settings import read_settings
+
+    settings = read_settings()
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        format="time=%(asctime)s level=%(levelname)s logger=%(name)s message=%(message)s",
+    )
+    # What a client sends wrongly is told to the client, not to the log.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
+
+    app = create_app(settings)
+    # We open the lifespan, not uvicorn, which would turn one clear line into a traceback.
+    async with app.router.lifespan_context(app):
+        tune(listener)
+        server = Server(
+            server_config(app, frame_bytes=settings.max_frame_bytes, ping_s=settings.stream_ping_s),
+            streams=app.state.service.streams,
+            delay_s=settings.shutdown_delay_s,
+            grace_s=settings.shutdown_grace_s,
+            on_ready=lambda: print(f"listening on {address(listener)}", flush=True),
+        )
+        await server.serve(sockets=[listener])
+
+
+def address(listener: socket.socket) -> str:
+    """The URL of a listening socket."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

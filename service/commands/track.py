@@ -1,0 +1,269 @@
+"""`tamvt track`: a video and a mask in, a mask for every frame out.
+
+OUT/masks/<stem of the image, or five digits>.png   palette PNGs
+OUT/overlay.mp4                                      with --overlay
+OUT/.tamvt/                                          what is needed to go on after a stop
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Never
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from model.rules.palette import read_label_map, write_label_map
+from model.rules.pixels import ImageLimits
+from service.client import Client
+from service.client_errors import NotFound
+from service.client_types import Options, Session
+from service.commands.failures import run_and_report
+from service.errors import BadOption, BadVideo
+from service.images import decode_image
+from service.overlay import paint, write_overlay
+from service.private_service import private_service
+from service.sending import Sent, send_frames, whole_clips
+from service.track_state import JobIdentity, TrackState, source_digest
+from service.video import Source, SourceFrame, open_source
+
+FRAMES_PER_APPEND = 8
+# A job of our own service may be taken up again this much later.
+SESSION_TTL_S = 30 * 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be tracked, and where the masks go. `labels` (H, W) is the reference mask."""
+
+    source: Source
+    reference_frame: int
+    mask: bytes
+    labels: NDArray[np.uint8]
+    options: Options
+    out: Path
+
+    @property
+    def masks(self) -> Path:
+        """The folder of the masks."""
+        return self.out / "masks"
+
+    @property
+    def state_file(self) -> Path:
+        """Where the job stands."""
+        return self.out / ".tamvt" / "track.json"
+
+    @property
+    def service_state(self) -> Path:
+        """What the job's own service keeps."""
+        return self.out / ".tamvt" / "service"
+
+    def mask_file(self, frame: SourceFrame) -> Path:
+        """The file of one frame's masks."""
+        return self.masks / f"{frame.name}.png"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The command line of `tamvt track`."""
+    parser.description = "Track the objects of a mask through a video; run again to resume."
+    parser.add_argument("video", type=Path, help="a video file, or a folder of images")
+    parser.add_argument(
+        "--mask", type=Path, required=True, help="PNG of the objects in the reference frame"
+    )
+    parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the masks")
+    parser.add_argument("--overlay", action="store_true", help="also write OUT/overlay.mp4")
+    parser.add_argument("--url", help="a running service; without it one is started")
+    parser.add_argument(
+        "--reference-frame", type=int, default=0, metavar="N", help="frame of the mask (0)"
+    )
+    parser.add_argument("--model", help="name of the model (the service's own choice)")
+    parser.add_argument("--clip-length", type=int, metavar="L", help="frames processed at once")
+    parser.add_argument("--memory-size", type=int, metavar="N", help="frames remembered")
+    parser.add_argument(
+        "--restart", action="store_true", help="forget an earlier run in OUT and begin again"
+    )
+
+
+def run(args: Namespace) -> int:
+    """Tracks, or goes on where an earlier run stopped; the exit status."""
+    return run_and_report("track", lambda: _run(args))
+
+
+def _run(args: Namespace) -> None:
+    job = _job(args)
+    _check_folder(job)
+    state = None if args.restart else _earlier_state(job)
+    if state is None or not state.done:
+        _track(job, state, url=args.url or (state.url if state else None))
+    else:
+        _say(f"every frame is tracked already; {_again(job)}")
+    if args.overlay:
+        _write_overlay(job)
+        print(f"overlay in {job.out / 'overlay.mp4'}")
+    print(f"masks in {job.masks}")
+
+
+def _job(args: Namespace) -> Job:
+    source = open_source(args.video)
+    if args.reference_frame < 0:
+        raise BadOption("--reference-frame cannot be negative")
+    mask = args.mask.read_bytes()
+    return Job(
+        source=source,
+        reference_frame=args.reference_frame,
+        mask=mask,
+        labels=read_label_map(mask, ImageLimits()),
+        options=Options(
+            model=args.model, clip_length=args.clip_length, memory_size=args.memory_size
+        ),
+        out=args.out,
+    )
+
+
+def _check_folder(job: Job) -> None:
+    """Nothing, or BadOption where masks would be replaced that are not ours: true ones, say."""
+    if not job.state_file.exists() and any(job.masks.glob("*.png")):
+        raise BadOption(f"{job.masks} holds masks that no earlier run wrote; choose another folder")
+
+
+def _earlier_state(job: Job) -> TrackState | None:
+    """Where an earlier run of this job stopped; BadOption if OUT is another job's."""
+    state = TrackState.load(job.state_file)
+    if state is None:
+        return None
+    if state.job != _identity(job):
+        raise BadOption(
+            f"{job.out} holds the masks of another video, mask or option; choose another folder, "
+            "or add --restart"
+        )
+    return state
+
+
+def _identity(job: Job) -> JobIdentity:
+    return JobIdentity(
+        source=source_digest(job.source),
+        mask=sha256(job.mask).hexdigest(),
+        reference_frame=job.reference_frame,
+        options=job.options,
+    )
+
+
+def _track(job: Job, state: TrackState | None, *, url: str | None) -> None:
+    if state is not None and state.url != url:
+        _say("the earlier run used another service: starting again at the first frame")
+        state = None
+    reference = _reference(job)
+    with _service(job, url) as address, Client(address) as client:
+        taken_up = _taken_up(client, job, state)
+        session, state = taken_up or _started(client, job, reference, url=url)
+        job.mask_file(reference).write_bytes(write_label_map(job.labels))
+        _send(client, job, session, state)
+        client.delete(session.session_id)
+    shutil.rmtree(job.service_state, ignore_errors=True)
+
+
+def _service(job: Job, url: str | None) -> AbstractContextManager[str]:
+    if url is not None:
+        return nullcontext(url)
+    settings = {"TAMVT_SESSION_TTL_S": str(SESSION_TTL_S)}
+    return private_service(job.service_state, settings=settings)
+
+
+def _taken_up(
+    client: Client, job: Job, state: TrackState | None
+) -> tuple[Session, TrackState] | None:
+    """The earlier run's session; None if there is none, or it is no more."""
+    if state is None:
+        return None
+    try:
+        session = client.session(state.session_id)
+    except NotFound:
+        _say("the earlier session has expired: starting again at the first frame")
+        return None
+    _say(f"going on at frame {job.reference_frame + state.next_frame}")
+    # What the service has not kept is sent again; what it has kept is answered as before.
+    return session, state.advanced(min(state.next_frame, session.next_frame))
+
+
+def _reference(job: Job) -> SourceFrame:
+    frame = next(job.source.frames(first=job.reference_frame), None)
+    if frame is None:
+        raise BadVideo(f"the video has no frame {job.reference_frame}")
+    return frame
+
+
+def _started(
+    client: Client, job: Job, reference: SourceFrame, *, url: str | None
+) -> tuple[Session, TrackState]:
+    session = client.start(reference.image, job.mask, options=job.options)
+    job.masks.mkdir(parents=True, exist_ok=True)
+    state = TrackState(job=_identity(job), url=url, session_id=session.session_id, next_frame=1)
+    state.save(job.state_file)
+    return session, state
+
+
+def _send(client: Client, job: Job, session: Session, state: TrackState) -> None:
+    """Sends what is left and writes the masks; after each append the state is on disk."""
+    appends = send_frames(
+        client,
+        session,
+        job.source,
+        reference_frame=job.reference_frame,
+        first_frame=state.next_frame,
+        frames_per_append=whole_clips(FRAMES_PER_APPEND, clip_length=session.clip_length),
+    )
+    started, before = time.perf_counter(), state.next_frame
+    with _progress_bar(job, state) as bar:
+        for sent in appends:
+            _write_masks(job, session, sent)
+            state = state.advanced(state.next_frame + len(sent.frames))
+            state.save(job.state_file)
+            bar.update(len(sent.frames))
+    state.finished().save(job.state_file)
+    frames, seconds = state.next_frame - before, time.perf_counter() - started
+    print(f"{frames} frames in {seconds:.1f} s, {frames / seconds:.1f} frames/s")
+
+
+def _progress_bar(job: Job, state: TrackState) -> tqdm[Never]:
+    count = job.source.count
+    return tqdm(
+        total=None if count is None else count - job.reference_frame,
+        initial=state.next_frame,
+        unit=" frames",
+        desc=job.source.path.name,
+        disable=None,  # where stderr is no terminal
+    )
+
+
+def _write_masks(job: Job, session: Session, sent: Sent) -> None:
+    for frame, masks in zip(sent.frames, sent.masks, strict=True):
+        labels = masks.label_map(session.frame_size)
+        job.mask_file(frame).write_bytes(write_label_map(labels))
+
+
+def _write_overlay(job: Job) -> None:
+    """A second pass over the video, so that it is whole after any number of stops."""
+    write_overlay(job.out / "overlay.mp4", _painted(job), fps=job.source.fps)
+
+
+def _painted(job: Job) -> Iterator[NDArray[np.uint8]]:
+    for frame in job.source.frames(first=job.reference_frame):
+        labels = read_label_map(job.mask_file(frame).read_bytes(), ImageLimits())
+        yield paint(decode_image(frame.image), labels)
+
+
+def _again(job: Job) -> str:
+    return f"--restart tracks {job.source.path.name} again"
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

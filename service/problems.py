@@ -1,0 +1,210 @@
+"""Where an error becomes HTTP: one table from class to status, answered as problem+json (RFC 9457).
+
+A problem's `type` is `/problems/<slug>`; docs/api.md lists them. What has no meaning beyond its
+HTTP status (an unknown path, a wrong method) has the type `about:blank`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final, NamedTuple
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+from service import errors
+
+MEDIA_TYPE: Final = "application/problem+json"
+SHOWN_ERRORS: Final = 20
+
+log = logging.getLogger(__name__)
+
+
+class Kind(NamedTuple):
+    """What all problems of one error class have in common."""
+
+    status: int
+    slug: str
+    title: str
+
+
+KINDS: Final[Mapping[type[errors.TamvtError], Kind]] = {
+    errors.TamvtError: Kind(500, "internal-error", "The service failed"),
+    errors.Refused: Kind(400, "refused", "The request is refused"),
+    errors.BadRequest: Kind(400, "bad-request", "The request cannot be understood"),
+    errors.MalformedBody: Kind(400, "malformed-body", "The body cannot be read"),
+    errors.BadMessage: Kind(400, "bad-message", "The message is not expected"),
+    errors.BadImage: Kind(422, "bad-image", "Not an image that is read here"),
+    errors.TruncatedImage: Kind(422, "truncated-image", "The end of the image is missing"),
+    errors.BadMask: Kind(422, "bad-mask", "The mask cannot be used"),
+    errors.WrongMaskSize: Kind(422, "wrong-mask-size", "The mask is of another size"),
+    errors.NoObjects: Kind(422, "no-objects", "The mask shows no object"),
+    errors.BadOption: Kind(422, "bad-option", "A field is unknown or impossible"),
+    errors.BadVideo: Kind(422, "bad-video", "Not a video that is read here"),
+    errors.WrongFrameSize: Kind(422, "wrong-frame-size", "The frame is of another size"),
+    errors.NoFrames: Kind(422, "no-frames", "There is no frame"),
+    errors.TooManyObjects: Kind(422, "too-many-objects", "There are too many objects"),
+    errors.PayloadTooLarge: Kind(413, "too-large", "The body is too large"),
+    errors.PictureTooLarge: Kind(413, "picture-too-large", "The picture is too large"),
+    errors.TooManyFrames: Kind(413, "too-many-frames", "There are too many frames"),
+    errors.UnsupportedMedia: Kind(415, "unsupported-media", "The body is of another kind"),
+    errors.SlowUpload: Kind(408, "slow-upload", "The body took too long"),
+    errors.Idle: Kind(408, "idle", "The stream was idle"),
+    errors.BadTicket: Kind(401, "bad-ticket", "The ticket is not valid"),
+    errors.ForeignOrigin: Kind(403, "foreign-origin", "The page may not use this service"),
+    errors.TooMany: Kind(429, "too-many", "There are too many"),
+    errors.UnknownSession: Kind(404, "unknown-session", "The session is unknown or expired"),
+    errors.UnknownFrame: Kind(404, "unknown-frame", "The frame is not kept"),
+    errors.UnknownObject: Kind(404, "unknown-object", "The object is not tracked"),
+    errors.LastObject: Kind(409, "last-object", "The session's only object"),
+    errors.MemoryFull: Kind(409, "memory-full", "The memory is full of corrections"),
+    errors.RollbackTooFar: Kind(409, "rollback-too-far", "The frame is too old to go back to"),
+    errors.UnknownModel: Kind(422, "unknown-model", "The model is not served here"),
+    errors.Conflict: Kind(409, "conflict", "The session is elsewhere"),
+    errors.FrameAhead: Kind(409, "frame-ahead", "Frames are left out"),
+    errors.FrameChanged: Kind(409, "frame-changed", "The frame was other content before"),
+    errors.Unavailable: Kind(503, "unavailable", "Try again later"),
+    errors.StoreUnavailable: Kind(503, "store-unavailable", "The session store is away"),
+    errors.EngineUnavailable: Kind(503, "engine-unavailable", "The model gave no answer"),
+    errors.Overloaded: Kind(503, "overloaded", "Too much at once"),
+    errors.CorruptSession: Kind(500, "corrupt-session", "The stored session is damaged"),
+    errors.StartupError: Kind(500, "startup-error", "The service could not start"),
+    errors.Misconfigured: Kind(500, "misconfigured", "The service is not set up"),
+    errors.ModelMissing: Kind(500, "model-missing", "The model is missing"),
+    errors.ModelMismatch: Kind(500, "model-mismatch", "The model's files do not match"),
+}
+
+# Attributes of errors that a client can act on.
+MEMBERS: Final = ("expected", "oldest", "limit", "session_id", "retry_after_s")
+
+SCHEMA: Final[Mapping[str, Any]] = {
+    "title": "Problem",
+    "description": "An error, as RFC 9457 defines it. docs/api.md lists the types.",
+    "type": "object",
+    "required": ["type", "title", "status"],
+    "properties": {
+        "type": {"type": "string", "examples": ["/problems/frame-ahead"]},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "expected": {"type": "integer", "description": "the frame number that comes next"},
+        "oldest": {"type": "integer", "description": "the oldest frame possible"},
+        "limit": {"type": "integer", "description": "what is allowed"},
+        "session_id": {"type": "string"},
+        "retry_after_s": {"type": "number"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"where": {"type": "string"}, "message": {"type": "string"}},
+            },
+        },
+    },
+}
+
+
+def kind_of(error: errors.TamvtError) -> Kind:
+    """The kind of an error: that of its class, else of the nearest class above."""
+    return next(KINDS[cls] for cls in type(error).__mro__ if cls in KINDS)
+
+
+def problem_type(error: type[errors.TamvtError]) -> str:
+    """The `type` of an error class's problems."""
+    return f"/problems/{KINDS[error].slug}"
+
+
+def problem(error: errors.TamvtError) -> dict[str, object]:
+    """The error as the members of a problem."""
+    kind = kind_of(error)
+    members = {name: getattr(error, name) for name in MEMBERS if hasattr(error, name)}
+    return {
+        "type": f"/problems/{kind.slug}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": str(error),
+        **members,
+    }
+
+
+def documented(*raised: type[errors.TamvtError]) -> dict[int | str, dict[str, Any]]:
+    """FastAPI's `responses` for the errors that a route may answer with, and for 422 and 503."""
+    kinds = sorted({KINDS[error] for error in (*raised, errors.BadOption, errors.Unavailable)})
+    return {
+        status: {
+            "description": "; ".join(f"`{kind.slug}`" for kind in kinds if kind.status == status),
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        for status in sorted({kind.status for kind in kinds})
+    }
+
+
+def install(app: FastAPI, *, count: Callable[[str], None]) -> None:
+    """Makes every error answer of `app` problem+json; `count` hears the slug of each."""
+
+    def answer(members: Mapping[str, object], headers: Mapping[str, str] | None = None) -> Response:
+        slug = str(members["type"]).rpartition("/")[2]
+        count(slug if slug != "about:blank" else f"http-{members['status']}")
+        return Response(
+            json.dumps(members, ensure_ascii=False, allow_nan=False),
+            status_code=int(str(members["status"])),
+            headers=headers,
+            media_type=MEDIA_TYPE,
+        )
+
+    async def ours(_: Request, error: Exception) -> Response:
+        assert isinstance(error, errors.TamvtError)
+        if kind_of(error).status == HTTPStatus.INTERNAL_SERVER_ERROR:
+            log.error("%s", error)
+        return answer(problem(error), _retry_after(error))
+
+    async def invalid(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return answer(_invalid_request(error))
+
+    async def http(_: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return answer(_http_problem(error), error.headers)
+
+    async def unexpected(_: Request, error: Exception) -> Response:
+        return answer(problem(errors.TamvtError("an unexpected error; it is in the service's log")))
+
+    async def gone(_: Request, error: Exception) -> Response:
+        count("client-gone")
+        return Response(status_code=HTTPStatus.BAD_REQUEST)
+
+    app.add_exception_handler(errors.TamvtError, ours)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(ClientDisconnect, gone)
+    app.add_exception_handler(Exception, unexpected)
+
+
+def _retry_after(error: errors.TamvtError) -> dict[str, str] | None:
+    if isinstance(error, errors.Unavailable | errors.TooMany):
+        return {"Retry-After": str(math.ceil(error.retry_after_s))}
+    return None
+
+
+def _invalid_request(error: RequestValidationError) -> dict[str, object]:
+    found = list(_found(error.errors()))
+    detail = "; ".join(f"{where}: {message}" for where, message in found)
+    shown = [{"where": where, "message": message} for where, message in found]
+    return {**problem(errors.BadOption(detail)), "errors": shown}
+
+
+def _found(raw: Sequence[Any]) -> Iterator[tuple[str, str]]:
+    for item in raw[:SHOWN_ERRORS]:
+        yield ".".join(str(step) for step in item["loc"]), item["msg"]
+
+
+def _http_problem(error: HTTPException) -> dict[str, object]:
+    title = HTTPStatus(error.status_code).phrase
+    detail = "there is nothing here" if error.status_code == HTTPStatus.NOT_FOUND else error.detail
+    return {"type": "about:blank", "title": title, "status": error.status_code, "detail": detail}

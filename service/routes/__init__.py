@@ -1,0 +1,1 @@
+"""HTTP in front of the tracking: thin, one file for each noun."""

@@ -1,0 +1,109 @@
+"""The page and the browser client: the files of service/web, served from memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from fastapi import APIRouter, Request
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+FOLDER: Final = Path(__file__).parents[1] / "web"
+MEDIA_TYPES: Final[Mapping[str, str]] = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".json": "application/json",
+    ".svg": "image/svg+xml",
+    ".webm": "video/webm",
+}
+# Everything comes from here: no other host, no script or style inside the page.
+POLICY: Final = "; ".join(
+    (
+        "default-src 'self'",
+        "img-src 'self' blob: data:",
+        "media-src 'self' blob:",
+        "object-src 'none'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+HEADERS: Final[Mapping[str, str]] = {
+    # Kept by the browser, but asked for again each time: a new version shows at once.
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": POLICY,
+    "Permissions-Policy": "camera=(self), microphone=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class File(NamedTuple):
+    """A file as it is sent."""
+
+    body: bytes
+    media_type: str
+    etag: str
+
+
+def _read(path: Path) -> File:
+    body = path.read_bytes()
+    digest = hashlib.sha256(body).hexdigest()[:32]
+    return File(body, MEDIA_TYPES[path.suffix], f'"{digest}"')
+
+
+# They are few and small: read once, when the service starts.
+FILES: Final[Mapping[str, File]] = {
+    path.name: _read(path) for path in sorted(FOLDER.iterdir()) if path.suffix in MEDIA_TYPES
+}
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.api_route("/", methods=["GET", "HEAD"])
+async def show_page(request: Request) -> Response:
+    """The page to try the service on."""
+    return _answer(request, "index.html")
+
+
+@router.api_route("/web/{name}", methods=["GET", "HEAD"])
+async def show_file(name: str, request: Request) -> Response:
+    """One of the page's files: the browser client is /web/tamvt.js."""
+    return _answer(request, name)
+
+
+def _answer(request: Request, name: str) -> Response:
+    file = FILES.get(name)
+    if file is None:
+        raise HTTPException(404)
+    headers = {**HEADERS, "ETag": file.etag, "Accept-Ranges": "bytes"}
+    if request.headers.get("if-none-match") == file.etag:
+        return Response(status_code=304, headers=headers)
+    return _part(request, file, headers)
+
+
+def _part(request: Request, file: File, headers: Mapping[str, str]) -> Response:
+    """The whole file, or the range that a <video> asks for in order to seek."""
+    size = len(file.body)
+    first, last = _range(request.headers.get("range", ""), size)
+    if last - first + 1 == size:
+        return Response(file.body, media_type=file.media_type, headers=dict(headers))
+    return Response(
+        file.body[first : last + 1],
+        status_code=206,
+        media_type=file.media_type,
+        headers={**headers, "Content-Range": f"bytes {first}-{last}/{size}"},
+    )
+
+
+def _range(header: str, size: int) -> tuple[int, int]:
+    """First and last byte of `bytes=first-last`; all of them for any other header."""
+    first, dash, last = header.removeprefix("bytes=").partition("-")
+    if not (header.startswith("bytes=") and dash and first.isdecimal()):
+        return 0, size - 1
+    end = min(int(last), size - 1) if last.isdecimal() else size - 1
+    return (int(first), end) if int(first) <= end else (0, size - 1)

@@ -1,0 +1,207 @@
+"""Every setting of the service: environment variables that start with TAMVT_, read once.
+
+`python -m service.settings` prints the table of docs/operations.md.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from model import rules
+from service.errors import Misconfigured
+
+PREFIX = "TAMVT_"
+SHIPPED_WEIGHTS = Path(rules.__file__).parents[1] / "weights"
+
+
+class Settings(BaseSettings):
+    """What the operator decides. Frozen; a field's description is its documentation."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, env_ignore_empty=True)
+
+    # What runs
+    model: str = Field(default="tamvt-mobile", description="Name of the served model.")
+    weights: Path = Field(
+        default=SHIPPED_WEIGHTS, description="Folder with the model's graphs, weights and card."
+    )
+    engine_threads: int = Field(
+        default=0, ge=0, le=256, description="Threads of one inference; 0: one for each processor."
+    )
+    bank_bytes: int = Field(
+        default=2**30, ge=1, description="Bytes of all banks; the least recently used are dropped."
+    )
+    engine: Literal["embedded", "triton"] = Field(
+        default="embedded", description="What runs the model: this process, or a Triton."
+    )
+    triton_url: str = Field(
+        default="127.0.0.1:8001", description="Host and port of Triton's gRPC, for that engine."
+    )
+    triton_shared_memory: bool = Field(
+        default=True, description="Banks in shared memory where Triton is on this host."
+    )
+    triton_in_flight: int = Field(
+        default=16, ge=1, le=1024, description="Requests that Triton is given at once."
+    )
+    triton_start_deadline_s: float = Field(
+        default=60.0, gt=0, description="Seconds that a start waits for Triton and its model."
+    )
+    threads: int = Field(
+        default=2, ge=1, le=256, description="Threads that decode frames and encode masks."
+    )
+
+    # What is kept
+    redis_url: str = Field(
+        default="",
+        description="Redis that holds the sessions, one server or a cluster; empty: a private one, "
+        "a child.",
+    )
+    state: Path = Field(
+        default=Path("~/.local/state/tamvt"),
+        description="Folder where the private Redis keeps its file.",
+    )
+    session_ttl_s: int = Field(
+        default=3600,
+        ge=1,
+        le=30 * 86_400,
+        description="Seconds from its last use until a session expires.",
+    )
+    kept_frames: int = Field(
+        default=10_000, ge=1_000, description="Newest frames of a session whose masks are kept."
+    )
+
+    rollback_clips: int = Field(
+        default=16, ge=0, le=200, description="Newest clips of a session that a fork can undo."
+    )
+
+    # What a request may hold
+    max_frame_bytes: int = Field(default=8_000_000, ge=1, description="Bytes of one encoded frame.")
+    max_frame_width: int = Field(default=4096, ge=1, description="Width of a frame in pixels.")
+    max_frame_height: int = Field(default=4096, ge=1, description="Height of a frame in pixels.")
+    max_append_frames: int = Field(default=64, ge=1, le=1024, description="Images in one append.")
+    max_video_bytes: int = Field(default=64_000_000, ge=1, description="Bytes of one video file.")
+    max_video_frames: int = Field(
+        default=1000,
+        ge=1,
+        le=10_000,
+        description="Frames that one append takes of a video file.",
+    )
+    max_objects: int = Field(default=16, ge=1, le=254, description="Objects of one session.")
+
+    # Streams
+    stream_credits: int = Field(
+        default=8, ge=4, le=256, description="Unanswered frames of a lossless stream."
+    )
+    max_streams: int = Field(
+        default=256, ge=1, description="Streams open at once; one more is closed with 1013."
+    )
+    stream_stall_s: float = Field(
+        default=10.0,
+        gt=0,
+        description="Seconds that a client has to read a message of its stream.",
+    )
+    stream_ping_s: float = Field(
+        default=20.0, gt=0, description="Seconds between pings, and for a pong to come back."
+    )
+    stream_idle_s: float = Field(
+        default=600.0, gt=0, description="Seconds without a message until a stream is closed."
+    )
+    ticket_ttl_s: float = Field(default=30.0, gt=0, description="Seconds that a ticket is valid.")
+
+    # Who may use it
+    allowed_origins: str = Field(
+        default="",
+        description="Origins of pages elsewhere that may call the service, separated by commas; "
+        "`*`: all.",
+    )
+    tickets_required: bool = Field(
+        default=False, description="Whether a stream is opened with a ticket only."
+    )
+    tenant_header: str = Field(
+        default="",
+        description="Header in which your proxy names the tenant; empty: everybody is one.",
+    )
+    tenant_sessions: int = Field(
+        default=10_000,
+        ge=0,
+        description="Sessions of one tenant that have not expired; 0: as many as they like.",
+    )
+    max_tenant_streams: int = Field(
+        default=256, ge=1, description="Streams of one tenant open at once."
+    )
+
+    # What may happen at once, and for how long
+    max_requests: int = Field(
+        default=32, ge=1, description="Requests worked on at once; one more is answered 503."
+    )
+    max_request_bytes: int = Field(
+        default=512_000_000,
+        ge=1,
+        description="Bytes of all uploads at once; more is answered 503.",
+    )
+    upload_deadline_s: float = Field(
+        default=60.0, gt=0, description="Seconds until an upload is complete."
+    )
+    request_deadline_s: float = Field(
+        default=300.0, gt=0, description="Seconds of work on one request; more is answered 503."
+    )
+    clip_deadline_s: float = Field(
+        default=60.0, gt=0, description="Seconds of the engine on one clip."
+    )
+    redis_deadline_s: float = Field(
+        default=5.0, gt=0, description="Seconds of Redis on one command."
+    )
+    shutdown_delay_s: float = Field(
+        default=0.0,
+        ge=0,
+        description="Seconds from failing readiness until nothing more is accepted, on shutdown.",
+    )
+    shutdown_grace_s: float = Field(
+        default=20.0,
+        gt=0,
+        description="Seconds that requests and streams in flight have left on shutdown.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level of the log lines on stderr."
+    )
+
+    @field_validator("state", "weights")
+    @classmethod
+    def expand_home(cls, path: Path) -> Path:
+        """The path with ~ replaced by the home folder."""
+        return path.expanduser()
+
+
+def read_settings() -> Settings:
+    """The settings of this process's environment; Misconfigured names each wrong variable."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = (
+            f"{PREFIX}{str(problem['loc'][0]).upper()}: {problem['msg']}"
+            for problem in error.errors()
+        )
+        raise Misconfigured("; ".join(wrong)) from error
+
+
+def markdown_table() -> str:
+    """One row for each setting, for docs/operations.md."""
+    rows = [
+        f"| `{PREFIX}{name.upper()}` | {_shown(name, field.default)} | {field.description} |"
+        for name, field in Settings.model_fields.items()
+    ]
+    return "\n".join(["| variable | default | meaning |", "|---|---|---|", *rows]) + "\n"
+
+
+def _shown(name: str, default: object) -> str:
+    if name == "weights":
+        return "the shipped model"
+    return "empty" if default == "" else f"`{default}`"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(markdown_table())

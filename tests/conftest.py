@@ -1,0 +1,65 @@
+"""What all tests share: the toy model, and one running service with a real Redis behind it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.async_api import Browser
+
+from tests.browser import running_browser
+from tests.running import Api, Running, running_service
+from tests.toy_model import write_toy_model
+
+KEPT_SETTINGS = {"TAMVT_DATA"}
+
+
+def pytest_configure() -> None:
+    """Forgets the caller's settings: the tests run under their own. Only the data stay."""
+    for name in list(os.environ):
+        if name.startswith("TAMVT_") and name not in KEPT_SETTINGS:
+            del os.environ[name]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A fault is placed by its seed: one in the normal run, FAULT_SEEDS in `make test-faults`."""
+    if "seed" in metafunc.fixturenames:
+        metafunc.parametrize("seed", range(int(os.environ.get("FAULT_SEEDS", "1"))))
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def toy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the toy model."""
+    folder = tmp_path_factory.mktemp("toy")
+    write_toy_model(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory, toy_folder: Path) -> Iterator[Running]:
+    """One service for all tests that do not end it: each starts sessions of its own."""
+    state = tmp_path_factory.mktemp("state")
+    with running_service(state=state, weights=toy_folder) as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def api(running: Running) -> Iterator[Api]:
+    """The REST interface of the running service."""
+    with httpx.Client(base_url=running.url, timeout=30.0) as http:
+        yield Api(http)
+
+
+@pytest.fixture(scope="session")
+async def chromium() -> AsyncIterator[Browser]:
+    """One real Chromium for all tests: each opens pages of its own."""
+    async with running_browser() as browser:
+        yield browser

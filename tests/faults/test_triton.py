@@ -1,0 +1,225 @@
+"""Gateways with Triton as their engine: what is killed, slow, cut off or used up there."""
+
+from __future__ import annotations
+
+import random
+import resource
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from tritonclient.grpc import InferenceServerClient
+
+from tests.faults.gateways import Gateway, gateways
+from tests.faults.sending import Sender, append, chunks_of, happening, start, undisturbed
+from tests.faults.tritons import TritonServer, running_triton
+from tests.redis_servers import RedisServer, running_redis, wait_until
+from tests.running import ROOT, Api, environment, problem, tamvt
+from tests.service.engines.tritons import paused, write_gated_repository
+
+
+@pytest.fixture(scope="module")
+def repository(toy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("repository")
+    write_gated_repository(toy_folder, target)
+    return target
+
+
+@pytest.fixture(scope="module")
+def triton(repository: Path) -> Iterator[TritonServer]:
+    """A Triton that is started again by whoever kills it."""
+    with running_triton(repository) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with running_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+def regions() -> set[Path]:
+    """The files of all regions of this host."""
+    return set(Path("/dev/shm").glob("tamvt-bank-*"))
+
+
+@contextmanager
+def served(
+    count: int, triton: TritonServer, redis: RedisServer, **settings: object
+) -> Iterator[list[Gateway]]:
+    """Gateways on this Triton; at the end no region is left, here or in Triton's list."""
+    given = {"engine": "triton", "triton_url": triton.url, "redis_url": redis.url}
+    with gateways(count, Path("/nowhere"), **given, **settings) as found:
+        yield list(found)
+    wait_until(lambda: not regions(), what="the end of all regions")
+    client = InferenceServerClient(triton.url)
+    assert not client.get_system_shared_memory_status().regions
+    client.close()
+
+
+def test_gateways_in_turn_use_one_bank(
+    seed: int, triton: TritonServer, redis: RedisServer, api: Api
+) -> None:
+    chunks = chunks_of(seed)
+    with served(2, triton, redis) as pair:
+        sender = Sender(pair, start(pair[0].url))
+        for numbers in chunks:
+            sender.send(numbers)
+            assert len(regions()) == 1
+        sender.check(pair[1].url, undisturbed(api, chunks))
+        assert not sender.told
+
+
+def test_a_killed_gateway_leaves_a_session_that_another_goes_on_with(
+    seed: int, triton: TritonServer, redis: RedisServer, api: Api, repository: Path
+) -> None:
+    chunks, chosen = chunks_of(seed), random.Random(seed)
+    with served(2, triton, redis) as (first, second):
+        sender = Sender([first, second], start(second.url))
+        for number, numbers in enumerate(chunks):
+            if number != len(chunks) // 2:
+                sender.send(numbers)
+                continue
+            with paused(repository), ThreadPoolExecutor(1) as pool:
+                lost = pool.submit(append, first.url, sender.session, numbers)
+                time.sleep(0.1 + chosen.uniform(0, 0.1))
+                first.kill()
+                assert isinstance(lost.exception(), httpx.TransportError)
+            first.start()
+            sender.send(numbers)
+        sender.check(second.url, undisturbed(api, chunks))
+        wait_until(lambda: len(regions()) == 1, what="the end of the killed gateway's region")
+        assert second.requests_in_flight() == 0
+
+
+def test_a_killed_triton_loses_nothing(
+    seed: int, triton: TritonServer, redis: RedisServer, api: Api
+) -> None:
+    chunks, chosen = chunks_of(seed), random.Random(seed)
+    with served(1, triton, redis) as (gateway,):
+        sender = Sender([gateway], start(gateway.url))
+        for numbers in chunks[:2]:
+            sender.send(numbers)
+        open_files = gateway.open_files()
+
+        def fault() -> None:
+            triton.kill()
+            triton.start()
+
+        usual_s = sender.seconds_a_frame * len(chunks[2])
+        with happening(fault, after_s=chosen.uniform(0, usual_s)):
+            for numbers in chunks[2:]:
+                sender.send(numbers)
+        sender.check(gateway.url, undisturbed(api, chunks))
+        assert set(sender.told) <= {"engine-unavailable"}
+        assert gateway.open_files() <= open_files + 4
+        assert gateway.requests_in_flight() == 0
+
+
+def test_a_slow_triton_is_a_clear_answer_and_no_harm(
+    triton: TritonServer, redis: RedisServer, api: Api, repository: Path
+) -> None:
+    chunks = chunks_of(0)
+    with served(1, triton, redis, clip_deadline_s=0.5) as (gateway,):
+        sender = Sender([gateway], start(gateway.url))
+        sender.send(chunks[0])
+        (region,) = regions()
+        with paused(repository):
+            answer = append(gateway.url, sender.session, chunks[1])
+            assert problem(answer) == (503, "engine-unavailable")
+            assert int(answer.headers["retry-after"]) >= 1
+            # Triton may still write there: nobody else is given it, and it is not taken away.
+            assert region in regions()
+            assert httpx.get(f"{gateway.url}/readyz").status_code == 200
+        for numbers in chunks[1:]:
+            sender.send(numbers)
+        sender.check(gateway.url, undisturbed(api, chunks))
+        wait_until(lambda: len(regions()) == 1, what="the end of the quarantine")
+
+
+def test_while_triton_is_away_the_answer_comes_at_once(
+    triton: TritonServer, redis: RedisServer
+) -> None:
+    with served(1, triton, redis) as (gateway,):
+        session = start(gateway.url)
+        triton.kill()
+        append(gateway.url, session, range(1, 3))
+        began = time.monotonic()
+        answers = [append(gateway.url, session, range(1, 3)) for _ in range(3)]
+        assert time.monotonic() - began < 1.5
+        assert {problem(answer) for answer in answers} == {(503, "engine-unavailable")}
+        assert httpx.get(f"{gateway.url}/readyz").status_code == 503
+        assert httpx.get(f"{gateway.url}/healthz").status_code == 200
+        triton.start()
+        wait_until(
+            lambda: append(gateway.url, session, range(1, 3)).status_code == 200, what="an answer"
+        )
+
+
+def test_shared_memory_that_is_used_up_is_no_failure(
+    seed: int, triton: TritonServer, redis: RedisServer, api: Api
+) -> None:
+    chunks = chunks_of(seed)
+    with served(1, triton, redis) as (gateway,):
+        assert gateway.process is not None
+        no_larger = (4096, resource.RLIM_INFINITY)
+        resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE, no_larger)
+        sender = Sender([gateway], start(gateway.url))
+        for numbers in chunks:
+            sender.send(numbers)
+        sender.check(gateway.url, undisturbed(api, chunks))
+        assert regions() == set()
+        assert not sender.told
+
+
+def test_a_deleted_session_leaves_no_region(triton: TritonServer, redis: RedisServer) -> None:
+    with served(1, triton, redis) as (gateway,):
+        session = start(gateway.url)
+        answer = append(gateway.url, session, range(1, 5))
+        assert answer.json()["batch_sizes"] == [1, 1]
+        assert len(regions()) == 1
+        httpx.delete(f"{gateway.url}/v1/sessions/{session}")
+        assert regions() == set()
+
+
+def test_idle_sessions_cost_no_time(triton: TritonServer, redis: RedisServer) -> None:
+    with served(1, triton, redis) as (gateway,):
+        for number in range(40):
+            session = start(gateway.url)
+            if number % 4 == 0:
+                assert append(gateway.url, session, range(1, 3)).status_code == 200
+        assert gateway.process is not None
+        process = psutil.Process(gateway.process.pid)
+        time.sleep(0.5)
+        before = sum(process.cpu_times()[:2])
+        time.sleep(1.5)
+        assert sum(process.cpu_times()[:2]) - before <= 0.03
+
+
+def test_a_triton_with_another_model_is_refused_in_one_line(
+    triton: TritonServer, tmp_path: Path
+) -> None:
+    settings = {
+        "TAMVT_STATE": str(tmp_path),
+        "TAMVT_ENGINE": "triton",
+        "TAMVT_TRITON_URL": triton.url,
+        "TAMVT_TRITON_START_DEADLINE_S": "1",
+    }
+    run = subprocess.run(
+        tamvt("serve", "--port", "0"),
+        cwd=ROOT,
+        env=environment(settings),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode == 1
+    (line,) = run.stderr.splitlines()
+    assert line.startswith("tamvt: TAMVT_TRITON_URL: no Triton with the model 'tamvt-mobile'")

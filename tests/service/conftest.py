@@ -1,0 +1,34 @@
+"""The real parts that the service's tests share: a Redis and a Triton of their own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from service.local_triton import LocalTriton, local_triton
+from service.private_redis import private_redis
+from tests.service.engines.tritons import write_gated_repository
+
+
+@pytest.fixture(scope="session")
+async def redis_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """The URL of a real Redis, shared by all tests of the run: use keys nobody else uses."""
+    async with private_redis(tmp_path_factory.mktemp("redis")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def toy_repository(toy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy model as Triton's Python backend serves it."""
+    target = tmp_path_factory.mktemp("triton")
+    write_gated_repository(toy_folder, target)
+    return target
+
+
+@pytest.fixture(scope="session")
+def triton(toy_repository: Path) -> Iterator[LocalTriton]:
+    """A Triton that no test ends."""
+    with local_triton(toy_repository) as server:
+        yield server

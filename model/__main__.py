@@ -1,0 +1,56 @@
+"""The command `tamvt-model`. Only the verb that is asked for is imported."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from model.data.errors import DataError
+
+VERBS = {
+    "train": "train a model, or go on with a training that stopped",
+    "evaluate": "score a model on whole videos, by the metrics of DAVIS",
+    "export": "write the two graphs that are served (--triton DIR: as a repository for it)",
+    "bench": "time the exported graphs against the model as it is published",
+    "visualize": "draw what a model sees",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit status: 0, 1 for an error that one line on stderr tells, 2 for a wrong call."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    name = choose(words[:1])
+    # What Triton serves is written from what was exported before, and needs no torch.
+    wants_triton = name == "export" and any(word.startswith("--triton") for word in words)
+    try:
+        verb = import_module("model.triton.repository" if wants_triton else f"model.{name}")
+    except ModuleNotFoundError as error:
+        print(f"tamvt-model {name} needs {error.name}: install the extra `model`", file=sys.stderr)
+        return 1
+    parser = argparse.ArgumentParser(prog=f"tamvt-model {name}", description=VERBS[name])
+    verb.add_arguments(parser)
+    arguments = parser.parse_args(words[1:])
+    try:
+        return int(verb.run(arguments))
+    except (DataError, FileNotFoundError) as error:
+        print(f"tamvt-model: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def choose(words: Sequence[str]) -> str:
+    """The verb that is named; prints the help and leaves where none is."""
+    listing = "\n".join(f"  {name:11}{meaning}" for name, meaning in VERBS.items())
+    parser = argparse.ArgumentParser(
+        prog="tamvt-model",
+        description="Trains, scores, exports and times the model.",
+        epilog=f"verbs:\n{listing}\n\n`tamvt-model VERB --help` tells more.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("verb", choices=VERBS, metavar="VERB")
+    return str(parser.parse_args(words).verb)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""Checkpoints on disk: always whole, and only taken up by the training that they belong to.
+
+A checkpoint holds `build`, `step`, `model` (the averaged weights), `raw`, `optimiser`, `settings`.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+LAST = "last.pt"
+NEEDED = ("build", "step", "model", "raw", "optimiser")
+
+Settings = Mapping[str, str | int | float | bool | None]
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be read, belongs to another training, or would be overwritten."""
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """The output folder, for this process alone; CheckpointError where another has it.
+
+    The system frees the lock when its process ends, however it ends.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            owner = file.read().strip() or "unknown"
+            raise CheckpointError(f"process {owner} is training into {folder}") from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def refuse_to_overwrite(folder: Path) -> None:
+    """CheckpointError where the folder holds checkpoints of an earlier training."""
+    held = [path.name for path in folder.glob("*.pt")]
+    if held:
+        raise CheckpointError(
+            f"{folder} holds a training ({', '.join(sorted(held))}): --resume goes on with it"
+        )
+
+
+def write(state: Mapping[str, Any], path: Path) -> None:
+    """Write a checkpoint; a crash at any moment leaves the old one or the new one, whole."""
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        torch.save(dict(state), file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def read(path: Path, device: torch.device) -> dict[str, Any]:
+    """A whole checkpoint with all its parts; CheckpointError says what is wrong with it."""
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"there is no checkpoint {path}") from error
+    except Exception as error:  # torch raises RuntimeError, EOFError, UnpicklingError and others
+        raise CheckpointError(f"{path} is no whole checkpoint ({type(error).__name__})") from error
+    missing = [name for name in NEEDED if not isinstance(state, dict) or name not in state]
+    if missing:
+        raise CheckpointError(f"{path} is no checkpoint of a training: no {', '.join(missing)}")
+    return state
+
+
+def compare(saved: Settings | None, wanted: Settings, path: Path) -> None:
+    """CheckpointError naming each setting that the checkpoint was trained with, and is not now.
+
+    Checkpoints without settings are taken as they are.
+    """
+    other = [
+        f"{name} was {saved[name]!r}, is {wanted.get(name)!r}"
+        for name in saved or ()
+        if saved and saved[name] != wanted.get(name)
+    ]
+    if other:
+        raise CheckpointError(
+            f"{path} was trained with other settings: {'; '.join(other)} "
+            "(--accept-changes goes on nevertheless)"
+        )

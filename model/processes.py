@@ -1,0 +1,78 @@
+"""The processes of one training: one alone, or those that `torchrun` started."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """Which of `count` processes this is; number 0 writes."""
+
+    rank: int = 0
+    count: int = 1
+    local_rank: int = 0
+
+    @classmethod
+    def from_environment(cls) -> "Processes":
+        """As `torchrun` says in RANK, WORLD_SIZE and LOCAL_RANK; alone without them."""
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+        rank, count, local = (
+            int(os.environ.get(name, default))
+            for name, default in zip(names, ("0", "1", "0"), strict=True)
+        )
+        return cls(rank, count, local)
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    @contextmanager
+    def joined(self, device: torch.device) -> Iterator[None]:
+        """Connected with the others (NCCL between GPUs, else gloo) until the block is left."""
+        if self.count == 1:
+            yield
+            return
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        try:
+            yield
+        finally:
+            distributed.destroy_process_group()
+
+    def spread(self, module: nn.Module) -> nn.Module:
+        """The module, whose gradients become the mean over all processes."""
+        if self.count == 1:
+            return module
+        return DistributedDataParallel(module, forward_sync_buffers=False)
+
+    def unsynchronised(self, module: nn.Module, wanted: bool) -> AbstractContextManager[None]:
+        """Gradients stay in this process for now, where `wanted`."""
+        if wanted and isinstance(module, DistributedDataParallel):
+            return module.no_sync()
+        return nullcontext()
+
+    def mean(self, values: Sequence[float], device: torch.device) -> list[float]:
+        """The mean of each value over all processes."""
+        if self.count == 1:
+            return list(values)
+        shared = torch.tensor(values, dtype=torch.float64, device=device)
+        distributed.all_reduce(shared)
+        return (shared / self.count).tolist()
+
+    def gathered(self, text: str) -> list[str]:
+        """What each process says."""
+        if self.count == 1:
+            return [text]
+        texts: list[str] = [""] * self.count
+        distributed.all_gather_object(texts, text)
+        return texts
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.count > 1:
+            distributed.barrier()

@@ -1,0 +1,233 @@
+"""How to train: the numbers of a training, and the named ones. `docs/training.md` explains them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from model.checkpoints import Settings
+from model.data.clips import ClipConfig
+from model.data.layouts import StillSet, VideoSet
+from model.losses import LossConfig
+
+# What may differ when a training goes on: where files lie, how long it takes, what it leaves.
+FREE = frozenset(
+    (
+        "steps",
+        "device",
+        "backbone_weights",
+        "weights",
+        "fresh_time",
+        "recompute",
+        "accumulate",
+        "checkpoint_every",
+        "keep_every",
+        "pictures_every",
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """How to train one build.
+
+    A step sees `clips.batch` clips, `accumulate` times, in every process. `decay_share` is the
+    share of steps at the end over which the rates fall to zero, `drops` the shares after each of
+    which they are a tenth. `weights` start the model (an earlier stage's checkpoint; with
+    `fresh_time` all but its time encoding). Parameters whose names start with one of `frozen` stay.
+    """
+
+    build: str
+    clips: ClipConfig
+    backbone_weights: Path | None
+    steps: int = 3_500
+    rate: float = 5e-4
+    backbone_rate: float = 1e-4
+    weight_decay: float = 1e-2
+    warm_up: int = 100
+    decay_share: float = 0.4
+    drops: tuple[float, ...] = ()
+    gradient_clip: float = 1.0
+    ema: float = 0.998
+    loss: LossConfig = field(default_factory=LossConfig)
+    accumulate: int = 1
+    half: bool = True  # bfloat16 where it is safe
+    recompute: bool = False  # activations, to save memory
+    weights: Path | None = None
+    fresh_time: bool = False
+    frozen: tuple[str, ...] = ()
+    checkpoint_every: int = 100
+    keep_every: int = 1_000
+    pictures_every: int = 500
+    device: str = field(default_factory=lambda: "cuda" if torch.cuda.is_available() else "cpu")
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "accumulate", "checkpoint_every", "keep_every", "pictures_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+
+    def settings(self, *, processes: int) -> Settings:
+        """What decides what is learned in which step, by name.
+
+        How a step's clips are shared out among processes and passes does not; nor does how long
+        the training goes on, or where files lie.
+        """
+        values = {name: value for name, value in asdict(self).items() if name not in FREE}
+        clips = values["clips"]
+        clips["clips_a_step"] = clips.pop("batch") * self.accumulate * processes
+        for kind in ("still_sets", "video_sets"):
+            clips[kind] = [{**each, "root": None} for each in clips[kind]]
+        del clips["data"]
+        return flat(values)
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool | None]:
+    """Nested settings under dotted names; lists as text."""
+    out: dict[str, str | int | float | bool | None] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            out |= flat(value, f"{prefix}{name}.")
+        else:
+            plain = value is None or isinstance(value, str | int | float)
+            out[prefix + name] = value if plain else str(value)
+    return out
+
+
+def mobile(data: Path) -> TrainConfig:
+    """The shipped model: synthetic clips and video mixed, from ImageNet's MobileNetV2."""
+    clips = ClipConfig(data=data, seed=1, batch=4, crop=256, frames=7)
+    backbone = data / "backbone" / "mobilenet_v2_imagenet.pth"
+    return TrainConfig("tamvt-mobile", clips, backbone)
+
+
+def mobile_static(data: Path) -> TrainConfig:
+    """The first of two stages: synthetic clips of still pictures alone."""
+    config = mobile(data)
+    return replace(config, clips=replace(config.clips, synthetic_share=1.0))
+
+
+def mobile_video(data: Path) -> TrainConfig:
+    """The second of two stages: video, from the first stage's weights, at lower rates."""
+    config = mobile(data)
+    clips = replace(config.clips, synthetic_share=0.2)
+    return replace(config, clips=clips, backbone_weights=None, rate=2e-4, backbone_rate=4e-5)
+
+
+def mobile_transformation(data: Path) -> TrainConfig:
+    """As `tamvt-mobile`, frames weighed by their change of area (TAM-VT, eq. 5)."""
+    return replace(mobile(data), loss=LossConfig("hard", change="area"))
+
+
+def mobile_published_loss(data: Path) -> TrainConfig:
+    """As `tamvt-mobile`, with the published loss."""
+    return replace(mobile(data), loss=LossConfig("published", change="area"))
+
+
+def mobile_without_time(data: Path) -> TrainConfig:
+    """As `tamvt-mobile`, without the relative time encoding, which stays 1."""
+    return replace(mobile(data), frozen=("time.",))
+
+
+def r50(data: Path, clips: ClipConfig) -> TrainConfig:
+    """The numbers of the authors' scripts (reference: the published repository, section 10)."""
+    return TrainConfig(
+        "tamvt-r50",
+        clips,
+        data / "backbone" / "resnet50_imagenet.pth",
+        steps=30_000,
+        rate=1e-4,
+        backbone_rate=2e-5,
+        weight_decay=1e-4,
+        warm_up=300,
+        decay_share=0.0,
+        drops=(0.4, 0.8),
+        gradient_clip=0.1,
+        ema=0.9998,
+        loss=LossConfig("published", change="area"),
+        recompute=True,
+    )
+
+
+def r50_static(data: Path) -> TrainConfig:
+    """The paper's first stage: clips of 6 frames made from still pictures, no re-weighting."""
+    sets = (
+        StillSet("coco", data / "coco", "train", 0.6),
+        StillSet("ecssd", data / "ecssd", weight=0.1),
+        StillSet("msra10k", data / "msra10k", weight=0.2),
+        StillSet("voc", data / "VOCdevkit" / "VOC2012", "trainval", 0.1),
+    )
+    clips = ClipConfig(
+        data=data, seed=1, crop=465, frames=6, batch=1, synthetic_share=1.0, still_sets=sets
+    )
+    return replace(r50(data, clips), loss=LossConfig("published"), frozen=("time.",))
+
+
+def r50_video(data: Path, *sets: VideoSet, frames: int, crop: int) -> TrainConfig:
+    """The paper's second stage on videos of `frames` frames, from `r50_static`'s weights."""
+    clips = ClipConfig(
+        data=data,
+        seed=1,
+        crop=crop,
+        frames=frames,
+        batch=1,
+        synthetic_share=0.0,
+        max_frame_step=1,
+        video_sets=sets,
+    )
+    return replace(r50(data, clips), backbone_weights=None, fresh_time=True)
+
+
+def r50_vost(data: Path) -> TrainConfig:
+    """VOST: 12 frames, one of which is the reference."""
+    return r50_video(data, VideoSet("vost", data / "VOST"), frames=12, crop=480)
+
+
+def r50_visor(data: Path) -> TrainConfig:
+    """VISOR: 6 frames."""
+    return r50_video(data, VideoSet("visor", data / "VISOR"), frames=6, crop=480)
+
+
+def r50_davis(data: Path) -> TrainConfig:
+    """DAVIS 2017 and YouTube-VOS together, as the paper trains for them."""
+    sets = (
+        VideoSet("davis2017", data / "DAVIS"),
+        VideoSet("youtube-vos", data / "YouTubeVOS"),
+    )
+    return r50_video(data, *sets, frames=6, crop=465)
+
+
+def smoke(data: Path) -> TrainConfig:
+    """Does everything work? A minute on a laptop; the result is worth nothing."""
+    clips = ClipConfig(
+        data=data, seed=1, crop=64, frames=4, batch=2, synthetic_share=0.5, static_sets=("ecssd",)
+    )
+    return TrainConfig(
+        "tamvt-mobile",
+        clips,
+        None,
+        steps=40,
+        warm_up=5,
+        checkpoint_every=10,
+        keep_every=20,
+        pictures_every=10,
+    )
+
+
+RECIPES: Mapping[str, Callable[[Path], TrainConfig]] = MappingProxyType(
+    {
+        "tamvt-mobile": mobile,
+        "tamvt-mobile-static": mobile_static,
+        "tamvt-mobile-video": mobile_video,
+        "tamvt-mobile-transformation": mobile_transformation,
+        "tamvt-mobile-published-loss": mobile_published_loss,
+        "tamvt-mobile-without-time": mobile_without_time,
+        "tamvt-r50-static": r50_static,
+        "tamvt-r50-vost": r50_vost,
+        "tamvt-r50-visor": r50_visor,
+        "tamvt-r50-davis": r50_davis,
+        "smoke": smoke,
+    }
+)

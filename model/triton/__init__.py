@@ -1,0 +1,1 @@
+"""A model as a repository that Triton serves. Needs onnx, but no torch."""

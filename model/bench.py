@@ -24,6 +24,7 @@ from torch import Tensor
 from model.build import BUILDS, build
 from model.export import export
 from model.plain import PlainEntry, PlainTamVT
+from model.profile import operator_times, times_table
 from model.tamvt import TamVT, soft_masks
 from model.verbs import GraphVerbs, Tensors, Verbs, stacked
 
@@ -64,10 +65,7 @@ class Timing:
 
 def measure(model: TamVT, graphs: Verbs, setting: Setting, *, objects: int, rounds: int) -> Timing:
     """Both ways in turns, so that a disturbance of the machine meets both; medians of `rounds`."""
-    random = np.random.default_rng(0)
-    shape = (setting.height, setting.width)
-    frames = random.integers(0, 256, (setting.clip_length, *shape, 3), dtype=np.uint8)
-    masks = random.integers(0, 256, (objects, *shape), dtype=np.uint8)
+    frames, masks = pictures(setting, objects=objects)
     long_way = plain_step(model, frames, masks, setting)
     ours = graph_step(graphs, frames, masks, setting)
     for _ in range(WARM_UPS):
@@ -77,6 +75,14 @@ def measure(model: TamVT, graphs: Verbs, setting: Setting, *, objects: int, roun
         *((seconds(long_way), seconds(ours)) for _ in range(rounds)), strict=True
     )
     return Timing(objects, statistics.median(plain_s), statistics.median(graphs_s))
+
+
+def pictures(setting: Setting, *, objects: int) -> tuple[np.ndarray, np.ndarray]:
+    """Random frames uint8 (L, H, W, 3) and soft masks uint8 (O, H, W)."""
+    random = np.random.default_rng(0)
+    shape = (setting.height, setting.width)
+    frames = random.integers(0, 256, (setting.clip_length, *shape, 3), dtype=np.uint8)
+    return frames, random.integers(0, 256, (objects, *shape), dtype=np.uint8)
 
 
 def seconds(step: Callable[[], object]) -> float:
@@ -120,14 +126,19 @@ def graph_step(
     graphs: Verbs, frames: np.ndarray, masks: np.ndarray, setting: Setting
 ) -> Callable[[], Tensors]:
     """A clip step on the exported graphs, all objects at once."""
+    inputs = clip_inputs(graphs, frames, masks, setting)
+    return lambda: graphs.segment(inputs)
+
+
+def clip_inputs(graphs: Verbs, frames: np.ndarray, masks: np.ndarray, setting: Setting) -> Tensors:
+    """What `segment` takes with a full memory."""
     entry = graphs.memorize({"frame": frames[:1], "masks": masks[None]})
-    inputs = {
+    return {
         **stacked([entry] * setting.memory_size),
         "frames": frames[None],
         "age": np.arange(setting.memory_size - 1, -1, -1, dtype=np.int32)[None],
         "entry_valid": np.ones((1, len(masks), setting.memory_size), dtype=np.bool_),
     }
-    return lambda: graphs.segment(inputs)
 
 
 def table(timings: Sequence[Timing]) -> str:
@@ -178,6 +189,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--memory-size", type=int, default=9)
     parser.add_argument("--rounds", type=int, default=5, help="steps of which the median counts")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument(
+        "--profile", action="store_true", help="say where the graphs' time goes instead"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -191,15 +205,21 @@ def run(args: argparse.Namespace) -> int:
     height, width = args.size
     setting = Setting(height, width, args.clip_length, args.memory_size)
     model = build(BUILDS[BUILD]).eval()
+    print(circumstances(setting, threads=args.threads, rounds=args.rounds), flush=True)
     with TemporaryDirectory() as fresh:
         folder = args.graphs or Path(fresh)
         if args.graphs is None:
             export(model, folder)
         graphs = GraphVerbs(folder, BUILD, threads=args.threads)
-    print(circumstances(setting, threads=args.threads, rounds=args.rounds), flush=True)
-    timings = [
-        measure(model, graphs, setting, objects=objects, rounds=args.rounds)
-        for objects in args.objects
-    ]
-    print(table(timings))
+        for objects in args.objects if args.profile else ():
+            inputs = clip_inputs(graphs, *pictures(setting, objects=objects), setting)
+            path = folder / f"{BUILD}_segment.onnx"
+            times = operator_times(path, inputs, threads=args.threads)
+            print(f"\n{objects} objects\n{times_table(times)}", flush=True)
+    if not args.profile:
+        timings = [
+            measure(model, graphs, setting, objects=objects, rounds=args.rounds)
+            for objects in args.objects
+        ]
+        print(table(timings))
     return 0

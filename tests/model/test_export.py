@@ -14,6 +14,7 @@ from model.build import TAMVT_MOBILE, build
 from model.export import export, for_serving
 from model.parity import check_parity, photograph
 from model.portable import portable
+from model.profile import operator_times, times_table
 from model.recover import recover
 from model.rules.contract import (
     METADATA_KEY,
@@ -210,6 +211,16 @@ def test_an_object_added_later_is_read_from_the_entries_that_know_it(
     ours = TorchVerbs(for_serving(small), graphs.card).segment(inputs)
     apart = ours["masks"].astype(int) - graphs.segment(inputs)["masks"].astype(int)
     assert np.abs(apart).max() <= 1
+
+
+def test_a_profile_names_the_operators(graphs: GraphVerbs, folder: Path) -> None:
+    inputs = clip_inputs(graphs, batch=1, length=2, objects=2)
+    times = operator_times(folder / "small_segment.onnx", inputs, threads=1, rounds=2)
+    assert {"Conv", "MultiHeadAttention"} <= set(times)
+    assert all(seconds >= 0 for seconds in times.values())
+    rows = times_table(times, rows=3).splitlines()
+    assert len(rows) == 6
+    assert rows[-1].startswith("| others |")
 
 
 def test_weights_come_back_out_of_the_graphs(small: TamVT, folder: Path) -> None:

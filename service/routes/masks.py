@@ -19,7 +19,7 @@ from service.routes import answers
 from service.routes.context import ServiceOf, no_repeated_parameters
 from service.routes.schemas import BOX, RefinedOut
 from service.routes.strict_json import read_json
-from service.routes.uploads import PartRule, receive_form
+from service.routes.uploads import BODY_ERRORS, PartRule, receive_form
 
 BOX_BYTES: Final = 1_000
 DEADLINE_S: Final = 10.0
@@ -62,15 +62,10 @@ router = APIRouter(
     responses={
         200: {"model": RefinedOut},
         **documented(
-            errors.MalformedBody,
+            *BODY_ERRORS,
             errors.BadImage,
             errors.TruncatedImage,
             errors.NoObjects,
-            errors.PayloadTooLarge,
-            errors.PictureTooLarge,
-            errors.UnsupportedMedia,
-            errors.SlowUpload,
-            errors.Overloaded,
         ),
     },
     openapi_extra=REFINE_BODY,

@@ -17,7 +17,7 @@ from service.routes.bodies import read_body
 from service.routes.context import ServiceOf, UploadLimits, no_repeated_parameters
 from service.routes.schemas import CorrectedOut, CorrectQuery, ForkQuery, SessionOut
 from service.routes.starts import given_in, shapes_in
-from service.routes.uploads import BINARY, PartRule, is_form, receive_form
+from service.routes.uploads import BINARY, BODY_ERRORS, PartRule, is_form, receive_form
 
 JSON: Final = "application/json"
 CORRECT_BODY: Final[dict[str, Any]] = {
@@ -57,12 +57,7 @@ ObjectId = Annotated[int, Path(ge=1, le=254)]
     responses={
         200: {"model": CorrectedOut},
         **documented(
-            errors.MalformedBody,
-            errors.PayloadTooLarge,
-            errors.PictureTooLarge,
-            errors.UnsupportedMedia,
-            errors.SlowUpload,
-            errors.Overloaded,
+            *BODY_ERRORS,
             errors.StoreUnavailable,
             errors.UnknownSession,
             errors.Conflict,

@@ -14,21 +14,16 @@ from service.routes.context import Service, ServiceOf, no_repeated_parameters
 from service.routes.schemas import AppendedOut, AppendQuery, MasksOut, MasksQuery, SessionOut
 from service.routes.sources import APPEND_BODY, read_source
 from service.routes.starts import START_BODY, read_start
-from service.routes.uploads import BINARY
+from service.routes.uploads import BINARY, BODY_ERRORS
 from service.stopwatch import Stopwatch
 from service.tracking import Appended
 
 PAGE_FRAMES: Final = 500
 JSON: Final = "application/json"
 UPLOAD_ERRORS: Final = (
-    errors.MalformedBody,
+    *BODY_ERRORS,
     errors.BadImage,
     errors.TruncatedImage,
-    errors.PayloadTooLarge,
-    errors.PictureTooLarge,
-    errors.UnsupportedMedia,
-    errors.SlowUpload,
-    errors.Overloaded,
     errors.StoreUnavailable,
     errors.EngineUnavailable,
 )

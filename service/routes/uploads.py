@@ -13,7 +13,10 @@ from service.admission import Hold
 from service.errors import (
     BadOption,
     MalformedBody,
+    Overloaded,
     PayloadTooLarge,
+    PictureTooLarge,
+    SlowUpload,
     TooManyFrames,
     UnsupportedMedia,
 )
@@ -22,6 +25,15 @@ from service.routes.bodies import body_chunks
 if TYPE_CHECKING:  # the library defines it for type checkers only
     from python_multipart.multipart import MultipartCallbacks
 
+# What may be wrong with any body that holds a picture.
+BODY_ERRORS: Final = (
+    MalformedBody,
+    PayloadTooLarge,
+    PictureTooLarge,
+    UnsupportedMedia,
+    SlowUpload,
+    Overloaded,
+)
 # How OpenAPI describes a file.
 BINARY: Final = {"type": "string", "format": "binary"}
 # Room for the boundary, the headers and the line ends of one part.

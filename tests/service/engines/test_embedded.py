@@ -6,7 +6,6 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -165,19 +164,7 @@ async def test_sessions_at_once_do_not_disturb_each_other(toy_folder: Path) -> N
 async def test_a_cancelled_clip_leaves_nothing_behind(engine: Engine, delay_s: float) -> None:
     video = Video()
     await video.append(engine, 1, 2)
-    memory = video.memory
-
-    async def abandoned() -> None:
-        async with video.lease(engine) as bank:
-            await video.segment(bank, 3, 4)
-            await asyncio.sleep(10)
-
-    task = asyncio.create_task(abandoned())
-    await asyncio.sleep(delay_s)
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
-    video.memory = memory
+    await video.abandon(engine, 3, 4, delay_s=delay_s)
     for first in (3, 5):
         answer = await video.append(engine, first, first + 1)
         assert (answer.masks == true_masks(first, first + 1)).all()

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -213,19 +212,7 @@ async def test_a_cancelled_clip_leaves_nothing_behind(
 ) -> None:
     video = Video()
     await video.append(either, 1, 2)
-    memory = video.memory
-
-    async def abandoned() -> None:
-        async with video.lease(either) as bank:
-            await video.segment(bank, 3, 4)
-            await asyncio.sleep(10)
-
-    task = asyncio.create_task(abandoned())
-    await asyncio.sleep(delay_s)
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
-    video.memory = memory
+    await video.abandon(either, 3, 4, delay_s=delay_s)
     for first in (3, 5):
         answer = await video.append(either, first, first + 1)
         assert (answer.masks == true_masks(first, first + 1)).all()

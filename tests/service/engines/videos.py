@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 
 from model.rules.memory import Memory
 from service.engines.base import BankLease, ClipMasks, Engine, Picture
@@ -53,3 +54,19 @@ class Video:
             self.version += 1
             bank.commit(self.version)
         return answer
+
+    async def abandon(self, engine: Engine, first: int, last: int, *, delay_s: float) -> None:
+        """One clip that is begun and cancelled after `delay_s`; the session stays as it was."""
+        memory = self.memory
+
+        async def begun() -> None:
+            async with self.lease(engine) as bank:
+                await self.segment(bank, first, last)
+                await asyncio.sleep(10)
+
+        task = asyncio.create_task(begun())
+        await asyncio.sleep(delay_s)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        self.memory = memory

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
+import inspect
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -15,6 +19,7 @@ from tests.running import Api, Running, running_service
 from tests.toy_model import write_toy_model
 
 KEPT_SETTINGS = {"TAMVT_DATA"}
+ASYNC_TEST_SECONDS = 110.0  # below pytest's own, which would break the loop that tests share
 
 
 def pytest_configure() -> None:
@@ -28,6 +33,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A fault is placed by its seed: one in the normal run, FAULT_SEEDS in `make test-faults`."""
     if "seed" in metafunc.fixturenames:
         metafunc.parametrize("seed", range(int(os.environ.get("FAULT_SEEDS", "1"))))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """An asynchronous test that waits for ever fails by itself, not with all that come after."""
+    for item in items:
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+            item.obj = with_deadline(item.obj)
+
+
+def with_deadline(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    @functools.wraps(test)
+    async def run(*args: Any, **kwargs: Any) -> None:
+        async with asyncio.timeout(ASYNC_TEST_SECONDS):
+            await test(*args, **kwargs)
+
+    return run
 
 
 @pytest.fixture(scope="session")

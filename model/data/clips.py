@@ -4,11 +4,14 @@ B clips, F frames (the first is the reference). A clip is a pure function of (se
 so a training that stopped goes on with exactly the data it would have seen.
 """
 
+import ctypes
 import os
 import signal
-from collections.abc import Iterator, Sequence
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,14 +20,17 @@ import cv2
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
+from model.data.augment import draw_look, finish
 from model.data.errors import DataError
 from model.data.layouts import StillSet, VideoSet
+from model.data.overlay import Footage, add_something, shows_target
 from model.data.pictures import LabelledStill
 from model.data.static import SET_WEIGHTS, Pixels, Still, StillPaths, list_stills, read_still
 from model.data.synthetic import make_clip
 from model.data.video import Video, cut_clip, open_video, training_names
 
 _MAX_TRIES = 50
+_PR_SET_PDEATHSIG = 1  # prctl(2): the signal that a process gets when its parent dies
 _BATCHES_AHEAD = 4
 
 
@@ -33,7 +39,8 @@ class ClipConfig:
     """What to draw clips from, and how they look.
 
     `crop` is the side in pixels; `frames` counts the reference; `videos` None means all of
-    `video/train.txt`; steps between the frames of a video are 1 to `max_frame_step`. Published
+    `video/train.txt`; steps between the frames of a video are 1 to `max_frame_step`, or twice
+    that where little moves. To `pasted_share` of the video clips something is added. Published
     data sets in `still_sets` and `video_sets` take the place of those in `data`.
     """
 
@@ -43,6 +50,7 @@ class ClipConfig:
     frames: int = 7
     batch: int = 4
     synthetic_share: float = 0.65
+    pasted_share: float = 0.5
     max_frame_step: int = 5
     static_sets: tuple[str, ...] = tuple(SET_WEIGHTS)
     videos: tuple[str, ...] | None = None
@@ -53,16 +61,27 @@ class ClipConfig:
         for name in ("crop", "frames", "batch", "max_frame_step"):
             if getattr(self, name) < 1:
                 raise DataError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if not 0 <= self.synthetic_share <= 1:
-            raise DataError(f"synthetic_share must lie in 0..1, not {self.synthetic_share}")
+        for name in ("synthetic_share", "pasted_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise DataError(f"{name} must lie in 0..1, not {getattr(self, name)}")
+
+    @property
+    def pastes(self) -> bool:
+        """Do pictures and videos mix? Not where published videos come without pictures."""
+        mixes = bool(self.still_sets) or not self.video_sets
+        return mixes and self.pasted_share > 0 and self.synthetic_share < 1
 
 
 class Clip(NamedTuple):
-    """frames uint8 (F, H, W, 3) RGB; masks uint8 (F, H, W) of 0 and 1; where it comes from."""
+    """frames uint8 (F, H, W, 3) RGB; masks uint8 (F, H, W) of 0 and 1; where it comes from.
+
+    `traits` name what was drawn to make it: a scene, changes of the target, looks.
+    """
 
     frames: Pixels
     masks: Pixels
     source: str
+    traits: tuple[str, ...] = ()
 
 
 class ClipBatch(NamedTuple):
@@ -81,12 +100,18 @@ class Sources:
     set_shares: tuple[float, ...]
     videos: tuple[Video, ...]
     video_shares: tuple[float, ...]
+    kin: Mapping[str, tuple[StillPaths, ...]]
 
     def draw_still(self, rng: np.random.Generator) -> Still:
         """A picture of a set drawn by weight."""
         stills = self.sets[int(rng.choice(len(self.sets), p=self.set_shares))]
         still = stills[int(rng.integers(len(stills)))]
         return read_still(still) if isinstance(still, StillPaths) else still.read()
+
+    def draw_kin(self, kind: str, rng: np.random.Generator) -> Still | None:
+        """A picture with an object of that kind, or None where none is known."""
+        stills = self.kin.get(kind, ())
+        return read_still(stills[int(rng.integers(len(stills)))]) if stills else None
 
     def draw_video(self, rng: np.random.Generator) -> Video:
         """A video; long ones are somewhat likelier."""
@@ -96,9 +121,22 @@ class Sources:
 @lru_cache(maxsize=4)
 def open_sources(config: ClipConfig) -> Sources:
     """The files of `config`; what is missing, unknown or kept for choosing is a DataError."""
-    sets, set_weights = _open_stills(config) if config.synthetic_share > 0 else ((), [])
     videos, video_weights = _open_videos(config) if config.synthetic_share < 1 else ((), [])
-    return Sources(sets, _shares(set_weights), videos, _shares(video_weights))
+    wanted = config.synthetic_share > 0 or config.pastes
+    sets, set_weights = _open_stills(config) if wanted else ((), [])
+    return Sources(sets, _shares(set_weights), videos, _shares(video_weights), _kin(sets))
+
+
+def _kin(
+    sets: tuple[tuple[StillPaths, ...] | tuple[LabelledStill, ...], ...],
+) -> Mapping[str, tuple[StillPaths, ...]]:
+    """The pictures that show each kind of object, as far as kinds are known."""
+    kin: dict[str, list[StillPaths]] = defaultdict(list)
+    for still in (still for stills in sets for still in stills):
+        if isinstance(still, StillPaths):
+            for kind in dict.fromkeys(still.kinds):
+                kin[kind].append(still)
+    return {kind: tuple(stills) for kind, stills in kin.items()}
 
 
 def _open_stills(config: ClipConfig) -> tuple[Any, list[float]]:
@@ -147,16 +185,29 @@ def sample(config: ClipConfig, step: int, index: int) -> Clip:
 
 
 def _synthetic(sources: Sources, config: ClipConfig, rng: np.random.Generator) -> Clip | None:
-    made = make_clip(sources.draw_still, rng, size=config.crop, frames=config.frames)
-    return None if made is None else Clip(*made, source="static")
+    made = make_clip(sources, rng, size=config.crop, frames=config.frames)
+    return None if made is None else Clip(made.frames, made.masks, "static", made.traits)
 
 
 def _from_video(sources: Sources, config: ClipConfig, rng: np.random.Generator) -> Clip | None:
     video = sources.draw_video(rng)
-    cut = cut_clip(
-        video, rng, size=config.crop, frames=config.frames, max_step=config.max_frame_step
-    )
-    return None if cut is None else Clip(*cut, source=f"video/{video.name}")
+    cut = partial(cut_clip, rng=rng, size=config.crop, frames=config.frames)
+    cut = partial(cut, max_step=config.max_frame_step)
+    found = cut(video)
+    if found is None:
+        return None
+    footage = Footage(*found)
+    if config.pastes and rng.random() < config.pasted_share:
+        footage = add_something(
+            footage, sources, lambda: cut(sources.draw_video(rng), empty=True), rng
+        )
+        if not shows_target(footage):
+            return None
+    look = draw_look(rng, frames=config.frames, strength=0.65)
+    for moment, image in enumerate(footage.frames):
+        footage.frames[moment] = finish(image, look, moment, rng)
+    traits = footage.traits + look.traits
+    return Clip(footage.frames, footage.seen, f"video/{video.name}", traits)
 
 
 def make_batch(config: ClipConfig, step: int, *, part: int = 0) -> ClipBatch:
@@ -199,7 +250,15 @@ def clip_batches(
         collate_fn=_as_is,
         worker_init_fn=_start_worker,
     )
-    return iter(loader)
+    return _plainly(iter(loader))
+
+
+def _plainly(batches: Iterator[ClipBatch]) -> Iterator[ClipBatch]:
+    """The batches; an error of a worker tells what was wrong, without the worker's traceback."""
+    try:
+        yield from batches
+    except DataError as error:
+        raise DataError(str(error).strip().rpartition("DataError: ")[2]) from error
 
 
 def _as_is(batch: Any) -> Any:
@@ -213,3 +272,6 @@ def _start_worker(_: int) -> None:
     os.setsid()
     # Not the trainer's handler, which a fork inherits: it would keep the worker alive.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # A trainer that is killed cannot tell its workers, and one with clips to hand over waits.
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

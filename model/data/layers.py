@@ -5,59 +5,88 @@ A clip has F frames of size x size pixels. Masks hold 0 and 1, alpha 0 to 255.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil, floor
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from model.data.augment import motion_kernel, recolour
-from model.data.motion import Path, Wave, apply, source_map
+from model.data.motion import Matrix, Path, Wave, Window, apply, source_map
 from model.data.static import Pixels
 
 _SOLID = 128  # alpha from which a pixel belongs to the layer
 _LONGEST_BLUR = 20  # pixels
+_FAINT = 0.02  # share of a texture that is not worth drawing
+
+Kernel = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Cutout:
-    """An object of a picture: image, mask, its centre (x, y) and extent in pixels."""
+    """An object of a picture: image, mask, its box, its centre (x, y) and extent in pixels."""
 
     image: Pixels
     mask: Pixels
+    box: Window
     centre: NDArray[np.float64]
     extent: float
     cropped: bool  # by the border of its picture
+    kind: str | None = None
+
+    @property
+    def radius(self) -> float:
+        """Half the diagonal of its box."""
+        return float(np.hypot(*self.box[2:])) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class Texture:
+    """Another surface (H, W, 4) that a layer takes on, by a share of 0 to 1 a frame, (F,)."""
+
+    surface: Pixels
+    shares: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """Something that moves as one: image (H, W, 3), alpha (H, W), or None where it is solid.
+    """Something that moves as one.
 
-    `path` takes source pixels to clip pixels, frame by frame, and `wave` bends them. `centre`
-    is the source point (x, y) whose speed blurs the layer while the shutter is open, `shutter`
-    being that share of a frame's time. `mask` marks the target, if it is in this layer.
+    `surface` is (H, W, 4) with alpha, or (H, W, 3) where it is solid and fills the clip. `path`
+    takes source pixels to clip pixels, frame by frame, and `wave` bends them; beyond `box` alpha
+    is 0. `centre` is the source point (x, y) whose speed blurs the layer while the shutter is
+    open, `shutter` being that share of a frame's time. `mask` (H, W) marks the target, if it is in
+    this layer; of a surface with alpha it is all of it. `traits` name what was drawn to make it.
     """
 
-    image: Pixels
-    alpha: Pixels | None
+    surface: Pixels
     mask: Pixels | None
     path: Path
     centre: NDArray[np.float64]
+    box: Window
     wave: Wave | None = None
     colour: NDArray[np.float64] | None = None
+    texture: Texture | None = None
     shutter: float = 0.0
+    traits: tuple[str, ...] = ()
+
+    @property
+    def solid(self) -> bool:
+        return self.surface.shape[2] == 3
 
 
-def cut_out(image: Pixels, mask: Pixels) -> Cutout:
+def cut_out(image: Pixels, mask: Pixels, kind: str | None = None) -> Cutout:
     """The object of `mask` (not empty) with its measures."""
     x, y, width, height = cv2.boundingRect(mask)
     border = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
     return Cutout(
         image=image,
         mask=mask,
+        box=(x, y, width, height),
         centre=np.array([x + (width - 1) / 2, y + (height - 1) / 2]),
         extent=float(np.sqrt(width * height)),
         cropped=bool(border.sum() > 0.15 * (width + height)),
+        kind=kind,
     )
 
 
@@ -67,74 +96,109 @@ def soften(mask: Pixels) -> Pixels:
     return np.asarray(cv2.blur(inside, (3, 3)), dtype=np.uint8)
 
 
-def fill_hole(image: Pixels, hole: Pixels) -> Pixels:
-    """`image` with the pixels of `hole` (non-zero) made up from those around (push and pull)."""
-    known = (hole == 0).astype(np.float32)
-    levels = [(image * known[..., None], known)]
-    while min(levels[-1][1].shape) > 4:
-        colour, weight = levels[-1]
-        half = ((weight.shape[1] + 1) // 2, (weight.shape[0] + 1) // 2)
-        levels.append((_shrink(colour, half), _shrink(weight, half)))
-    colour, weight = levels.pop()
-    filled = colour / np.maximum(weight, 1e-6)[..., None]
-    for colour, weight in reversed(levels):
-        filled = np.asarray(cv2.resize(filled, weight.shape[::-1]), dtype=np.float32)
-        trust = np.minimum(weight * 4.0, 1.0)[..., None]
-        filled += trust * (colour / np.maximum(weight, 1e-6)[..., None] - filled)
-    return np.clip(np.rint(filled), 0, 255).astype(np.uint8)
+def with_alpha(image: Pixels, alpha: Pixels) -> Pixels:
+    """The surface (H, W, 4) of an image (H, W, 3) and its alpha (H, W)."""
+    return np.asarray(cv2.merge([*cv2.split(image), alpha]), dtype=np.uint8)
 
 
-def _shrink(pixels: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.float32)
+def blend(below: Pixels, above: Pixels, alpha: Pixels) -> Pixels:
+    """`above` over `below`, weighted by alpha."""
+    share = alpha.astype(np.float32) * np.float32(1 / 255)
+    return np.asarray(cv2.blendLinear(above, below, share, 1 - share), dtype=np.uint8)
 
 
 def first_mask(layers: Sequence[Layer], *, size: int) -> tuple[Pixels, Pixels]:
     """The target in the first frame: what is seen of it, and all of it, both (size, size)."""
-    seen = whole = np.zeros((size, size), np.uint8)
+    seen, whole = np.zeros((2, size, size), np.uint8)
     for layer in layers:
-        points = _points(layer, 0, size=size)
+        window = None if layer.solid and layer.mask is None else _window(layer, 0, None, size=size)
+        if window is None:
+            continue
+        points = _points(layer, 0, window)
+        if layer.solid and layer.mask is not None:
+            covered = _warp(layer.mask, layer, points, window, nearest=True) > 0
+        else:
+            alpha = cv2.extractChannel(layer.surface, 3)
+            covered = _warp(np.asarray(alpha, np.uint8), layer, points, window) >= _SOLID
+        within = _slices(window)
+        seen[within][covered] = 0 if layer.mask is None else 1
         if layer.mask is not None:
-            seen = whole = _warp(layer.mask, layer, points, size=size, nearest=True)
-        elif layer.alpha is not None:
-            seen = seen * (_warp(layer.alpha, layer, points, size=size) < _SOLID)
+            whole[within][covered] = 1
     return seen, whole
 
 
 def render(layers: Sequence[Layer], moment: int, *, size: int) -> tuple[Pixels, Pixels]:
     """Frame `moment`, uint8 (size, size, 3), and what is seen of the target, (size, size)."""
-    image = np.zeros((size, size, 3), np.uint8)
-    seen = np.zeros((size, size), np.uint8)
+    image, seen = np.zeros((size, size, 3), np.uint8), np.zeros((size, size), np.uint8)
     for layer in layers:
-        picture, alpha, mask = _render_layer(layer, moment, size=size)
-        image = picture if alpha is None else _over(image, picture, alpha)
-        if alpha is not None:
-            seen = seen * (alpha < _SOLID)
-        if mask is not None:
-            seen = seen | mask
-    return image, seen.astype(np.uint8)
+        _draw(layer, moment, image, seen)
+    return image, seen
 
 
-def _render_layer(
-    layer: Layer, moment: int, *, size: int
-) -> tuple[Pixels, Pixels | None, Pixels | None]:
-    """Image, alpha and target mask of one layer as the clip sees them."""
-    points = _points(layer, moment, size=size)
-    picture = _warp(layer.image, layer, points, size=size)
-    if layer.colour is not None:
-        picture = recolour(picture, layer.colour[moment])
-    alpha = None if layer.alpha is None else _warp(layer.alpha, layer, points, size=size)
+def render_over(
+    image: Pixels, seen: Pixels, layers: Sequence[Layer], moment: int
+) -> tuple[Pixels, Pixels]:
+    """`image` (S, S, 3) and what is `seen` of a target (S, S), with layers over them."""
+    image, seen = image.copy(), seen.copy()
+    for layer in layers:
+        _draw(layer, moment, image, seen)
+    return image, seen
+
+
+def _draw(layer: Layer, moment: int, image: Pixels, seen: Pixels) -> None:
+    """Draw one layer into the frame and into what is seen of the target."""
     kernel = _blur(layer, moment)
+    window = _window(layer, moment, kernel, size=len(seen))
+    if window is None:
+        return
+    points = _points(layer, moment, window)
+    surface = _warp(layer.surface, layer, points, window)
+    if layer.texture is not None and layer.texture.shares[moment] > _FAINT:
+        share = float(layer.texture.shares[moment])
+        other = _warp(layer.texture.surface, layer, points, window)
+        surface = np.asarray(cv2.addWeighted(other, share, surface, 1.0 - share, 0.0), np.uint8)
     if kernel is not None:
-        picture = _filter(picture, kernel)
-        alpha = None if alpha is None else _filter(alpha, kernel)
-    if layer.mask is None:
-        return picture, alpha, None
-    if alpha is not None:
-        return picture, alpha, (alpha >= _SOLID).astype(np.uint8)
-    return picture, alpha, _warp(layer.mask, layer, points, size=size, nearest=True)
+        surface = np.asarray(cv2.filter2D(surface, -1, kernel), np.uint8)
+    if layer.solid:
+        image[:] = _coloured(surface, layer, moment)
+        if layer.mask is not None:
+            seen[:] = _warp(layer.mask, layer, points, window, nearest=True)
+        return
+    within = _slices(window)
+    alpha = np.asarray(cv2.extractChannel(surface, 3), np.uint8)
+    picture = np.asarray(cv2.cvtColor(surface, cv2.COLOR_RGBA2RGB), np.uint8)
+    image[within] = blend(image[within], _coloured(picture, layer, moment), alpha)
+    seen[within][alpha >= _SOLID] = 0 if layer.mask is None else 1
 
 
-def _blur(layer: Layer, moment: int) -> NDArray[np.float32] | None:
+def _coloured(picture: Pixels, layer: Layer, moment: int) -> Pixels:
+    return picture if layer.colour is None else recolour(picture, layer.colour[moment])
+
+
+def _window(layer: Layer, moment: int, kernel: Kernel | None, *, size: int) -> Window | None:
+    """The part of the clip that the layer can reach in a frame, or None."""
+    if layer.solid:
+        return 0, 0, size, size
+    bent = 0.0 if layer.wave is None else layer.wave.reach
+    spread = 2 + (0 if kernel is None else len(kernel) // 2)
+    x, y, width, height = layer.box
+    (a, b, left), (c, d, top) = layer.path[moment][:2].tolist()
+    # Half the box's sides, and where its middle lands.
+    half_x, half_y = width / 2 + bent, height / 2 + bent
+    middle_x, middle_y = x + width / 2, y + height / 2
+    across, down = abs(a) * half_x + abs(b) * half_y, abs(c) * half_x + abs(d) * half_y
+    at_x, at_y = a * middle_x + b * middle_y + left, c * middle_x + d * middle_y + top
+    left, right = max(0, floor(at_x - across) - spread), min(size, ceil(at_x + across) + spread)
+    top, bottom = max(0, floor(at_y - down) - spread), min(size, ceil(at_y + down) + spread)
+    return (left, top, right - left, bottom - top) if right > left and bottom > top else None
+
+
+def _slices(window: Window) -> tuple[slice, slice]:
+    left, top, width, height = window
+    return slice(top, top + height), slice(left, left + width)
+
+
+def _blur(layer: Layer, moment: int) -> Kernel | None:
     """The kernel of what the layer's centre does while the shutter is open, or None."""
     if not layer.shutter or len(layer.path) < 2:
         return None
@@ -143,32 +207,30 @@ def _blur(layer: Layer, moment: int) -> NDArray[np.float32] | None:
     return motion_kernel(layer.shutter * shift, longest=_LONGEST_BLUR)
 
 
-def _filter(pixels: Pixels, kernel: NDArray[np.float32]) -> Pixels:
-    return np.asarray(cv2.filter2D(pixels, -1, kernel), dtype=np.uint8)
-
-
-def _over(below: Pixels, above: Pixels, alpha: Pixels) -> Pixels:
-    """`above` over `below`, weighted by alpha."""
-    share = alpha.astype(np.float32) * np.float32(1 / 255)
-    return np.asarray(cv2.blendLinear(above, below, share, 1 - share), dtype=np.uint8)
-
-
-def _points(layer: Layer, moment: int, *, size: int) -> NDArray[np.float32]:
-    """How to warp the layer: a map (size, size, 2) where it bends, else a matrix (2, 3)."""
+def _points(layer: Layer, moment: int, window: Window) -> NDArray[np.float32]:
+    """How to warp the layer: a map (h, w, 2) where it bends, else a matrix (2, 3)."""
     matrix = layer.path[moment]
-    if layer.wave is None:
-        return matrix[:2].astype(np.float32)
-    return source_map(np.linalg.inv(matrix), layer.wave, moment, size=size)
+    if layer.wave is not None:
+        inverse = np.asarray(cv2.invertAffineTransform(matrix[:2]))
+        return source_map(inverse, layer.wave, moment, window=window)
+    shifted: Matrix = matrix.copy()
+    shifted[:2, 2] -= window[:2]
+    return shifted[:2].astype(np.float32)
 
 
 def _warp(
-    pixels: Pixels, layer: Layer, points: NDArray[np.float32], *, size: int, nearest: bool = False
+    pixels: Pixels,
+    layer: Layer,
+    points: NDArray[np.float32],
+    window: Window,
+    *,
+    nearest: bool = False,
 ) -> Pixels:
-    """Source pixels as the clip sees them; a solid layer is mirrored at its border."""
+    """Source pixels as the window sees them; a solid layer is mirrored at its border."""
     flags = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
-    border = cv2.BORDER_REFLECT_101 if layer.alpha is None else cv2.BORDER_CONSTANT
+    border = cv2.BORDER_REFLECT_101 if layer.solid else cv2.BORDER_CONSTANT
     if layer.wave is None:
-        warped = cv2.warpAffine(pixels, points, (size, size), flags=flags, borderMode=border)
+        warped = cv2.warpAffine(pixels, points, window[2:], flags=flags, borderMode=border)
     else:
         # One map holds both coordinates; the stub does not know that the other may be None.
         warped = cv2.remap(pixels, points, None, flags, borderMode=border)  # type: ignore[call-overload]

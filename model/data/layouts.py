@@ -141,7 +141,8 @@ def vost(root: Path, split: str) -> tuple[Video, ...]:
 def visor(root: Path, split: str) -> tuple[Video, ...]:
     """VISOR as its VOS benchmark unpacks it, with or without DAVIS's `480p` and year folders.
 
-    Videos of a kitchen that was not seen in training (`val_unseen.txt`) carry the tag `unseen`.
+    Videos of a kitchen that was not seen in training (`val_unseen.txt`) carry the tag `unseen`, the
+    others `seen`; without that list there is no telling.
     """
     lists, images, masks = (root / name for name in ("ImageSets", "JPEGImages", "Annotations"))
     lists = lists / "2022" if (lists / "2022").is_dir() else lists
@@ -153,7 +154,7 @@ def visor(root: Path, split: str) -> tuple[Video, ...]:
         replace(
             paired(name, images / name, masks / name),
             united=False,
-            tags=("unseen",) if name in unseen else (),
+            tags=("unseen" if name in unseen else "seen",) if unseen else (),
         )
         for name in read_names(lists / f"{split}.txt")
     )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 Matrix = NDArray[np.float64]  # (3, 3)
 Path = NDArray[np.float64]  # (F, 3, 3)
+Window = tuple[int, int, int, int]  # left, top, width, height in pixels of the clip
 _CELL = 8  # the bending map is computed every 8 pixels and interpolated
 
 
@@ -22,6 +23,11 @@ class Wave:
     pushes: NDArray[np.float64]  # (K, 2) source pixels
     phases: NDArray[np.float64]  # (K,)
     speeds: NDArray[np.float64]  # (K,) radians a frame
+
+    @property
+    def reach(self) -> float:
+        """The farthest that it moves any point along an axis, in source pixels."""
+        return 2.0 * float(np.abs(self.pushes).sum(axis=0).max())
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,34 @@ def draw_scalar(rng: np.random.Generator, *, frames: int, rate: float) -> NDArra
     return np.asarray(
         speed * moments + 0.5 * bend * moments**2 + swing * (np.sin(turn) - np.sin(phase))
     )
+
+
+def reach(path: Path, *, size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The least and the greatest (x, y) that a clip of that side sees through `path`."""
+    corners = np.array([[0.0, 0.0, 1.0], [size, 0.0, 1.0], [0.0, size, 1.0], [size, size, 1.0]])
+    seen = (np.linalg.inv(path) @ corners.T)[:, :2]  # (F, 2, 4)
+    return seen.min(axis=(0, 2)), seen.max(axis=(0, 2))
+
+
+def covering(place: Matrix, motion: Path, extent: tuple[int, int], *, size: int) -> Matrix:
+    """`place` enlarged by up to a half and shifted, so that the picture fills the clip throughout.
+
+    `extent` is the picture's width and height; what still lacks is mirrored.
+    """
+    least, most = reach(motion, size=size)
+    ends = np.stack([apply(place, np.array(corner)) for corner in ((0.0, 0.0), extent)])
+    low, high = ends.min(axis=0), ends.max(axis=0)
+    zoom = float(np.clip(((most - least) / (high - low)).max(), 1.0, 1.5))
+    middle = (least + most) / 2
+    # Grown about the middle of what is seen, then moved until its edges lie outside.
+    low, high = middle + zoom * (low - middle), middle + zoom * (high - middle)
+    shift = np.minimum(0.0, least - low) + np.maximum(0.0, most - high)
+    shift = np.where(high - low < most - least, middle - (low + high) / 2, shift)
+    mend = np.array(
+        [[zoom, 0.0, (1 - zoom) * middle[0]], [0.0, zoom, (1 - zoom) * middle[1]], [0.0, 0.0, 1.0]]
+    )
+    mend[:2, 2] += shift
+    return np.asarray(mend @ place)
 
 
 def draw_path(
@@ -100,6 +134,40 @@ def draw_excursion(
     return shifts
 
 
+def draw_absence(
+    rng: np.random.Generator, *, frames: int, start: NDArray[np.float64], size: int, radius: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Shifts (F, 2) and scales (F,) of something that is out of the picture for 1 to 3 frames.
+
+    It leaves faster and faster, and comes back through any side, at another size. Below 4 frames
+    it leaves for good.
+    """
+    gone = int(rng.integers(2, max(3, frames - 2)))
+    back = min(gone + int(rng.integers(1, 4)), max(gone + 1, frames - 1))
+    goal, haste = rng.uniform(0.15, 0.85, size=2) * size, rng.uniform(1.0, 3.0)
+    leave, enter = _draw_edge(rng, size=size), _draw_edge(rng, size=size)
+    # Far enough out that no turn of the camera brings it back meanwhile.
+    away = leave + (leave - size / 2) / np.abs(leave - size / 2).max() * (radius + 0.3 * size)
+    places, scales = np.empty((frames, 2)), np.ones(frames)
+    for moment in range(frames):
+        if moment < gone:
+            places[moment] = start + (moment / gone) ** haste * (leave - start)
+        elif moment < back:
+            places[moment] = away
+        else:
+            places[moment] = enter + (1.0 - 0.5 ** (moment - back)) * (goal - enter)
+    scales[back:] = np.exp(np.clip(rng.normal(0.0, 0.3), -0.6, 0.6))
+    return places - start, scales
+
+
+def _draw_edge(rng: np.random.Generator, *, size: int) -> NDArray[np.float64]:
+    """A point (x, y) on any side of the picture."""
+    axis, far = int(rng.integers(2)), bool(rng.integers(2))
+    point = rng.uniform(0.1, 0.9, size=2) * size
+    point[axis] = size if far else 0.0
+    return point
+
+
 def draw_wave(rng: np.random.Generator, *, extent: float, strength: float) -> Wave:
     """A wave for something `extent` source pixels wide; `strength` 1 bends it clearly."""
     count = 4
@@ -123,11 +191,12 @@ def bend(points: NDArray[np.float64], wave: Wave, moment: int) -> NDArray[np.flo
     return np.asarray(points + rise @ wave.pushes)
 
 
-def source_map(inverse: Matrix, wave: Wave, moment: int, *, size: int) -> NDArray[np.float32]:
-    """Where each pixel of the clip comes from, float32 (size, size, 2) source pixels (x, y)."""
-    cells = -(-size // _CELL) + 2
-    ticks = (np.arange(cells) - 1) * _CELL + (_CELL - 1) / 2
-    grid = np.stack(np.meshgrid(ticks, ticks), axis=-1)  # (cells, cells, 2)
-    points = bend(grid @ inverse[:2, :2].T + inverse[:2, 2], wave, moment)
+def source_map(inverse: Matrix, wave: Wave, moment: int, *, window: Window) -> NDArray[np.float32]:
+    """Where each pixel of the window comes from, float32 (h, w, 2) source pixels (x, y)."""
+    left, top, width, height = window
+    columns = (np.arange(-(-width // _CELL) + 2) - 1) * _CELL + (_CELL - 1) / 2 + left
+    rows = (np.arange(-(-height // _CELL) + 2) - 1) * _CELL + (_CELL - 1) / 2 + top
+    along, down = columns[None, :, None] * inverse[:2, 0], rows[:, None, None] * inverse[:2, 1]
+    points = bend(along + (down + inverse[:2, 2]), wave, moment)  # (rows, columns, 2)
     full = cv2.resize(points.astype(np.float32), None, fx=_CELL, fy=_CELL)
-    return np.ascontiguousarray(full[_CELL : _CELL + size, _CELL : _CELL + size])
+    return np.ascontiguousarray(full[_CELL : _CELL + height, _CELL : _CELL + width])

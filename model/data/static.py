@@ -1,9 +1,11 @@
 """Readers of still pictures with masks: folders of `<id>.jpg` beside `<id>.png`."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -28,20 +30,42 @@ SET_WEIGHTS: Mapping[str, float] = MappingProxyType(
 )
 
 
+PERSON = "person"
+PERSON_SETS = frozenset(("coco_person", "ccp", "humanseg"))
+MIN_INSTANCE = 0.004  # of its picture; smaller instances are too coarse to follow
+_HUGE, _LARGE = 0.7, 0.2  # of its picture: what is no object, anywhere or on three borders
+
+
 @dataclass(frozen=True, slots=True)
 class StillPaths:
-    """Where one labelled picture lies."""
+    """Where one labelled picture lies, and of what kind its instances 1, 2, ... are, if known."""
 
     image: Path
     mask: Path
+    kinds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Still:
-    """One picture: image uint8 (H, W, 3) RGB, labels uint8 (H, W), 0 = background."""
+    """One picture: image uint8 (H, W, 3) RGB, labels uint8 (H, W), 0 = background.
+
+    `kinds` are those of the labels 1, 2, ..., as far as they are known.
+    """
 
     image: Pixels
     labels: Pixels
+    kinds: tuple[str, ...] = ()
+
+    def kind_of(self, label: int) -> str | None:
+        """What the label shows, or None where that is not known."""
+        return self.kinds[label - 1] if 0 < label <= len(self.kinds) else None
+
+
+class Instance(NamedTuple):
+    """The mask of one object, uint8 {0, 1} (H, W), and its kind, if known."""
+
+    mask: Pixels
+    kind: str | None
 
 
 def list_stills(folder: Path) -> tuple[StillPaths, ...]:
@@ -50,15 +74,45 @@ def list_stills(folder: Path) -> tuple[StillPaths, ...]:
         raise DataError(f"there is no folder of pictures at {folder}")
     masks = {path.stem: path for path in folder.glob("*.png")}
     images = sorted(path for path in folder.glob("*.jpg"))
-    stills = tuple(StillPaths(path, masks[path.stem]) for path in images if path.stem in masks)
+    kinds = list_kinds(folder)
+    stills = tuple(
+        StillPaths(path, masks[path.stem], kinds.get(path.stem, ()))
+        for path in images
+        if path.stem in masks
+    )
     if not stills:
         raise DataError(f"no picture with a mask (<id>.jpg beside <id>.png) in {folder}")
     return stills
 
 
+def list_kinds(folder: Path) -> dict[str, tuple[str, ...]]:
+    """Kinds of the instances of each picture `<id>` of a set of the shared data, as far as known.
+
+    COCO's are in `<set>_categories.json` beside the folder, largest instance first; iCoseg's
+    pictures show the same thing where their names begin alike; some sets show persons only.
+    """
+    if folder.name in PERSON_SETS:
+        return {path.stem: (PERSON,) * 255 for path in folder.glob("*.jpg")}
+    if folder.name == "icoseg":
+        stems = [path.stem for path in folder.glob("*.jpg")]
+        return {stem: (f"icoseg {stem.split('_')[0]}",) * 255 for stem in stems}
+    path = folder.with_name(f"{folder.name}_categories.json")
+    if not path.is_file():
+        return {}
+    try:
+        named = json.loads(path.read_text(encoding="utf-8"))
+        # Some files name a category by its number among COCO's: the first is the person.
+        return {
+            stem: tuple(PERSON if kind == "yolo0" else str(kind) for kind in kinds)
+            for stem, kinds in named.items()
+        }
+    except (ValueError, AttributeError, TypeError) as error:
+        raise DataError(f"{path} does not list the kinds of each picture") from error
+
+
 def read_still(paths: StillPaths) -> Still:
     """The picture with the instance labels of its mask (a 0/255 mask holds one, labelled 255)."""
-    still = Still(read_rgb(paths.image), read_labels(paths.mask))
+    still = Still(read_rgb(paths.image), read_labels(paths.mask), paths.kinds)
     if still.image.shape[:2] != still.labels.shape:
         raise DataError(
             f"{paths.mask} is {still.labels.shape} but its picture is {still.image.shape[:2]}"
@@ -68,10 +122,10 @@ def read_still(paths: StillPaths) -> Still:
 
 def read_rgb(path: Path) -> Pixels:
     """The picture at `path`, uint8 (H, W, 3) RGB."""
-    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if bgr is None:
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    if image is None:
         raise DataError(f"cannot read the picture {path}")
-    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+    return np.asarray(image, dtype=np.uint8)
 
 
 def read_labels(path: Path) -> Pixels:
@@ -92,15 +146,44 @@ def pick_object(labels: Pixels, rng: np.random.Generator, *, min_share: float) -
     Only instances of at least `min_share` of the picture count. Now and then an instance is
     united with one that touches it, as DAVIS 2016 unites rider and horse.
     """
+    picked = pick_instance(Still(labels, labels), rng, min_share=min_share)
+    return None if picked is None else picked.mask
+
+
+def pick_instance(
+    still: Still, rng: np.random.Generator, *, min_share: float, kind: str | None = None
+) -> Instance | None:
+    """As `pick_object`, with the kind of the instance; of that kind only, where one is given."""
+    labels = still.labels
     areas = np.bincount(labels.reshape(-1), minlength=256).astype(np.float64) / labels.size
     areas[0] = 0.0
-    candidates = np.flatnonzero(areas >= min_share)
+    areas[areas < min_share] = 0.0
+    if kind is not None:
+        areas[[label for label in range(1, 256) if still.kind_of(label) != kind]] = 0.0
+    areas[_backdrops(still, areas)] = 0.0
+    candidates = np.flatnonzero(areas)
     if not candidates.size:
         return None
     weights = np.sqrt(areas[candidates])
     chosen = int(rng.choice(candidates, p=weights / weights.sum()))
     mask = (labels == chosen).astype(np.uint8)
-    return _unite_with_neighbour(mask, labels) if rng.random() < 0.2 else mask
+    if kind is None and rng.random() < 0.2:
+        mask = _unite_with_neighbour(mask, labels)
+    return Instance(mask, still.kind_of(chosen))
+
+
+def _backdrops(still: Still, areas: NDArray[np.float64]) -> list[int]:
+    """Labels of what lies behind or under everything, such as a table: large, on 3 borders.
+
+    A person who fills the picture is none.
+    """
+    labels = still.labels
+    edges = (labels[0], labels[-1], labels[:, 0], labels[:, -1])
+    touched = sum(
+        (np.bincount(edge, minlength=256) > 0.1 * edge.size).astype(int) for edge in edges
+    )
+    large = (areas > _HUGE) | ((areas > _LARGE) & (touched >= 3))
+    return [int(each) for each in np.flatnonzero(large) if still.kind_of(int(each)) != PERSON]
 
 
 def _unite_with_neighbour(mask: Pixels, labels: Pixels) -> Pixels:

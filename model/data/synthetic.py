@@ -1,83 +1,99 @@
-"""A still picture turned into a clip: it moves, bends, drifts in colour, and is occluded.
+"""A still picture turned into a clip: it moves, bends, changes, comes apart, is hidden, returns.
 
 A scene is a backdrop and layers over it, bottom to top. The target is the backdrop's object, or
-a layer of its own; extras are other moving things: occluders and distractors.
+a layer of its own, or several; extras are other moving things: occluders and distractors.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from model.data.actors import (
+    Stage,
+    Stills,
+    draw_curtain,
+    draw_cutout,
+    draw_mover,
+    draw_place,
+    draw_shutter,
+    draw_target_layers,
+    draw_view,
+    fitted,
+    moved_to,
+    scale_of,
+)
 from model.data.augment import draw_colour, draw_look, finish
-from model.data.layers import Cutout, Layer, cut_out, fill_hole, first_mask, render, soften
+from model.data.fill import fill_hole
+from model.data.layers import Cutout, Layer, first_mask, render
 from model.data.motion import (
     Matrix,
     Pace,
     Path,
     apply,
-    draw_excursion,
+    covering,
     draw_path,
     draw_shifts,
     draw_wave,
-    mirrored,
 )
-from model.data.static import Pixels, Still, pick_object
+from model.data.static import Pixels, Still
 
 # Shares of the first frame that the target has to cover, and may.
-MIN_SHARE, MAX_SHARE = 0.003, 0.7
-# Of its picture; smaller instances are too coarse to follow.
-_MIN_INSTANCE = 0.004
+MIN_SHARE, MAX_SHARE = 0.001, 0.7
+_CURTAIN = 0.09
+_TWIN, _KIN, _NEIGHBOUR = 0.2, 0.45, 0.7  # cumulated; else a stranger
+_UNDER = 0.35  # extras that lie below a target that is a layer of its own
 
-DrawStill = Callable[[np.random.Generator], Still]
 
+class MadeClip(NamedTuple):
+    """frames uint8 (F, H, W, 3), masks uint8 {0, 1} (F, H, W), and what was drawn to make them."""
 
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """What a clip's layers share: the camera's path, the side and the typical speed in pixels."""
-
-    camera: Path
-    size: int
-    speed: float
-
-    @property
-    def frames(self) -> int:
-        return len(self.camera)
+    frames: Pixels
+    masks: Pixels
+    traits: tuple[str, ...]
 
 
 def make_clip(
-    draw_still: DrawStill, rng: np.random.Generator, *, size: int, frames: int
-) -> tuple[Pixels, Pixels] | None:
-    """Frames uint8 (F, size, size, 3) and masks uint8 {0, 1} (F, size, size), or None.
+    stills: Stills, rng: np.random.Generator, *, size: int, frames: int
+) -> MadeClip | None:
+    """A clip of `frames` frames of that side, or None.
 
     None where the drawn picture has no fitting object, or the first frame would not show it.
     """
-    still = draw_still(rng)
-    target = _draw_cutout(still, rng)
+    still = stills.draw_still(rng)
+    target = draw_cutout(still, rng)
     if target is None:
         return None
-    layers = _draw_scene(target, still, draw_still, _draw_stage(rng, size=size, frames=frames), rng)
-    seen, whole = first_mask(layers, size=size)
-    if not MIN_SHARE <= seen.mean() <= MAX_SHARE or seen.sum() < 0.6 * whole.sum():
+    layers = _draw_scene(target, still, stills, draw_stage(rng, size=size, frames=frames), rng)
+    if not shows_target(layers, size=size):
         return None
     look = draw_look(rng, frames=frames, strength=0.75)
-    rendered = [render(layers, moment, size=size) for moment in range(frames)]
-    images = [finish(image, look, moment, rng) for moment, (image, _) in enumerate(rendered)]
-    return np.stack(images), np.stack([mask for _, mask in rendered])
+    images, masks = (
+        np.empty((frames, size, size, 3), np.uint8),
+        np.empty((frames, size, size), np.uint8),
+    )
+    for moment in range(frames):
+        image, masks[moment] = render(layers, moment, size=size)
+        images[moment] = finish(image, look, moment, rng)
+    return MadeClip(images, masks, traits_of(layers) + look.traits)
 
 
-def _draw_cutout(still: Still, rng: np.random.Generator) -> Cutout | None:
-    """An object of the picture, or None."""
-    mask = pick_object(still.labels, rng, min_share=_MIN_INSTANCE)
-    return None if mask is None else cut_out(still.image, mask)
+def shows_target(layers: tuple[Layer, ...], *, size: int) -> bool:
+    """Does the first frame show enough of the target?"""
+    seen, whole = first_mask(layers, size=size)
+    return bool(MIN_SHARE <= seen.mean() <= MAX_SHARE and seen.sum() >= 0.6 * whole.sum())
 
 
-def _draw_stage(rng: np.random.Generator, *, size: int, frames: int) -> Stage:
+def traits_of(layers: tuple[Layer, ...]) -> tuple[str, ...]:
+    """What was drawn to make the layers, each once."""
+    return tuple(dict.fromkeys(trait for layer in layers for trait in layer.traits))
+
+
+def draw_stage(rng: np.random.Generator, *, size: int, frames: int) -> Stage:
     """Speeds are near those of DAVIS at 1 to 5 frames a step; the camera at times stands still."""
-    speed = size * 0.022 * float(np.exp(rng.normal(0.0, 0.8)))
-    level = float(rng.choice([0.0, 0.5, 1.0, 2.0], p=[0.15, 0.35, 0.35, 0.15]))
+    speed = size * 0.025 * float(np.exp(rng.normal(0.0, 0.85)))
+    level = float(rng.choice([0.0, 0.5, 1.0, 2.0], p=[0.15, 0.3, 0.35, 0.2]))
     centre = np.array([size / 2, size / 2])
     shifts = draw_shifts(rng, frames=frames, start=centre, size=size, speed=0.012 * size * level)
     pace = Pace(turn=0.012 * level, growth=0.012 * level, shear=0.004 * level)
@@ -85,25 +101,32 @@ def _draw_stage(rng: np.random.Generator, *, size: int, frames: int) -> Stage:
 
 
 def _draw_scene(
-    target: Cutout, still: Still, draw_still: DrawStill, stage: Stage, rng: np.random.Generator
+    target: Cutout, still: Still, stills: Stills, stage: Stage, rng: np.random.Generator
 ) -> tuple[Layer, ...]:
     """All layers of a clip of `target`, an object of `still`."""
     # An object that its own picture cuts off shows a straight edge when pasted in mid-air.
-    whole, in_place = (0.5, 0.9) if target.cropped else (0.3, 0.6)
+    whole, in_place = (0.45, 0.9) if target.cropped else (0.25, 0.55)
     kind = rng.random()
     if kind < whole:
         base = _whole_picture(target, stage, rng)
     elif kind < in_place:
-        base = _moved_in_place(target, stage, rng)
+        base = _moved_in_place(target, stills, stage, rng)
     else:
-        base = _pasted(target, draw_still(rng), stage, rng)
+        share = float(np.exp(rng.uniform(np.log(0.06), np.log(0.75))))
+        target = fitted(target, share=share, size=stage.size)
+        base = _pasted(target, share, stills, stage, rng)
     place = base[-1].path[0]
     extras = []
-    for _ in range(int(rng.choice([0, 1, 2], p=[0.4, 0.4, 0.2]))):
-        item = _draw_item(target, still, draw_still, rng)
-        if item is not None:
-            extras.append(_extra(item, target, place, stage, rng))
-    return _stack(base, extras, rng)
+    for _ in range(int(rng.choice([0, 1, 2, 3], p=[0.35, 0.35, 0.2, 0.1]))):
+        extra = _draw_extra(target, still, place, stills, stage, rng)
+        extras += [] if extra is None else [extra]
+    layers = _stack(base, extras, rng)
+    if rng.random() < _CURTAIN:
+        places = np.stack([apply(matrix, target.centre) for matrix in base[-1].path])
+        radius = 1.1 * target.radius * scale_of(place)
+        picture = stills.draw_still(rng).image
+        layers += (draw_curtain(places, radius, picture, rng, size=stage.size),)
+    return layers
 
 
 def _stack(
@@ -111,144 +134,135 @@ def _stack(
 ) -> tuple[Layer, ...]:
     """Backdrop first; extras above the target, or below a target that is a layer of its own."""
     backdrop, *own = base
-    count = int(rng.binomial(len(extras), 0.35)) if own else 0
+    count = int(rng.binomial(len(extras), _UNDER)) if own else 0
     return (backdrop, *extras[:count], *own, *extras[count:])
 
 
 def _whole_picture(target: Cutout, stage: Stage, rng: np.random.Generator) -> tuple[Layer, ...]:
     """The picture as it is, moving and bending as one."""
-    place = _frame_picture(target, rng, size=stage.size)
+    place = _frame_target(target, rng, size=stage.size)
     pace = Pace(turn=0.02, growth=0.02, shear=0.01)
-    still = np.zeros((stage.frames, 2))
-    own = draw_path(rng, still, pivot=apply(place, target.centre), pace=pace)
-    picture = Layer(
-        image=target.image,
-        alpha=None,
-        mask=target.mask,
-        path=stage.camera @ own @ place,
-        centre=target.centre,
-        wave=draw_wave(rng, extent=1.5 * target.extent, strength=rng.uniform(0.2, 1.1)),
-        shutter=_draw_shutter(rng),
+    own = draw_path(rng, np.zeros((stage.frames, 2)), pivot=apply(place, target.centre), pace=pace)
+    motion = stage.camera @ own
+    picture = _backdrop(target.image, motion, place, rng, size=stage.size)
+    wave = draw_wave(rng, extent=1.5 * target.extent, strength=rng.uniform(0.2, 1.1))
+    return (
+        replace(
+            picture, mask=target.mask, centre=target.centre, wave=wave, traits=("whole picture",)
+        ),
     )
-    return (picture,)
 
 
-def _moved_in_place(target: Cutout, stage: Stage, rng: np.random.Generator) -> tuple[Layer, ...]:
-    """The object moves over its own picture, the hole behind it filled from around."""
-    place = _frame_picture(target, rng, size=stage.size)
+def _moved_in_place(
+    target: Cutout, stills: Stills, stage: Stage, rng: np.random.Generator
+) -> tuple[Layer, ...]:
+    """The object moves over its own picture, the hole behind it filled."""
     # A little more than the object, whose colours bleed over its outline.
     hole = np.asarray(cv2.dilate(target.mask, np.ones((7, 7), np.uint8)), dtype=np.uint8)
-    backdrop = Layer(
-        image=fill_hole(target.image, hole),
-        alpha=None,
-        mask=None,
-        path=stage.camera @ place,
-        centre=target.centre,
-    )
+    place = _frame_target(target, rng, size=stage.size)
+    filled = fill_hole(target.image, hole, rng)
+    backdrop = _backdrop(filled, stage.camera, place, rng, size=stage.size)
+    place = backdrop.path[0]
     # Slower, as most of such a motion uncovers made-up pixels.
-    return backdrop, _moving(target, place, replace(stage, speed=0.6 * stage.speed), rng)
+    slower = replace(stage, speed=0.7 * stage.speed)
+    own = draw_target_layers(target, place, slower, stills, rng)
+    return replace(backdrop, traits=("in place",)), *own
 
 
 def _pasted(
-    target: Cutout, other: Still, stage: Stage, rng: np.random.Generator
+    target: Cutout, share: float, stills: Stills, stage: Stage, rng: np.random.Generator
 ) -> tuple[Layer, ...]:
-    """The object moves over another picture."""
-    height, width = other.image.shape[:2]
+    """The object, `share` of the side large, moves over another picture."""
+    backdrop = replace(draw_backdrop(stills, stage, rng), traits=("pasted",))
+    place = draw_place(target, rng, size=stage.size, share=share)
+    return backdrop, *draw_target_layers(target, place, stage, stills, rng)
+
+
+def draw_backdrop(stills: Stills, stage: Stage, rng: np.random.Generator) -> Layer:
+    """A picture seen by the stage's camera."""
+    image = stills.draw_still(rng).image
+    height, width = image.shape[:2]
     zoom = stage.size * rng.uniform(1.05, 1.6) / min(height, width)
     room = np.array([width, height]) * zoom - stage.size
-    view = _view(zoom, room * rng.uniform(0.1, 0.9, size=2), size=stage.size, rng=rng)
-    backdrop = Layer(
-        image=other.image,
-        alpha=None,
-        mask=None,
-        path=stage.camera @ view,
-        centre=np.array([width / 2, height / 2]),
-        shutter=_draw_shutter(rng),
-    )
-    share = float(np.exp(rng.uniform(np.log(0.12), np.log(0.75))))
-    return backdrop, _moving(target, _draw_place(target, stage, rng, share=share), stage, rng)
+    view = draw_view(zoom, room * rng.uniform(0.1, 0.9, size=2), rng, size=stage.size)
+    return _backdrop(image, stage.camera, view, rng, size=stage.size)
 
 
-def _moving(item: Cutout, place: Matrix, stage: Stage, rng: np.random.Generator) -> Layer:
-    """`item` as a layer with its own motion on top of the camera's; the target until told."""
-    start = apply(place, item.centre)
-    frames, size = stage.frames, stage.size
-    if rng.random() < 0.12:
-        radius = 0.5 * item.extent * _scale(place)
-        shifts = draw_excursion(rng, frames=frames, start=start, size=size, radius=radius)
-    else:
-        shifts = draw_shifts(rng, frames=frames, start=start, size=size, speed=stage.speed)
-    pace = Pace(turn=float(rng.choice([0.01, 0.03, 0.08])), growth=0.025, shear=0.015)
-    drifts = rng.random() < 0.3
+def _backdrop(
+    image: Pixels, motion: Path, place: Matrix, rng: np.random.Generator, *, size: int
+) -> Layer:
+    """A solid layer that fills the clip; the place is mended so that hardly a border shows."""
+    height, width = image.shape[:2]
     return Layer(
-        image=item.image,
-        alpha=soften(item.mask),
-        mask=item.mask,
-        path=stage.camera @ draw_path(rng, shifts, pivot=start, pace=pace) @ place,
-        centre=item.centre,
-        wave=draw_wave(rng, extent=item.extent, strength=rng.uniform(0.2, 1.5)),
-        colour=draw_colour(rng, frames=frames, start=0.3, drift=0.7) if drifts else None,
-        shutter=_draw_shutter(rng),
+        surface=image,
+        mask=None,
+        path=motion @ covering(place, motion, (width, height), size=size),
+        centre=np.array([width / 2, height / 2]),
+        box=(0, 0, width, height),
+        shutter=draw_shutter(rng),
     )
 
 
-def _draw_item(
-    target: Cutout, still: Still, draw_still: DrawStill, rng: np.random.Generator
-) -> Cutout | None:
-    """Another object: a twin of the target, a neighbour from its picture, or a stranger."""
+def _draw_extra(
+    target: Cutout,
+    still: Still,
+    place: Matrix,
+    stills: Stills,
+    stage: Stage,
+    rng: np.random.Generator,
+) -> Layer | None:
+    """Something else that moves: a twin of the target, one of its kind, a neighbour, a stranger."""
     kind = rng.random()
-    if kind < 0.12:
-        return target
-    return _draw_cutout(still if kind < 0.4 else draw_still(rng), rng)
+    if kind < _TWIN:
+        return _twin(target, place, stage, rng)
+    item, trait = None, "stranger"
+    if kind < _KIN and target.kind is not None:
+        other = stills.draw_kin(target.kind, rng)
+        item, trait = (None if other is None else draw_cutout(other, rng, target.kind)), "kin"
+    elif kind < _NEIGHBOUR:
+        item, trait = draw_cutout(still, rng), "neighbour"
+    else:
+        item = draw_cutout(stills.draw_still(rng), rng)
+    if item is None:
+        return None
+    return replace_traits(_extra(item, target, place, stage, rng), trait)
+
+
+def _twin(target: Cutout, place: Matrix, stage: Stage, rng: np.random.Generator) -> Layer:
+    """A copy of the target, mirrored or not, of other colours or the same."""
+    layer = _extra(target, target, place, stage, rng)
+    if rng.random() < 0.5:
+        colour = draw_colour(rng, frames=stage.frames, start=0.9, drift=0.2)
+        layer = replace(layer, colour=colour)
+    return replace_traits(layer, "twin")
+
+
+def replace_traits(layer: Layer, *traits: str) -> Layer:
+    return replace(layer, traits=traits)
 
 
 def _extra(
     item: Cutout, target: Cutout, place: Matrix, stage: Stage, rng: np.random.Generator
 ) -> Layer:
     """`item` about as large as the target that lies at `place`, anywhere or setting off near it."""
-    share = target.extent * _scale(place) / stage.size * np.exp(rng.normal(0.0, 0.4))
-    own = _draw_place(item, stage, rng, share=float(np.clip(share, 0.08, 0.6)))
-    if item is target or rng.random() < 0.5:
+    share = target.extent * scale_of(place) / stage.size * np.exp(rng.normal(0.0, 0.4))
+    share = float(np.clip(share, 0.05, 0.6))
+    twin, item = item is target, fitted(item, share=share, size=stage.size)
+    own = draw_place(item, rng, size=stage.size, share=share)
+    if twin or rng.random() < 0.5:
         # Near enough to occlude it in some frame; but a twin not right on it.
         angle, distance = rng.uniform(0, 2 * np.pi), stage.size * rng.uniform(0.2, 0.5)
         aim = apply(place, target.centre) + distance * np.array([np.cos(angle), np.sin(angle)])
-        own[:2, 2] += aim - apply(own, item.centre)
-    layer = _moving(item, own, replace(stage, speed=1.3 * stage.speed), rng)
-    return replace(layer, mask=None)
+        own = moved_to(own, item.centre, aim)
+    faster = replace(stage, speed=1.3 * stage.speed)
+    return draw_mover(item, own, faster, rng, leaves=0.05)
 
 
-def _frame_picture(target: Cutout, rng: np.random.Generator, *, size: int) -> Matrix:
+def _frame_target(target: Cutout, rng: np.random.Generator, *, size: int) -> Matrix:
     """A view of the target's own picture that holds the target, at times zoomed in, or flipped."""
     height, width = target.mask.shape
     zoom = size * float(np.exp(rng.uniform(0.0, np.log(1.7)))) / min(height, width)
     room = np.array([width, height]) * zoom - size
     # The centre of the object lands well inside the clip where its picture allows that.
     corner = target.centre * zoom - size * rng.uniform(0.25, 0.75, size=2)
-    return _view(zoom, np.clip(corner, 0.0, np.maximum(room, 0.0)), size=size, rng=rng)
-
-
-def _view(
-    zoom: float, corner: NDArray[np.float64], *, size: int, rng: np.random.Generator
-) -> Matrix:
-    """A picture enlarged by `zoom`, seen from `corner` (x, y) on, mirrored half of the time."""
-    view = np.array([[zoom, 0.0, -corner[0]], [0.0, zoom, -corner[1]], [0.0, 0.0, 1.0]])
-    return mirrored(view, size=size) if rng.random() < 0.5 else view
-
-
-def _draw_place(item: Cutout, stage: Stage, rng: np.random.Generator, *, share: float) -> Matrix:
-    """A place where `item` takes `share` of the side: a random spot, a slight turn, a flip."""
-    zoom = min(share * stage.size / item.extent, 2.0)
-    angle, flip = rng.normal(0.0, 0.12), -1.0 if rng.random() < 0.5 else 1.0
-    cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
-    place = np.array([[flip * cos, -sin, 0.0], [flip * sin, cos, 0.0], [0.0, 0.0, 1.0]])
-    place[:2, 2] = rng.uniform(0.15, 0.85, size=2) * stage.size - place[:2, :2] @ item.centre
-    return place
-
-
-def _scale(matrix: Matrix) -> float:
-    return float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
-
-
-def _draw_shutter(rng: np.random.Generator) -> float:
-    """The share of a frame's time that the shutter is open; most layers are sharp."""
-    return float(rng.uniform(0.3, 0.9)) if rng.random() < 0.2 else 0.0
+    return draw_view(zoom, np.clip(corner, 0.0, np.maximum(room, 0.0)), rng, size=size)

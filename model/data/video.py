@@ -1,20 +1,22 @@
 """Reader of videos laid out as `<name>/{frames,masks}/NNNNN.{jpg,png}`, and clips cut from them."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.augment import draw_look, finish
 from model.data.errors import DataError
-from model.data.motion import mirrored
+from model.data.motion import covering, mirrored
 from model.data.static import Pixels, read_labels, read_rgb
 from model.rules.masks import IGNORE
 
 # Shares of the crop that the object of the first frame has to cover, and may.
-MIN_SHARE, MAX_SHARE = 0.003, 0.7
+MIN_SHARE, MAX_SHARE = 0.0015, 0.7
+_SLOW = 0.86  # overlap of the foregrounds of frames two apart
+_GAPS = 0.2  # of clips have one long gap
 
 
 Windows = NDArray[np.float64]  # (F, 3, 3), a matrix a frame
@@ -50,8 +52,10 @@ def read_names(path: Path) -> tuple[str, ...]:
 
 
 def training_names(root: Path, names: tuple[str, ...] | None) -> tuple[str, ...]:
-    """`names`, or those of `root/train.txt`; a video kept for choosing is a DataError."""
+    """`names`, or those of `root/train.txt`; none, or one kept for choosing, is a DataError."""
     chosen = read_names(root / "train.txt") if names is None else names
+    if not chosen:
+        raise DataError(f"no videos to train on: {root / 'train.txt'} names none")
     kept = sorted(set(read_names(root / "dev.txt")) & set(chosen))
     if kept:
         raise DataError(f"never train on the dev videos: {', '.join(kept)}")
@@ -76,32 +80,62 @@ def read_mask(path: Path) -> Pixels:
     return (read_labels(path) > 0).astype(np.uint8)
 
 
+def _remembered_mask(path: Path) -> Pixels:
+    """As `read_mask`: masks are read again and again, and packed they are small."""
+    packed, shape = _packed_mask(path)
+    return np.unpackbits(packed, count=shape[0] * shape[1]).reshape(shape)
+
+
+@lru_cache(maxsize=2048)
+def _packed_mask(path: Path) -> tuple[Pixels, tuple[int, int]]:
+    mask = read_mask(path)
+    return np.packbits(mask), (mask.shape[0], mask.shape[1])
+
+
 def cut_clip(
-    video: Video, rng: np.random.Generator, *, size: int, frames: int, max_step: int
+    video: Video,
+    rng: np.random.Generator,
+    *,
+    size: int,
+    frames: int,
+    max_step: int,
+    empty: bool = False,
 ) -> tuple[Pixels, Pixels] | None:
     """Frames uint8 (F, size, size, 3) and masks uint8 (F, size, size), or None.
 
-    None where the drawn first frame does not show enough of the object. All frames share one
-    crop (which may drift slowly), one flip and one look.
+    None where the drawn first frame does not show enough of the object, unless it may be `empty`.
+    All frames share one crop, which may drift slowly, and one flip. Videos in which little
+    moves are seen at twice the steps.
     """
-    indices = draw_indices(len(video.frames), rng, frames=frames, max_step=max_step)
+    longest = max_step * 2 if is_slow(video) and max_step > 1 else max_step
+    indices = draw_indices(len(video.frames), rng, frames=frames, max_step=longest)
     masks = _draw_masks([video.masks[index] for index in indices], rng, united=video.united)
-    path = _draw_crop(masks, rng, size=size)
-    if path is None:
+    drawn = _draw_crop(masks, rng, size=size, empty=empty)
+    if drawn is None:
         return None
-    look = draw_look(rng, frames=frames, strength=0.6)
-    images = [
-        _warp(read_rgb(video.frames[index]), matrix, size=size)
-        for index, matrix in zip(indices, path, strict=True)
-    ]
-    finished = [finish(image, look, moment, rng) for moment, image in enumerate(images)]
-    return np.stack(finished), _warp_masks(masks, path, size=size)
+    path, cropped = drawn
+    images = np.empty((frames, size, size, 3), np.uint8)
+    for moment, index in enumerate(indices):
+        images[moment] = _warp(read_rgb(video.frames[index]), path[moment], size=size)
+    return images, cropped
+
+
+@lru_cache(maxsize=4096)
+def is_slow(video: Video) -> bool:
+    """Does the foreground of most frames, two apart, stay nearly where it was?"""
+    starts = np.unique(np.linspace(0, max(0, len(video.masks) - 3), 6).astype(int))
+    overlaps = []
+    for start in starts:
+        later = min(start + 2, len(video.masks) - 1)
+        one, other = _remembered_mask(video.masks[start]), _remembered_mask(video.masks[later])
+        overlaps.append(float((one & other).sum()) / max(1.0, float((one | other).sum())))
+    return bool(np.median(overlaps) > _SLOW)
 
 
 def _draw_masks(paths: list[Path], rng: np.random.Generator, *, united: bool) -> list[Pixels]:
     """The masks of all objects united, or of one drawn among those in the first frame."""
     if united:
-        return [read_mask(path) for path in paths]
+        return [_remembered_mask(path) for path in paths]
     labels = [read_labels(path) for path in paths]
     present = np.setdiff1d(labels[0], [0, IGNORE])
     chosen = int(rng.choice(present)) if present.size else -1
@@ -111,58 +145,75 @@ def _draw_masks(paths: list[Path], rng: np.random.Generator, *, united: bool) ->
 def draw_indices(
     length: int, rng: np.random.Generator, *, frames: int, max_step: int
 ) -> NDArray[np.int64]:
-    """`frames` indices below `length`, one step apart, at times backwards in time.
+    """`frames` indices below `length`, forwards or backwards in time, equally far apart.
 
-    A video that is too short is played forth and back.
+    In some clips one gap is several times as long. A video that is too short is played forth
+    and back.
     """
     longest = max(1, min(max_step, (length - 1) // max(1, frames - 1)))
     step = int(rng.integers(1, longest + 1))
-    span = step * (frames - 1)
-    start = int(rng.integers(0, max(1, length - span)))
-    indices = start + step * np.arange(frames)
-    if rng.random() < 0.3:
+    places = step * np.arange(frames)
+    spare = length - 1 - int(places[-1])
+    if max_step > 1 and frames > 2 and spare > step and rng.random() < _GAPS:
+        places[int(rng.integers(1, frames)) :] += int(rng.integers(step, min(spare, 8 * step) + 1))
+    start = int(rng.integers(0, max(1, length - int(places[-1]))))
+    indices = start + places
+    if rng.random() < 0.5:
         indices = indices[::-1]
     period = max(1, 2 * (length - 1))
     folded = indices % period
     return np.where(folded < length, folded, period - folded).astype(np.int64)
 
 
-def _draw_crop(masks: list[Pixels], rng: np.random.Generator, *, size: int) -> Windows | None:
+def _draw_crop(
+    masks: list[Pixels], rng: np.random.Generator, *, size: int, empty: bool
+) -> tuple[Windows, Pixels] | None:
     """Maps (F, 3, 3) from frame to crop pixels that show enough of the object, or None.
 
+    With them the masks (F, size, size) that they show.
+
     The first frame shows it, and so does most of the clip: training on nothing teaches little.
+    Where the clip may be `empty`, any crop will do.
     """
+    height, width = masks[0].shape
+    drift = _draw_drift(rng, frames=len(masks))
+    if empty:
+        anywhere = rng.integers(0, (width, height), size=(1, 2))
+        window = _random_window(anywhere[:, 0], anywhere[:, 1], (height, width), rng, size=size)
+        path = drift @ covering(window, drift, (width, height), size=size)
+        return path, _warp_masks(masks, path, size=size)
     ys, xs = np.nonzero(masks[0])
     if not xs.size:
         return None
-    drift = _draw_drift(rng, frames=len(masks))
     for _ in range(8):
-        window = _random_window(xs, ys, masks[0].shape, rng, size=size)
+        window = _random_window(xs, ys, (height, width), rng, size=size)
+        window = covering(window, drift, (width, height), size=size)
         path = drift @ window
-        shares = _warp_masks(masks, path, size=size).mean(axis=(1, 2))
+        cropped = _warp_masks(masks, path, size=size)
+        shares = cropped.mean(axis=(1, 2))
         visible = shares[0] * size * size / (xs.size * abs(np.linalg.det(window[:2, :2])))
         if not (MIN_SHARE <= shares[0] <= MAX_SHARE and visible >= 0.3):
             continue
         if (shares > 0.2 * shares[0]).mean() >= 0.6 or rng.random() < 0.15:
-            return path
+            return path, cropped
     return None
 
 
 def _random_window(
-    xs: NDArray[np.int64],
-    ys: NDArray[np.int64],
+    xs: NDArray[np.integer],
+    ys: NDArray[np.integer],
     shape: tuple[int, ...],
     rng: np.random.Generator,
     *,
     size: int,
 ) -> NDArray[np.float64]:
-    """A resize (short side 1 to 1.65 crops, mild aspect jitter), crop around an object pixel, flip.
+    """A resize (short side 1 to 2 crops, mild aspect jitter), crop around an object pixel, flip.
 
-    The short side is near that of a served picture; the bigger half of the range zooms in.
+    The short side is near that of a served picture most often, so that small things stay small.
     """
     height, width = shape[:2]
-    zoom = size * np.exp(rng.uniform(0.0, np.log(1.65))) / min(height, width)
-    aspect = np.exp(rng.normal(0.0, 0.06))
+    zoom = size * np.exp(rng.random() ** 1.4 * np.log(2.0)) / min(height, width)
+    aspect = np.exp(rng.normal(0.0, 0.08))
     scale = np.array([zoom * aspect, zoom / aspect])
     room = np.array([width, height]) * scale - size
     pick = int(rng.integers(xs.size))

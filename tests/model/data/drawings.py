@@ -1,5 +1,6 @@
 """Drawn pictures, masks and videos, written as the shared data is laid out."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -7,7 +8,42 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from model.data.static import Still
+
 HEIGHT, WIDTH = 72, 96
+
+
+@dataclass(frozen=True, slots=True)
+class OneStill:
+    """Draws the same picture every time, and the same one for its kin, if it has any."""
+
+    still: Still
+    kin: Still | None = None
+
+    def draw_still(self, rng: np.random.Generator) -> Still:
+        return self.still
+
+    def draw_kin(self, kind: str, rng: np.random.Generator) -> Still | None:
+        return self.kin
+
+
+def draw_painted(*, bright: int = 235) -> Still:
+    """A picture whose only object, a person, is bright on dark."""
+    labels = (draw_labels() == 1).astype(np.uint8)
+    image = np.where(labels[..., None], bright, 15).astype(np.uint8).repeat(3, axis=2)
+    return Still(image, labels, ("person",))
+
+
+def square(*, left: int, top: int, side: int, size: int = 64) -> NDArray[np.uint8]:
+    """A square of ones in a mask of that size."""
+    mask = np.zeros((size, size), np.uint8)
+    mask[top : top + side, left : left + side] = 1
+    return mask
+
+
+def plain(value: int, size: int = 64) -> NDArray[np.uint8]:
+    """A picture of one gray level."""
+    return np.full((size, size, 3), value, np.uint8)
 
 
 def draw_picture(seed: int) -> NDArray[np.uint8]:

@@ -4,14 +4,17 @@ import numpy as np
 import pytest
 
 from model.data.augment import (
+    Glare,
     Look,
     add_noise,
     compress,
     draw_colour,
+    draw_exposure,
     draw_look,
     finish,
     motion_kernel,
     recolour,
+    shine,
 )
 from tests.model.data.drawings import draw_picture
 
@@ -48,12 +51,53 @@ def test_compression_keeps_the_picture_recognisable() -> None:
 
 def test_every_part_of_a_look_is_applied() -> None:
     colour = np.tile(np.eye(3, 4), (2, 1, 1))
-    picture, plain = draw_picture(0), Look(colour, None, 0.0, 0.0)
+    picture, plain = draw_picture(0), Look(colour)
     assert (finish(picture, plain, 1, np.random.default_rng(0)) == picture).all()
-    for look in (Look(colour, 30, 0.0, 0.0), Look(colour, None, 5.0, 0.0)):
+    glare = Glare(np.full((2, 2), 0.5), radius=0.2, height=100.0)
+    shakes = np.array([[0.0, 0.0], [9.0, 0.0]])
+    for look in (
+        Look(colour, jpeg_quality=30),
+        Look(colour, noise=5.0),
+        Look(colour, softness=1.5),
+        Look(colour, scale=0.5),
+        Look(colour, glare=glare),
+        Look(colour, shakes=shakes),
+    ):
         assert (finish(picture, look, 1, np.random.default_rng(0)) != picture).any()
-    soft = finish(picture, Look(colour, None, 0.0, 1.5), 1, np.random.default_rng(0))
-    assert soft.astype(int).std() < picture.astype(int).std()
+
+
+def test_what_is_soft_or_was_small_has_less_detail() -> None:
+    rng, colour = np.random.default_rng(0), np.tile(np.eye(3, 4), (1, 1, 1))
+    picture = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    for look in (Look(colour, softness=1.5), Look(colour, scale=0.4)):
+        blurred = finish(picture, look, 0, rng)
+        assert blurred.shape == picture.shape
+        assert blurred.std() < 0.7 * picture.std()
+
+
+def test_glare_is_brightest_at_its_centre_and_clips() -> None:
+    dark, bright = np.full((40, 40, 3), 20, np.uint8), np.full((40, 40, 3), 250, np.uint8)
+    glare = Glare(np.array([[0.25, 0.5]]), radius=0.1, height=200.0)
+    lit = shine(dark, glare, 0)
+    assert lit[20, 10, 0] == 220
+    assert lit[20, 39, 0] == 20
+    assert shine(bright, glare, 0).min() == 250
+
+
+def test_exposure_begins_as_it_was_and_stays_in_bounds() -> None:
+    rng = np.random.default_rng(0)
+    gains = np.stack([draw_exposure(rng, frames=9) for _ in range(100)])
+    assert (gains[:, 0] == 1).all()
+    assert 0.4 < gains.min() < 0.7
+    assert 1.2 < gains.max() < 1.6
+
+
+def test_a_camera_does_not_shake_in_the_first_frame() -> None:
+    for seed in range(200):
+        look = draw_look(np.random.default_rng(seed), frames=5, strength=1.0)
+        if look.shakes is not None:
+            assert (look.shakes[0] == 0).all()
+            assert "shaken" in look.traits
 
 
 def test_a_blur_keeps_the_brightness_and_has_a_bound() -> None:

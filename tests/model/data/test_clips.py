@@ -11,6 +11,7 @@ import pytest
 
 from model.data.clips import Clip, ClipConfig, clip_batches, make_batch, sample
 from model.data.errors import DataError
+from model.data.layouts import VideoSet
 
 STEPS = range(12)
 
@@ -54,7 +55,7 @@ def test_the_reference_shows_the_object_and_some_background(
     config: ClipConfig, share: float
 ) -> None:
     for clip in draw(config, synthetic_share=share):
-        assert 0.003 <= clip.masks[0].mean() <= 0.7
+        assert 0.001 <= clip.masks[0].mean() <= 0.7
 
 
 def test_the_shares_of_still_pictures_and_videos_are_as_asked(config: ClipConfig) -> None:
@@ -84,8 +85,21 @@ def test_a_dev_video_among_the_training_names_is_refused(
 
 
 def test_missing_data_is_named(config: ClipConfig, tmp_path: Path) -> None:
+    nowhere = replace(config, data=tmp_path)
     with pytest.raises(DataError, match=str(tmp_path / "static" / "ecssd")):
-        clip_batches(replace(config, data=tmp_path), first_step=0)
+        clip_batches(replace(nowhere, synthetic_share=1.0), first_step=0)
+    with pytest.raises(DataError, match=str(tmp_path / "video" / "train.txt")):
+        clip_batches(nowhere, first_step=0)
+
+
+def test_pictures_to_paste_are_missed_by_name(
+    config: ClipConfig, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "video").symlink_to(data / "video")
+    videos_only = replace(config, data=tmp_path, synthetic_share=0.0)
+    with pytest.raises(DataError, match=str(tmp_path / "static" / "ecssd")):
+        sample(videos_only, 0, 0)
+    assert sample(replace(videos_only, pasted_share=0.0), 0, 0).source != "static"
 
 
 def test_an_unknown_set_is_named(config: ClipConfig) -> None:
@@ -98,10 +112,32 @@ def test_a_video_that_is_not_there_is_named(config: ClipConfig) -> None:
         sample(replace(config, videos=("gone",)), 0, 0)
 
 
+@pytest.mark.parametrize("field", ["synthetic_share", "pasted_share"])
 @pytest.mark.parametrize("share", [-0.1, 1.5])
-def test_an_impossible_share_is_refused(config: ClipConfig, share: float) -> None:
-    with pytest.raises(DataError, match="synthetic_share"):
-        replace(config, synthetic_share=share)
+def test_an_impossible_share_is_refused(config: ClipConfig, field: str, share: float) -> None:
+    change: dict[str, Any] = {field: share}
+    with pytest.raises(DataError, match=field):
+        replace(config, **change)
+
+
+def test_nothing_is_added_to_videos_where_nothing_is_asked_for(config: ClipConfig) -> None:
+    additions = {"things over video", "small target on video", "twin on video", "transplanted"}
+    for share, added in ((0.0, False), (1.0, True)):
+        clips = draw(replace(config, pasted_share=share), synthetic_share=0.0)
+        assert any(additions & set(clip.traits) for clip in clips) == added
+
+
+def test_published_videos_alone_need_no_pictures(config: ClipConfig, data: Path) -> None:
+    sets = (VideoSet("shared", data / "video"),)
+    alone = replace(config, data=data / "nowhere", video_sets=sets, synthetic_share=0.0)
+    assert not alone.pastes
+    assert sample(alone, 0, 0).source in {"video/walk", "video/run"}
+
+
+def test_a_clip_says_what_was_drawn_to_make_it(config: ClipConfig) -> None:
+    clips = draw(config, synthetic_share=1.0)
+    scenes = {"whole picture", "in place", "pasted"}
+    assert all(len(scenes & set(clip.traits)) == 1 for clip in clips)
 
 
 @pytest.mark.parametrize("field", ["crop", "frames", "batch", "max_frame_step"])

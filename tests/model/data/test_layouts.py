@@ -48,7 +48,7 @@ def test_vost_names_its_files_frame(tmp_path: Path) -> None:
 def test_visor_marks_unseen_kitchens(tmp_path: Path) -> None:
     layouts.write_visor(tmp_path)
     videos = VideoSet("visor", tmp_path, "val").open()
-    assert [video.tags for video in videos] == [(), ("unseen",)]
+    assert [video.tags for video in videos] == [("seen",), ("unseen",)]
 
 
 def test_voc_has_no_object_on_its_outlines(tmp_path: Path) -> None:

@@ -9,9 +9,12 @@ from PIL import Image
 
 from model.data.errors import DataError
 from model.data.static import (
+    PERSON,
     SET_WEIGHTS,
+    Still,
     StillPaths,
     list_stills,
+    pick_instance,
     pick_object,
     read_labels,
     read_still,
@@ -70,6 +73,72 @@ def test_each_instance_is_picked_alone_or_with_its_neighbour() -> None:
 def test_a_speck_is_never_picked() -> None:
     labels = draw_labels()
     assert picks(np.where(labels == 3, labels, 0).astype(np.uint8)) == []
+
+
+def test_only_an_instance_of_the_kind_asked_for_is_picked() -> None:
+    still, rng = Still(draw_picture(0), draw_labels(), ("dog", "cat")), np.random.default_rng(0)
+    for _ in range(20):
+        picked = pick_instance(still, rng, min_share=0.004, kind="cat")
+        assert picked is not None
+        assert picked.kind == "cat"
+        assert (picked.mask == (draw_labels() == 2)).all()
+    assert pick_instance(still, rng, min_share=0.004, kind="bird") is None
+
+
+def test_a_picked_instance_knows_its_kind() -> None:
+    still = Still(draw_picture(0), draw_labels(), ("dog", "cat"))
+    rng = np.random.default_rng(0)
+    picked = [pick_instance(still, rng, min_share=0.004) for _ in range(20)]
+    assert {each.kind for each in picked if each is not None} == {"dog", "cat"}
+
+
+def full_width() -> NDArray[np.uint8]:
+    """A table across the picture: instance 1 touches three borders, 2 stands before it."""
+    labels = np.zeros_like(draw_labels())
+    labels[30:] = 1
+    labels[10:40, 30:50] = 2
+    return labels
+
+
+def test_what_fills_three_borders_is_a_backdrop() -> None:
+    still, rng = Still(draw_picture(0), full_width(), ("table", "dog")), np.random.default_rng(0)
+    picked = [pick_instance(still, rng, min_share=0.004) for _ in range(20)]
+    assert {each.kind for each in picked if each is not None} == {"dog"}
+
+
+def test_a_person_may_fill_three_borders() -> None:
+    still, rng = Still(draw_picture(0), full_width(), (PERSON, "dog")), np.random.default_rng(0)
+    picked = [pick_instance(still, rng, min_share=0.004) for _ in range(20)]
+    assert {each.kind for each in picked if each is not None} == {PERSON, "dog"}
+
+
+def test_kinds_are_read_beside_the_set(tmp_path: Path) -> None:
+    write_jpeg(tmp_path / "coco" / "a.jpg", seed=0)
+    write_palette(tmp_path / "coco" / "a.png", draw_labels())
+    (tmp_path / "coco_categories.json").write_text('{"a": ["dog", "yolo0"]}')
+    still = read_still(list_stills(tmp_path / "coco")[0])
+    assert [still.kind_of(label) for label in (0, 1, 2, 3)] == [None, "dog", PERSON, None]
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "kind"),
+    [("humanseg", "a", PERSON), ("icoseg", "002_a", "icoseg 002"), ("ecssd", "a", None)],
+)
+def test_some_sets_tell_the_kind_by_their_name(
+    tmp_path: Path, folder: str, name: str, kind: str | None
+) -> None:
+    write_jpeg(tmp_path / folder / f"{name}.jpg", seed=0)
+    write_palette(tmp_path / folder / f"{name}.png", draw_labels())
+    assert read_still(list_stills(tmp_path / folder)[0]).kind_of(1) == kind
+
+
+@pytest.mark.parametrize("text", ["no json", "[]", '{"a": 3}'])
+def test_a_broken_list_of_kinds_is_named(tmp_path: Path, text: str) -> None:
+    write_jpeg(tmp_path / "coco" / "a.jpg", seed=0)
+    write_palette(tmp_path / "coco" / "a.png", draw_labels())
+    (tmp_path / "coco_categories.json").write_text(text)
+    with pytest.raises(DataError, match=r"coco_categories\.json"):
+        list_stills(tmp_path / "coco")
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:

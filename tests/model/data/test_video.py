@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from model.data.errors import DataError
-from model.data.video import cut_clip, draw_indices, open_video, training_names
+from model.data.video import cut_clip, draw_indices, is_slow, open_video, training_names
 from tests.model.data.drawings import HEIGHT, WIDTH, write_video
 
 
@@ -18,14 +18,30 @@ def many_indices(length: int, *, frames: int, max_step: int) -> list[list[int]]:
     ]
 
 
-def test_frames_are_equally_far_apart_and_within_the_video() -> None:
+def test_frames_are_in_order_and_within_the_video() -> None:
     for indices in many_indices(30, frames=5, max_step=4):
-        assert len(set(np.diff(indices))) == 1
+        assert len(set(np.sign(np.diff(indices)))) == 1
         assert 0 <= min(indices) <= max(indices) < 30
 
 
+def test_frames_are_equally_far_apart_but_for_one_gap_in_some_clips() -> None:
+    gaps = [np.diff(indices) for indices in many_indices(60, frames=6, max_step=3)]
+    uneven = [gap for gap in gaps if len(set(gap)) > 1]
+    assert 10 <= len(uneven) <= 70
+    for gap in uneven:
+        sizes = np.sort(np.abs(gap))
+        assert len(set(sizes[:-1])) == 1
+        assert sizes[-1] <= 9 * sizes[0]
+
+
+def test_steps_of_one_leave_no_gap() -> None:
+    for indices in many_indices(60, frames=6, max_step=1):
+        assert set(np.abs(np.diff(indices))) == {1}
+
+
 def test_every_step_is_drawn_forwards_and_backwards() -> None:
-    steps = {indices[1] - indices[0] for indices in many_indices(60, frames=5, max_step=3)}
+    drawn = many_indices(60, frames=5, max_step=3)
+    steps = {int(np.median(np.diff(indices))) for indices in drawn}
     assert steps == {-3, -2, -1, 1, 2, 3}
 
 
@@ -67,6 +83,33 @@ def test_a_first_frame_without_the_object_gives_no_clip(tmp_path: Path) -> None:
         Image.fromarray(np.zeros((HEIGHT, WIDTH), bool)).save(path)
     video = open_video(tmp_path, "empty")
     assert cut_clip(video, np.random.default_rng(0), size=32, frames=3, max_step=1) is None
+
+
+def test_a_clip_that_may_be_empty_shows_any_place(tmp_path: Path) -> None:
+    write_video(tmp_path, "empty", length=4)
+    for path in (tmp_path / "empty" / "masks").iterdir():
+        Image.fromarray(np.zeros((HEIGHT, WIDTH), bool)).save(path)
+    rng = np.random.default_rng(0)
+    cut = cut_clip(open_video(tmp_path, "empty"), rng, size=32, frames=3, max_step=1, empty=True)
+    assert cut is not None
+    assert cut[0].shape == (3, 32, 32, 3)
+    assert not cut[1].any()
+
+
+def write_sliding(root: Path, name: str, *, step: int) -> None:
+    """A video whose square of 30 pixels moves by `step` pixels a frame."""
+    write_video(root, name, length=9)
+    for index, path in enumerate(sorted((root / name / "masks").iterdir())):
+        mask = np.zeros((HEIGHT, WIDTH), bool)
+        mask[20:50, 2 + step * index : 32 + step * index] = True
+        Image.fromarray(mask).save(path)
+
+
+def test_a_video_in_which_little_moves_is_slow(tmp_path: Path) -> None:
+    write_sliding(tmp_path, "creeping", step=0)
+    write_sliding(tmp_path, "running", step=6)
+    assert is_slow(open_video(tmp_path, "creeping"))
+    assert not is_slow(open_video(tmp_path, "running"))
 
 
 def test_the_training_videos_are_those_of_the_list(data: Path) -> None:

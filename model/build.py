@@ -1,17 +1,19 @@
 """Named builds of TAM-VT, and strict loading of weights: the one file that chooses the numbers."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from model.backbone import backbone
-from model.config import CENTRED, ModelConfig
+from model.config import CENTRED, ModelConfig, TimeName
 from model.mask_decoder import MaskDecoder
 from model.mask_encoder import BackboneMaskEncoder, StemMaskEncoder
 from model.matching import Matching
 from model.pixel_decoder import PixelDecoder
+from model.position import AdditiveTimeEncoding, RelativeTimeEncoding, TimeEncoding
 from model.tamvt import TamVT
 
 TAMVT_R50 = ModelConfig(name="tamvt-r50", backbone="resnet50")
@@ -28,8 +30,16 @@ TAMVT_MOBILE = ModelConfig(
     normalisation=CENTRED,
     trained_rows=4,
     short_side=256,
+    memory_size=5,  # larger ones follow worse what was trained on few entries (docs/ablations.md)
 )
-BUILDS = {config.name: config for config in (TAMVT_R50, TAMVT_MOBILE)}
+# What the paper takes away or exchanges, and the paper's own mask encoder (docs/ablations.md).
+ABLATIONS = (
+    replace(TAMVT_MOBILE, name="tamvt-mobile-without-time", time="none"),
+    replace(TAMVT_MOBILE, name="tamvt-mobile-additive-time", time="additive"),
+    replace(TAMVT_MOBILE, name="tamvt-mobile-one-scale", scales=1),
+    replace(TAMVT_MOBILE, name="tamvt-mobile-backbone-masks", mask_encoder="backbone"),
+)
+BUILDS = {config.name: config for config in (TAMVT_R50, TAMVT_MOBILE, *ABLATIONS)}
 
 
 def build(config: ModelConfig) -> TamVT:
@@ -42,9 +52,12 @@ def build(config: ModelConfig) -> TamVT:
         backbone=images,
         mask_encoder=StemMaskEncoder(images.channels, hidden, config.norm_groups)
         if stem
-        else BackboneMaskEncoder(images.channels, hidden),
+        else BackboneMaskEncoder(images.channels, hidden, scales=config.scales),
         matching_s32=Matching(hidden, config.matching_heads, dropout),
-        matching_s16=Matching(hidden, config.matching_heads, dropout),
+        matching_s16=Matching(hidden, config.matching_heads, dropout)
+        if config.scales > 1
+        else None,
+        time=time_encoding(config.time, rows=config.time_rows),
         pixel_decoder=PixelDecoder(images.channels, config.widths, config.norm_groups),
         mask_decoder=MaskDecoder(
             hidden,
@@ -55,12 +68,20 @@ def build(config: ModelConfig) -> TamVT:
             dropout,
         ),
     )
-    for part in (model.matching_s32, model.matching_s16, model.pixel_decoder, model.mask_decoder):
-        for weight in part.parameters():
+    parts = (model.matching_s32, model.matching_s16, model.pixel_decoder, model.mask_decoder)
+    for part in parts:
+        for weight in part.parameters() if part is not None else ():
             if weight.ndim > 1:
                 nn.init.xavier_uniform_(weight)
     images.freeze_stem()
     return model
+
+
+def time_encoding(name: TimeName, *, rows: int) -> TimeEncoding:
+    """A fresh time encoding for banks of up to `rows` entries; it changes nothing yet."""
+    if name == "none":
+        return TimeEncoding()
+    return AdditiveTimeEncoding(rows) if name == "additive" else RelativeTimeEncoding(rows)
 
 
 def load_weights(model: TamVT, path: Path) -> None:

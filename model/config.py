@@ -5,6 +5,7 @@ from typing import Literal
 
 BackboneName = Literal["resnet50", "resnet18", "mobilenet_v2"]
 MaskEncoderName = Literal["backbone", "stem"]
+TimeName = Literal["multiplicative", "additive", "none"]
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CENTRED = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # pixels to [-1, 1]
@@ -17,7 +18,8 @@ class ModelConfig:
     `widths` are the pixel decoder's channels at strides 4, 8, 16 and 32; the three coarse ones are
     `hidden`, since the space-time decoder reads them. `time_rows` is the largest bank (N) the
     time encoding has rows for, `trained_rows` the largest that training ever matched; rows above it
-    are interpolated when the model is served (TAM-VT, section 3.2).
+    are interpolated when the model is served (TAM-VT, section 3.2). Matching happens at strides 32
+    and 16, or with one of the `scales` at 32 alone.
     """
 
     name: str
@@ -32,6 +34,8 @@ class ModelConfig:
     dropout: float = 0.1
     mask_encoder: MaskEncoderName = "backbone"
     normalisation: tuple[tuple[float, float, float], tuple[float, float, float]] = IMAGENET
+    time: TimeName = "multiplicative"
+    scales: Literal[1, 2] = 2
     time_rows: int = 9
     trained_rows: int = 6
     short_side: int = 480

@@ -22,13 +22,14 @@ class BackboneMaskEncoder(nn.Module):
     """The paper's: a mask passes through the image backbone itself, alone, without the picture.
 
     The mask is not normalised; its one channel stands for three equal ones, which the backbone's
-    first layer sums (TAM-VT, section 3.1).
+    first layer sums (TAM-VT, section 3.1). With one of the `scales`, nobody reads the map at stride
+    16, and it is not projected.
     """
 
-    def __init__(self, channels: tuple[int, ...], hidden: int) -> None:
+    def __init__(self, channels: tuple[int, ...], hidden: int, *, scales: int = 2) -> None:
         super().__init__()
         self.project_s32 = nn.Conv2d(channels[3], hidden, 1)
-        self.project_s16 = nn.Conv2d(channels[2], hidden, 1)
+        self.project_s16 = nn.Conv2d(channels[2], hidden, 1) if scales > 1 else nn.Identity()
 
     def forward(self, backbone: Backbone, masks: Tensor) -> tuple[Tensor, Tensor]:
         """Masks (B, O, H, W) in [0, 1] to maps (B * O, C, h, w) at strides 32 and 16."""

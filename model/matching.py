@@ -23,6 +23,14 @@ class Recency(NamedTuple):
     factor: Tensor  # (B, N) relative time encoding of each entry, 0 in empty slots
     present: Tensor | None  # (B, N) slots that hold an entry; None: all do
     entry_valid: Tensor | None  # (B, O, N) entries that know the object; None: all know all
+    bias: Tensor | None = None  # (B, N) what is added to each entry's logits; None: nothing
+
+    @property
+    def beside_keys(self) -> Tensor | None:
+        """What every key of an entry carries in a channel of its own, (B, N); None: nothing."""
+        if self.present is None:
+            return self.bias
+        return torch.where(self.present, 0.0 if self.bias is None else self.bias, EMPTY)
 
 
 class Matching(nn.Module):
@@ -60,7 +68,7 @@ class Matching(nn.Module):
         batch, length, count, _ = tokens.shape
         objects = values.shape[2]
         query = self.query(self.norm(tokens)).flatten(1, 2)  # (B, L * T, C)
-        if recency.present is not None:
+        if recency.beside_keys is not None:
             query = self.beside(query, query.new_ones(1).expand(batch, query.shape[1]))
         key = self.timed_keys(keys, recency)
         value = self.joined_values(values, recency)
@@ -84,15 +92,13 @@ class Matching(nn.Module):
     def timed_keys(self, keys: Tensor, recency: Recency) -> Tensor:
         """Keys (B, N * T, C) times their time factor, with the logits' scale folded in.
 
-        E * (Q K^T) = Q (E * K)^T, since E is one scalar for each entry. Where slots may be empty,
-        one more channel a head carries `EMPTY`, so that no mask is needed.
+        E * (Q K^T) = Q (E * K)^T, since E is one scalar for each entry. Where slots may be empty or
+        logits are added to, one more channel a head carries that, so that no mask is needed.
         """
         factor = recency.factor[:, :, None, None] * self.channels**-0.5
         key = (keys * factor.to(keys.dtype)).flatten(1, 2)
-        if recency.present is None:
-            return key
-        penalty = torch.where(recency.present, 0.0, EMPTY)
-        return self.beside(key, token_wise(penalty, keys))
+        added = recency.beside_keys
+        return key if added is None else self.beside(key, token_wise(added, keys))
 
     def joined_values(self, values: Tensor, recency: Recency) -> Tensor:
         """Values of all objects side by side in each head, (B, N * T, P * O * C / P).

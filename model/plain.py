@@ -54,7 +54,10 @@ class PlainTamVT:
     def __init__(self, model: TamVT) -> None:
         if not isinstance(model.mask_encoder, BackboneMaskEncoder):
             raise TypeError(f"{model.config.name} encodes masks in a way the paper does not")
+        if model.config.time != "multiplicative" or not (model.matching_s16 and model.project_s16):
+            raise TypeError(f"{model.config.name} is an ablation of the paper's model")
         self.model, self.encoder = model, model.mask_encoder
+        self.matching_s16, self.project_s16 = model.matching_s16, model.project_s16
         self.backbone = copy.deepcopy(model.backbone)
         fold_batch_norms(self.backbone, SeparateNorm)
 
@@ -66,7 +69,7 @@ class PlainTamVT:
         self.backbone(1 - mask.expand(1, 3, -1, -1))  # the published code reads nothing of it
         return PlainEntry(
             model.placed(model.project_s32(image_s32)),
-            model.placed(model.project_s16(image_s16)),
+            model.placed(self.project_s16(image_s16)),
             model.placed(self.encoder.project_s32(mask_s32)),
             model.placed(self.encoder.project_s16(mask_s16)),
         )
@@ -82,9 +85,9 @@ class PlainTamVT:
         factor = model.time(age)[0]
         image_s32, image_s16, mask_s32, mask_s16 = map(torch.cat, zip(*entries, strict=True))
         tokens_s32 = model.placed(model.project_s32(maps[3]))
-        tokens_s16 = model.placed(model.project_s16(maps[2]))
+        tokens_s16 = model.placed(self.project_s16(maps[2]))
         read_s32 = [match(model.matching_s32, q, image_s32, mask_s32, factor) for q in tokens_s32]
-        read_s16 = [match(model.matching_s16, q, image_s16, mask_s16, factor) for q in tokens_s16]
+        read_s16 = [match(self.matching_s16, q, image_s16, mask_s16, factor) for q in tokens_s16]
         pyramid = model.pixel_decoder(
             maps,
             map_of(torch.stack(read_s32)[:, None], maps[3]),

@@ -47,20 +47,42 @@ def frame_code(length: int, channels: int, like: Tensor) -> Tensor:
     return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(1)
 
 
-class RelativeTimeEncoding(nn.Module):
+class TimeEncoding(nn.Module):
+    """How matching weighs an entry by its age; this one weighs all alike (no encoding)."""
+
+    def forward(self, age: Tensor) -> Tensor:
+        """What multiplies the logits of every entry (B, N) of age (B, N); 0 in empty slots (-1)."""
+        return torch.where(age >= 0, 1.0, 0.0)
+
+    def bias(self, age: Tensor) -> Tensor | None:
+        """What is added to the logits of every entry (B, N), if anything."""
+        return None
+
+    def interpolated(self, *, trained: int, rows: int) -> "TimeEncoding":
+        """An encoding for banks of up to `rows` entries; rows above `trained` are made anew."""
+        return self
+
+
+class RelativeTimeEncoding(TimeEncoding):
     """Multiplicative relative time encoding: one scalar for each entry, by its age (eq. 2).
 
     Row e_n serves a memory of n entries; e_n[0] is the newest entry's factor and e_n[n - 1] the
     reference's. All rows lie one after the other in `table`, e_n from n (n - 1) / 2 on.
     """
 
+    NEUTRAL = 1.0  # where the table starts: attention as it is
+
     def __init__(self, rows: int) -> None:
         super().__init__()
         self.rows = rows
-        self.table = nn.Parameter(torch.ones(rows * (rows + 1) // 2))
+        self.table = nn.Parameter(torch.full((rows * (rows + 1) // 2,), self.NEUTRAL))
 
     def forward(self, age: Tensor) -> Tensor:
         """The factor (B, N) of every entry, from its age (B, N); empty slots (-1) get 0."""
+        return self.looked_up(age)
+
+    def looked_up(self, age: Tensor) -> Tensor:
+        """The scalar (B, N) of every entry, from its age (B, N); empty slots (-1) get 0."""
         present = age >= 0
         count = present.sum(dim=1, keepdim=True)  # (B, 1)
         index = count * (count - 1) // 2 + age.clamp(min=0)
@@ -75,7 +97,7 @@ class RelativeTimeEncoding(nn.Module):
         parts = [self.row(n) for n in range(1, trained + 1)]
         for length in range(trained + 1, rows + 1):
             parts.append(resampled(parts[-1], length))
-        wider = RelativeTimeEncoding(rows)
+        wider = type(self)(rows)
         wider.table.data.copy_(torch.cat(parts))
         return wider
 
@@ -83,6 +105,23 @@ class RelativeTimeEncoding(nn.Module):
         """e_n, (n,)."""
         start = n * (n - 1) // 2
         return self.table.detach()[start : start + n]
+
+
+class AdditiveTimeEncoding(RelativeTimeEncoding):
+    """The ablation of the multiplicative one: the scalar is added to the scaled logits.
+
+    Rows and ages as there; it starts at 0, so as plain attention too.
+    """
+
+    NEUTRAL = 0.0
+
+    def forward(self, age: Tensor) -> Tensor:
+        """The factor of every entry (B, N), which is 1; empty slots (-1) get 0."""
+        return torch.where(age >= 0, 1.0, 0.0)
+
+    def bias(self, age: Tensor) -> Tensor:
+        """What is added to the logits of every entry (B, N)."""
+        return self.looked_up(age)
 
 
 def resampled(row: Tensor, length: int) -> Tensor:

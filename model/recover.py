@@ -102,8 +102,9 @@ def put_back(model: TamVT, probe: TamVT, served: dict[str, Tensor]) -> None:
     for path, folded in probe.named_modules():
         if isinstance(folded, FoldedConv):
             state |= unfolded(model, path, folded)
-    rows = model.config.time_rows
-    state["time.table"] = served["time.table"][: RelativeTimeEncoding(rows).table.numel()]
+    if "time.table" in served:
+        rows = model.config.time_rows
+        state["time.table"] = served["time.table"][: RelativeTimeEncoding(rows).table.numel()]
     missing, unknown = model.load_state_dict({**model.state_dict(), **state})
     if missing or unknown:
         raise RecoveryError(f"missing {missing}, unknown {unknown}")

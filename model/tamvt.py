@@ -16,11 +16,11 @@ from model.mask_decoder import MaskDecoder
 from model.mask_encoder import BackboneMaskEncoder, StemMaskEncoder
 from model.matching import Matching, Recency
 from model.pixel_decoder import PixelDecoder, map_of, tokens_of
-from model.position import RelativeTimeEncoding, sine_position
+from model.position import TimeEncoding, sine_position
 
 
 class Entry(NamedTuple):
-    """One remembered (frame, masks), ready for matching."""
+    """One remembered (frame, masks), ready for matching; a scale that is not matched has T = 0."""
 
     key_s32: Tensor  # (B, T, C)
     value_s32: Tensor  # (B, O, T, C)
@@ -43,7 +43,7 @@ class Features(NamedTuple):
     images: Tensor  # (X, 3, H, W), normalised
     maps: Maps
     tokens_s32: Tensor  # (X, T, C), with their sine position
-    tokens_s16: Tensor
+    tokens_s16: Tensor  # T is 0 where matching has one scale
 
     def at(self, index: Tensor | slice) -> "Features":
         """The features of some of the frames."""
@@ -66,7 +66,8 @@ class TamVT(nn.Module):
         backbone: ResNet | MobileNetV2,
         mask_encoder: BackboneMaskEncoder | StemMaskEncoder,
         matching_s32: Matching,
-        matching_s16: Matching,
+        matching_s16: Matching | None,
+        time: TimeEncoding,
         pixel_decoder: PixelDecoder,
         mask_decoder: MaskDecoder,
     ) -> None:
@@ -74,10 +75,12 @@ class TamVT(nn.Module):
         self.config = config
         self.backbone = backbone
         self.project_s32 = nn.Conv2d(backbone.channels[3], config.hidden, 1)
-        self.project_s16 = nn.Conv2d(backbone.channels[2], config.hidden, 1)
+        self.project_s16 = (
+            None if matching_s16 is None else nn.Conv2d(backbone.channels[2], config.hidden, 1)
+        )
         self.mask_encoder = mask_encoder
         self.matching_s32, self.matching_s16 = matching_s32, matching_s16
-        self.time = RelativeTimeEncoding(config.time_rows)
+        self.time = time
         self.pixel_decoder, self.mask_decoder = pixel_decoder, mask_decoder
         mean, deviation = (torch.tensor(values)[:, None, None] for values in config.normalisation)
         self.register_buffer("mean", mean, persistent=False)
@@ -90,12 +93,10 @@ class TamVT(nn.Module):
     def look(self, images: Tensor) -> Features:
         """The features of normalised images (X, 3, H, W)."""
         maps = self.backbone(images)
-        return Features(
-            images,
-            maps,
-            self.placed(self.project_s32(maps[3])),
-            self.placed(self.project_s16(maps[2])),
-        )
+        tokens_s32 = self.placed(self.project_s32(maps[3]))
+        if self.project_s16 is None:
+            return Features(images, maps, tokens_s32, tokens_s32[:, :0])
+        return Features(images, maps, tokens_s32, self.placed(self.project_s16(maps[2])))
 
     def placed(self, feature: Tensor) -> Tensor:
         """(X, C, h, w) -> tokens (X, T, C) with their sine position added."""
@@ -109,9 +110,13 @@ class TamVT(nn.Module):
         else:
             mask_s32, mask_s16 = self.mask_encoder(seen.images, seen.maps, masks)
         objects = (masks.shape[0], masks.shape[1])
+        key_s32 = self.matching_s32.project_key(seen.tokens_s32)
+        value_s32 = self.matching_s32.project_value(self.placed(mask_s32).unflatten(0, objects))
+        if self.matching_s16 is None:
+            return Entry(key_s32, value_s32, key_s32[:, :0], value_s32[:, :, :0])
         return Entry(
-            self.matching_s32.project_key(seen.tokens_s32),
-            self.matching_s32.project_value(self.placed(mask_s32).unflatten(0, objects)),
+            key_s32,
+            value_s32,
             self.matching_s16.project_key(seen.tokens_s16),
             self.matching_s16.project_value(self.placed(mask_s16).unflatten(0, objects)),
         )
@@ -129,21 +134,23 @@ class TamVT(nn.Module):
         read_s32 = self.matching_s32(
             seen.tokens_s32.unflatten(0, clip), bank.key_s32, bank.value_s32, recency
         )
-        read_s16 = self.matching_s16(
-            seen.tokens_s16.unflatten(0, clip), bank.key_s16, bank.value_s16, recency
-        )
-        pyramid = self.pixel_decoder(
-            seen.maps,
-            map_of(read_s32.flatten(0, 1), seen.maps[3]),
-            map_of(read_s16.flatten(0, 1), seen.maps[2]),
-        )
+        matched_s32, matched_s16 = map_of(read_s32.flatten(0, 1), seen.maps[3]), None
+        if self.matching_s16 is not None:
+            read_s16 = self.matching_s16(
+                seen.tokens_s16.unflatten(0, clip), bank.key_s16, bank.value_s16, recency
+            )
+            matched_s16 = map_of(read_s16.flatten(0, 1), seen.maps[2])
+        pyramid = self.pixel_decoder(seen.maps, matched_s32, matched_s16)
         return self.mask_decoder(pyramid, (batch, length, objects), every_layer)
 
     def recency(self, age: Tensor, entry_valid: Tensor | None = None) -> Recency:
         """How matching weighs slots of the given ages (B, N), -1 being an empty one."""
         present = age >= 0
-        full = bool(present.all())
-        return Recency(self.time(age), None if full else present, entry_valid)
+        return self.timed(age, None if bool(present.all()) else present, entry_valid)
+
+    def timed(self, age: Tensor, present: Tensor | None, entry_valid: Tensor | None) -> Recency:
+        """The same, where it is known which slots are `present` (None: all)."""
+        return Recency(self.time(age), present, entry_valid, self.time.bias(age))
 
 
 def soft_masks(logits: Tensor, size: tuple[int, int]) -> Tensor:

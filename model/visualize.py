@@ -68,8 +68,10 @@ def run(args: argparse.Namespace) -> int:
 
 def draw_time(args: argparse.Namespace) -> list[Path]:
     """`time.svg`: the learned table."""
-    path = args.output / "time.svg"
-    path.write_text(time_svg(loaded(args).time), encoding="utf-8")
+    path, time = args.output / "time.svg", loaded(args).time
+    if not isinstance(time, RelativeTimeEncoding):
+        raise DataError(f"{args.build} has no time encoding to draw")
+    path.write_text(time_svg(time), encoding="utf-8")
     return [path]
 
 
@@ -141,7 +143,8 @@ def chosen(args: argparse.Namespace) -> list[Video]:
 def time_svg(encoding: RelativeTimeEncoding) -> str:
     """The table as a triangle: a row for each number of entries, newest entry left."""
     rows = [encoding.row(n).tolist() for n in range(1, encoding.rows + 1)]
-    spread = max(1e-6, *(abs(value - 1) for row in rows for value in row))
+    neutral = encoding.NEUTRAL
+    spread = max(1e-6, *(abs(value - neutral) for row in rows for value in row))
     parts = []
     for y, row in enumerate(rows):
         parts.append(f"<text x=4 y={CELL * y + 22}>{y + 1}</text>")
@@ -149,7 +152,7 @@ def time_svg(encoding: RelativeTimeEncoding) -> str:
             left, top = CELL * (x + 1), CELL * y
             parts.append(
                 f"<rect x={left} y={top} width={CELL} height={CELL} "
-                f"fill='{diverging((value - 1) / spread)}'><title>{value:.4f}</title></rect>"
+                f"fill='{diverging((value - neutral) / spread)}'><title>{value:.4f}</title></rect>"
                 f"<text x={left + 4} y={top + 21} font-size=10>{value:.2f}</text>"
             )
     side = CELL * (encoding.rows + 1)
@@ -189,7 +192,7 @@ def attention_picture(
     own = cv2.circle(asked.copy(), (x, y), max(3, asked.shape[0] // 60), QUERY_COLOUR, -1)
     share = (x / asked.shape[1], y / asked.shape[0])
     rows = []
-    for stride in (32, 16):
+    for stride in (32, 16) if served.matching_s16 is not None else (32,):
         heat = attention(served, tracker, cv2.resize(asked, tracker.size[::-1]), share, stride)
         looked = [
             overlaid(cell, heat[entry.slot]) for cell, entry in zip(cells, newest, strict=True)
@@ -213,15 +216,20 @@ def attention(
     height, width = (side // stride for side in tracker.size)
     with torch.inference_mode():
         seen = served.look(served.normalise(torch.from_numpy(inputs["frames"][0])))
-        matching = served.matching_s32 if stride == 32 else served.matching_s16
-        tokens = seen.tokens_s32 if stride == 32 else seen.tokens_s16
+        matching, tokens = served.matching_s32, seen.tokens_s32
+        if stride == 16 and served.matching_s16 is not None:
+            matching, tokens = served.matching_s16, seen.tokens_s16
         place = int(share[1] * height) * width + int(share[0] * width)
         heads = (matching.heads, -1)
         query = matching.query(matching.norm(tokens[0, place])).unflatten(0, heads)  # (P, C / P)
         keys = torch.from_numpy(inputs[f"key_s{stride}"][0]).float()  # (N, T, C)
-        factor = served.time(torch.from_numpy(inputs["age"]))[0] * matching.channels**-0.5
+        recency = served.recency(torch.from_numpy(inputs["age"]))
+        factor = recency.factor[0] * matching.channels**-0.5
         timed = (keys * factor[:, None, None]).flatten(0, 1).unflatten(1, heads)  # (N * T, P, C/P)
-        weights = torch.einsum("pc,npc->pn", query, timed).softmax(dim=-1).mean(dim=0)
+        logits = torch.einsum("pc,npc->pn", query, timed)
+        if recency.bias is not None:
+            logits = logits + recency.bias[0].repeat_interleave(keys.shape[1])
+        weights = logits.softmax(dim=-1).mean(dim=0)
     return weights.reshape(-1, height, width).numpy()
 
 

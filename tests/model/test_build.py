@@ -14,6 +14,7 @@ from model.build import (
     build,
     load_published,
     load_weights,
+    parameter_count,
     published_key,
 )
 from model.tamvt import TamVT
@@ -22,10 +23,35 @@ Checkpoint = dict[str, Tensor]
 
 
 def test_builds_are_known_by_their_names() -> None:
-    assert {name: config.name for name, config in BUILDS.items()} == {
-        "tamvt-r50": "tamvt-r50",
-        "tamvt-mobile": "tamvt-mobile",
+    assert all(name == config.name for name, config in BUILDS.items())
+    assert {name for name in BUILDS if BUILDS[name] in (TAMVT_R50, TAMVT_MOBILE)} == {
+        "tamvt-r50",
+        "tamvt-mobile",
     }
+
+
+# Counted from the parts: hidden width 128, so a projection of c channels is 128 c + 128 numbers.
+PROJECTION = {channels: 128 * channels + 128 for channels in (96, 320)}
+MATCHING = 4 * 128 * 128 + 2 * 2 * 128
+STEM = 890_256  # numbers of the stem that encodes masks
+
+
+@pytest.mark.parametrize(
+    ("name", "less"),
+    [
+        ("tamvt-mobile-without-time", 45),
+        ("tamvt-mobile-additive-time", 0),
+        ("tamvt-mobile-one-scale", PROJECTION[96] + MATCHING),
+        ("tamvt-mobile-backbone-masks", STEM - PROJECTION[96] - PROJECTION[320]),
+    ],
+)
+def test_an_ablation_lacks_what_it_is_named_after(name: str, less: int) -> None:
+    whole = parameter_count(build(TAMVT_MOBILE))
+    assert parameter_count(build(BUILDS[name])) == whole - less
+
+
+def test_the_switches_leave_the_shipped_model_as_it_was() -> None:
+    assert parameter_count(build(TAMVT_MOBILE)) == 4_322_045
 
 
 def test_every_key_of_the_authors_has_one_place(
@@ -96,11 +122,11 @@ def test_twins_that_differ_are_refused(
 def test_a_refused_checkpoint_changes_nothing(
     published_model: TamVT, published_checkpoint: Checkpoint
 ) -> None:
-    before = published_model.project_s16.weight.clone()
+    before = published_model.get_parameter("project_s16.weight").clone()
     other = {"input_proj.res4.weight": torch.zeros(256, 1024, 1, 1), "surplus": torch.zeros(1)}
     with pytest.raises(ValueError, match="surplus"):
         load_published(published_model, published_checkpoint | other)
-    assert torch.equal(published_model.project_s16.weight, before)
+    assert torch.equal(published_model.get_parameter("project_s16.weight"), before)
 
 
 def test_our_own_weights_come_back(mobile_model: TamVT, tmp_path: Path) -> None:
@@ -128,7 +154,10 @@ def test_weights_of_another_build_are_refused(mobile_model: TamVT, tmp_path: Pat
 
 
 def test_the_time_encoding_starts_neutral() -> None:
-    assert set(build(TAMVT_MOBILE).time.table.tolist()) == {1.0}
+    assert set(build(TAMVT_MOBILE).get_parameter("time.table").tolist()) == {1.0}
+    assert set(
+        build(BUILDS["tamvt-mobile-additive-time"]).get_parameter("time.table").tolist()
+    ) == {0.0}
 
 
 def test_only_the_paper_s_stem_is_frozen(published_model: TamVT) -> None:

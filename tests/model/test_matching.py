@@ -3,7 +3,7 @@
 B sessions, L frames of a clip, N entries, O objects, T tokens, C channels, P heads.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -24,6 +24,7 @@ class Scene:
     keys: Tensor  # (B, N, T, C)
     values: Tensor  # (B, N, O, T, C)
     factor: Tensor  # (B, N)
+    bias: Tensor | None = None  # (B, N)
 
 
 @pytest.fixture
@@ -56,11 +57,13 @@ def written_out(matching: Matching, scene: Scene, known: Tensor) -> Tensor:
             key = scene.keys[b, entries]  # (n, T, C)
             value = scene.values[b, entries, o].flatten(0, 1)
             factor = scene.factor[b, entries].repeat_interleave(T)
+            bias = torch.zeros(()) if scene.bias is None else scene.bias[b, entries]
+            added = bias.repeat_interleave(T) if bias.ndim else bias
             for frame in range(L):
                 read = []
                 for head in torch.arange(CHANNELS).chunk(HEADS):
                     logits = query[b, frame][:, head] @ key.flatten(0, 1)[:, head].T
-                    weights = (logits / CHANNELS**0.5 * factor).softmax(dim=-1)
+                    weights = (logits / CHANNELS**0.5 * factor + added).softmax(dim=-1)
                     read.append(weights @ value[:, head])
                 y = matching.output_norm(torch.cat(read, dim=-1))
                 out[b, frame, o] = y + functional.gelu(matching.output(y))
@@ -109,6 +112,19 @@ def test_empty_slots_are_not_read(matching: Matching, scene: Scene) -> None:
     read = matched(matching, scene, Recency(factor, present, None))
     torch.testing.assert_close(read, expected)
     read = matched(matching, scene, Recency(factor, present, known))
+    torch.testing.assert_close(read, expected)
+
+
+@pytest.mark.parametrize("present", [None, torch.tensor([[1, 0, 1], [1, 1, 0]]) > 0])
+def test_what_is_added_to_an_entry_s_logits_is_added_after_their_scale(
+    matching: Matching, scene: Scene, present: Tensor | None
+) -> None:
+    additive = replace(scene, factor=torch.ones(B, N), bias=torch.randn(B, N))
+    known = torch.ones(B, OBJECTS, N) > 0 if present is None else present[:, None].expand(-1, 2, -1)
+    expected = written_out(matching, additive, known)
+    read = matched(matching, scene, Recency(additive.factor, present, None, additive.bias))
+    torch.testing.assert_close(read, expected)
+    read = matched(matching, scene, Recency(additive.factor, present, known, additive.bias))
     torch.testing.assert_close(read, expected)
 
 

@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.position import RelativeTimeEncoding, frame_code, resampled, sine_position
+from model.position import (
+    AdditiveTimeEncoding,
+    RelativeTimeEncoding,
+    TimeEncoding,
+    frame_code,
+    resampled,
+    sine_position,
+)
 
 
 def counted(rows: int) -> RelativeTimeEncoding:
@@ -72,6 +79,32 @@ def test_the_table_learns_where_it_was_used() -> None:
     encoding(torch.tensor([[1, 0]])).sum().backward()
     assert encoding.table.grad is not None
     assert encoding.table.grad.tolist() == [0.0, 1.0, 1.0, 0.0, 0.0, 0.0]
+
+
+def test_the_additive_encoding_adds_what_the_other_multiplies_by() -> None:
+    encoding = AdditiveTimeEncoding(4)
+    assert encoding.table.tolist() == [0.0] * 10
+    encoding.table.data = torch.arange(10, dtype=torch.float32)
+    age = torch.tensor([[2, 1, 0, -1]], dtype=torch.int32)
+    assert encoding.bias(age).tolist() == [[5.0, 4.0, 3.0, 0.0]]
+    assert encoding(age).tolist() == [[1.0, 1.0, 1.0, 0.0]]
+
+
+def test_the_additive_encoding_is_interpolated_alike() -> None:
+    encoding = AdditiveTimeEncoding(9)
+    encoding.table.data = counted(9).table.data
+    wider = encoding.interpolated(trained=3, rows=16)
+    assert isinstance(wider, AdditiveTimeEncoding)
+    assert torch.equal(wider.table, counted(9).interpolated(trained=3, rows=16).table)
+
+
+def test_without_an_encoding_all_entries_weigh_alike() -> None:
+    encoding = TimeEncoding()
+    age = torch.tensor([[1, -1, 0]])
+    assert encoding(age).tolist() == [[1.0, 0.0, 1.0]]
+    assert encoding.bias(age) is None
+    assert encoding.interpolated(trained=1, rows=16) is encoding
+    assert list(encoding.parameters()) == []
 
 
 def placed(height: int, width: int, channels: int) -> Tensor:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from model.build import BUILDS
-from model.recipes import RECIPES, TrainConfig
+from model.recipes import ABLATION_ROWS, RECIPES, TrainConfig, ablation
 
 DATA = Path("data")
 
@@ -43,6 +43,39 @@ def test_the_two_stages_are_pictures_then_videos() -> None:
 def test_the_shipped_recipe_is_the_default() -> None:
     config = RECIPES["tamvt-mobile"](DATA)
     assert config == TrainConfig("tamvt-mobile", config.clips, config.backbone_weights)
+
+
+def test_an_ablation_differs_from_full_in_what_it_is_named_after() -> None:
+    full = ablation(DATA, "full").settings(processes=1)
+    changed = {
+        row: {
+            name
+            for name, value in ablation(DATA, row).settings(processes=1).items()
+            if value != full[name]
+        }
+        for row in ABLATION_ROWS
+    }
+    assert changed == {
+        "full": set(),
+        "without-time": {"build"},
+        "additive-time": {"build"},
+        "no-reweighting": {"loss.change"},
+        "one-scale": {"build"},
+        "backbone-masks": {"build"},
+        "tau-half": {"loss.tau"},
+        "tau-two": {"loss.tau"},
+        "components": {"loss.change"},
+        "centre": {"loss.change"},
+        "on-dice": {"loss.weighted"},
+        "on-both": {"loss.weighted"},
+        "frames-4": {"clips.frames"},
+        "frames-9": {"clips.frames"},
+        "frames-12": {"clips.frames"},
+    }
+
+
+def test_all_ablations_take_as_many_steps() -> None:
+    assert len({ablation(DATA, row).steps for row in ABLATION_ROWS}) == 1
 
 
 def test_nonsense_is_refused() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.build import TAMVT_MOBILE, TAMVT_R50, build
+from model.build import ABLATIONS, BUILDS, TAMVT_MOBILE, TAMVT_R50, build
 from model.config import ModelConfig
 from model.tamvt import Bank, TamVT, soft_masks
 
@@ -153,7 +153,17 @@ def test_every_parameter_that_is_trained_gets_a_gradient(
 ) -> None:
     """The gradient also flows through what the memory holds."""
     name = {"tamvt-r50": "published_model", "tamvt-mobile": "mobile_model"}[config.name]
-    model: TamVT = copy.deepcopy(request.getfixturevalue(name)).train()
+    assert unlearned(copy.deepcopy(request.getfixturevalue(name))) == {UNREAD}
+
+
+@pytest.mark.parametrize("config", ABLATIONS, ids=lambda config: config.name)
+def test_every_parameter_of_an_ablation_gets_a_gradient(config: ModelConfig) -> None:
+    assert unlearned(build(config)) == {UNREAD}
+
+
+def unlearned(model: TamVT) -> set[str]:
+    """Parameters that are trained and get no gradient from one clip; frozen ones get none."""
+    model.train()
     for parameter in model.parameters():  # a bias of zero would hide the weight behind it
         parameter.data.add_(0.01 * torch.randn_like(parameter))
     seen = model.look(model.normalise(frames_of(4)))
@@ -164,5 +174,36 @@ def test_every_parameter_that_is_trained_gets_a_gradient(
     torch.stack(layers).square().mean().backward()
     trained = {key: p.grad for key, p in model.named_parameters() if p.requires_grad}
     learns = {key for key, grad in trained.items() if grad is not None and grad.abs().max() > 0}
-    assert set(trained) - learns == {UNREAD}
     assert all(p.grad is None for key, p in model.named_parameters() if key not in trained)
+    return set(trained) - learns
+
+
+def test_with_one_scale_an_entry_has_no_tokens_at_stride_16() -> None:
+    model = build(next(config for config in ABLATIONS if config.scales == 1)).eval()
+    with torch.inference_mode():
+        bank = remember(model, 2, objects=2)
+    assert bank.key_s32.shape == (1, 2, 2 * 3, 128)
+    assert bank.key_s16.shape == (1, 2, 0, 128)
+    assert bank.value_s16.shape == (1, 2, 2, 0, 128)
+    assert segment(model, frames_of(2), bank, ages(2)).shape == (1, 2, 2, 16, 24)
+
+
+@pytest.mark.parametrize("name", ["tamvt-mobile-without-time", "tamvt-mobile-additive-time"])
+def test_a_fresh_time_encoding_changes_nothing(name: str) -> None:
+    ours, theirs = build(TAMVT_MOBILE).eval(), build(BUILDS[name]).eval()
+    kept = {key: value for key, value in ours.state_dict().items() if key != "time.table"}
+    theirs.load_state_dict(kept, strict=False)
+    with torch.inference_mode():
+        bank = remember(ours, 3, objects=1)
+    frames = frames_of(2)
+    assert_near(segment(theirs, frames, bank, ages(3)), segment(ours, frames, bank, ages(3)))
+
+
+def test_what_is_added_for_an_entry_s_age_matters() -> None:
+    model = build(BUILDS["tamvt-mobile-additive-time"]).eval()
+    with torch.inference_mode():
+        bank = remember(model, 3, objects=1)
+    frames = frames_of(2)
+    before = segment(model, frames, bank, ages(3))
+    model.get_parameter("time.table").data.normal_(std=2.0)
+    assert (segment(model, frames, bank, ages(3)) - before).abs().max() > 1e-4

@@ -75,7 +75,7 @@ def compared(
         mine = ours.segment(tracker.inputs(frames))
         their = tracker.segment(frames)
         soft = np.stack([frame.soft for frame in their])
-        sure = np.array([frame.confidence for frame in their])
+        sure = np.array([frame.raw for frame in their])
         apart = np.abs(mine["masks"][0].astype(int) - soft.astype(int)).max()
         equal = [
             aggregate(a, tracker.object_ids) == aggregate(b, tracker.object_ids)

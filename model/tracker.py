@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model.rules.contract import entry_output
 from model.rules.masks import label_map, soft_masks, split_objects
 from model.rules.memory import Entry, Memory
 from model.rules.pixels import ImageLimits, keep_frame, model_frame, model_size, read_image
+from model.rules.presence import judged, remembered
 from model.verbs import Tensors, Verbs
 
 Pixels = NDArray[np.uint8]
@@ -26,7 +28,9 @@ class TrackedFrame:
 
     labels: Pixels  # (H, W) object ids
     soft: Pixels  # (O, h, w) soft masks at the model's size
-    confidence: tuple[float, ...]
+    raw: tuple[float, ...]  # confidence as the graph gives it
+    confidence: tuple[float, ...]  # calibrated
+    lost: tuple[bool, ...]
 
 
 class Tracker:
@@ -40,10 +44,12 @@ class Tracker:
         *,
         clip_length: int | None = None,
         memory_size: int | None = None,
+        memory_gate: bool | None = None,
     ) -> None:
         card = verbs.card
         self._verbs = verbs
         self._clip_length = clip_length or card.clip_length
+        self._gate = card.memory_gate if memory_gate is None else memory_gate
         self._frame_size = (labels.shape[0], labels.shape[1])
         self.size = model_size(
             *self._frame_size,
@@ -69,16 +75,24 @@ class Tracker:
     def segment(self, frames: Sequence[Pixels]) -> list[TrackedFrame]:
         """The masks of one clip's frames, each (h, w, 3); its last frame is remembered."""
         outputs = self._verbs.segment(self.inputs(frames))
-        after = self.memory.remember(self._next + len(frames) - 1, self.object_ids)
+        masks = outputs["masks"][0]  # (L, O, h, w)
+        raw, calibration = outputs["confidence"][0], self._verbs.card.calibration
+        sights = judged(masks, raw, calibration)
+        last = self._next + len(frames) - 1
+        after = remembered(self.memory, last, self.object_ids, sights[-1], gate=self._gate)
         if after is not self.memory:
-            entry = {name: outputs[f"entry_{name}"] for name in self._bank}
+            entry = {name: outputs[entry_output(name)] for name in self._bank}
             self._put(entry, after.newest)
-        self.memory, self._next = after, self._next + len(frames)
+        self.memory, self._next = after, last + 1
         return [
             TrackedFrame(
-                label_map(soft, self.object_ids, self._frame_size), soft, tuple(map(float, sure))
+                label_map(soft, self.object_ids, self._frame_size),
+                soft,
+                tuple(map(float, sure)),
+                sight.confidence,
+                sight.lost,
             )
-            for soft, sure in zip(outputs["masks"][0], outputs["confidence"][0], strict=True)
+            for soft, sure, sight in zip(masks, raw, sights, strict=True)
         ]
 
     def inputs(self, frames: Sequence[Pixels]) -> dict[str, NDArray[Any]]:
@@ -92,8 +106,14 @@ class Tracker:
         }
 
     def _put(self, entry: Tensors, place: Entry) -> None:
-        for name, tensor in self._bank.items():
-            tensor[:, place.slot] = entry[name]
+        """The entry in its slot, with zeros for the objects that it does not know."""
+        unknown = [
+            row for row, known in enumerate(self.object_ids) if known not in place.object_ids
+        ]
+        for tensor in self._verbs.card.bank:
+            self._bank[tensor.name][:, place.slot] = entry[tensor.name]
+            if tensor.per_object and unknown:
+                self._bank[tensor.name][:, place.slot, unknown] = 0
 
 
 def empty_bank(entry: Tensors, *, slots: int) -> Tensors:

@@ -11,7 +11,16 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
-from service.clips import Step, clip_pixels, encode_clip, history_after, passed_over, plan
+from model.rules.contract import ModelCard
+from service.clips import (
+    Outcome,
+    clip_pixels,
+    conclude,
+    encode_clip,
+    history_after,
+    passed_over,
+    plan,
+)
 from service.engines.base import BankLease, ClipMasks
 from service.errors import FrameAhead
 from service.frames import Frame
@@ -53,6 +62,7 @@ class Burst:
         session: Session,
         bank: BankLease,
         *,
+        card: ModelCard,
         store: SessionStore,
         workers: Workers,
         replay: Replay,
@@ -60,6 +70,7 @@ class Burst:
     ) -> None:
         self.session = session  # as it is once every clip so far is committed
         self._bank = bank
+        self._card = card
         self._store = store
         self._workers = workers
         self._replay = replay
@@ -91,12 +102,11 @@ class Burst:
                 expected=before.next_frame,
             )
         moments = Moments()
-        step, after = self._planned(fresh, first=first)
-        found = await self._segment(step, moments)
+        outcome, found = await self._segment(fresh, moments, first=first)
         await self.settle()
-        self.session = after
+        self.session = after = self._after(outcome)
         self._finishing = asyncio.create_task(
-            self._finish(step, found, before, after, known, moments, then)
+            self._finish(outcome, found, before, after, known, moments, then)
         )
 
     async def settle(self) -> None:
@@ -121,32 +131,38 @@ class Burst:
         await self.settle()
         return await self._replay(self.session, frames, first_frame=first_frame)
 
-    def _planned(self, frames: Sequence[Frame], *, first: int) -> tuple[Step, Session]:
-        """The step of a clip, and the session after it."""
-        rollback_clips = self._rollback_clips
-        begun = replace(self.session, next_frame=first)
-        steps = plan(begun, frames, rollback_clips=rollback_clips)
-        history = history_after(begun, steps, rollback_clips=rollback_clips)
-        after = begun.advanced(
-            memory=steps[-1].after, next_frame=first + len(frames), history=history
-        )
+    async def _segment(
+        self, frames: Sequence[Frame], moments: Moments, *, first: int
+    ) -> tuple[Outcome, ClipMasks]:
+        """What becomes of a clip that begins with frame `first`; the bank remembers it."""
+        session, before = self.session, self.session.memory
+        steps = plan(replace(session, next_frame=first), frames)
         assert len(steps) == 1, "a clip of more frames than the session's clips have"
-        return steps[0], after
-
-    async def _segment(self, step: Step, moments: Moments) -> ClipMasks:
-        session = self.session
-        pixels = await self._workers.start(clip_pixels, step, model_size=session.model_size)
+        pixels = await self._workers.start(clip_pixels, steps[0], model_size=session.model_size)
         moments.queued = time.perf_counter()
-        found = await self._bank.segment(
-            pixels, before=step.before, object_ids=session.object_ids, after=step.after
-        )
+        found = await self._bank.segment(pixels, before=before, object_ids=session.object_ids)
         moments.inferred = time.perf_counter()
         moments.batch_size = found.batch_size
-        return found
+        outcome = await self._workers.start(
+            conclude, steps[0], found, session, before, self._card.calibration
+        )
+        if outcome.after is not before:
+            self._bank.remember(outcome.after)
+        return outcome, found
+
+    def _after(self, outcome: Outcome) -> Session:
+        """The session after a clip."""
+        history = history_after(self.session, [outcome], rollback_clips=self._rollback_clips)
+        return self.session.advanced(
+            memory=outcome.after,
+            next_frame=outcome.step.last + 1,
+            history=history,
+            weights_sha256=outcome.weights_sha256,
+        )
 
     async def _finish(
         self,
-        step: Step,
+        outcome: Outcome,
         found: ClipMasks,
         before: Session,
         after: Session,
@@ -154,10 +170,10 @@ class Burst:
         moments: Moments,
         then: Then,
     ) -> None:
-        clip = await self._workers.start(encode_clip, step, found, before)
+        clip = await self._workers.start(encode_clip, outcome, found, before)
         moments.encoded = time.perf_counter()
-        entries = {} if clip.entry is None else {step.last: clip.entry}
-        masks = (*passed_over(before, range(before.next_frame, step.first)), *clip.masks)
+        entries = {} if clip.entry is None else {outcome.step.last: clip.entry}
+        masks = (*passed_over(before, range(before.next_frame, outcome.step.first)), *clip.masks)
         committed = await self._store.append(before, after, masks=masks, entries=entries)
         moments.stored = time.perf_counter()
         await then(Tracked(committed, (*known, *masks), len(known), moments))

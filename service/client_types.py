@@ -51,6 +51,7 @@ class Options(Value):
     model: str | None = None
     clip_length: int | None = None
     memory_size: int | None = None
+    memory_gate: bool | None = None
     labels: dict[int, str] | None = None
 
 
@@ -62,20 +63,29 @@ class SessionObject(Value):
 
 
 class Session(Value):
-    """A session as the service sees it; `frame_size` is (H, W)."""
+    """A session as the service sees it; `frame_size` is (H, W).
+
+    `weights_sha256` is the hash of the weights that made its newest masks.
+    """
 
     session_id: str
     model: str
+    weights_sha256: str = ""  # empty where the service does not tell
     frame_size: tuple[int, int]
     objects: tuple[SessionObject, ...]
     clip_length: int
     memory_size: int
+    memory_gate: bool = False
     next_frame: int
     expires_at: datetime
 
 
 class ObjectMask(Value):
-    """One object in one frame; `bbox` is [x, y, width, height]."""
+    """One object in one frame; `bbox` is [x, y, width, height].
+
+    `confidence` is the probability that the object is there and its mask good; `state` is
+    `visible`, `lost`, `human` or `dropped`.
+    """
 
     object_id: int = Field(validation_alias="id")
     rle: Rle | None = None
@@ -160,6 +170,8 @@ class Model(Value):
     max_clip_length: int
     memory_size: int
     max_memory_size: int
+    memory_gate: bool = False
+    lost_below: float | None = None  # confidence below which an object is lost; None: no pixel
     max_objects: int
     weights_sha256: str
     license: str

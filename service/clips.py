@@ -23,6 +23,7 @@ from model.rules.masks import (
 )
 from model.rules.memory import Memory
 from model.rules.pixels import model_frame
+from model.rules.presence import Calibration, Sight, judged, remembered
 from service.annotations import GivenObjects
 from service.engines.base import ClipMasks, Picture
 from service.errors import CorruptSession
@@ -40,18 +41,26 @@ from service.records import (
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One clip of an append: its frames, and the memory before and after it."""
+    """One clip of an append: its frames."""
 
     first: int
     frames: tuple[Frame, ...]
-    before: Memory
-    after: Memory
-    kept: bool  # whether the last frame's entry outlives the append
+    kept: bool  # False: the append itself surely evicts what is remembered of it
 
     @property
     def last(self) -> int:
         """The number of the clip's last frame, which is remembered."""
         return self.first + len(self.frames) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One clip that was segmented, and the memory after it."""
+
+    step: Step
+    sights: tuple[Sight, ...]  # one for each frame
+    after: Memory
+    weights_sha256: str  # of the model that made the masks
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,39 +72,39 @@ class EncodedClip:
 
 
 def plan(session: Session, frames: Sequence[Frame], *, rollback_clips: int = 0) -> tuple[Step, ...]:
-    """The clips of `clip_length` frames, cut from the first frame on; the last may be shorter.
-
-    What the memory needs to go back by `rollback_clips` clips is kept as well.
-    """
+    """The clips of `clip_length` frames, cut from the first frame on; the last may be shorter."""
     length = session.clip_length
     clips = [tuple(frames[start : start + length]) for start in range(0, len(frames), length)]
-    memories = [session.memory]
-    first = session.next_frame
-    for number, clip in enumerate(clips):
-        last = first + number * length + len(clip) - 1
-        memories.append(memories[-1].remember(last, session.object_ids))
-    lasts = [first + number * length + len(clip) - 1 for number, clip in enumerate(clips)]
-    # The newest frame is kept even where the memory does not grow: it can be corrected.
-    kept = set(lasts[-1 - rollback_clips :])
-    for memory in memories[-1 - rollback_clips :]:
-        kept.update(entry.frame for entry in memory.entries)
+    # With the gate it is not known which clips will be remembered.
+    lasting = len(clips) if session.memory_gate else session.memory_size + rollback_clips
     return tuple(
         Step(
-            first=first + number * length,
+            first=session.next_frame + number * length,
             frames=clip,
-            before=memories[number],
-            after=memories[number + 1],
-            kept=last in kept,
+            kept=number >= len(clips) - lasting,
         )
-        for number, (clip, last) in enumerate(zip(clips, lasts, strict=True))
+        for number, clip in enumerate(clips)
     )
 
 
+def conclude(
+    step: Step,
+    found: ClipMasks,
+    session: Session,
+    before: Memory,
+    calibration: Calibration | None,
+) -> Outcome:
+    """What becomes of a clip that was segmented from the memory `before`."""
+    sights = judged(found.masks, found.confidence, calibration)
+    after = remembered(before, step.last, session.object_ids, sights[-1], gate=session.memory_gate)
+    return Outcome(step, sights, after, found.weights_sha256)
+
+
 def history_after(
-    session: Session, steps: Sequence[Step], *, rollback_clips: int
+    session: Session, outcomes: Sequence[Outcome], *, rollback_clips: int
 ) -> tuple[Snapshot, ...]:
-    """What can be forked after these steps: the last `rollback_clips` clips can be undone."""
-    new = (Snapshot(step.last, session.object_ids, step.after) for step in steps)
+    """What can be forked after these clips: the last `rollback_clips` clips can be undone."""
+    new = (Snapshot(done.step.last, session.object_ids, done.after) for done in outcomes)
     return (*session.history, *new)[-1 - rollback_clips :]
 
 
@@ -104,20 +113,21 @@ def clip_pixels(step: Step, *, model_size: tuple[int, int]) -> NDArray[np.uint8]
     return np.stack([frame.at(model_size) for frame in step.frames])
 
 
-def encode_clip(step: Step, found: ClipMasks, session: Session) -> EncodedClip:
-    """The masks of a clip at the frame's size, and the entry that is remembered of it."""
+def encode_clip(outcome: Outcome, found: ClipMasks, session: Session) -> EncodedClip:
+    """The masks of a clip at the frame's size, and its last frame as the memory keeps it."""
+    step, soft = outcome.step, found.masks
     masks = tuple(
         FrameMasks(
             frame=step.first + index,
             clip=(step.first, step.last),
             digest=frame.digest,
-            objects=_predicted(found.masks[index], found.confidence[index], session),
+            objects=_predicted(soft[index], outcome.sights[index], session),
         )
         for index, frame in enumerate(step.frames)
     )
     entry = None
     if step.kept:
-        packed = pack_soft_masks(found.masks[-1])
+        packed = pack_soft_masks(soft[-1])
         entry = EncodedEntry(step.frames[-1].stored, packed, session.object_ids)
     return EncodedClip(masks, entry)
 
@@ -192,18 +202,18 @@ def object_mask(
     )
 
 
-def _predicted(
-    soft: NDArray[np.uint8], confidence: NDArray[np.float32], session: Session
-) -> tuple[ObjectMask, ...]:
+def _predicted(soft: NDArray[np.uint8], sight: Sight, session: Session) -> tuple[ObjectMask, ...]:
     """The objects of one frame from its soft masks (O, h, w)."""
     labels = label_map(soft, session.object_ids, session.frame_size)  # (H, W)
     masks = [labels == object_id for object_id in session.object_ids]
+    seen = zip(session.object_ids, masks, sight.confidence, sight.lost, strict=True)
     return tuple(
         object_mask(
             object_id,
             mask,
-            confidence=round(float(sure), 4),
-            state="visible" if mask.any() else "lost",
+            confidence=confidence,
+            # An object may also be hidden by the others, or smaller than a pixel.
+            state="lost" if lost or not mask.any() else "visible",
         )
-        for object_id, mask, sure in zip(session.object_ids, masks, confidence, strict=True)
+        for object_id, mask, confidence, lost in seen
     )

@@ -39,7 +39,8 @@ async def correct(
 ) -> Corrected:
     """The session's newest frame with the given masks, committed; new objects are added.
 
-    The other objects keep what was predicted. The frame is pinned in the memory.
+    The other objects keep what was predicted. The frame is pinned in the memory; with the gate,
+    it does not know those that are lost in it.
 
     Raises:
         Conflict: another process changed the session, or `frame` is not its newest one.
@@ -93,8 +94,10 @@ def _with_objects(
     object_ids = tuple(sorted({*session.object_ids, *given.object_ids}))
     check_count(object_ids, max_objects=limits.objects)
     revision = session.version + 1
+    lost = _not_remembered(session, masks) - set(given.object_ids)
+    known = [object_id for object_id in object_ids if object_id not in lost]
     try:
-        memory = session.memory.correct(session.newest, object_ids, revision=revision)
+        memory = session.memory.correct(session.newest, known, revision=revision)
     except rules.MemoryFull as error:
         raise MemoryFull(f"the correction cannot be kept: {error}") from error
     history = tuple(
@@ -103,6 +106,13 @@ def _with_objects(
     )
     after = session.advanced(memory=memory, next_frame=session.next_frame, history=history)
     return replace(after, object_ids=object_ids, labels={**session.labels, **given.labels})
+
+
+def _not_remembered(session: Session, masks: FrameMasks) -> set[int]:
+    """The objects that the memory leaves out of a frame with these masks."""
+    if not session.memory_gate:
+        return set()
+    return {item.object_id for item in masks.objects if item.state == "lost"}
 
 
 def _corrected_masks(masks: FrameMasks, given: GivenObjects) -> FrameMasks:

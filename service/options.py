@@ -21,6 +21,7 @@ class Options:
     model: str | None = None
     clip_length: int | None = None
     memory_size: int | None = None
+    memory_gate: bool | None = None
     labels: Mapping[int, str] = field(default_factory=dict)
 
 
@@ -49,6 +50,7 @@ def new_session(
             "clip_length", options.clip_length, card.clip_length, most=card.max_clip_length
         ),
         memory_size=memory_size,
+        memory_gate=card.memory_gate if options.memory_gate is None else options.memory_gate,
         memory=memory,
         next_frame=1,
         history=(Snapshot(0, objects.object_ids, memory),),

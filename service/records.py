@@ -78,7 +78,7 @@ class Session:
 
     session_id: str
     model: str
-    weights_sha256: str
+    weights_sha256: str  # of the model that made the newest masks
     frame_size: tuple[int, int]  # height, width
     model_size: tuple[int, int]  # height, width
     object_ids: tuple[int, ...]
@@ -88,6 +88,7 @@ class Session:
     memory: Memory
     next_frame: int
     version: int = 1  # fencing: one more with each commit
+    memory_gate: bool = False  # no entry is written for an object that is lost
     kept_from: int = 0  # the oldest frame whose masks are kept
     history: tuple[Snapshot, ...] = ()  # what can be forked, oldest first
     expires_at: datetime = field(default=datetime.fromtimestamp(0, UTC), compare=False)
@@ -98,15 +99,21 @@ class Session:
         return self.next_frame - 1
 
     def advanced(
-        self, *, memory: Memory, next_frame: int, history: tuple[Snapshot, ...] | None = None
+        self,
+        *,
+        memory: Memory,
+        next_frame: int,
+        history: tuple[Snapshot, ...] | None = None,
+        weights_sha256: str | None = None,
     ) -> Session:
-        """The session after one more commit."""
+        """The session after one more commit; `None` leaves what it has."""
         return replace(
             self,
             memory=memory,
             next_frame=next_frame,
             version=self.version + 1,
             history=self.history if history is None else history,
+            weights_sha256=weights_sha256 or self.weights_sha256,
         )
 
 
@@ -135,6 +142,7 @@ def pack_session(session: Session) -> bytes:
         "labels": sorted(session.labels.items()),
         "clip_length": session.clip_length,
         "memory_size": session.memory_size,
+        "memory_gate": session.memory_gate,
         "memory": session.memory.to_json(),
         "next_frame": session.next_frame,
         "version": session.version,

@@ -26,6 +26,7 @@ from service.errors import CorruptSession, Misconfigured, StoreUnavailable
 from service.lua import Script
 
 Client: TypeAlias = Redis | RedisCluster
+Word: TypeAlias = bytes | str | None
 
 CLUSTER_SCHEMES: Final[Mapping[str, bool]] = {"redis+cluster": False, "rediss+cluster": True}
 DEFAULT_PORT: Final = 6379
@@ -127,6 +128,26 @@ async def check_serving(client: Client) -> None:
 def key(tag: str, part: str) -> str:
     """One of the keys that share this hash tag, and with it their node of a cluster."""
     return f"tamvt:{{{tag}}}:{part}"
+
+
+async def read_words(client: Client, keys: Sequence[str]) -> list[Word | Exception]:
+    """The word at each key, None where there is none, or what was wrong with it alone.
+
+    One command for all of them where one server has them, several at once on a cluster.
+    """
+    words: list[Word | Exception] = [None] * len(keys)
+    if not isinstance(client, RedisCluster):
+        words = list(await client.mget(keys))
+    # MGET tells nothing of a key of another type.
+    missing = [place for place, word in enumerate(words) if word is None]
+    if missing:
+        async with client.pipeline(transaction=False) as asked:
+            for place in missing:
+                asked.get(keys[place])
+            answers = await asked.execute(raise_on_error=False)
+        for place, answer in zip(missing, answers, strict=True):
+            words[place] = answer
+    return words
 
 
 async def run_script(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -37,7 +37,16 @@ from service.records import (
     unpack_masks,
     unpack_session,
 )
-from service.redis_client import Client, check_serving, key, open_redis, run_script, translated
+from service.redis_client import (
+    Client,
+    Word,
+    check_serving,
+    key,
+    open_redis,
+    read_words,
+    run_script,
+    translated,
+)
 
 __all__ = [
     "EncodedEntry",
@@ -116,7 +125,7 @@ class SessionStore:
         tenant: str = DEFAULT_TENANT,
     ) -> Session:
         """The session as stored, with its `expires_at`; Conflict if the id is taken, TooMany."""
-        sealed = _sealed_entries(session, entries)
+        sealed = _sealed_entries(session, entries, _fields_kept(session))
         async with self._places.taken(tenant, session.session_id):
             return await self._commit(session, (0, 0), masks=masks, entries=sealed, evicted=())
 
@@ -133,14 +142,13 @@ class SessionStore:
 
         `after` is `before.advanced(...)`. `masks` are new or rewritten frames. `entries` holds the
         new or rewritten entries of `after.memory` and of its history, and the newest frame's in
-        any case: that one is always kept, so that it can be corrected. `aside` are masks that a
-        correction replaces. Raises Conflict with the frame number expected where another commit
-        came first, and UnknownSession.
+        any case: that one is always kept, so that it can be corrected. Others are left out.
+        `aside` are masks that a correction replaces. Raises Conflict with the frame number
+        expected where another commit came first, and UnknownSession.
         """
         kept = _fields_kept(after)
         evicted = sorted(_fields_kept(before) - kept)
-        written = _sealed_entries(after, entries)
-        written = {name: sealed for name, sealed in written.items() if name in kept}
+        written = _sealed_entries(after, entries, kept)
         if aside is not None:
             written[_aside(aside.frame)] = pack_masks(after.session_id, aside)
         expected = (before.version, before.next_frame)
@@ -229,10 +237,9 @@ class SessionStore:
         self, session_ids: Sequence[str], name: str
     ) -> list[str | TamvtError | None]:
         """The word beside each session, as `read_note`, all at once; an error is its own only."""
-        async with self._deadline(), self._redis.pipeline(transaction=False) as asked:
-            for session_id in session_ids:
-                asked.get(_note(session_id, name))
-            found = await asked.execute(raise_on_error=False)
+        async with self._deadline():
+            notes = [_note(session_id, name) for session_id in session_ids]
+            found = await read_words(self._redis, notes)
         return [_heard(i, value) for i, value in zip(session_ids, found, strict=True)]
 
     async def take_note(self, session_id: str, name: str) -> str | None:
@@ -315,22 +322,28 @@ def _fields_kept(session: Session) -> frozenset[str]:
     return frozenset(fields)
 
 
-def _sealed_entries(session: Session, entries: Mapping[int, EncodedEntry]) -> dict[str, bytes]:
-    """Entries, by frame, as they are stored; which revision they are, the memory says."""
+def _sealed_entries(
+    session: Session, entries: Mapping[int, EncodedEntry], kept: Collection[str]
+) -> dict[str, bytes]:
+    """Entries, by frame, as those of the fields `kept` are stored; the memory says the revision."""
     fields = _fields(session.memory)
     named = {fields.get(frame, entry_field(frame)): entry for frame, entry in entries.items()}
-    return {name: pack_entry(session.session_id, name, entry) for name, entry in named.items()}
+    return {
+        name: pack_entry(session.session_id, name, entry)
+        for name, entry in named.items()
+        if name in kept
+    }
 
 
 def _note(session_id: str, name: str) -> str:
     return key(session_id, name)
 
 
-def _word(value: bytes | str | None) -> str | None:
+def _word(value: Word) -> str | None:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def _heard(session_id: str, answer: bytes | str | Exception | None) -> str | TamvtError | None:
+def _heard(session_id: str, answer: Word | Exception) -> str | TamvtError | None:
     """One answer of several; what failed as an error of ours."""
     if not isinstance(answer, Exception):
         return _word(answer)

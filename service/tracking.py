@@ -18,8 +18,10 @@ from service.annotations import Annotation, read_annotation
 from service.burst import Burst
 from service.clips import (
     EncodedClip,
+    Outcome,
     Step,
     clip_pixels,
+    conclude,
     decode_entry,
     encode_clip,
     encode_reference,
@@ -50,7 +52,7 @@ from service.frames import (
     read_picture,
 )
 from service.options import Options, new_session
-from service.records import EncodedEntry, FrameMasks, Session
+from service.records import FrameMasks, Session
 from service.stopwatch import Stopwatch
 from service.store import SessionStore
 from service.workers import Workers
@@ -181,6 +183,7 @@ class Tracker:
                 burst = Burst(
                     session,
                     bank,
+                    card=engine.card,
                     store=self._store,
                     workers=self._workers,
                     replay=self._replay,
@@ -317,41 +320,48 @@ class Tracker:
             model_size=session.model_size,
             pictures=partial(self._pictures, session),
         ) as bank:
-            clips = await self._segment(session, steps, bank, watch=watch)
+            outcomes, clips = await self._segment(session, steps, bank, watch=watch)
+            rollback_clips = self._rollback_clips
             after = session.advanced(
-                memory=steps[-1].after,
+                memory=outcomes[-1].after,
                 next_frame=session.next_frame + len(frames),
-                history=history_after(session, steps, rollback_clips=self._rollback_clips),
+                history=history_after(session, outcomes, rollback_clips=rollback_clips),
+                weights_sha256=outcomes[-1].weights_sha256,
             )
             masks = tuple(masks for clip in clips for masks in clip.masks)
-            committed = await self._store.append(
-                session, after, masks=masks, entries=_entries(clips)
-            )
+            entries = {clip.masks[-1].frame: clip.entry for clip in clips if clip.entry}
+            committed = await self._store.append(session, after, masks=masks, entries=entries)
             bank.commit(committed.version)
             watch.lap("store")
         return committed, masks
 
     async def _segment(
         self, session: Session, steps: Sequence[Step], bank: BankLease, *, watch: Stopwatch
-    ) -> list[EncodedClip]:
+    ) -> tuple[list[Outcome], list[EncodedClip]]:
         """Every clip, one after the other; one is encoded while the next is in the engine."""
-        run = self._workers.start
+        run, calibration = self._workers.start, self._engine(session.model).card.calibration
+        outcomes: list[Outcome] = []
         encoding: list[asyncio.Future[EncodedClip]] = []
+        memory = session.memory
         try:
             for step in steps:
                 pixels = await run(clip_pixels, step, model_size=session.model_size)
                 watch.lap("decode")
-                found = await bank.segment(
-                    pixels, before=step.before, object_ids=session.object_ids, after=step.after
-                )
+                found = await bank.segment(pixels, before=memory, object_ids=session.object_ids)
                 watch.lap("inference")
                 watch.batch_sizes.append(found.batch_size)
-                encoding.append(run(encode_clip, step, found, session))
+                outcome = await run(conclude, step, found, session, memory, calibration)
+                if outcome.after is not memory:
+                    bank.remember(outcome.after)
+                memory = outcome.after
+                outcomes.append(outcome)
+                encoding.append(run(encode_clip, outcome, found, session))
+                watch.lap("encode")
         finally:
             # Waited for in any case: what was started never outlives its request.
             await asyncio.gather(*encoding, return_exceptions=True)
             watch.lap("encode")
-        return [clip.result() for clip in encoding]
+        return outcomes, [clip.result() for clip in encoding]
 
     async def _pictures(self, session: Session) -> Sequence[Picture]:
         """The picture of each entry of the session's memory, in its order, to rebuild a bank."""
@@ -372,8 +382,3 @@ class Tracker:
             raise Overloaded(
                 f"no answer within {self._deadline_s:g} s; send fewer frames at once"
             ) from error
-
-
-def _entries(clips: Sequence[EncodedClip]) -> dict[int, EncodedEntry]:
-    """The entries that outlive the append, by frame number."""
-    return {clip.masks[-1].frame: clip.entry for clip in clips if clip.entry is not None}

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model.rules.presence import Calibration
+
 METADATA_KEY = "tamvt"
 CONTRACT = 1
 
@@ -91,6 +93,7 @@ class ModelCard:
     license: str = ""
     capabilities: tuple[str, ...] = ()
     retention: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Calibration | None = None  # none: the raw confidence, lost without a pixel
 
     def to_json(self) -> str:
         """Compact JSON with sorted keys: equal cards give equal text."""
@@ -106,6 +109,16 @@ class ModelCard:
             raise
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ContractError(f"unreadable model metadata: {error!r}") from error
+
+    @property
+    def memory_gate(self) -> bool:
+        """Whether sessions do not remember lost objects, unless they choose."""
+        return self.calibration is not None and self.calibration.memory_gate
+
+    @property
+    def lost_below(self) -> float | None:
+        """The confidence below which an object is lost; None: only without a pixel."""
+        return None if self.calibration is None else self.calibration.threshold
 
     def graph(self, verb: str) -> str:
         """The name of one of the two graphs; `verb` is memorize or segment."""
@@ -173,11 +186,18 @@ def _card(raw: Mapping[str, Any]) -> ModelCard:
     known["bank"] = tuple(_bank_tensor(tensor) for tensor in raw["bank"])
     known["buckets"] = _buckets(raw["buckets"])
     known["capabilities"] = tuple(raw.get("capabilities", ()))
+    known["calibration"] = _calibration(raw.get("calibration"))
     return ModelCard(**known)
 
 
 def _bank_tensor(raw: Mapping[str, Any]) -> BankTensor:
     return BankTensor(**{key: raw[key] for key in BankTensor.__dataclass_fields__})
+
+
+def _calibration(raw: Mapping[str, Any] | None) -> Calibration | None:
+    if raw is None:
+        return None
+    return Calibration(**{key: raw[key] for key in Calibration.__dataclass_fields__ if key in raw})
 
 
 def _buckets(raw: Mapping[str, Sequence[Any]]) -> Buckets:

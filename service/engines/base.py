@@ -35,24 +35,27 @@ class ClipMasks:
     masks: NDArray[np.uint8]  # (L, O, h, w) soft masks
     confidence: NDArray[np.float32]  # (L, O)
     batch_size: int  # clips that the model ran together, this one included
+    weights_sha256: str  # of the model
 
 
 class BankLease(Protocol):
     """The only writer of one session's bank, until it is left."""
 
     async def segment(
-        self,
-        frames: NDArray[np.uint8],
-        *,
-        before: Memory,
-        object_ids: Sequence[int],
-        after: Memory,
+        self, frames: NDArray[np.uint8], *, before: Memory, object_ids: Sequence[int]
     ) -> ClipMasks:
         """The masks of frames (L, h, w, 3), seen from the memory `before`.
 
-        The clip's last frame goes into slot `after.newest.slot` of the bank, unless `after` equals
-        `before`. The first call rebuilds the bank where that is needed. Raises EngineUnavailable
-        beyond the deadline and Overloaded where too many clips wait.
+        The bank stays as it is. The first call rebuilds it where that is needed. Raises
+        EngineUnavailable beyond the deadline and Overloaded where too many clips wait.
+        """
+        ...
+
+    def remember(self, after: Memory) -> None:
+        """The last frame of the clip that was segmented becomes the newest entry of the bank.
+
+        It goes into slot `after.newest.slot`, with zeros for the objects that this entry does not
+        know. A clip of which nothing is to be remembered is not followed by this call.
         """
         ...
 

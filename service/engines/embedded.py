@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from model.rules.contract import ModelCard, entry_output
 from model.rules.memory import Memory
-from service.engines.bank import Bank, BankCache, Turns, bank_bytes
+from service.engines.bank import Bank, BankCache, Tensors, Turns, bank_bytes
 from service.engines.base import BankLease, ClipMasks, Picture, Pictures
 from service.engines.graphs import Graphs, Run, open_graphs
 from service.engines.pictures import MASKS_PER_BATCH, arranged, check_pictures, only_known
@@ -124,7 +124,7 @@ class EmbeddedEngine:
         memory = Memory.start(0, [1], capacity=1)
         bank = Bank(self.card, (height, width), memory, [1])
         await self._pool.run(lambda run: rebuild(self._graphs, run, bank, [blank]))
-        await self._pool.run(lambda run: segment(self._graphs, run, bank, frames, None))
+        await self._pool.run(lambda run: segment(self._graphs, run, bank, frames))
 
     @asynccontextmanager
     async def lease(
@@ -176,28 +176,32 @@ class EmbeddedLease:
         self._session_id = session_id
         self._graphs, self._pool, self._banks = graphs, pool, banks
         self._bank = bank  # None while it is not known to hold the memory
+        self._entry: Tensors | None = None  # of the clip that was segmented last
         self._leased_bytes = bank.nbytes if bank else 0
         self._memory, self._model_size, self._pictures = memory, model_size, pictures
         self._committed = False
 
     async def segment(
-        self,
-        frames: NDArray[np.uint8],
-        *,
-        before: Memory,
-        object_ids: Sequence[int],
-        after: Memory,
+        self, frames: NDArray[np.uint8], *, before: Memory, object_ids: Sequence[int]
     ) -> ClipMasks:
         """See `base.BankLease.segment`."""
         self._committed = False
         bank = await self._bank_of(before, object_ids)
+        self._entry = None
         self._bank = None  # whatever interrupts us from here leaves it in doubt
-        slot = None if after == before else after.newest.slot
         graphs = self._graphs
-        answer = await self._pool.run(lambda run: segment(graphs, run, bank, frames, slot))
-        bank.memory = after
-        self._bank = bank
+        answer, entry = await self._pool.run(lambda run: segment(graphs, run, bank, frames))
+        self._bank, self._entry = bank, entry
         return answer
+
+    def remember(self, after: Memory) -> None:
+        """See `base.BankLease.remember`."""
+        bank, entry = self._bank, self._entry
+        assert bank is not None, "a clip is segmented before it is remembered"
+        assert entry is not None, "a clip is remembered once"
+        known = only_known(self._graphs.card, entry, after.newest, bank.object_ids)
+        bank.write(after.newest.slot, known)
+        bank.memory, self._entry = after, None
 
     def commit(self, version: int) -> None:
         """See `base.BankLease.commit`."""
@@ -233,17 +237,18 @@ class EmbeddedLease:
 
 
 def segment(
-    graphs: Graphs, run: Run, bank: Bank, frames: NDArray[np.uint8], slot: int | None
-) -> ClipMasks:
-    """The masks of frames (L, h, w, 3); the last one's entry goes into the slot, if one is given.
-
-    The entry is copied there after the run: an output placed in the slot of the entry that it
-    evicts could be written while the graph still reads that one.
-    """
+    graphs: Graphs, run: Run, bank: Bank, frames: NDArray[np.uint8]
+) -> tuple[ClipMasks, Tensors]:
+    """The masks of frames (L, h, w, 3), and the last one's entry, (T, C) or (O, T, C) by name."""
     outputs = run(graphs.segment, {"frames": frames[None], **bank.inputs()})
-    if slot is not None:
-        bank.write(slot, {t.name: outputs[entry_output(t.name)][0] for t in graphs.card.bank})
-    return ClipMasks(outputs["masks"][0], outputs["confidence"][0], batch_size=1)
+    entry = {t.name: outputs[entry_output(t.name)][0] for t in graphs.card.bank}
+    found = ClipMasks(
+        outputs["masks"][0],
+        outputs["confidence"][0],
+        batch_size=1,
+        weights_sha256=graphs.card.weights_sha256,
+    )
+    return found, entry
 
 
 def rebuild(graphs: Graphs, run: Run, bank: Bank, pictures: Sequence[Picture]) -> None:

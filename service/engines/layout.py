@@ -1,7 +1,8 @@
 """Where the tensors of one session lie in its region of shared memory. Pure functions.
 
 A region is a header, the bank (each tensor with its N slots, one block a slot), and room for one
-clip: what goes into `segment` and the masks that come out. The new entry comes out into its slot.
+clip: what goes into `segment`, the masks that come out, and the new entry, which is copied into its
+slot once it is to be remembered.
 Letters: N slots, O objects, L frames of a clip, h and w the model's size, T tokens, C channels.
 """
 
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model.rules.contract import BATCH_SIZE, ModelCard
+from model.rules.contract import BATCH_SIZE, ModelCard, entry_output
 
 HEADER_BYTES = 4096
 ALIGNMENT = 64
@@ -97,6 +98,9 @@ def _tensors(card: ModelCard, shape: Shape) -> Iterator[tuple[str, str, tuple[in
     yield "frames", "uint8", (frames, *shape.size, 3)
     yield "masks", "uint8", (frames, objects, *shape.size)
     yield "confidence", "float32", (frames, objects)
+    for tensor in card.bank:
+        entry = tensor.slot_shape(shape.size, objects=objects)
+        yield entry_output(tensor.name), tensor.dtype, (1, *entry)
     yield BATCH_SIZE.name, BATCH_SIZE.dtype, (1,)
 
 

@@ -44,6 +44,8 @@ def only_known(
 ) -> dict[str, NDArray[Any]]:
     """The entry with zeros for the objects that it does not know."""
     known = np.array([object_id in entry.object_ids for object_id in object_ids])
+    if known.all():
+        return dict(made)
     per_object = {tensor.name: tensor.per_object for tensor in card.bank}
     return {
         name: np.where(known[:, None, None], values, 0) if per_object[name] else values

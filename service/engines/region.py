@@ -14,6 +14,7 @@ import mmap
 import os
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,12 +154,15 @@ class Region:
         return flat.reshape(place.shape)
 
     def close(self) -> None:
-        """Give the lock back. The mapping goes with the last view of it."""
+        """Give back the lock, the file and the mapping; a view that is left keeps those two."""
         if self._descriptor >= 0:
-            # The mapping holds a copy of the descriptor, and with it the lock, for some time yet.
+            # A mapping holds a copy of the descriptor, and with it the lock.
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             os.close(self._descriptor)
             self._descriptor = -1
+            # Not left to the last reference: the traceback of a cancelled clip holds one.
+            with suppress(BufferError):
+                self._map.close()
 
     def unlink(self) -> None:
         """Its file is gone; its memory goes with the last mapping, Triton's included."""

@@ -1,8 +1,8 @@
 """The Triton engine: each clip is a request to Triton, with its bank in shared memory if possible.
 
-A clip is a pure function of its bank until its entry is written, into the slot of the entry that it
-evicts. So a request that surely did not run is sent again, and one of which that is not known is
-not: its bank is given up, and the next try starts from the memory.
+A clip is a pure function of its bank; its entry waits beside the bank until it is remembered. A
+request that surely did not run is sent again. One of which that is not known is not, for it may
+still write: its bank is given up, and the next try starts from the memory.
 """
 
 from __future__ import annotations
@@ -206,12 +206,7 @@ class TritonLease:
         self._committed: int | None = None
 
     async def segment(
-        self,
-        frames: NDArray[np.uint8],
-        *,
-        before: Memory,
-        object_ids: Sequence[int],
-        after: Memory,
+        self, frames: NDArray[np.uint8], *, before: Memory, object_ids: Sequence[int]
     ) -> ClipMasks:
         """See `base.BankLease.segment`."""
         self._committed = None
@@ -219,7 +214,7 @@ class TritonLease:
             try:
                 bank = await self._bank_of(banks, before, object_ids, frames=len(frames))
                 self._sound = False  # whatever interrupts us from here leaves it in doubt
-                answer = await bank.segment(frames, None if after == before else after)
+                answer = await bank.segment(frames)
             except NoSharedMemory as error:
                 self._engine.warn(str(error))
                 self._let_go()
@@ -227,6 +222,12 @@ class TritonLease:
             self._sound = True
             return answer
         raise EngineUnavailable("there is no memory for the bank")
+
+    def remember(self, after: Memory) -> None:
+        """See `base.BankLease.remember`."""
+        assert self._sound, "a clip is segmented before it is remembered"
+        assert self._taken is not None
+        self._taken[1].remember(after)
 
     def commit(self, version: int) -> None:
         """See `base.BankLease.commit`."""

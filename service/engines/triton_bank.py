@@ -94,8 +94,8 @@ class TritonBank:
         """Whether these tensors are those of this memory, for these objects in this order."""
         return (self.memory, self.object_ids) == (memory, tuple(object_ids))
 
-    async def segment(self, frames: NDArray[np.uint8], after: Memory | None) -> ClipMasks:
-        """The masks of frames (L, h, w, 3); the last one's entry becomes the newest of `after`."""
+    async def segment(self, frames: NDArray[np.uint8]) -> ClipMasks:
+        """The masks of frames (L, h, w, 3); the last one's entry waits in the room."""
         self.room.begin()
         layout, length = self.layout, len(frames)
         inputs = {
@@ -108,14 +108,20 @@ class TritonBank:
         self._write_ages()
         outputs = {name: layout.clip(name, length) for name in ("masks", "confidence")}
         outputs[BATCH_SIZE.name] = layout.places[BATCH_SIZE.name]
-        if after is not None:
-            slot = after.newest.slot
-            for tensor in self._card.bank:
-                outputs[entry_output(tensor.name)] = layout.slots(tensor.name, slot)
+        for tensor in self._card.bank:
+            name = entry_output(tensor.name)
+            outputs[name] = layout.places[name]
         asked = [self.room.input(name, place) for name, place in inputs.items()]
         await self._infer("segment", asked, outputs)
-        self.memory = after or self.memory
         return self._clip_masks(outputs)
+
+    def remember(self, after: Memory) -> None:
+        """The entry that waits in the room becomes the newest of `after`."""
+        for tensor in self._card.bank:
+            made = self.room.array(self.layout.places[entry_output(tensor.name)])
+            self.room.array(self.layout.slots(tensor.name, after.newest.slot))[:] = made
+        self._forget_unknown(after.newest)
+        self.memory = after
 
     async def rebuild(self, pictures: Sequence[Picture]) -> None:
         """Fill the bank with the entries of its memory, made of their pictures in that order."""
@@ -162,7 +168,12 @@ class TritonBank:
         masks = self.room.array(outputs["masks"])[:, :objects]
         confidence = self.room.array(outputs["confidence"])[:, :objects]
         batch_size = int(self.room.array(outputs[BATCH_SIZE.name])[0])
-        return ClipMasks(masks.copy(), confidence.copy(), batch_size=batch_size)
+        return ClipMasks(
+            masks.copy(),
+            confidence.copy(),
+            batch_size=batch_size,
+            weights_sha256=self.weights_sha256,
+        )
 
     def _batches(self, pictures: Sequence[Picture]) -> Iterator[list[_Remembered]]:
         """The entries with their pictures: slots in a row, so that outputs go there at once."""

@@ -25,6 +25,7 @@ def session_json(session: Session) -> dict[str, object]:
     return {
         "session_id": session.session_id,
         "model": session.model,
+        "weights_sha256": session.weights_sha256,
         "frame_size": session.frame_size,
         "objects": [
             {"id": object_id, "label": session.labels.get(object_id)}
@@ -32,6 +33,7 @@ def session_json(session: Session) -> dict[str, object]:
         ],
         "clip_length": session.clip_length,
         "memory_size": session.memory_size,
+        "memory_gate": session.memory_gate,
         "next_frame": session.next_frame,
         "expires_at": session.expires_at.isoformat(timespec="seconds"),
     }

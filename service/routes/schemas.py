@@ -46,6 +46,9 @@ class OptionsIn(Strict):
     model: str | None = None
     clip_length: int | None = None
     memory_size: int | None = None
+    memory_gate: Annotated[
+        bool | None, Field(description="do not remember objects in frames where they are lost")
+    ] = None
     labels: dict[Annotated[str, Field(pattern="^[1-9][0-9]{0,2}$")], Label] = {}
 
 
@@ -117,27 +120,37 @@ class SessionObject(BaseModel):
 
 
 class SessionOut(BaseModel):
-    """A session as it is committed; frame_size is [height, width]."""
+    """A session as it is committed; frame_size is [height, width].
+
+    `weights_sha256` is the hash of the weights that made its newest masks.
+    """
 
     session_id: str
     model: str
+    weights_sha256: str
     frame_size: tuple[int, int]
     objects: list[SessionObject]
     clip_length: int
     memory_size: int
+    memory_gate: bool
     next_frame: int
     expires_at: datetime
 
 
 class ObjectMaskOut(BaseModel):
-    """One object in one frame: rle or polygons, as asked for; bbox is [x, y, width, height]."""
+    """One object in one frame: rle or polygons, as asked for; bbox is [x, y, width, height].
+
+    `confidence` is the probability that the object is there and its mask good (an IoU of at least
+    0.5 with the true one). Where it is below the model's threshold, or there is no pixel, the
+    state is `lost`; the mask is what the model says all the same.
+    """
 
     id: int
     rle: Rle | None = None
     polygons: list[list[float]] | None = None
     area: int
     bbox: tuple[int, int, int, int]
-    confidence: float
+    confidence: Annotated[float, Field(ge=0, le=1)]
     state: Literal["visible", "lost", "human", "dropped"]
 
 
@@ -188,6 +201,8 @@ class ModelOut(BaseModel):
     max_clip_length: int
     memory_size: int
     max_memory_size: int
+    memory_gate: bool
+    lost_below: float | None
     max_objects: int
     weights_sha256: str
     license: str

@@ -103,5 +103,6 @@ def _options(form: Form) -> Options:
         model=options.model,
         clip_length=options.clip_length,
         memory_size=options.memory_size,
+        memory_gate=options.memory_gate,
         labels={int(object_id): label for object_id, label in options.labels.items()},
     )

@@ -163,7 +163,7 @@ class Conversation:
             ended = [task for task in tasks if task.done()]
             await end_tasks(tasks)
             await self._forget_decoding()
-        farewell = _how(ended[0])
+        farewell, *_ = [_how(task) for task in ended]
         if farewell is not None and farewell.flush:
             await self._flush()
         return farewell

@@ -12,12 +12,17 @@ AGAIN_S: Final = 0.1
 async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Nothing, once all of them have ended, cancelled or not; what they raised stays with them.
 
+    Nobody need ask them for it: of tasks that end together one is enough to say why.
     They are cancelled again until they have: before Python 3.12 `asyncio.wait_for`, through which
     redis-py writes, swallows a cancellation that comes together with its result.
     """
+    tasks = list(tasks)
     left = [task for task in tasks if not task.done()]
     while left:
         for task in left:
             task.cancel()
         _, pending = await asyncio.wait(left, timeout=AGAIN_S)
         left = list(pending)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # otherwise asyncio complains that nobody did

@@ -1,9 +1,10 @@
 /** What can be taken home: palette PNGs from the service; COCO JSON and a film made here. */
 
 import { Painter } from "./painter.js";
-import { playPictures } from "./sources.js";
+import { pause, playPictures } from "./sources.js";
 
 const LAST_PICTURE_MS = 300; // the encoder runs behind
+const DRAWN_MS = 1000; // a page that nobody sees is not drawn
 
 function save(blob, name) {
   const link = document.createElement("a");
@@ -69,6 +70,12 @@ function maskPainter([height, width], { labelsAt, opacity }) {
   };
 }
 
+/** Nothing, once the page has been drawn with what it is now. */
+function drawn() {
+  const next = () => new Promise((resolve) => requestAnimationFrame(resolve));
+  return Promise.race([next().then(next), pause(DRAWN_MS)]);
+}
+
 /** A video of every tracked frame with its masks, recorded in real time or slower; WebM or MP4. */
 async function recordFilm(source, { from, count, labelsAt, opacity, onProgress }) {
   const [height, width] = source.size;
@@ -85,14 +92,15 @@ async function recordFilm(source, { from, count, labelsAt, opacity, onProgress }
   const finished = new AbortController();
   const paint = maskPainter(source.size, { labelsAt, opacity });
   recorder.start();
-  await playPictures(source, from, (n, picture) => {
+  await playPictures(source, from, async (n, picture) => {
     if (n >= from + count) return finished.abort();
     context.drawImage(picture, 0, 0, width, height);
     paint(context, n);
     track.requestFrame();
     onProgress?.((n - from + 1) / count);
+    await drawn(); // what is asked for twice before the page is drawn is taken once
   }, finished.signal);
-  await new Promise((resolve) => setTimeout(resolve, LAST_PICTURE_MS));
+  await pause(LAST_PICTURE_MS);
   recorder.stop();
   await stopped;
   return { blob: new Blob(pieces, { type: mimeType }), suffix: mimeType.includes("mp4") ? "mp4" : "webm" };

@@ -7,6 +7,7 @@ const SHORT_SIDE = 480;
 const RATES = [10, 12, 15, 23.976, 24, 25, 29.97, 30, 50, 59.94, 60];
 const DEFAULT_RATE = 25;
 const RECORDED = 1800;
+const SEEK_MS = 20_000; // far longer than a seek takes: some browsers do not say that it is done
 
 /** The size at which pictures are sent: short side at most 480, even, the aspect kept. */
 export function sentSize(height, width) {
@@ -21,7 +22,7 @@ export function snapRate(rate) {
 }
 
 const once = (target, name) => new Promise((resolve) => target.addEventListener(name, resolve, { once: true }));
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** A video file, stepped through by seeking: every frame, in order, however slow the model is. */
 export class VideoSource {
@@ -56,15 +57,17 @@ export class VideoSource {
     if (Math.abs(video.currentTime - there) < 0.2 / this.rate && !video.seeking && video.readyState > 1) return video;
     const sought = once(video, "seeked");
     video.currentTime = there;
-    await Promise.race([sought, pause(5000)]);
+    await Promise.race([sought, pause(SEEK_MS)]);
     return video;
   }
 
   /** Plays in real time from frame n; `show(n, picture)` for every frame that is presented. */
   async play(from, show, signal) {
     const { video } = this;
+    const aborted = once(signal, "abort"); // it may be while the first picture is sought
     await this.picture(from);
-    const stopped = Promise.race([once(video, "ended"), once(signal, "abort")]);
+    if (signal.aborted) return;
+    const stopped = Promise.race([once(video, "ended"), aborted]);
     let waiting;
     const step = (_, { mediaTime }) => {
       show(Math.min(this.count - 1, Math.round(mediaTime * this.rate)), video);
@@ -142,11 +145,16 @@ export class CameraSource {
 
   /** Every picture of the camera until the signal: `take(video, skipped)`; busy ones are skipped. */
   async follow(take, signal) {
-    let before = null;
+    let [before, wake] = [null, null];
+    signal.addEventListener("abort", () => wake?.(null)); // a camera that was unplugged has no next picture
     while (!signal.aborted) {
-      const { presentedFrames } = await new Promise((resolve) => this.video.requestVideoFrameCallback((_, facts) => resolve(facts)));
-      await take(this.video, before === null ? 0 : presentedFrames - before - 1);
-      before = presentedFrames;
+      const facts = await new Promise((resolve) => {
+        wake = resolve;
+        this.video.requestVideoFrameCallback((_, shown) => resolve(shown));
+      });
+      if (!facts) return;
+      await take(this.video, before === null ? 0 : facts.presentedFrames - before - 1);
+      before = facts.presentedFrames;
     }
   }
 
@@ -159,13 +167,13 @@ export class CameraSource {
   }
 }
 
-/** Every picture from a frame on, none left out: at the source's rate, or slower. */
+/** Every picture from a frame on, none left out: at the source's rate, or as slow as `show`. */
 export async function playPictures(source, from, show, signal) {
   const begun = performance.now();
   for (let n = from; n < source.count && !signal.aborted; n++) {
     const picture = await source.picture(n);
     await pause(begun + ((n - from) * 1000) / source.rate - performance.now());
-    if (!signal.aborted) show(n, picture);
+    if (!signal.aborted) await show(n, picture);
     picture.close?.();
   }
 }
@@ -181,7 +189,7 @@ async function knownDuration(video) {
   if (Number.isFinite(video.duration)) return video.duration;
   const sought = once(video, "seeked");
   video.currentTime = 1e7;
-  await Promise.race([sought, pause(5000)]);
+  await Promise.race([sought, pause(SEEK_MS)]);
   return Number.isFinite(video.duration) ? video.duration : video.currentTime;
 }
 

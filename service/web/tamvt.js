@@ -116,8 +116,7 @@ export function encodeRle(labels, [height, width], id = 1) {
 /** All objects of an answer in one Uint8Array of ids; where masks overlap, the lowest id wins. */
 export function labelMap(objects, [height, width]) {
   const labels = new Uint8Array(height * width);
-  const seen = objects.filter(({ area }) => area > 0).sort((a, b) => b.id - a.id);
-  for (const { id, rle } of seen) fillRle(labels, rle, id);
+  for (const { id, rle } of objects.filter(({ area }) => area > 0).sort((a, b) => b.id - a.id)) fillRle(labels, rle, id);
   return labels;
 }
 
@@ -132,19 +131,21 @@ export async function encodeFrame(picture, { width, height, quality = 0.92 } = {
 
 /** The pictures of a playing <video>, or of an async iterable of VideoFrames, as they come. */
 export async function* pictures(source, { signal } = {}) {
-  const frames = source instanceof HTMLVideoElement ? presented(source) : source;
+  const frames = source instanceof HTMLVideoElement ? presented(source, signal) : source;
   for await (const picture of frames) {
     if (signal?.aborted) return;
     try { yield picture; } finally { picture.close?.(); }
   }
 }
 
-async function* presented(video) {
-  while (!video.ended) {
+async function* presented(video, signal) {
+  while (!video.ended && !signal?.aborted) {
+    const heard = new AbortController(); // as an option: its signal takes the listeners away
     const shown = await new Promise((resolve) => {
       video.requestVideoFrameCallback(() => resolve(true));
-      video.addEventListener("ended", () => resolve(false), { once: true });
+      for (const [target, name] of [[video, "ended"], [signal, "abort"]]) target?.addEventListener(name, () => resolve(false), heard);
     });
+    heard.abort();
     if (shown) yield video;
   }
 }
@@ -316,8 +317,7 @@ export class Stream {
   #lost(error, final) {
     if (this.#over) return;
     if (final || this.#failures >= (this.#met ? this.retries : 2)) return this.close(this.problem ?? error);
-    this.#credits = 0;
-    this.#ready = false;
+    [this.#credits, this.#ready] = [0, false];
     this.onState?.("waiting");
     const range = Math.min(MAX_WAIT_MS, 250 * 2 ** this.#failures++);
     setTimeout(() => this.#over || this.#connect(), Math.random() * range);

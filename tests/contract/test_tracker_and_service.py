@@ -4,6 +4,7 @@ import io
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -30,7 +31,7 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 def offline(
-    folder: Path, name: str, images: Sequence[bytes], *, objects: int, **memory: int
+    folder: Path, name: str, images: Sequence[bytes], *, objects: int, **memory: Any
 ) -> list[NDArray[np.uint8]]:
     """The label maps of the loop, from the second frame on."""
     verbs = GraphVerbs(folder, name, threads=1)
@@ -39,7 +40,7 @@ def offline(
 
 
 def served(
-    api: Api, images: Sequence[bytes], *, objects: int, append: int, **options: int
+    api: Api, images: Sequence[bytes], *, objects: int, append: int, **options: Any
 ) -> list[NDArray[np.uint8]]:
     """The label maps of the service, sent `append` frames at a time."""
     parts = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from model.rules.contract import (
     segment_outputs,
     weights_digest,
 )
+from model.rules.presence import Calibration
 
 CARD = ModelCard(
     name="m",
@@ -39,8 +40,27 @@ def changed(**fields: Any) -> str:
     return json.dumps({**json.loads(CARD.to_json()), **fields})
 
 
-def test_a_card_comes_back_as_it_was() -> None:
-    assert ModelCard.from_json(CARD.to_json()) == CARD
+CALIBRATION = Calibration(
+    bias=-2.8, sureness=2.6, wholeness=2.4, size=0.3, threshold=0.5, memory_gate=True
+)
+
+
+@pytest.mark.parametrize("calibration", [None, CALIBRATION])
+def test_a_card_comes_back_as_it_was(calibration: Calibration | None) -> None:
+    card = replace(CARD, calibration=calibration)
+    assert ModelCard.from_json(card.to_json()) == card
+
+
+def test_a_card_of_an_earlier_exporter_is_not_calibrated() -> None:
+    fields = json.loads(CARD.to_json())
+    del fields["calibration"]
+    card = ModelCard.from_json(json.dumps(fields))
+    assert (card.calibration, card.memory_gate, card.lost_below) == (None, False, None)
+
+
+def test_a_calibrated_card_tells_what_is_lost_and_remembered() -> None:
+    card = replace(CARD, calibration=CALIBRATION)
+    assert (card.memory_gate, card.lost_below) == (True, 0.5)
 
 
 def test_fields_of_a_later_exporter_are_ignored() -> None:
@@ -62,6 +82,9 @@ def test_fields_of_a_later_exporter_are_ignored() -> None:
         changed(clip_length=9),
         changed(memory_size=0),
         changed(max_memory_size=17),
+        changed(calibration={"bias": 1.0}),
+        changed(calibration={**asdict(CALIBRATION), "threshold": 2.0}),
+        changed(calibration="none"),
         changed(weights_sha256="short"),
         changed(weights_file_sha256="G" * 64),
     ],

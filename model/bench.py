@@ -1,18 +1,17 @@
 """`tamvt-model bench`: the exported graphs against the model as it is published, in one run.
 
 Both do one clip step in the steady state: masks of L frames from N entries, and the new entry.
+With `--train` a training is measured instead (`model.training_bench`).
 L frames of a clip, N entries, O objects, H and W the model's size.
 """
 
 import argparse
 import os
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,8 +20,10 @@ import onnxruntime
 import torch
 from torch import Tensor
 
+from model import training_bench
 from model.build import BUILDS, build
 from model.export import export
+from model.machine import described
 from model.plain import PlainEntry, PlainTamVT
 from model.profile import operator_times, times_table
 from model.tamvt import TamVT, soft_masks
@@ -161,17 +162,8 @@ def circumstances(setting: Setting, *, threads: int, rounds: int) -> str:
     return (
         f"{BUILD}, {setting.height}x{setting.width}, N = {setting.memory_size}, "
         f"L = {setting.clip_length}, fp32, random weights: seconds per clip step, median of "
-        f"{rounds}\n{processor()}, {threads} threads, PyTorch {torch.__version__}, "
-        f"ONNX Runtime {onnxruntime.__version__}, {datetime.now(UTC):%Y-%m-%d}"
+        f"{rounds}\n{described('cpu', threads=threads)}, ONNX Runtime {onnxruntime.__version__}"
     )
-
-
-def processor() -> str:
-    """The processor's name."""
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text().splitlines() if file.is_file() else []
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
 
 
 def size_of(text: str) -> tuple[int, int]:
@@ -192,15 +184,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--profile", action="store_true", help="say where the graphs' time goes instead"
     )
+    training_bench.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the table; starts itself anew where the malloc settings are not in force."""
+    """Print the tables; starts itself anew where the malloc settings are not in force."""
     if any(os.environ.get(name) != value for name, value in KEPT_BLOCKS.items()):
         sys.stdout.flush()
         command = [sys.executable, *sys.orig_argv[1:]]
         os.execve(sys.executable, command, os.environ | KEPT_BLOCKS)
     torch.set_num_threads(args.threads)
+    if args.train is not None:
+        for text in training_bench.report(args):
+            print(text, flush=True)
+        return 0
     torch.manual_seed(0)
     height, width = args.size
     setting = Setting(height, width, args.clip_length, args.memory_size)

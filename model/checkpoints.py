@@ -5,15 +5,16 @@ A checkpoint holds `build`, `step`, `model` (the averaged weights), `raw`, `opti
 
 import fcntl
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 LAST = "last.pt"
-NEEDED = ("build", "step", "model", "raw", "optimiser")
+TO_GO_ON_FROM = ("build", "step", "model", "raw", "optimiser")
 
 Settings = Mapping[str, str | int | float | bool | None]
 
@@ -26,16 +27,20 @@ class CheckpointError(ValueError):
 def locked(folder: Path) -> Iterator[None]:
     """The output folder, for this process alone; CheckpointError where another has it.
 
-    The system frees the lock when its process ends, however it ends.
+    It is made if it is not there. The system frees the lock when its process ends, however it ends.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a+") as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("a+")
+    except OSError as error:
+        raise CheckpointError(f"cannot write into {folder}: {error.strerror}") from error
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             file.seek(0)
             owner = file.read().strip() or "unknown"
-            raise CheckpointError(f"process {owner} is training into {folder}") from error
+            raise CheckpointError(f"process {owner} is writing into {folder}") from error
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
@@ -52,13 +57,21 @@ def refuse_to_overwrite(folder: Path) -> None:
 
 
 def write(state: Mapping[str, Any], path: Path) -> None:
-    """Write a checkpoint; a crash at any moment leaves the old one or the new one, whole."""
+    """Write a checkpoint; a crash at any moment leaves the old one or the new one, whole.
+
+    CheckpointError where it cannot be written; the old one is still there.
+    """
     partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        torch.save(dict(state), file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        with partial.open("wb") as file:
+            torch.save(dict(state), file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:  # torch makes a RuntimeError of a full disk
+        partial.unlink(missing_ok=True)
+        reason = " ".join(str(error).split("\n")[:1])
+        raise CheckpointError(f"cannot write {path}, what was there is kept: {reason}") from error
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(directory)
@@ -66,18 +79,27 @@ def write(state: Mapping[str, Any], path: Path) -> None:
         os.close(directory)
 
 
-def read(path: Path, device: torch.device) -> dict[str, Any]:
-    """A whole checkpoint with all its parts; CheckpointError says what is wrong with it."""
+def read(path: Path, device: torch.device, needed: Sequence[str] = TO_GO_ON_FROM) -> dict[str, Any]:
+    """A whole checkpoint with all parts that are needed; CheckpointError says what is wrong."""
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no checkpoint {path}") from error
     except Exception as error:  # torch raises RuntimeError, EOFError, UnpicklingError and others
         raise CheckpointError(f"{path} is no whole checkpoint ({type(error).__name__})") from error
-    missing = [name for name in NEEDED if not isinstance(state, dict) or name not in state]
+    missing = [name for name in needed if not isinstance(state, dict) or name not in state]
     if missing:
         raise CheckpointError(f"{path} is no checkpoint of a training: no {', '.join(missing)}")
     return state
+
+
+def load_strictly(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Load weights of exactly this model; CheckpointError names the first that differ."""
+    try:
+        model.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:  # also what is no weights at all
+        lines = " ".join(str(error).split("\n")[:3])
+        raise CheckpointError(f"{path} holds another model: {lines}") from error
 
 
 def compare(saved: Settings | None, wanted: Settings, path: Path) -> None:

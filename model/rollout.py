@@ -29,7 +29,10 @@ def clip_logits(
     images = model.normalise(frames.flatten(0, 1)).contiguous(memory_format=torch.channels_last)
     seen = looked(model, images, recompute)
     place = torch.arange(count * length, device=frames.device).view(count, length)
-    entries = [model.memorize(seen.at(place[:, 0]), masks[:, :1])]
+    # A tuple, since what is computed again must see the entries of then, not those of the end.
+    entries: tuple[Entry, ...] = (
+        light(recompute, model.memorize, seen.at(place[:, 0]), masks[:, :1]),
+    )
     parts: list[list[Tensor]] = []
     step = model.config.clip_length
     for first in range(1, length, step):
@@ -38,7 +41,8 @@ def clip_logits(
         logits = light(recompute, segmented, model, clip, entries)
         parts.append([each[:, :, 0] for each in logits])
         if first + step < length:
-            entries.append(remembered(model, seen.at(index[:, -1]), logits[-1], size))
+            last = seen.at(index[:, -1])
+            entries += (light(recompute, remembered, model, last, logits[-1], size),)
     return [torch.cat(layer, dim=1) for layer in zip(*parts, strict=True)]
 
 
@@ -56,12 +60,13 @@ def looked(model: TamVT, images: Tensor, recompute: bool) -> Features:
     )
 
 
-def segmented(model: TamVT, seen: Features, entries: list[Entry]) -> list[Tensor]:
+def segmented(model: TamVT, seen: Features, entries: tuple[Entry, ...]) -> list[Tensor]:
     """Logits (B, L, 1, h, w) of every layer; the entries are given oldest first."""
     bank = Bank(*(torch.stack(tensors, dim=1) for tensors in zip(*entries, strict=True)))
     batch, filled = bank.key_s32.shape[:2]
     age = torch.arange(filled - 1, -1, -1, device=bank.key_s32.device).expand(batch, -1)
-    return model.segment(seen, bank, model.recency(age), every_layer=True)
+    recency = model.timed(age, present=None, entry_valid=None)
+    return model.segment(seen, bank, recency, every_layer=True)
 
 
 def remembered(model: TamVT, seen: Features, logits: Tensor, size: tuple[int, int]) -> Entry:

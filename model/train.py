@@ -38,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights", type=Path, help="start from this checkpoint, or from the graphs in this folder"
     )
     parser.add_argument("--fp32", action="store_true", help="compute in fp32, not in bfloat16")
-    parser.add_argument("--device", help="cpu or cuda (default: a GPU if there is one)")
+    parser.add_argument(
+        "--device", type=device_name, help="cpu or cuda (default: a GPU if there is one)"
+    )
     parser.add_argument(
         "--resume",
         nargs="?",
@@ -54,6 +56,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def device_name(text: str) -> str:
+    """The name of a device as it is; ValueError for what names none."""
+    try:
+        torch.device(text)
+    except RuntimeError as error:
+        raise ValueError(f"{text!r} is no device") from error
+    return text
+
+
 def recipe_list() -> str:
     """The names to choose from, for the help text."""
     return f"one of {', '.join(RECIPES)}"
@@ -67,6 +78,10 @@ def configured(args: argparse.Namespace, processes: Processes) -> TrainConfig:
     config = replace(config, clips=replace(config.clips, **given(clips)))
     own = {name: getattr(args, name) for name in ("steps", "accumulate", "weights", "device")}
     config = replace(config, half=config.half and not args.fp32, **given(own))
+    if config.clips.frames < 2:
+        raise ValueError("a clip needs a reference and at least one more frame: --frames 2")
+    if config.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"there is no GPU here for --device {config.device}")
     if config.device == "cuda":
         config = replace(config, device=f"cuda:{processes.local_rank}")
     return config
@@ -79,8 +94,8 @@ def given(values: dict[str, Any]) -> dict[str, Any]:
 
 def run(args: argparse.Namespace) -> int:
     """Train; 0 when done, 1 for a bad loss, 2 where it cannot begin, 143 if told to stop."""
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    if args.threads is not None:
+        torch.set_num_threads(max(1, args.threads))
     processes = Processes.from_environment()
     try:
         config = configured(args, processes)

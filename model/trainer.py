@@ -15,7 +15,7 @@ from tqdm import tqdm
 from model import checkpoints
 from model.backbone import load_public_weights
 from model.build import BUILDS, build
-from model.checkpoints import CheckpointError
+from model.checkpoints import CheckpointError, load_strictly
 from model.data.clips import ClipBatch, clip_batches
 from model.processes import Processes
 from model.recipes import TrainConfig
@@ -73,9 +73,10 @@ class Trainer:
         if config.weights.is_dir():
             recover(self.model, config.weights)
             return
-        state = checkpoints.read(config.weights, torch.device("cpu"))["model"]
+        read = checkpoints.read(config.weights, torch.device("cpu"), needed=("model",))
+        state = read["model"]
         if config.fresh_time:
-            state = {**state, "time.table": self.model.time.table.detach()}
+            state = {**state, **self.model.time.state_dict(prefix="time.")}
         load_strictly(self.model, state, config.weights)
 
     def run(self, workers: int) -> None:
@@ -231,22 +232,15 @@ class Trainer:
         if not accept_changes:
             wanted = self.config.settings(processes=self.processes.count)
             checkpoints.compare(state.get("settings"), wanted, path)
+        # The averaged weights pass through the model too, so that they are those of this one.
+        load_strictly(self.model, state["model"], path)
+        self.averaged = {key: value.clone() for key, value in self.model.state_dict().items()}
         load_strictly(self.model, state["raw"], path)
         try:
             self.optimiser.load_state_dict(state["optimiser"])
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"the optimiser in {path} has other parameters") from error
-        self.averaged = {key: state["model"][key].clone() for key in self.averaged}
         self.step = int(state["step"])
-
-
-def load_strictly(model: TamVT, state: dict[str, Tensor], path: Path) -> None:
-    """Load weights of exactly this model; CheckpointError names the first that differ."""
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        lines = " ".join(str(error).split("\n")[:3])
-        raise CheckpointError(f"{path} holds another model: {lines}") from error
 
 
 def parameter_groups(model: TamVT, config: TrainConfig) -> list[dict[str, object]]:

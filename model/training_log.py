@@ -33,7 +33,9 @@ class TrainingLog:
         kept = ["step,loss,waited_s,took_s"]
         if self._table.exists():
             rows = (row for row in self._table.read_text().splitlines() if row[:1].isdigit())
-            kept += [row for row in rows if int(row.split(",")[0]) <= first_step]
+            # A row that is cut short was being written when the machine stopped.
+            whole = (row for row in rows if row.count(",") == kept[0].count(","))
+            kept += [row for row in whole if int(row.split(",")[0]) <= first_step]
         self._table.write_text("\n".join(kept) + "\n")
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -135,3 +137,11 @@ def peak_memory_bytes() -> int:
         return torch.cuda.max_memory_allocated()
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def resident_bytes() -> int:
+    """The memory of this process that is in use now; where the system does not say, its most."""
+    pages = Path("/proc/self/statm")
+    if not pages.is_file():
+        return peak_memory_bytes()
+    return int(pages.read_text().split()[1]) * resource.getpagesize()

@@ -52,7 +52,7 @@ def mobile_model() -> TamVT:
     with torch.random.fork_rng():
         torch.manual_seed(1)
         model = build(TAMVT_MOBILE).eval()
-        model.time.table.data.uniform_(0.5, 1.5)
+        model.get_parameter("time.table").data.uniform_(0.5, 1.5)
     return model
 
 

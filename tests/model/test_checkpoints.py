@@ -49,12 +49,30 @@ def test_a_checkpoint_without_settings_is_taken() -> None:
 def test_a_folder_is_for_one_process(tmp_path: Path) -> None:
     with (
         locked(tmp_path),
-        pytest.raises(CheckpointError, match="is training into"),
+        pytest.raises(CheckpointError, match="is writing into"),
         locked(tmp_path),
     ):
         pass
     with locked(tmp_path):
         assert (tmp_path / "lock").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(CheckpointError, match=r"cannot write into .*file"),
+        locked(tmp_path / "file"),
+    ):
+        pass
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path) -> None:
+    checkpoints.write(STATE, tmp_path / "last.pt")
+    (tmp_path / "last.partial").symlink_to("/dev/full")
+    with pytest.raises(CheckpointError, match=r"cannot write .*last\.pt, what was there is kept"):
+        checkpoints.write({**STATE, "step": 4}, tmp_path / "last.pt")
+    assert checkpoints.read(tmp_path / "last.pt", CPU) == STATE
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
 
 
 def test_a_training_is_not_overwritten(tmp_path: Path) -> None:

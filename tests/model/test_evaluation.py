@@ -1,6 +1,7 @@
 """Scores follow the rules of the benchmarks, by object, whoever made the masks."""
 
 import csv
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +10,18 @@ import pytest
 from numpy.typing import NDArray
 
 from model.__main__ import main
+from model.checkpoints import locked
 from model.data.errors import DataError
 from model.data.layouts import VideoSet
 from model.data.video import Video
-from model.evaluation import predict, read_predictions, read_truth, score, write_labels
+from model.evaluation import (
+    RULES,
+    predict,
+    read_predictions,
+    read_truth,
+    score,
+    write_labels,
+)
 from model.rules.palette import write_label_map
 from model.verbs import GraphVerbs
 from tests import scene
@@ -22,11 +31,11 @@ from tests.toy_model import write_toy_model
 LENGTH = 9
 
 
-def write_scene(root: Path, *, name: str = "walk", objects: int = 2) -> None:
+def write_scene(root: Path, *, name: str = "walk", objects: int = 2, length: int = LENGTH) -> None:
     """The made-up video that the toy model follows, laid out as VOST."""
     for folder in ("JPEGImages", "Annotations"):
         (root / folder / name).mkdir(parents=True)
-    for number in range(LENGTH):
+    for number in range(length):
         image = scene.encode(scene.picture(number, objects=objects), ".jpg")
         (root / "JPEGImages" / name / f"frame{number:05d}.jpg").write_bytes(image)
         labels = scene.labels(number, objects=objects)
@@ -82,6 +91,28 @@ def test_a_late_object_counts_from_the_frame_after_its_mask() -> None:
     assert second.scores.j_frames == (1.0, 0.0)
 
 
+def test_the_last_frame_counts_for_visor() -> None:
+    truth = maps(*[[1, 1, 0]] * 4)
+    labels = maps([0] * 3, [1, 1, 0], [1, 1, 0], [1, 0, 0])
+    (only,) = score(PAIR, truth, labels, RULES["visor"])
+    assert (only.frames, only.scores.j_frames) == (("1", "2", "3"), (1.0, 1.0, 0.5))
+    (short,) = score(PAIR, maps([1], [1]), maps([0], [1]), RULES["visor"])
+    assert short.frames == ("1",)
+    assert score(PAIR, maps([1], [1]), maps([0], [1])) == []
+
+
+def test_recall_and_decay_of_an_object_by_hand() -> None:
+    """J of nine frames: 1, 1, 1, 3/4, 3/4, 1/2, 1/2, 1/4, 1/4; the quarters overlap by one."""
+    kept = [4, 4, 4, 4, 3, 3, 2, 2, 1, 1, 4]
+    labels = maps(*[[1] * count + [0] * (4 - count) for count in kept])
+    (only,) = score(PAIR, maps(*[[1] * 4] * 11), labels)
+    assert only.scores.j_frames == (1, 1, 1, 0.75, 0.75, 0.5, 0.5, 0.25, 0.25)
+    assert only.scores.j.mean == pytest.approx(6 / 9)
+    assert only.scores.j.recall == pytest.approx(5 / 9)
+    assert only.scores.j.decay == pytest.approx(1 - 1 / 3)  # frames 0 to 2 less frames 6 to 8
+    assert only.scores.j_tr == pytest.approx(1 / 3)  # from frame floor(0.75 * 9) = 6
+
+
 def test_united_objects_are_one() -> None:
     truth, labels = maps(*[[1, 1, 0]] * 4), maps(*[[2, 1, 0]] * 4)
     (only,) = score(replace(PAIR, united=True), truth, labels)
@@ -94,8 +125,22 @@ def test_subsets_are_those_of_vost() -> None:
         labels[0, 0], labels[5:15] = 1, 2
     long = replace(PAIR, frames=(Path("0.jpg"),) * 101, tags=("unseen",))
     small, large = score(long, truth, truth)
-    assert small.subsets == ("LNG", "MI", "SM", "unseen")
+    assert small.subsets == ("LNG", "MI", "SM", "0-0.5%", "unseen")
     assert large.subsets == ("LNG", "MI", "unseen")
+
+
+@pytest.mark.parametrize(
+    ("pixels", "band"),
+    [(19, "0-0.5%"), (20, "0.5-1%"), (40, "1-2%"), (199, "2-5%"), (200, None)],
+)
+def test_small_objects_are_in_a_band_of_their_mean_area(pixels: int, band: str | None) -> None:
+    """Of frames of 4000 pixels: 20 are half a percent, 200 are five; two frames differ by 10."""
+    truth = {str(i): np.zeros((40, 100), np.uint8) for i in range(4)}
+    for labels, more in zip(truth.values(), (0, 10, -10, 0), strict=True):
+        labels.flat[: pixels + more] = 1
+    (only,) = score(replace(PAIR, instances=False), truth, truth)
+    assert only.area == pytest.approx(pixels / 4000)
+    assert set(only.subsets) - {"SM"} == {band} - {None}
 
 
 def test_ignored_pixels_are_background(tmp_path: Path) -> None:
@@ -154,6 +199,32 @@ def test_a_broken_prediction_is_named(video: Video, tmp_path: Path) -> None:
         read_predictions(tmp_path / "p", video, truth, alone=True)
 
 
+def test_ids_that_no_object_has_are_refused_but_where_vost_cuts_them(
+    video: Video, tmp_path: Path
+) -> None:
+    truth = read_truth(video)
+    strange = {stem: np.where(labels == 2, np.uint8(7), labels) for stem, labels in truth.items()}
+    write_labels(tmp_path / "p", strange)
+    with pytest.raises(DataError, match=r"frame00001\.png has the object ids \[7\].* has \[1, 2\]"):
+        read_predictions(tmp_path / "p", video, truth, alone=True)
+    found = read_predictions(tmp_path / "p", video, truth, alone=True, rules=RULES["vost"])
+    assert [each.scores.j.mean for each in score(video, truth, found)] == [1.0, 0.0]
+
+
+def test_the_last_prediction_is_wanted_where_it_counts(video: Video, tmp_path: Path) -> None:
+    truth = read_truth(video)
+    write_labels(tmp_path / "p", dict(list(truth.items())[1:-1]))
+    assert len(read_predictions(tmp_path / "p", video, truth, alone=True)) == LENGTH - 2
+    with pytest.raises(DataError, match=r"frame00008\.png is missing"):
+        read_predictions(tmp_path / "p", video, truth, alone=True, rules=RULES["visor"])
+
+
+def test_a_mask_of_another_size_than_its_frame_is_named(video: Video) -> None:
+    video.masks[4].write_bytes(write_label_map(np.ones((4, 4), np.uint8)))
+    with pytest.raises(DataError, match=r"frame00004\.png is \(4, 4\), its frame is \(96, 128\)"):
+        read_truth(video)
+
+
 def rows(path: Path) -> list[dict[str, str]]:
     with path.open() as file:
         return list(csv.DictReader(file))
@@ -185,3 +256,32 @@ def test_what_is_not_there_is_said(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["evaluate", "--predictions", str(tmp_path), "--root", str(tmp_path)]) == 2
     told = capsys.readouterr().err
     assert "dev.txt" in told
+
+
+def test_graphs_that_are_cut_short_are_told(
+    tmp_path: Path, toy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_scene(tmp_path / "vost")
+    where = ["--dataset", "vost", "--root", str(tmp_path / "vost"), "--split", "val"]
+    assert main(["evaluate", "toy", "--graphs", str(toy), *where, "--memory-size", "99"]) == 2
+    assert "the memory has room for 16 entries, not 99" in capsys.readouterr().err
+    broken = tmp_path / "graphs"
+    shutil.copytree(toy, broken)
+    graph = broken / "toy_segment.onnx"
+    graph.write_bytes(graph.read_bytes()[:500])
+    assert main(["evaluate", "toy", "--graphs", str(broken), *where]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("tamvt-model evaluate: the graphs of toy cannot be opened: ")
+    assert len(told.splitlines()) == 1
+
+
+def test_scores_are_not_written_where_another_process_writes(
+    tmp_path: Path, toy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_scene(tmp_path / "vost")
+    where = ["--dataset", "vost", "--root", str(tmp_path / "vost"), "--split", "val"]
+    out = tmp_path / "out"
+    with locked(out):
+        assert main(["evaluate", "toy", "--graphs", str(toy), *where, "-o", str(out)]) == 2
+    assert "is writing into" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == ["lock"]

@@ -9,6 +9,7 @@ import onnx
 import pytest
 import torch
 
+from model.__main__ import main
 from model.backbone import FrozenBatchNorm
 from model.build import TAMVT_MOBILE, build
 from model.export import export, for_serving
@@ -233,6 +234,28 @@ def test_weights_come_back_out_of_the_graphs(small: TamVT, folder: Path) -> None
             assert torch.equal(back[:trained], value[:trained])
         else:
             torch.testing.assert_close(back, value)
+
+
+def test_an_additive_time_encoding_is_exported_as_it_is(tmp_path: Path) -> None:
+    model = build(replace(SMALL, time="additive"))
+    model.get_parameter("time.table").data.normal_(std=2.0)
+    card = export(model, tmp_path)
+    theirs = GraphVerbs(tmp_path, "small", threads=1)
+    inputs = clip_inputs(theirs, batch=2, length=2, objects=2)
+    apart = [
+        verbs.segment(inputs)["masks"].astype(int)
+        for verbs in (TorchVerbs(for_serving(model), card), theirs)
+    ]
+    assert np.abs(apart[0] - apart[1]).max() <= 1
+
+
+def test_one_scale_is_not_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", "tamvt-mobile-one-scale", "-o", str(tmp_path / "graphs")]) == 2
+    told = capsys.readouterr().err
+    assert told == (
+        "tamvt-model export: tamvt-mobile-one-scale matches at one scale: graphs are of two\n"
+    )
+    assert not (tmp_path / "graphs").exists()
 
 
 def test_an_object_without_entries_has_no_mask(graphs: GraphVerbs) -> None:

@@ -1,9 +1,13 @@
 """The long way and ours say the same, so that timing one against the other is fair."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
+from model.build import BUILDS, build
 from model.plain import PlainEntry, PlainTamVT
 from model.tamvt import Bank, TamVT
 
@@ -31,6 +35,13 @@ def test_the_long_way_gives_the_same_logits(published_model: TamVT) -> None:
     assert len(slow) == len(fast) == published_model.config.decoder_layers
     for ours, theirs in zip(fast, slow, strict=True):
         torch.testing.assert_close(ours[0, :, 0], theirs, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("changes", [{"time": "none"}, {"time": "additive"}, {"scales": 1}])
+def test_there_is_no_long_way_of_an_ablation(changes: dict[str, Any]) -> None:
+    config = replace(BUILDS["tamvt-mobile-backbone-masks"], **changes)
+    with pytest.raises(TypeError, match="an ablation"):
+        PlainTamVT(build(config))
 
 
 def test_an_entry_holds_tokens_before_their_projection(published_model: TamVT) -> None:

@@ -8,6 +8,7 @@ import copy
 import hashlib
 import io
 import logging
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -46,7 +47,7 @@ LARGEST_BANK = 16  # the exported time encoding reaches this far
 ALIGNMENT = 4096  # of tensors in the weights file, so that it can be mapped
 SMALLEST_EXTERNAL = 1024  # bytes; smaller tensors stay in the graph
 FREE = frozenset("BLNOHWT")  # axes that stay dynamic
-EXAMPLE = {"B": 2, "L": 2, "N": 3, "O": 2, "H": 64, "W": 96}
+EXAMPLE = {"B": 2, "L": 2, "N": 3, "O": 3, "H": 64, "W": 96}
 
 
 def for_serving(model: TamVT) -> TamVT:
@@ -58,8 +59,15 @@ def for_serving(model: TamVT) -> TamVT:
     return served
 
 
+class NotExported(ValueError):
+    """A model that the served graphs have no place for."""
+
+
 def export(model: TamVT, folder: Path) -> ModelCard:
-    """Write the graphs and their one weights file into `folder`; the card that describes them."""
+    """Write the graphs and their one weights file into `folder`; the card that describes them.
+
+    Raises NotExported for a model with one scale: its bank has no tokens at stride 16.
+    """
     served = for_serving(model)
     values = {name: tensor.numpy() for name, tensor in served.state_dict().items()}
     card = describe(model, weights_digest(values))
@@ -69,8 +77,11 @@ def export(model: TamVT, folder: Path) -> ModelCard:
 def trace(served: TamVT) -> dict[str, onnx.ModelProto]:
     """Both graphs, by verb; `served` computes as ONNX Runtime does from then on."""
     card = describe(served, "0" * 64)
+    if served.matching_s16 is None:
+        raise NotExported(f"{card.name} matches at one scale: graphs are of two")
     for matching in (served.matching_s32, served.matching_s16):
         matching.attend = runtime_attention
+    served.pixel_decoder.share()
     return {
         "memorize": to_graph(Memorize(served), memorize_inputs(card), memorize_outputs(card)),
         "segment": to_graph(Segment(served), segment_inputs(card), segment_outputs(card)),
@@ -179,7 +190,10 @@ def strip(graph: onnx.GraphProto) -> None:
 
 
 def example(tensor: ContractTensor, channels: int) -> Tensor:
-    """An input to trace with: small, and no axis of length 1, which would be taken as fixed."""
+    """An input to trace with: small, and no axis of length 1, which would be taken as fixed.
+
+    Nor are there two objects: the others than the first would be one.
+    """
     stride = stride_of(tensor.name)
     tokens = (EXAMPLE["H"] // stride) * (EXAMPLE["W"] // stride)
     sizes = {**EXAMPLE, "T": tokens, "C": channels, "3": 3}
@@ -264,12 +278,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export, then compare the graphs with PyTorch on real clips; 1 where they differ."""
+    """Export, then compare the graphs with PyTorch on real clips; 1 where they differ.
+
+    2 for a model that cannot be exported.
+    """
     torch.manual_seed(0)
     model = build(BUILDS[args.build])
     if args.weights is not None:
         load_weights(model, args.weights)
-    card = export(model, args.output)
+    try:
+        card = export(model, args.output)
+    except NotExported as error:
+        print(f"tamvt-model export: {error}", file=sys.stderr)
+        return 2
     size = sum(path.stat().st_size for path in args.output.glob(f"{card.name}*"))
     print(f"{card.name}: {size / 1e6:.1f} MB in {args.output}, weights {card.weights_sha256[:12]}")
     ours = TorchVerbs(for_serving(model), card)

@@ -6,7 +6,6 @@ B sessions, L frames of a clip, N entries, O objects, T tokens, C channels, H an
 import torch
 from torch import Tensor, nn
 
-from model.matching import Recency
 from model.tamvt import Bank, Entry, TamVT, soft_masks
 
 
@@ -41,7 +40,7 @@ class Segment(nn.Module):
     ) -> tuple[Tensor, ...]:
         batch, length, height, width = frames.shape[:4]
         bank = Bank(key_s32.float(), value_s32.float(), key_s16.float(), value_s16.float())
-        recency = Recency(self.model.time(age), age >= 0, entry_valid)
+        recency = self.model.timed(age, age >= 0, entry_valid)
         seen = self.model.look(self.model.normalise(frames.flatten(0, 1)))
         logits = self.model.segment(seen, bank, recency)[-1]
         soft = soft_masks(logits, (height, width))

@@ -1,7 +1,7 @@
 # `make help` lists the targets. Each does all of its own set-up, the first time only.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve triton test test-faults check bench train clean
+.PHONY: help setup demo serve triton test test-faults check bench train ablate clean
 
 BIN := .venv/bin
 ARGS ?=
@@ -56,6 +56,9 @@ bench:  ## time the engine
 
 train: setup  ## train a model (docs/training.md; ARGS holds the options)
 	@$(KEEP_BLOCKS) $(BIN)/tamvt-model train $(ARGS)
+
+ablate: setup  ## train and score the ablations (docs/ablations.md; ARGS="-o runs/ablations")
+	@$(KEEP_BLOCKS) $(BIN)/tamvt-model ablate $(ARGS)
 
 clean:  ## remove the virtual environment and what the tools left behind
 	rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist

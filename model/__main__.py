@@ -9,8 +9,13 @@ from model.data.errors import DataError
 
 VERBS = {
     "train": "train a model, or go on with a training that stopped",
+    "data": "measure the clips that a recipe trains on, and draw some",
     "evaluate": "score a model on whole videos, by the metrics of DAVIS",
     "export": "write the two graphs that are served (--triton DIR: as a repository for it)",
+    "ablate": "train the rows of the ablation table, and score them",
+    "sweep": "score exported graphs at other memory sizes and clip lengths",
+    "calibrate": "fit what tells lost objects, and keep it with the exported graphs",
+    "presence": "measure on lost and returning objects, with the memory gate and without",
     "bench": "time the exported graphs against the model as it is published",
     "visualize": "draw what a model sees",
 }

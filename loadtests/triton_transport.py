@@ -67,9 +67,8 @@ class Session:
         after = self.memory.remember(self.memory.newest.frame + LENGTH, [1])
         started_at = time.perf_counter()
         async with self.lease(engine) as bank:
-            answer = await bank.segment(
-                self.frames, before=self.memory, object_ids=[1], after=after
-            )
+            answer = await bank.segment(self.frames, before=self.memory, object_ids=[1])
+            bank.remember(after)
             self.version += 1
             bank.commit(self.version)
         self.memory, self.masks = after, answer.masks

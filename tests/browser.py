@@ -25,7 +25,8 @@ FLAGS = (
 DESKTOP = {"width": 1280, "height": 820}
 PHONE = {"width": 390, "height": 780}
 
-expect.set_options(timeout=60_000)
+PATIENCE_MS = 60_000
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @asynccontextmanager
@@ -35,7 +36,9 @@ async def running_browser() -> AsyncIterator[Browser]:
     if path is None:
         raise FileNotFoundError("no Chromium here: install the package chromium")
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+        browser = await playwright.chromium.launch(
+            executable_path=path, args=list(FLAGS), timeout=PATIENCE_MS
+        )
         yield browser
         await browser.close()
 
@@ -47,6 +50,7 @@ async def open_page(
     """A page of its own, with an empty profile; `watched`: leaving it fails if its code did."""
     options = {"viewport": DESKTOP, "reduced_motion": "reduce", **context}
     profile = await browser.new_context(**options)
+    profile.set_default_timeout(PATIENCE_MS)
     page = await profile.new_page()
     failures: list[str] = []
     page.on("pageerror", lambda error: failures.append(str(error)))

@@ -6,24 +6,35 @@ import asyncio
 import functools
 import inspect
 import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import hypothesis
 import pytest
 from playwright.async_api import Browser
 
 from tests.browser import running_browser
-from tests.running import Api, Running, running_service
+from tests.running import PATIENCE_S, Api, Running, running_service
 from tests.toy_model import write_toy_model
 
 KEPT_SETTINGS = {"TAMVT_DATA"}
-ASYNC_TEST_SECONDS = 110.0  # below pytest's own, which would break the loop that tests share
+ASYNC_TEST_SECONDS = 280.0  # below pytest's own, which would break the loop that tests share
 
 
 def pytest_configure() -> None:
-    """Forgets the caller's settings: the tests run under their own. Only the data stay."""
+    """Forgets the caller's settings: the tests run under their own. Only the data stay.
+
+    An example that takes long on a busy machine is no fault of what it tries.
+    """
+    slow = [hypothesis.HealthCheck.too_slow]
+    hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=slow)
+    hypothesis.settings.load_profile("patient")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A run in a shell's background ignores Ctrl-C, and so would every command that it tries.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in list(os.environ):
         if name.startswith("TAMVT_") and name not in KEPT_SETTINGS:
             del os.environ[name]
@@ -75,7 +86,7 @@ def running(tmp_path_factory: pytest.TempPathFactory, toy_folder: Path) -> Itera
 @pytest.fixture(scope="session")
 def api(running: Running) -> Iterator[Api]:
     """The REST interface of the running service."""
-    with httpx.Client(base_url=running.url, timeout=30.0) as http:
+    with httpx.Client(base_url=running.url, timeout=PATIENCE_S) as http:
         yield Api(http)
 
 

@@ -20,7 +20,7 @@ from service.errors import Misconfigured
 from service.private_redis import PROGRAMS, find_redis
 
 SLOTS = 16_384
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 def programs() -> list[str]:

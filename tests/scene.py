@@ -6,7 +6,7 @@ Pictures are uint8 RGB (HEIGHT, WIDTH, 3); number 0 is the reference frame.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import av
 import cv2
@@ -18,6 +18,7 @@ from model.rules.palette import write_label_map
 HEIGHT, WIDTH = 96, 128
 SIDE = 32
 FLOOR, SQUARE, OTHER = (128, 128, 128), (220, 40, 40), (40, 40, 220)
+FADED = 42
 
 
 def labels(number: int, *, objects: int = 1) -> NDArray[np.uint8]:
@@ -30,9 +31,11 @@ def labels(number: int, *, objects: int = 1) -> NDArray[np.uint8]:
     return found
 
 
-def picture(number: int, *, objects: int = 1) -> NDArray[np.uint8]:
-    """One frame."""
+def picture(number: int, *, objects: int = 1, faded: Collection[int] = ()) -> NDArray[np.uint8]:
+    """One frame; the toy model is in doubt of objects that are `faded`."""
     colours = np.array([FLOOR, SQUARE, OTHER], np.uint8)
+    for object_id in faded:
+        colours[object_id] -= np.uint8(FADED) * (colours[object_id] > 128)
     return np.ascontiguousarray(colours[labels(number, objects=objects)])
 
 

@@ -53,7 +53,7 @@ def run(words: list[str], folder: Path, **variables: str) -> Run:
         env=environment({"PYTHONPATH": str(ROOT), **variables}),
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=250,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -32,6 +32,7 @@ from model.rules.contract import (
     segment_outputs,
     weights_digest,
 )
+from model.rules.presence import Calibration
 
 STRIDE = 32
 WEIGHTS: dict[str, NDArray[Any]] = {
@@ -65,7 +66,11 @@ CARD = ModelCard(
 
 
 def write_toy_model(
-    folder: Path, *, name: str = "toy", weights: Mapping[str, NDArray[Any]] = WEIGHTS
+    folder: Path,
+    *,
+    name: str = "toy",
+    weights: Mapping[str, NDArray[Any]] = WEIGHTS,
+    calibration: Calibration | None = None,
 ) -> None:
     """Two graphs, `<name>_memorize.onnx` and `<name>_segment.onnx`, and `<name>.weights`.
 
@@ -79,6 +84,7 @@ def write_toy_model(
         name=name,
         weights_sha256=weights_digest(weights),
         weights_file_sha256=hashlib.sha256(data).hexdigest(),
+        calibration=calibration,
     )
     _save(_memorize(), memorize_inputs(card), memorize_outputs(card), folder, card, "memorize")
     _save(_segment(), segment_inputs(card), segment_outputs(card), folder, card, "segment")

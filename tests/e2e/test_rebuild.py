@@ -11,7 +11,7 @@ from model.rules.palette import write_label_map
 from service.settings import SHIPPED_WEIGHTS
 from tests import scene
 from tests.faults.gateways import Gateway, gateways
-from tests.running import Api, form
+from tests.running import PATIENCE_S, Api, form
 
 MODEL = "tamvt-mobile"
 CLIPS = 8
@@ -19,7 +19,7 @@ CLIPS = 8
 
 def masks_of_a_video(gateway: Gateway, *, memory_size: int) -> list[Any]:
     """The masks of a video whose second object is added, and whose first one is corrected."""
-    with httpx.Client(base_url=gateway.url, timeout=60) as http:
+    with httpx.Client(base_url=gateway.url, timeout=PATIENCE_S) as http:
         api = Api(http)
         session = api.start(memory_size=memory_size)
         for clip in range(CLIPS):

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from service.client import Client
 from service.track_state import TrackState
 from service.video import open_source
 from tests import scene
-from tests.running import ROOT, Run, Running, environment, run_tamvt, tamvt
+from tests.running import PATIENCE_S, ROOT, Run, Running, environment, run_tamvt, tamvt
 
 FRAMES = 21
 LONG = 200
@@ -79,14 +78,17 @@ def interrupt_after(words: list[str], out: Path, settings: Mapping[str, str]) ->
     process = subprocess.Popen(
         tamvt(*words), cwd=ROOT, env=environment(settings), stderr=subprocess.PIPE, text=True
     )
-    for _ in count():
-        state = TrackState.load(out / ".tamvt" / "track.json")
-        if state is not None and state.next_frame > 1:
-            break
+    under_way = False
+    while not under_way:
+        time.sleep(0.02)
         assert process.poll() is None
-        time.sleep(0.005)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+        process.send_signal(signal.SIGSTOP)  # so that it does not finish while we look
+        state = TrackState.load(out / ".tamvt" / "track.json")
+        under_way = state is not None and state.next_frame > 1
+        if under_way:
+            process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGCONT)
+    _, said = process.communicate(timeout=PATIENCE_S)
     return process.returncode, said
 
 

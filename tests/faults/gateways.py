@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from tests.running import ROOT, environment, tamvt
+from tests.running import PATIENCE_S, ROOT, environment, tamvt
 
 
 @dataclass
@@ -66,14 +66,14 @@ class Gateway:
 
     def requests_in_flight(self) -> int:
         """How many requests it works on, apart from the one that asks."""
-        text = httpx.get(f"{self.url}/metrics", timeout=10).text
+        text = httpx.get(f"{self.url}/metrics", timeout=PATIENCE_S).text
         name = "tamvt_requests_in_flight "
         line = next(line for line in text.splitlines() if line.startswith(name))
         return round(float(line.removeprefix(name))) - 1
 
     def _reap(self) -> None:
         assert self.process is not None
-        self.process.communicate(timeout=30)
+        self.process.communicate(timeout=PATIENCE_S)
 
 
 @contextmanager

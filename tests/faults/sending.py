@@ -14,9 +14,9 @@ import httpx
 
 from tests import scene
 from tests.faults.gateways import Gateway
-from tests.running import Api, form, problem
+from tests.running import PATIENCE_S, Api, form, problem
 
-DEADLINE_S = 40.0
+DEADLINE_S = 2 * PATIENCE_S
 PAUSE_S = 0.05
 
 Chunks = Sequence[range]
@@ -39,7 +39,7 @@ def images(numbers: Sequence[int]) -> list[bytes]:
 
 def start(url: str) -> str:
     """The id of a new session that tracks two objects."""
-    with httpx.Client(base_url=url, timeout=30) as http:
+    with httpx.Client(base_url=url, timeout=PATIENCE_S) as http:
         return Api(http).start(objects=2)
 
 
@@ -98,7 +98,7 @@ class Sender:
     def stored(self, url: str) -> list[Any]:
         """All masks but the reference's, as the service keeps them."""
         path = f"{url}/v1/sessions/{self.session}/masks"
-        answer = httpx.get(path, params={"from": 1}, timeout=30)
+        answer = httpx.get(path, params={"from": 1}, timeout=PATIENCE_S)
         if answer.status_code == 503:
             time.sleep(PAUSE_S)
             return self.stored(url)
@@ -120,7 +120,7 @@ def append(
         f"{url}/v1/sessions/{session}/clips",
         params={"first_frame": numbers[0] if first is None else first},
         files=form([("frames", image) for image in images(numbers)]),
-        timeout=30,
+        timeout=PATIENCE_S,
     )
 
 

@@ -16,7 +16,7 @@ from tests.faults.gateways import Gateway, gateways
 from tests.faults.sending import append
 from tests.faults.tritons import running_triton
 from tests.redis_servers import running_redis
-from tests.running import Api, form
+from tests.running import PATIENCE_S, Api, form
 from tests.service.engines.tritons import write_gated_repository
 
 
@@ -36,7 +36,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory, toy_folder: Path) -> Iterator
 
 def masks_with_corrections(urls: Sequence[str]) -> list[Any]:
     """The masks of a video whose objects are added, corrected, removed, and of a fork of it."""
-    with httpx.Client(base_url=urls[0], timeout=30) as http:
+    with httpx.Client(base_url=urls[0], timeout=PATIENCE_S) as http:
         session = Api(http).start(memory_size=6)
         path = f"/v1/sessions/{session}/objects"
         for clip in range(8):

@@ -12,7 +12,7 @@ from redis import Redis
 from tests.faults.gateways import Gateway, gateways
 from tests.faults.sending import append, start
 from tests.redis_servers import RedisServer, running_redis
-from tests.running import problem
+from tests.running import PATIENCE_S, problem
 
 SENT = range(1, 7)
 Damage = Callable[[Redis, str, str], None]
@@ -90,10 +90,10 @@ def test_a_damaged_state_is_named_by_every_call(
         damage(client, *sessions)
     url = f"{pair[0].url}/v1/sessions/{sessions[0]}"
     for answer in (
-        httpx.get(url),
-        httpx.get(f"{url}/masks"),
-        httpx.post(f"{url}/fork"),
-        httpx.delete(f"{url}/objects/2"),
+        httpx.get(url, timeout=PATIENCE_S),
+        httpx.get(f"{url}/masks", timeout=PATIENCE_S),
+        httpx.post(f"{url}/fork", timeout=PATIENCE_S),
+        httpx.delete(f"{url}/objects/2", timeout=PATIENCE_S),
         append(pair[0].url, sessions[0], range(7, 9)),
     ):
         check_named(answer, sessions[0])
@@ -107,8 +107,8 @@ def test_damaged_masks_are_never_answered(
     with redis.client() as client:
         damage(client, *sessions)
     url = f"{pair[0].url}/v1/sessions/{sessions[0]}"
-    check_named(httpx.get(f"{url}/masks"), sessions[0])
-    check_named(httpx.get(f"{url}/masks/3.png"), sessions[0])
+    check_named(httpx.get(f"{url}/masks", timeout=PATIENCE_S), sessions[0])
+    check_named(httpx.get(f"{url}/masks/3.png", timeout=PATIENCE_S), sessions[0])
     check_named(append(pair[0].url, sessions[0], SENT), sessions[0])
 
 
@@ -119,5 +119,10 @@ def test_a_damaged_entry_stops_a_rebuild_and_changes_nothing(
     with redis.client() as client:
         damage(client, *sessions)
     check_named(append(pair[1].url, sessions[0], range(7, 9)), sessions[0])
-    assert httpx.get(f"{pair[1].url}/v1/sessions/{sessions[0]}").json()["next_frame"] == 7
+    assert (
+        httpx.get(f"{pair[1].url}/v1/sessions/{sessions[0]}", timeout=PATIENCE_S).json()[
+            "next_frame"
+        ]
+        == 7
+    )
     assert append(pair[1].url, sessions[1], range(7, 9)).status_code == 200

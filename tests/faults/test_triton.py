@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import resource
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import numpy as np
 import psutil
 import pytest
 from tritonclient.grpc import InferenceServerClient
@@ -20,8 +22,9 @@ from tests.faults.gateways import Gateway, gateways
 from tests.faults.sending import Sender, append, chunks_of, happening, start, undisturbed
 from tests.faults.tritons import TritonServer, running_triton
 from tests.redis_servers import RedisServer, running_redis, wait_until
-from tests.running import ROOT, Api, environment, problem, tamvt
+from tests.running import PATIENCE_S, ROOT, Api, environment, problem, tamvt
 from tests.service.engines.tritons import paused, write_gated_repository
+from tests.toy_model import WEIGHTS, write_toy_model
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +89,10 @@ def test_a_killed_gateway_leaves_a_session_that_another_goes_on_with(
             if number != len(chunks) // 2:
                 sender.send(numbers)
                 continue
-            with paused(repository), ThreadPoolExecutor(1) as pool:
+            with paused(repository) as held, ThreadPoolExecutor(1) as pool:
                 lost = pool.submit(append, first.url, sender.session, numbers)
-                time.sleep(0.1 + chosen.uniform(0, 0.1))
+                wait_until(held.exists, what="a clip in Triton")
+                time.sleep(chosen.uniform(0, 0.1))
                 first.kill()
                 assert isinstance(lost.exception(), httpx.TransportError)
             first.start()
@@ -96,6 +100,26 @@ def test_a_killed_gateway_leaves_a_session_that_another_goes_on_with(
         sender.check(second.url, undisturbed(api, chunks))
         wait_until(lambda: len(regions()) == 1, what="the end of the killed gateway's region")
         assert second.requests_in_flight() == 0
+
+
+def test_a_slow_old_owner_cannot_write(
+    triton: TritonServer, redis: RedisServer, api: Api, repository: Path
+) -> None:
+    """A gateway stops in the middle of an append; another one does it; the first wakes up."""
+    chunks = [range(1, 17), range(17, 19)]
+    with served(2, triton, redis) as (slow, quick), ThreadPoolExecutor(1) as pool:
+        sender = Sender([quick], start(quick.url))
+        with paused(repository) as held:
+            late = pool.submit(append, slow.url, sender.session, chunks[0])
+            wait_until(held.exists, what="a clip in Triton")
+            slow.signal(signal.SIGSTOP)
+        for numbers in chunks:
+            sender.send(numbers)
+        slow.signal(signal.SIGCONT)
+        refused = late.result()
+        assert problem(refused) == (409, "conflict")
+        assert refused.json()["expected"] == 19
+        sender.check(slow.url, undisturbed(api, chunks))
 
 
 def test_a_killed_triton_loses_nothing(
@@ -126,7 +150,7 @@ def test_a_slow_triton_is_a_clear_answer_and_no_harm(
     triton: TritonServer, redis: RedisServer, api: Api, repository: Path
 ) -> None:
     chunks = chunks_of(0)
-    with served(1, triton, redis, clip_deadline_s=0.5) as (gateway,):
+    with served(1, triton, redis, clip_deadline_s=3) as (gateway,):
         sender = Sender([gateway], start(gateway.url))
         sender.send(chunks[0])
         (region,) = regions()
@@ -136,11 +160,38 @@ def test_a_slow_triton_is_a_clear_answer_and_no_harm(
             assert int(answer.headers["retry-after"]) >= 1
             # Triton may still write there: nobody else is given it, and it is not taken away.
             assert region in regions()
-            assert httpx.get(f"{gateway.url}/readyz").status_code == 200
+            assert httpx.get(f"{gateway.url}/readyz", timeout=PATIENCE_S).status_code == 200
         for numbers in chunks[1:]:
             sender.send(numbers)
         sender.check(gateway.url, undisturbed(api, chunks))
         wait_until(lambda: len(regions()) == 1, what="the end of the quarantine")
+
+
+def test_a_session_tells_which_weights_made_its_newest_masks(
+    repository: Path, redis: RedisServer, tmp_path: Path
+) -> None:
+    newer = {**WEIGHTS, "steepness": np.array(9.0, np.float32)}
+    write_toy_model(tmp_path / "weights", weights=newer)
+    write_gated_repository(tmp_path / "weights", tmp_path / "newer")
+    with running_triton(repository) as triton, served(1, triton, redis) as (gateway,):
+        sender = Sender([gateway], start(gateway.url))
+
+        def told() -> tuple[str, str]:
+            """The weights of the session, and those that are served."""
+            with httpx.Client(base_url=gateway.url, timeout=PATIENCE_S) as http:
+                session = http.get(f"/v1/sessions/{sender.session}").json()
+                (model,) = http.get("/v1/models").json()["models"]
+            return session["weights_sha256"], model["weights_sha256"]
+
+        sender.send(range(1, 5))
+        old, served_first = told()
+        assert old == served_first
+        triton.kill()
+        triton.repository = tmp_path / "newer"
+        triton.start()
+        sender.send(range(5, 9))
+        assert len({old, *told()}) == 2
+        assert told()[0] == told()[1]
 
 
 def test_while_triton_is_away_the_answer_comes_at_once(
@@ -152,10 +203,10 @@ def test_while_triton_is_away_the_answer_comes_at_once(
         append(gateway.url, session, range(1, 3))
         began = time.monotonic()
         answers = [append(gateway.url, session, range(1, 3)) for _ in range(3)]
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 20  # of the 60 s that each clip may take
         assert {problem(answer) for answer in answers} == {(503, "engine-unavailable")}
-        assert httpx.get(f"{gateway.url}/readyz").status_code == 503
-        assert httpx.get(f"{gateway.url}/healthz").status_code == 200
+        assert httpx.get(f"{gateway.url}/readyz", timeout=PATIENCE_S).status_code == 503
+        assert httpx.get(f"{gateway.url}/healthz", timeout=PATIENCE_S).status_code == 200
         triton.start()
         wait_until(
             lambda: append(gateway.url, session, range(1, 3)).status_code == 200, what="an answer"
@@ -184,7 +235,7 @@ def test_a_deleted_session_leaves_no_region(triton: TritonServer, redis: RedisSe
         answer = append(gateway.url, session, range(1, 5))
         assert answer.json()["batch_sizes"] == [1, 1]
         assert len(regions()) == 1
-        httpx.delete(f"{gateway.url}/v1/sessions/{session}")
+        httpx.delete(f"{gateway.url}/v1/sessions/{session}", timeout=PATIENCE_S)
         assert regions() == set()
 
 

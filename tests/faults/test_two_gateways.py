@@ -15,7 +15,7 @@ from tests import scene
 from tests.faults.gateways import Gateway, gateways
 from tests.faults.sending import Sender, append, chunks_of, start, undisturbed
 from tests.redis_servers import running_cluster, running_redis
-from tests.running import Api, problem
+from tests.running import PATIENCE_S, Api, problem
 
 
 @pytest.fixture(scope="module", params=["one Redis", "a Redis Cluster"])
@@ -85,7 +85,7 @@ def test_a_correction_through_one_gateway_is_seen_by_the_other(
         session = start(urls[0])
         append(urls[1], session, range(1, 3))
         answer = httpx.put(
-            f"{urls[0]}/v1/sessions/{session}/objects", files={"mask": drawn}, timeout=30
+            f"{urls[0]}/v1/sessions/{session}/objects", files={"mask": drawn}, timeout=PATIENCE_S
         )
         assert answer.status_code == 200, answer.text
         found.append(append(urls[1], session, range(3, 7)).json()["frames"])

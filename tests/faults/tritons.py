@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from tests.redis_servers import free_port
-from tests.running import ROOT, environment, tamvt
+from tests.running import PATIENCE_S, ROOT, environment, tamvt
 
 
 @dataclass
@@ -46,14 +46,14 @@ class TritonServer:
         assert self.process is not None
         (server,) = psutil.Process(self.process.pid).children()
         server.kill()
-        _, said = self.process.communicate(timeout=30)
+        _, said = self.process.communicate(timeout=PATIENCE_S)
         assert "Triton ended by itself" in said
 
     def stop(self) -> None:
         """Ends it, if it still runs."""
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
-            self.process.communicate(timeout=30)
+            self.process.communicate(timeout=PATIENCE_S)
 
 
 @contextmanager

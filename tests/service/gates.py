@@ -32,9 +32,11 @@ class Gate:
     opened: asyncio.Event = field(default_factory=asyncio.Event)
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     failure: Exception | None = None
+    clips: int = 0  # that have come as far as here
 
     async def passed(self) -> None:
         """Waits until the gate is open, or fails."""
+        self.clips += 1
         self.reached.set()
         if self.failure:
             raise self.failure
@@ -83,15 +85,13 @@ class GatedLease:
         self._gate = gate
 
     async def segment(
-        self,
-        frames: NDArray[np.uint8],
-        *,
-        before: Memory,
-        object_ids: Sequence[int],
-        after: Memory,
+        self, frames: NDArray[np.uint8], *, before: Memory, object_ids: Sequence[int]
     ) -> ClipMasks:
         await self._gate.passed()
-        return await self._bank.segment(frames, before=before, object_ids=object_ids, after=after)
+        return await self._bank.segment(frames, before=before, object_ids=object_ids)
+
+    def remember(self, after: Memory) -> None:
+        self._bank.remember(after)
 
     def commit(self, version: int) -> None:
         self._bank.commit(version)

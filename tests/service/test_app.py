@@ -17,7 +17,8 @@ import pytest
 from service.errors import EngineUnavailable
 from service.settings import Settings
 from tests import scene
-from tests.running import form, problem
+from tests.running import PATIENCE_S, form, problem
+from tests.service.engines.tritons import until
 from tests.service.gates import Gate, served
 
 pytestmark = pytest.mark.anyio
@@ -35,7 +36,7 @@ def serve(redis_url: str, toy_folder: Path) -> Serve:
         given = {"redis_url": redis_url, "weights": toy_folder, "model": "toy", "engine_threads": 1}
         async with (
             served(gate, Settings(**{**given, **changes})) as url,
-            httpx.AsyncClient(base_url=url, timeout=20) as http,
+            httpx.AsyncClient(base_url=url, timeout=PATIENCE_S) as http,
         ):
             yield http
 
@@ -75,8 +76,7 @@ async def test_one_request_too_many_is_refused_at_once(serve: Serve) -> None:
     async with serve(gate, max_requests=2) as http:
         sessions = [await start(http) for _ in range(3)]
         working = [asyncio.create_task(append(http, session, 1)) for session in sessions[:2]]
-        await gate.reached.wait()
-        await asyncio.sleep(0.2)
+        await until(lambda: gate.clips == 2)
         refused = await append(http, sessions[2], 1)
         assert problem(refused) == (503, "overloaded")
         assert refused.headers["retry-after"] == "1"
@@ -107,9 +107,9 @@ async def test_uploads_hold_no_more_bytes_than_allowed(serve: Serve) -> None:
 
 async def test_a_request_beyond_its_deadline_changes_nothing(serve: Serve) -> None:
     gate = Gate()
-    async with serve(gate, request_deadline_s=0.5) as http:
+    async with serve(gate, request_deadline_s=0.5) as hurried, serve(gate) as http:
         session = await start(http)
-        late = await append(http, session, 1, 2)
+        late = await append(hurried, session, 1, 2)
         assert problem(late) == (503, "overloaded")
         assert len(await masks(http, session)) == 1
         gate.opened.set()
@@ -123,10 +123,10 @@ async def test_an_upload_beyond_its_deadline_is_refused(serve: Serve) -> None:
         await asyncio.sleep(0.6)
         yield scene.jpeg(1)[100:]
 
-    async with serve(Gate(), upload_deadline_s=0.3) as http:
+    async with serve(Gate(), upload_deadline_s=0.3) as hurried, serve(Gate()) as http:
         session = await start(http)
         path = f"/v1/sessions/{session}/clips?first_frame=1"
-        assert problem(await http.post(path, content=slowly())) == (408, "slow-upload")
+        assert problem(await hurried.post(path, content=slowly())) == (408, "slow-upload")
 
 
 async def test_an_engine_that_is_away_changes_nothing(serve: Serve) -> None:

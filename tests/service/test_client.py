@@ -56,10 +56,11 @@ def start_one(client: Client) -> str:
 
 
 def test_a_session_tells_what_was_started(client: Client) -> None:
-    options = Options(clip_length=3, memory_size=5, labels={1: "square"})
+    options = Options(clip_length=3, memory_size=5, memory_gate=True, labels={1: "square"})
     session = client.start(scene.png(0), scene.mask(objects=2), options=options)
     assert (session.frame_size, session.next_frame) == ((scene.HEIGHT, scene.WIDTH), 1)
     assert (session.model, session.clip_length, session.memory_size) == ("toy", 3, 5)
+    assert session.memory_gate is True
     assert [(item.object_id, item.label) for item in session.objects] == [(1, "square"), (2, None)]
     assert session.expires_at.tzinfo is not None
 
@@ -167,6 +168,7 @@ def test_a_deleted_session_is_not_found(client: Client, session: Session) -> Non
 def test_the_served_models_are_listed(client: Client) -> None:
     (model,) = client.models()
     assert (model.name, model.clip_length, model.memory_size) == ("toy", 2, 9)
+    assert (model.memory_gate, model.lost_below) == (False, None)
 
 
 def test_a_frame_that_is_not_due_names_the_one_that_is(client: Client, session: Session) -> None:
@@ -243,7 +245,7 @@ def test_a_refusal_is_never_sent_again(running: Running) -> None:
 def test_silence_ends_at_the_deadline(running: Running) -> None:
     with (
         relay_to(running.url, ["stall"]) as relay,
-        Client(relay.url, deadline_s=0.2, retry=QUICK) as unlucky,
+        Client(relay.url, deadline_s=2.0, retry=QUICK) as unlucky,
         pytest.raises(TimedOut, match="GET /v1/models"),
     ):
         unlucky.models()

@@ -10,7 +10,17 @@ from model.rules.encoding import decode_rle
 from model.rules.headers import ImageLimits
 from model.rules.masks import unpack_soft_masks
 from model.rules.memory import Memory
-from service.clips import Step, clip_pixels, decode_entry, encode_clip, plan
+from model.rules.presence import Calibration
+from service.clips import (
+    Outcome,
+    Step,
+    clip_pixels,
+    conclude,
+    decode_entry,
+    encode_clip,
+    history_after,
+    plan,
+)
 from service.engines.base import ClipMasks
 from service.errors import CorruptSession
 from service.frames import Frame, frame_of_image
@@ -18,9 +28,13 @@ from service.records import EncodedEntry, Session
 from tests import scene
 
 SIZE = (64, 96)
+SHA = "1" * 64
+CALIBRATION = Calibration(bias=0.0, sureness=1.0, wholeness=0.0, size=0.0, threshold=0.5)
 
 
-def session(*, clip_length: int = 2, memory_size: int = 3, next_frame: int = 1) -> Session:
+def session(
+    *, clip_length: int = 2, memory_size: int = 3, next_frame: int = 1, gate: bool = False
+) -> Session:
     memory = Memory.start(0, (1, 7), capacity=memory_size)
     return Session(
         session_id="s",
@@ -34,6 +48,7 @@ def session(*, clip_length: int = 2, memory_size: int = 3, next_frame: int = 1) 
         memory_size=memory_size,
         memory=memory,
         next_frame=next_frame,
+        memory_gate=gate,
     )
 
 
@@ -70,22 +85,52 @@ def test_clips_are_cut_from_the_first_frame_on(
     assert bounds(plan(start, frames(count))) == clips
 
 
+def followed(start: Session, count: int, *, sure: float = 1.0) -> list[Outcome]:
+    """Clips of two objects, the second of which is not in the last frames."""
+    memory, outcomes = start.memory, []
+    for step in plan(start, frames(count)):
+        length = len(step.frames)
+        found = ClipMasks(
+            soft(length), np.full((length, 2), sure, np.float32), batch_size=1, weights_sha256=SHA
+        )
+        outcomes.append(conclude(step, found, start, memory, CALIBRATION))
+        memory = outcomes[-1].after
+    return outcomes
+
+
 def test_the_last_frame_of_each_clip_is_remembered() -> None:
-    steps = plan(session(), frames(5))
-    assert [step.after.newest.frame for step in steps] == [2, 4, 5]
-    assert [step.before for step in steps[1:]] == [step.after for step in steps[:-1]]
+    outcomes = followed(session(), 5)
+    assert [done.after.newest.frame for done in outcomes] == [2, 4, 5]
+    assert {done.after.newest.object_ids for done in outcomes} == {(1, 7)}
 
 
-def test_only_what_outlives_the_append_is_kept() -> None:
-    steps = plan(session(memory_size=3), frames(8))
-    assert [step.last for step in steps if step.kept] == [6, 8]
-    assert [entry.frame for entry in steps[-1].after.entries] == [0, 6, 8]
+def test_with_the_gate_a_lost_object_is_not_remembered() -> None:
+    outcomes = followed(session(gate=True), 4)
+    assert {done.after.newest.object_ids for done in outcomes} == {(1,)}
 
 
-def test_the_newest_frame_is_kept_even_if_only_the_reference_is_remembered() -> None:
-    steps = plan(session(memory_size=1), frames(4))
-    assert [step.kept for step in steps] == [False, True]
-    assert {step.after for step in steps} == {session(memory_size=1).memory}
+def test_with_the_gate_nothing_is_remembered_of_a_clip_that_ends_without_an_object() -> None:
+    outcomes = followed(session(gate=True), 4, sure=0.4)
+    assert {done.after for done in outcomes} == {session().memory}
+
+
+def test_only_what_may_outlive_the_append_is_kept() -> None:
+    steps = plan(session(memory_size=3), frames(12))
+    remembered = {entry.frame for entry in followed(session(memory_size=3), 12)[-1].after.entries}
+    assert [step.last for step in steps if step.kept] == [8, 10, 12]
+    assert remembered == {0, 10, 12}
+
+
+def test_what_a_fork_goes_back_to_is_kept_as_well() -> None:
+    start, outcomes = session(memory_size=3), followed(session(memory_size=3), 16)
+    steps = plan(start, frames(16), rollback_clips=2)
+    history = history_after(start, outcomes, rollback_clips=2)
+    wanted = {entry.frame for past in history for entry in past.memory.entries} - {0}
+    assert wanted <= {step.last for step in steps if step.kept} < {step.last for step in steps}
+
+
+def test_with_the_gate_any_clip_may_outlive_the_append() -> None:
+    assert all(step.kept for step in plan(session(memory_size=1, gate=True), frames(12)))
 
 
 def test_a_clip_is_what_the_model_sees_of_its_frames() -> None:
@@ -103,8 +148,9 @@ def soft(length: int) -> NDArray[np.uint8]:
 
 def test_a_clips_masks_are_as_large_as_the_frame() -> None:
     (step,) = plan(session(), frames(2))
-    found = ClipMasks(soft(2), np.full((2, 2), 0.75, np.float32), batch_size=1)
-    first, last = encode_clip(step, found, session()).masks
+    found = ClipMasks(soft(2), np.full((2, 2), 0.75, np.float32), batch_size=1, weights_sha256=SHA)
+    outcome = conclude(step, found, session(), session().memory, None)
+    first, last = encode_clip(outcome, found, session()).masks
     size = [scene.HEIGHT, scene.WIDTH]
     mask = decode_rle({"size": size, "counts": first.objects[1].counts})
     assert (first.frame, first.clip, last.frame, last.clip) == (1, (1, 2), 2, (1, 2))
@@ -112,12 +158,26 @@ def test_a_clips_masks_are_as_large_as_the_frame() -> None:
     assert mask[:, 70:].all()
     assert not mask[:, :60].any()
     assert [item.state for item in last.objects] == ["visible", "lost"]
+    assert [item.confidence for item in last.objects] == [0.75, 0.0]
+
+
+def test_below_the_models_threshold_an_object_is_lost_and_keeps_its_mask() -> None:
+    (step,) = plan(session(), frames(2))
+    found = ClipMasks(
+        soft(2), np.array([[0.9, 0.4], [0.9, 0.4]], np.float32), batch_size=1, weights_sha256=SHA
+    )
+    outcome = conclude(step, found, session(), session().memory, CALIBRATION)
+    visible, lost = encode_clip(outcome, found, session()).masks[0].objects
+    assert (visible.state, visible.confidence) == ("visible", 0.9)
+    assert (lost.state, lost.confidence) == ("lost", 0.4)
+    assert lost.area > 0
 
 
 def test_what_is_remembered_of_a_clip_is_its_last_frame_without_loss() -> None:
     (step,) = plan(session(), frames(2))
-    found = ClipMasks(soft(2), np.ones((2, 2), np.float32), batch_size=1)
-    entry = encode_clip(step, found, session()).entry
+    found = ClipMasks(soft(2), np.ones((2, 2), np.float32), batch_size=1, weights_sha256=SHA)
+    outcome = conclude(step, found, session(), session().memory, None)
+    entry = encode_clip(outcome, found, session()).entry
     assert entry is not None
     assert (unpack_soft_masks(entry.masks) == found.masks[-1]).all()
     picture = decode_entry(entry, (1, 7), session())

@@ -123,12 +123,13 @@ async def test_an_answer_of_a_cancelled_command_is_not_taken_for_another_s(
         while cluster.owner(keys_of(second)[0]) != owner:
             second = await started(store)
         with owner.client() as client:
-            client.client_pause(200)
-        task = asyncio.create_task(store.load(first.session_id))
-        await asyncio.sleep(0.05)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+            client.client_pause(100_000, all=False)
+            task = asyncio.create_task(store.load(first.session_id))
+            await asyncio.sleep(0.05)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            client.client_unpause()
         assert await store.load(second.session_id) == second
 
 

@@ -13,11 +13,11 @@ import pytest
 
 from service.errors import Misconfigured
 from service.local_triton import LocalTriton, local_triton
-from tests.running import ROOT, environment, run_tamvt, tamvt
+from tests.running import PATIENCE_S, ROOT, environment, run_tamvt, tamvt
 
 
 def test_it_serves_the_model_and_tells_its_metrics(triton: LocalTriton) -> None:
-    assert "nv_inference_exec_count" in httpx.get(triton.metrics_url).text
+    assert "nv_inference_exec_count" in httpx.get(triton.metrics_url, timeout=PATIENCE_S).text
 
 
 def test_without_the_wheel_one_line_says_how_to_get_it(
@@ -61,7 +61,7 @@ def test_the_command_stops_cleanly(toy_repository: Path, number: signal.Signals)
     family = psutil.Process(process.pid).children(recursive=True)
     assert len(family) == 3  # the server, and a process for each graph
     process.send_signal(number)
-    assert process.wait(timeout=30) == 0
-    _, still_there = psutil.wait_procs(family, timeout=5)
+    assert process.wait(timeout=PATIENCE_S) == 0
+    _, still_there = psutil.wait_procs(family, timeout=PATIENCE_S)
     assert still_there == []
     process.communicate()

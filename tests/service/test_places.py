@@ -20,7 +20,7 @@ from service.settings import Settings
 from service.store import SessionStore, new_session_id, open_store
 from tests import scene
 from tests.redis_servers import running_cluster
-from tests.running import form, problem
+from tests.running import PATIENCE_S, form, problem
 from tests.service.gates import Gate, served
 from tests.service.proxy import losing_one_answer
 
@@ -92,19 +92,19 @@ async def test_of_many_starts_at_once_as_many_succeed_as_may(
 
 
 async def test_an_expired_session_does_not_count(redis_url: str, tenant: str) -> None:
-    async with open_store(redis_url, ttl_s=0.3, deadline_s=0.1, tenant_sessions=2) as store:
+    async with open_store(redis_url, ttl_s=0.3, deadline_s=0.5, tenant_sessions=2) as store:
         for _ in range(2):
             await started(store, tenant)
-        await asyncio.sleep(0.5)  # four deadlines: then a place is looked at
+        await asyncio.sleep(2.1)  # four deadlines: then a place is looked at
         for _ in range(2):
             await started(store, tenant)
 
 
 async def test_a_session_that_is_used_counts_for_longer(redis_url: str, tenant: str) -> None:
-    async with open_store(redis_url, ttl_s=1, deadline_s=0.1, tenant_sessions=1) as store:
+    async with open_store(redis_url, ttl_s=3, deadline_s=0.5, tenant_sessions=1) as store:
         session = await started(store, tenant)
         for _ in range(5):
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.7)
             await store.load(session)
         with pytest.raises(TooMany):
             await started(store, tenant)
@@ -170,7 +170,10 @@ async def service(redis_url: str, weights: Path, limit: int) -> AsyncIterator[ht
         tenant_header="X-Tenant",
         tenant_sessions=limit,
     )
-    async with served(Gate(), settings) as url, httpx.AsyncClient(base_url=url) as http:
+    async with (
+        served(Gate(), settings) as url,
+        httpx.AsyncClient(base_url=url, timeout=PATIENCE_S) as http,
+    ):
         yield http
 
 

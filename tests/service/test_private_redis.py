@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 
 from service.errors import Misconfigured
 from service.private_redis import find_redis, private_redis
+from tests.running import PATIENCE_S
 
 SERVICE = """
 import asyncio, sys
@@ -41,7 +42,7 @@ async def value_of(url: str, key: str) -> bytes | None:
 
 
 async def value_when_it_is_back(url: str, key: str) -> bytes | None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             with suppress(RedisError):
                 return await value_of(url, key)
@@ -154,7 +155,7 @@ def test_it_dies_with_its_parent(tmp_path: Path, kill: signal.Signals) -> None:
     service, child = a_service(tmp_path)
     service.send_signal(kill)
     service.communicate()
-    child.wait(timeout=5)
+    child.wait(timeout=PATIENCE_S)
     assert not child.is_running()
 
 
@@ -212,7 +213,7 @@ async def test_damaged_data_is_an_error_in_one_line(tmp_path: Path) -> None:
         async with private_redis(tmp_path):
             pass
     assert "\n" not in str(caught.value)
-    assert time.monotonic() - started_at < 5
+    assert time.monotonic() - started_at < 30  # of the 60 s that a start may take
 
 
 @pytest.mark.anyio

@@ -17,7 +17,7 @@ from service.client import Client
 from service.errors import StartupError
 from service.private_service import private_service
 from tests import scene
-from tests.running import ROOT
+from tests.running import PATIENCE_S, ROOT
 
 HOLD = """
 import sys, time
@@ -44,9 +44,9 @@ def test_sessions_outlive_the_service(settings: dict[str, str], tmp_path: Path) 
 
 def test_it_is_gone_after_the_block(settings: dict[str, str], tmp_path: Path) -> None:
     with private_service(tmp_path, settings=settings) as url:
-        assert httpx.get(f"{url}/readyz").status_code == 200
+        assert httpx.get(f"{url}/readyz", timeout=PATIENCE_S).status_code == 200
     with pytest.raises(httpx.ConnectError):
-        httpx.get(f"{url}/readyz")
+        httpx.get(f"{url}/readyz", timeout=PATIENCE_S)
 
 
 def test_why_it_does_not_start_is_one_line(tmp_path: Path) -> None:
@@ -80,11 +80,11 @@ def test_it_ends_when_its_parent_is_killed(settings: dict[str, str], tmp_path: P
     )
     assert parent.stdout is not None
     url = parent.stdout.readline().strip()
-    assert httpx.get(f"{url}/healthz").status_code == 200
+    assert httpx.get(f"{url}/healthz", timeout=PATIENCE_S).status_code == 200
     children = psutil.Process(parent.pid).children(recursive=True)
     parent.send_signal(signal.SIGKILL)
-    parent.communicate(timeout=10)
-    until = time.monotonic() + 20
+    parent.communicate(timeout=PATIENCE_S)
+    until = time.monotonic() + PATIENCE_S
     while any(child.is_running() for child in children) and time.monotonic() < until:
         time.sleep(0.05)
     assert [child for child in children if child.is_running()] == []

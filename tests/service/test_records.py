@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ from service.records import (
     unpack_entry,
     unpack_masks,
     unpack_session,
+    unseal,
 )
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -50,6 +52,7 @@ SESSION = Session(
     memory=Memory.start(0, [3, 9], capacity=4).remember(2, [3, 9]),
     next_frame=3,
     version=2,
+    memory_gate=True,
     history=(Snapshot(0, (3,), Memory.start(0, [3], capacity=4), corrected=True),),
 )
 
@@ -58,6 +61,13 @@ def test_a_session_comes_back_as_it_was() -> None:
     back = unpack_session("an id", pack_session(SESSION), expires_at=NOW)
     assert back == SESSION
     assert back.expires_at == NOW
+
+
+def test_a_session_of_before_the_memory_gate_has_none() -> None:
+    payload = json.loads(unseal("an id", "session", pack_session(SESSION)))
+    del payload["memory_gate"]
+    sealed = seal("an id", "session", json.dumps(payload).encode())
+    assert unpack_session("an id", sealed, expires_at=NOW) == replace(SESSION, memory_gate=False)
 
 
 def test_masks_come_back_as_they_were() -> None:

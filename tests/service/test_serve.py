@@ -17,12 +17,12 @@ import pytest
 from service.commands.serve import listen
 from service.server import tune
 from tests import scene
-from tests.running import ROOT, Api, problem, run_tamvt, running_service
+from tests.running import PATIENCE_S, ROOT, Api, problem, run_tamvt, running_service
 
 
 def fail_to_serve(*arguments: str, settings: Mapping[str, str]) -> str:
     """The one line on stderr of a service that cannot start."""
-    done = run_tamvt("serve", *arguments, settings=settings, timeout_s=30)
+    done = run_tamvt("serve", *arguments, settings=settings)
     assert done.returncode == 1
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
@@ -103,12 +103,10 @@ def test_an_answer_does_not_wait_for_an_acknowledgement() -> None:
 
 
 def test_it_says_one_line_when_it_is_ready(tmp_path: Path, toy_folder: Path) -> None:
-    begin = time.monotonic()
     with running_service(state=tmp_path, weights=toy_folder) as running:
-        assert time.monotonic() - begin < 10  # seconds on a busy machine; about one alone
-        assert httpx.get(f"{running.url}/readyz").status_code == 200
+        assert httpx.get(f"{running.url}/readyz", timeout=PATIENCE_S).status_code == 200
         running.process.terminate()
-        said, _ = running.process.communicate(timeout=20)
+        said, _ = running.process.communicate(timeout=PATIENCE_S)
         assert (said, running.process.returncode) == ("", 0)
 
 
@@ -118,14 +116,14 @@ def test_it_ends_cleanly_and_takes_its_redis_along(
 ) -> None:
     with running_service(state=tmp_path, weights=toy_folder) as running:
         running.process.send_signal(number)
-        assert running.process.wait(timeout=20) == 0
+        assert running.process.wait(timeout=PATIENCE_S) == 0
     assert not (tmp_path / "redis.sock").exists()
 
 
 def test_a_request_in_flight_is_finished_on_shutdown(tmp_path: Path, toy_folder: Path) -> None:
     with (
         running_service(state=tmp_path, weights=toy_folder) as running,
-        httpx.Client(base_url=running.url, timeout=30) as http,
+        httpx.Client(base_url=running.url, timeout=PATIENCE_S) as http,
     ):
         session = Api(http).start()
         image = scene.jpeg(1)
@@ -134,14 +132,15 @@ def test_a_request_in_flight_is_finished_on_shutdown(tmp_path: Path, toy_folder:
             f"Content-Type: image/jpeg\r\nContent-Length: {len(image)}\r\n\r\n"
         )
         address = (httpx.URL(running.url).host, httpx.URL(running.url).port)
-        with socket.create_connection(address, 20) as wire:
+        with socket.create_connection(address, PATIENCE_S) as wire:
             wire.sendall(head.encode() + image[:100])
-            time.sleep(0.2)
+            while "tamvt_requests_in_flight 2.0" not in http.get("/metrics").text:
+                time.sleep(0.02)  # that one, and this one
             running.process.terminate()
             time.sleep(0.2)
             wire.sendall(image[100:])
             assert wire.recv(10_000).startswith(b"HTTP/1.1 200 ")
-        assert running.process.wait(timeout=20) == 0
+        assert running.process.wait(timeout=PATIENCE_S) == 0
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
@@ -151,7 +150,7 @@ def test_a_session_outlives_the_service(
     images = [scene.jpeg(number) for number in range(1, 7)]
     with (
         running_service(state=tmp_path, weights=toy_folder) as first,
-        httpx.Client(base_url=first.url, timeout=30) as http,
+        httpx.Client(base_url=first.url, timeout=PATIENCE_S) as http,
     ):
         api = Api(http)
         undisturbed, session = api.start(), api.start()
@@ -159,10 +158,10 @@ def test_a_session_outlives_the_service(
         api.append(session, images[:4], first=1)
         before = api.state(session)
         first.process.send_signal(end)
-        first.process.wait(timeout=20)
+        first.process.wait(timeout=PATIENCE_S)
     with (
         running_service(state=tmp_path, weights=toy_folder) as second,
-        httpx.Client(base_url=second.url, timeout=30) as http,
+        httpx.Client(base_url=second.url, timeout=PATIENCE_S) as http,
     ):
         api = Api(http)
         assert api.state(session) == before
@@ -177,11 +176,10 @@ def test_limits_are_settings(tmp_path: Path, toy_folder: Path) -> None:
         "TAMVT_MAX_OBJECTS": "1",
         "TAMVT_MAX_VIDEO_FRAMES": "3",
         "TAMVT_MAX_FRAME_BYTES": "100000",
-        "TAMVT_SESSION_TTL_S": "1",
     }
     with (
         running_service(state=tmp_path, weights=toy_folder, settings=settings) as running,
-        httpx.Client(base_url=running.url, timeout=30) as http,
+        httpx.Client(base_url=running.url, timeout=PATIENCE_S) as http,
     ):
         api = Api(http)
         two = api.post_start(("frame", scene.png(0)), ("mask", scene.mask(objects=2)))
@@ -193,6 +191,15 @@ def test_limits_are_settings(tmp_path: Path, toy_folder: Path) -> None:
         assert problem(many) == (413, "too-many-frames")
         assert problem(long) == (413, "too-many-frames")
         assert problem(large) == (413, "too-large")
+
+
+def test_a_session_expires_when_its_settings_say_so(tmp_path: Path, toy_folder: Path) -> None:
+    settings = {"TAMVT_SESSION_TTL_S": "1"}
+    with (
+        running_service(state=tmp_path, weights=toy_folder, settings=settings) as running,
+        httpx.Client(base_url=running.url, timeout=PATIENCE_S) as http,
+    ):
+        session = Api(http).start()
         time.sleep(1.2)
         assert problem(http.get(f"/v1/sessions/{session}")) == (404, "unknown-session")
 

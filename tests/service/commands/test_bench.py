@@ -16,7 +16,7 @@ from tests.running import run_tamvt
 def test_the_table_has_a_row_for_each_number_of_objects(toy_folder: Path) -> None:
     settings = {"TAMVT_WEIGHTS": str(toy_folder), "TAMVT_MODEL": "toy"}
     words = ["bench", "engine", "--size", "64x96", "--clips", "10", "--frames", "150"]
-    done = run_tamvt(*words, settings=settings, timeout_s=60)
+    done = run_tamvt(*words, settings=settings)
     assert done.returncode == 0, done.stderr
     assert re.search(
         r"^toy, 64x96, N = 9, L = 2; \d{4}-\d\d-\d\d, .+, \d+ threads$", done.stdout, re.M

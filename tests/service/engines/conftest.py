@@ -23,5 +23,5 @@ def prefix() -> Iterator[str]:
 @pytest.fixture
 async def engine(triton: LocalTriton, prefix: str) -> AsyncIterator[TritonEngine]:
     """An engine with banks in shared memory."""
-    async with triton_engine(triton.url, "toy", prefix=prefix, deadline_s=10) as opened:
+    async with triton_engine(triton.url, "toy", prefix=prefix) as opened:
         yield opened

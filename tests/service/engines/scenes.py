@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from service.engines.base import Picture
 
 SIZE = (64, 96)
+FADED = 38
 COLOURS = {1: (220, 40, 40), 2: (40, 210, 60), 3: (50, 60, 230)}
 
 
@@ -28,6 +29,11 @@ def picture(frame: int, object_ids: Sequence[int] = (1,)) -> Picture:
 def clip(first: int, last: int, object_ids: Sequence[int] = (1,)) -> NDArray[np.uint8]:
     """Frames (L, h, w, 3) from first to last."""
     return np.stack([picture(frame, object_ids).frame for frame in range(first, last + 1)])
+
+
+def faded(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Frames in which object 1 has a colour that the model doubts."""
+    return np.where(frames == COLOURS[1][0], np.uint8(COLOURS[1][0] - FADED), frames)
 
 
 def true_masks(first: int, last: int, object_ids: Sequence[int] = (1,)) -> NDArray[np.uint8]:

@@ -17,6 +17,7 @@ from model.rules.memory import Memory
 from service.engines.layout import HEADER_BYTES, Layout, Shape, layout_of, shape_of
 from service.engines.region import Header, Region, header_of
 from tests.service.engines.scenes import SIZE
+from tests.service.engines.tritons import open_files
 from tests.toy_model import CARD
 
 LAYOUT = layout_of(CARD, shape_of(CARD, SIZE, slots=9, objects=1, frames=2))
@@ -86,6 +87,15 @@ def test_a_region_is_dirty_from_the_first_write_until_it_is_settled(path: Path) 
     region.settle(header(version=4), owner=OWNER)
     assert region.header() == header(version=4)
     region.close()
+
+
+def test_a_closed_region_is_not_open_any_more_whoever_still_knows_it(path: Path) -> None:
+    settled(path)
+    region = Region.open(path)
+    assert region is not None
+    assert open_files().count(str(path)) == 2  # its own descriptor, and that of its mapping
+    region.close()
+    assert str(path) not in open_files()
 
 
 def test_one_holder_at_a_time(path: Path) -> None:

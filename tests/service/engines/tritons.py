@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
+import httpx
+
 from model.triton.repository import write_repository
+from service.local_triton import LocalTriton
+from tests.running import PATIENCE_S
 
 
 def regions(prefix: str) -> list[Path]:
@@ -15,7 +19,16 @@ def regions(prefix: str) -> list[Path]:
     return sorted(Path("/dev/shm").glob(f"{prefix}*"))
 
 
-async def until(condition: Callable[[], bool], *, deadline_s: float = 10.0) -> None:
+def open_files() -> list[str]:
+    """What each of this process's descriptors stands for."""
+    found = []
+    for path in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # the one that lists them
+            found.append(str(path.readlink()))
+    return found
+
+
+async def until(condition: Callable[[], bool], *, deadline_s: float = PATIENCE_S) -> None:
     """Nothing, once the condition holds; TimeoutError."""
     async with asyncio.timeout(deadline_s):
         while not condition():  # noqa: ASYNC110  # it is about files, of which nobody tells us
@@ -30,7 +43,9 @@ _execute = TritonPythonModel.execute
 def _when_the_gate_is_open(self, requests):
     import time
 
-    while Path(__file__).with_name("closed").exists():
+    closed, held = (Path(__file__).with_name(name) for name in ("closed", "held"))
+    while closed.exists():
+        held.touch()
         time.sleep(0.002)
     return _execute(self, requests)
 
@@ -47,15 +62,27 @@ def write_gated_repository(weights: Path, target: Path) -> None:
 
 
 @contextmanager
-def paused(repository: Path, verb: str = "segment") -> Iterator[None]:
-    """While inside, the model of this verb computes nothing: Triton is there, but slow."""
+def paused(repository: Path, verb: str = "segment") -> Iterator[Path]:
+    """While inside, the model of this verb computes nothing: Triton is there, but slow.
+
+    The file that is given is there once a clip has come as far as the model.
+    """
     (version,) = (path for path in (repository / f"toy_{verb}").iterdir() if path.is_dir())
-    gate = version / "closed"
+    gate, held = version / "closed", version / "held"
+    held.unlink(missing_ok=True)
     gate.touch()
     try:
-        yield
+        yield held
     finally:
         gate.unlink()
+
+
+def waiting(server: LocalTriton, verb: str = "segment") -> int:
+    """How many requests wait for the model of this verb, apart from those that it works on."""
+    text = httpx.get(server.metrics_url, timeout=PATIENCE_S).text
+    name = "nv_inference_pending_request_count{"
+    lines = (line for line in text.splitlines() if line.startswith(name))
+    return sum(round(float(line.split()[-1])) for line in lines if f'"toy_{verb}"' in line)
 
 
 class Relay:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
+
+import numpy as np
+from numpy.typing import NDArray
 
 from model.rules.memory import Memory
 from service.engines.base import BankLease, ClipMasks, Engine, Picture
@@ -37,20 +40,35 @@ class Video:
             pictures=self.kept,
         )
 
-    async def segment(self, bank: BankLease, first: int, last: int) -> ClipMasks:
-        after = self.memory.remember(last, self.object_ids)
+    async def segment(
+        self, bank: BankLease, first: int, last: int, *, lost: Collection[int] = ()
+    ) -> ClipMasks:
+        """One clip; its entry does not know the objects that are `lost`."""
+        known = [object_id for object_id in self.object_ids if object_id not in lost]
+        after = self.memory.remember(last, known) if known else self.memory
         frames = clip(first, last, self.object_ids)
-        answer = await bank.segment(
-            frames, before=self.memory, object_ids=self.object_ids, after=after
-        )
+        answer = await bank.segment(frames, before=self.memory, object_ids=self.object_ids)
+        if after is not self.memory:
+            bank.remember(after)
         self.memory = after
-        self.pictures[last] = Picture(frames[-1], answer.masks[-1])
+        rows = [row for row, name in enumerate(self.object_ids) if name in known]
+        self.pictures[last] = Picture(frames[-1], answer.masks[-1][rows])
         return answer
 
-    async def append(self, engine: Engine, first: int, last: int) -> ClipMasks:
+    async def append(
+        self, engine: Engine, first: int, last: int, *, lost: Collection[int] = ()
+    ) -> ClipMasks:
         """One clip, committed."""
         async with self.lease(engine) as bank:
-            answer = await self.segment(bank, first, last)
+            answer = await self.segment(bank, first, last, lost=lost)
+            self.version += 1
+            bank.commit(self.version)
+        return answer
+
+    async def look(self, engine: Engine, frames: NDArray[np.uint8]) -> ClipMasks:
+        """One clip of which nothing is remembered, committed."""
+        async with self.lease(engine) as bank:
+            answer = await bank.segment(frames, before=self.memory, object_ids=self.object_ids)
             self.version += 1
             bank.commit(self.version)
         return answer

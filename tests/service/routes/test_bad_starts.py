@@ -98,6 +98,7 @@ BAD_OPTIONS: dict[str, tuple[bytes, int, str]] = {
     "a clip of nothing": (b'{"clip_length": 0}', 422, "bad-option"),
     "half a frame": (b'{"clip_length": 1.5}', 422, "bad-option"),
     "a text for a number": (b'{"memory_size": "9"}', 422, "bad-option"),
+    "a text for yes or no": (b'{"memory_gate": "yes"}', 422, "bad-option"),
     "too large a memory": (b'{"memory_size": 17}', 422, "bad-option"),
     "a label of no object": (b'{"labels": {"2": "dog"}}', 422, "bad-option"),
     "a label of no id": (b'{"labels": {"dog": "1"}}', 422, "bad-option"),

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from service.routes import schemas
 from tests import scene
-from tests.running import Api, problem, running_service
+from tests.running import PATIENCE_S, Api, problem, running_service
 
 
 def sample(api: Api, name: str) -> float:
@@ -33,8 +33,8 @@ def test_without_redis_the_service_is_alive_but_not_ready(tmp_path: Path, toy_fo
     with running_service(state=tmp_path, weights=toy_folder, settings=quick) as running:
         (redis,) = psutil.Process(running.process.pid).children()
         redis.suspend()  # one that ended would be started again
-        assert httpx.get(f"{running.url}/healthz").status_code == 200
-        answer = httpx.get(f"{running.url}/readyz")
+        assert httpx.get(f"{running.url}/healthz", timeout=PATIENCE_S).status_code == 200
+        answer = httpx.get(f"{running.url}/readyz", timeout=PATIENCE_S)
         redis.resume()
         assert problem(answer) == (503, "store-unavailable")
         assert answer.headers["retry-after"] == "1"

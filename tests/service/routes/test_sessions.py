@@ -14,6 +14,7 @@ from pycocotools import mask as coco
 
 from tests import scene
 from tests.running import Api, problem
+from tests.toy_model import CARD
 
 # pycocotools 2.0.11 converts arrays as NumPy 1 did.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -40,10 +41,12 @@ def test_a_session_starts_with_one_frame_and_a_mask(api: Api) -> None:
     assert answer.headers["location"] == f"/v1/sessions/{body['session_id']}"
     assert {name: body[name] for name in body if name not in ("session_id", "expires_at")} == {
         "model": "toy",
+        "weights_sha256": CARD.weights_sha256,
         "frame_size": [scene.HEIGHT, scene.WIDTH],
         "objects": [{"id": 1, "label": None}],
         "clip_length": 2,
         "memory_size": 9,
+        "memory_gate": False,
         "next_frame": 1,
     }
 
@@ -137,9 +140,11 @@ def test_objects_may_be_given_as_shapes_with_labels(api: Api) -> None:
 
 
 def test_options_are_the_clients_choice(api: Api) -> None:
-    session = api.start(model="toy", clip_length=3, memory_size=4, labels={"1": "square"})
+    session = api.start(
+        model="toy", clip_length=3, memory_size=4, memory_gate=True, labels={"1": "square"}
+    )
     body = api.http.get(f"/v1/sessions/{session}").json()
-    assert (body["clip_length"], body["memory_size"]) == (3, 4)
+    assert (body["clip_length"], body["memory_size"], body["memory_gate"]) == (3, 4, True)
     assert body["objects"] == [{"id": 1, "label": "square"}]
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from service.settings import Settings
 from tests import scene
-from tests.running import form
+from tests.running import PATIENCE_S, form
 from tests.service.gates import Gate, served
 
 
@@ -72,7 +72,7 @@ def serve(redis_url: str, toy_folder: Path) -> Serve:
         given = {"redis_url": redis_url, "weights": toy_folder, "model": "toy", "engine_threads": 1}
         async with (
             served(gate, Settings(**{**given, **changes})) as url,
-            httpx.AsyncClient(base_url=url, timeout=20) as http,
+            httpx.AsyncClient(base_url=url, timeout=PATIENCE_S) as http,
         ):
             yield Served(url, gate, http)
 

@@ -22,7 +22,7 @@ from tests import scene
 
 HEADER = struct.Struct(">BBHIQ")
 PATIENT = 60_000  # ms: no clip is cut short by time
-QUIET_S = 20.0
+QUIET_S = 50.0  # less than PATIENT: a clip that is not whole fails a test that waits for it
 
 
 def frame(number: int, image: bytes | None = None, *, timestamp: int = 0) -> bytes:
@@ -172,6 +172,8 @@ async def async_talk(
         subprotocols=[Subprotocol("tamvt.v1")],
         compression=None,
         proxy=None,
+        open_timeout=QUIET_S,
+        ping_interval=None,
         additional_headers=dict(headers or {}),
         sock=sock,
         max_queue=4,
@@ -198,6 +200,8 @@ def talk(
         subprotocols=[Subprotocol("tamvt.v1")],
         compression=None,
         proxy=None,
+        open_timeout=QUIET_S,
+        ping_interval=None,
         additional_headers=dict(headers or {}),
         sock=sock,
         max_queue=4,

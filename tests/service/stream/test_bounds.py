@@ -13,6 +13,7 @@ import pytest
 
 from service.errors import EngineUnavailable
 from tests import scene
+from tests.running import PATIENCE_S
 from tests.service.gates import Gate
 from tests.service.stream.conftest import Serve, Served
 from tests.service.stream.talk import address, async_talk, frame, objects, small_socket, text
@@ -20,11 +21,15 @@ from tests.service.stream.talk import address, async_talk, frame, objects, small
 pytestmark = pytest.mark.anyio
 
 
+async def closed(service: Served, code: int) -> float:
+    """How many streams the service has closed with this code."""
+    return await service.metric(f'tamvt_streams_closed_total{{code="{code}"}}')
+
+
 async def until_closed(service: Served, code: int) -> None:
     """Nothing, once the service has closed a stream with this code."""
-    name = f'tamvt_streams_closed_total{{code="{code}"}}'
-    async with asyncio.timeout(10):
-        while not await service.metric(name):  # noqa: ASYNC110  (another process counts)
+    async with asyncio.timeout(PATIENCE_S):
+        while not await closed(service, code):  # noqa: ASYNC110  (another process counts)
             await asyncio.sleep(0.05)
 
 
@@ -40,6 +45,23 @@ async def test_frames_past_the_credits_are_refused(serve: Serve) -> None:
         async with async_talk(service.url, session) as stream:
             await stream.send_frames(range(1, 9))
             await stream.hear_masks(8)
+
+
+async def test_the_next_clips_are_decoded_while_one_is_worked_on(serve: Serve) -> None:
+    gate = Gate()
+    async with serve(gate) as service, async_talk(service.url, await service.start()) as stream:
+        for first, held_s in ((1, 0.2), (9, 2.0), (17, 20.0)):  # longer, should that be too short
+            gate.opened.clear()
+            gate.reached.clear()
+            await stream.send_frames(range(first, first + 8))
+            await gate.reached.wait()
+            await asyncio.sleep(held_s)
+            gate.opened.set()
+            *_, last = await stream.hear_masks(8)
+            # It was decoded long before the engine was free for it.
+            if last["timing"]["queue_ms"] > 1000 * held_s / 2:
+                return
+    pytest.fail("the last clip was decoded only when the engine was free for it")
 
 
 async def test_a_message_before_ready_is_refused(serve: Serve) -> None:
@@ -120,8 +142,8 @@ async def test_what_was_committed_but_not_heard_is_replayed(serve: Serve) -> Non
         assert objects([*replayed, *fresh]) == await service.masks(session)
 
 
-async def test_a_client_that_never_reads_is_closed_and_disturbs_nobody(serve: Serve) -> None:
-    async with serve(stream_stall_s=0.5) as service:
+async def test_a_client_that_never_reads_disturbs_nobody(serve: Serve) -> None:
+    async with serve(stream_stall_s=1000) as service:
         stuck, other = await service.start(), await service.start()
         await service.append(stuck, 1, 600)
         with small_socket(service.url) as wire:
@@ -129,13 +151,21 @@ async def test_a_client_that_never_reads_is_closed_and_disturbs_nobody(serve: Se
                 service.url, stuck, ready=False, sock=wire, from_=0, masks="png"
             ) as silent:
                 async with async_talk(service.url, other) as stream:
-                    slowest = 0.0
                     for first in range(1, 41, 2):
-                        begin = time.monotonic()
                         await stream.send_frames([first, first + 1])
                         await stream.hear_masks(2)
-                        slowest = max(slowest, time.monotonic() - begin)
-                    assert slowest < 2.0
+                assert not await closed(service, 1013)
+                silent.socket.transport.abort()
+
+
+async def test_a_client_that_never_reads_is_closed_and_may_go_on(serve: Serve) -> None:
+    async with serve(stream_stall_s=0.5) as service:
+        stuck = await service.start()
+        await service.append(stuck, 1, 600)
+        with small_socket(service.url) as wire:
+            async with async_talk(
+                service.url, stuck, ready=False, sock=wire, from_=0, masks="png"
+            ) as silent:
                 await until_closed(service, 1013)
                 # It wakes up, reads what was on its way, and hears why.
                 assert await silent.hear_close() == 1013
@@ -146,7 +176,7 @@ async def test_a_client_that_never_reads_is_closed_and_disturbs_nobody(serve: Se
 
 
 async def test_a_slow_reader_gets_everything(serve: Serve) -> None:
-    async with serve(stream_stall_s=2.0) as service:
+    async with serve(stream_stall_s=30) as service:
         session = await service.start()
         await service.append(session, 1, 300)
         with small_socket(service.url) as wire:
@@ -171,7 +201,7 @@ async def test_a_client_that_answers_no_ping_is_reaped(serve: Serve) -> None:
         async with dead_stream(service.url, session) as reader:
             begin = time.monotonic()
             await reader.read()  # until the service closes the connection
-            assert 0.5 < time.monotonic() - begin < 5
+            assert time.monotonic() - begin > 0.5
         await until_closed(service, 1006)
 
 
@@ -218,10 +248,10 @@ async def test_frames_in_flight_hold_no_more_bytes_than_allowed(serve: Serve) ->
     async with serve(Gate(), max_request_bytes=50_000) as service:
         first, second = await service.start(), await service.start()
         image = scene.jpeg(1) + bytes(30_000)
-        async with async_talk(service.url, first) as working:
+        async with async_talk(service.url, first, max_wait_ms=0) as working:
             await working.send(frame(1, image))
+            await service.gate.reached.wait()
             async with async_talk(service.url, second) as refused:
-                await asyncio.sleep(0.1)
                 await refused.send(frame(1, image))
                 assert await refused.hear_error() == (1013, "overloaded")
         service.gate.opened.set()

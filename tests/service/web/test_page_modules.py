@@ -82,6 +82,19 @@ async def test_a_measured_frame_rate_is_the_usual_one_nearby(run_js: RunJs) -> N
     assert await run_js(code, rates, module="sources.js") == [29.97, 24, 25, 60, 7]
 
 
+async def test_playing_that_is_stopped_before_it_began_shows_nothing(run_js: RunJs) -> None:
+    code = """async ({ VideoSource }) => {
+        const blob = await (await fetch("/web/sample.webm")).blob();
+        const source = await VideoSource.open(blob, { rate: 24 });
+        const [shown, stop] = [[], new AbortController()];
+        const playing = source.play(30, (n) => shown.push(n), stop.signal);
+        stop.abort();
+        await playing;
+        return [shown, source.video.paused];
+    }"""
+    assert await run_js(code, module="sources.js") == [[], True]
+
+
 async def test_latencies_and_rates_are_what_they_say(run_js: RunJs) -> None:
     code = """({ Figures }) => {
         const figures = new Figures();

@@ -27,16 +27,21 @@ class LossConfig:
     `published`: focal and dice loss with the published weights, every decoder layer alike at full
     size. `hard`: cross-entropy of the hardest pixels with them; layers below the last count half,
     at stride 4. Both may weigh frames by `change` (None: all alike), on focal loss, dice or both.
+    `missed` is what a missed pixel counts in the hard kind's dice loss, a wrong one 1 - `missed`
+    (0.5: dice as it is).
     """
 
     kind: Literal["published", "hard"] = "hard"
     change: Change | None = None
     tau: float = 1.0
     weighted: Literal["focal", "dice", "both"] = "focal"
+    missed: float = 0.5
 
     def __post_init__(self) -> None:
         if not self.tau > 0:
             raise ValueError(f"tau must be positive, not {self.tau}")
+        if not 0 < self.missed < 1:
+            raise ValueError(f"missed must lie between 0 and 1, not {self.missed}")
 
 
 def focal_loss(
@@ -59,6 +64,18 @@ def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
     overlap = (probability * target).sum(dim=(-2, -1))
     total = probability.sum(dim=(-2, -1)) + target.sum(dim=(-2, -1))
     return 1 - (2 * overlap + 1) / (total + 1)
+
+
+def tversky_loss(logits: Tensor, target: Tensor, *, missed: float) -> Tensor:
+    """Tversky loss of every frame (B, F); with `missed` = 0.5 it is the dice loss.
+
+    A missed pixel counts `missed`, a wrong one 1 - `missed` (Salehi et al. 2017, eq. 4, smoothed).
+    """
+    probability = logits.sigmoid()
+    found = (probability * target).sum(dim=(-2, -1))
+    lost = target.sum(dim=(-2, -1)) - found
+    wrong = probability.sum(dim=(-2, -1)) - found
+    return 1 - (found + 0.5) / (found + missed * lost + (1 - missed) * wrong + 0.5)
 
 
 def hard_cross_entropy(logits: Tensor, target: Tensor, *, share: float) -> Tensor:
@@ -169,21 +186,25 @@ def training_loss(
     weights = frame_weights(target, config)
     small = functional.interpolate(target, size=layers[0].shape[-2:], mode="area")
     last = upsampled(layers[-1].float(), target)
-    loss = hard_loss(last, target, weights, share=hard_share)
+    loss = hard_loss(last, target, weights, share=hard_share, missed=config.missed)
     for logits in layers[:-1]:
-        loss = loss + AUXILIARY_WEIGHT * hard_loss(logits.float(), small, weights, share=hard_share)
+        lower = hard_loss(logits.float(), small, weights, share=hard_share, missed=config.missed)
+        loss = loss + AUXILIARY_WEIGHT * lower
     return loss
 
 
 def hard_loss(
-    logits: Tensor, target: Tensor, weights: tuple[Tensor, Tensor], *, share: float
+    logits: Tensor, target: Tensor, weights: tuple[Tensor, Tensor], *, share: float, missed: float
 ) -> Tensor:
     """One layer's cross-entropy of the hardest pixels, focal and dice loss: mean over frames."""
+    overlap = dice_loss(logits, target)
+    if missed != 0.5:
+        overlap = tversky_loss(logits, target, missed=missed)
     on_focal, on_dice = weights
     terms = (
         hard_cross_entropy(logits, target, share=share)
         + 5 * on_focal * focal_loss(logits, target)
-        + on_dice * dice_loss(logits, target)
+        + on_dice * overlap
     )
     return terms.mean()
 

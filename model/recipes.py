@@ -12,7 +12,9 @@ import torch
 from model.checkpoints import Settings
 from model.data.clips import ClipConfig
 from model.data.layouts import StillSet, VideoSet
+from model.data.static import FIRST_SETS, SET_WEIGHTS
 from model.losses import LossConfig
+from model.rollout import LoopConfig
 
 # What may differ when a training goes on: where files lie, how long it takes, what it leaves.
 FREE = frozenset(
@@ -54,6 +56,7 @@ class TrainConfig:
     gradient_clip: float = 1.0
     ema: float = 0.998
     loss: LossConfig = field(default_factory=LossConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
     accumulate: int = 1
     half: bool = True  # bfloat16 where it is safe
     recompute: bool = False  # activations, to save memory
@@ -99,9 +102,41 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | f
 
 def mobile(data: Path) -> TrainConfig:
     """The shipped model: synthetic clips and video mixed, from ImageNet's MobileNetV2."""
-    clips = ClipConfig(data=data, seed=1, batch=4, crop=256, frames=9)
+    clips = ClipConfig(data=data, seed=1, batch=4, crop=256, frames=9, static_sets=FIRST_SETS)
     backbone = data / "backbone" / "mobilenet_v2_imagenet.pth"
     return TrainConfig("tamvt-mobile", clips, backbone)
+
+
+def mobile_loop(data: Path) -> TrainConfig:
+    """`tamvt-mobile` taken on to hold its loop: older and damaged memories, all sets of data."""
+    config = mobile(data)
+    clips = replace(
+        config.clips,
+        seed=2,
+        frames=13,
+        extra_weight=0.5,
+        dark_share=0.08,
+        static_sets=tuple(SET_WEIGHTS),
+    )
+    return replace(
+        config,
+        clips=clips,
+        weights=Path(__file__).with_name("weights"),
+        steps=6_000,
+        rate=3e-4,
+        backbone_rate=6e-5,
+        decay_share=0.6,
+        ema=0.999,
+        loss=LossConfig("hard", missed=0.6),
+        loop=LoopConfig(memory_size=5, silent_clips=2, single_share=0.3, damage_share=0.5),
+    )
+
+
+def mobile_deeplab(data: Path) -> TrainConfig:
+    """`tamvt-mobile-loop` from MobileNetV2 after DeepLabv3's training, all else fresh."""
+    backbone = data / "backbone" / "mobilenet_v2_deeplab_coco_voc.pth"
+    config = mobile_loop(data)
+    return replace(config, backbone_weights=backbone, weights=None, rate=5e-4, backbone_rate=1e-4)
 
 
 def mobile_static(data: Path) -> TrainConfig:
@@ -280,6 +315,8 @@ def smoke(data: Path) -> TrainConfig:
 RECIPES: Mapping[str, Callable[[Path], TrainConfig]] = MappingProxyType(
     {
         "tamvt-mobile": mobile,
+        "tamvt-mobile-loop": mobile_loop,
+        "tamvt-mobile-deeplab": mobile_deeplab,
         "tamvt-mobile-static": mobile_static,
         "tamvt-mobile-video": mobile_video,
         "tamvt-mobile-transformation": mobile_transformation,

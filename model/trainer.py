@@ -53,7 +53,7 @@ class Trainer:
         self.optimiser = torch.optim.AdamW(
             parameter_groups(self.model, config), weight_decay=config.weight_decay
         )
-        loss = ClipLoss(self.model, config.loss, recompute=config.recompute)
+        loss = ClipLoss(self.model, config.loss, recompute=config.recompute, loop=config.loop)
         self.loss = processes.spread(loss)
         self.speed = Speed(config.clips.batch * config.accumulate * processes.count)
         self.step = 0

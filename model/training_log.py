@@ -70,15 +70,16 @@ class TrainingLog:
 def picture_of(batch: ClipBatch, logits: torch.Tensor) -> Pixels:
     """Clips as rows of frames, the truth outlined in green, the prediction in red.
 
-    `logits` (B, F - 1, h, w) are those of all frames but the reference.
+    `logits` (B, F', h, w) are those of the last F' frames.
     """
     predicted = logits.float().cpu().numpy() > 0
+    count = predicted.shape[1]
     rows = []
     for frames, masks, found in list(zip(batch.frames, batch.masks, predicted, strict=True))[
         :CLIPS_SHOWN
     ]:
         cells = [outlined(frames[0], masks[0], None)]
-        triples = zip(frames[1:], masks[1:], found, strict=True)
+        triples = zip(frames[-count:], masks[-count:], found, strict=True)
         cells += [outlined(frame, mask, one) for frame, mask, one in triples]
         rows.append(np.hstack(cells[:FRAMES_SHOWN]))
     return np.vstack(rows)

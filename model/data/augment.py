@@ -159,6 +159,13 @@ def add_noise(image: Pixels, deviation: float, rng: np.random.Generator) -> Pixe
     return np.asarray(cv2.add(image, noise, dtype=cv2.CV_8U), dtype=np.uint8)
 
 
+def darken(frames: Pixels, rng: np.random.Generator) -> Pixels:
+    """Return frames (F, H, W, 3) at 10 to 40 % of their brightness with a sensor's noise."""
+    gain, deviation = rng.uniform(0.1, 0.4), rng.uniform(1.0, 7.0)
+    dim = cv2.convertScaleAbs(frames.reshape(len(frames), -1), alpha=gain).reshape(frames.shape)
+    return np.stack([add_noise(image, deviation, rng) for image in np.asarray(dim, np.uint8)])
+
+
 def compress(image: Pixels, quality: int) -> Pixels:
     """`image` after a round trip through JPEG (the swapped channels change little)."""
     _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])

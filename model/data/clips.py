@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from model.data.augment import draw_look, finish
+from model.data.augment import darken, draw_look, finish
 from model.data.errors import DataError
 from model.data.layouts import StillSet, VideoSet
 from model.data.overlay import Footage, add_something, shows_target
@@ -41,7 +41,9 @@ class ClipConfig:
     `crop` is the side in pixels; `frames` counts the reference; `videos` None means all of
     `video/train.txt`; steps between the frames of a video are 1 to `max_frame_step`, or twice
     that where little moves. To `pasted_share` of the video clips something is added. Published
-    data sets in `still_sets` and `video_sets` take the place of those in `data`.
+    data sets in `still_sets` and `video_sets` take the place of those in `data`. The videos below
+    `extra` are drawn with `extra_weight` where those of `video` have weight 1. A `dark_share` of
+    the clips is made as dark and noisy as a camera sees at night.
     """
 
     data: Path
@@ -51,6 +53,8 @@ class ClipConfig:
     batch: int = 4
     synthetic_share: float = 0.65
     pasted_share: float = 0.5
+    extra_weight: float = 0.0
+    dark_share: float = 0.0
     max_frame_step: int = 5
     static_sets: tuple[str, ...] = tuple(SET_WEIGHTS)
     videos: tuple[str, ...] | None = None
@@ -61,7 +65,7 @@ class ClipConfig:
         for name in ("crop", "frames", "batch", "max_frame_step"):
             if getattr(self, name) < 1:
                 raise DataError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("synthetic_share", "pasted_share"):
+        for name in ("synthetic_share", "pasted_share", "dark_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise DataError(f"{name} must lie in 0..1, not {getattr(self, name)}")
 
@@ -156,7 +160,13 @@ def _open_videos(config: ClipConfig) -> tuple[tuple[Video, ...], list[float]]:
         root = config.data / "video"
         names = training_names(root, config.videos)
         videos = tuple(open_video(root, name) for name in names)
-        return videos, [np.sqrt(len(video.frames)) for video in videos]
+        weights = list(_shares([np.sqrt(len(video.frames)) for video in videos]))
+        if config.extra_weight:
+            extra = VideoSet("extra", config.data / "extra").open()
+            shares = _shares([np.sqrt(len(video.frames)) * video.weight for video in extra])
+            videos += extra
+            weights += [config.extra_weight * share for share in shares]
+        return videos, weights
     opened = [(each.weight, each.open()) for each in config.video_sets]
     weights = []
     for weight, videos in opened:
@@ -178,10 +188,16 @@ def sample(config: ClipConfig, step: int, index: int) -> Clip:
     for _ in range(_MAX_TRIES):
         clip = _synthetic(sources, config, rng) if synthetic else _from_video(sources, config, rng)
         if clip is not None:
-            return clip
+            dark = config.dark_share and rng.random() < config.dark_share
+            return _darkened(clip, rng) if dark else clip
     raise DataError(
         f"{_MAX_TRIES} draws in a row showed no object: are the masks of {config.data} empty?"
     )
+
+
+def _darkened(clip: Clip, rng: np.random.Generator) -> Clip:
+    """The clip as a camera sees it at night."""
+    return clip._replace(frames=darken(clip.frames, rng), traits=(*clip.traits, "dark"))
 
 
 def _synthetic(sources: Sources, config: ClipConfig, rng: np.random.Generator) -> Clip | None:

@@ -22,9 +22,12 @@ from model.data.pictures import (
 from model.data.video import Video, open_video, read_names
 
 T = TypeVar("T")
-VideoLayout = Literal["shared", "davis2016", "davis2017", "youtube-vos", "vost", "visor"]
+VideoLayout = Literal["shared", "extra", "davis2016", "davis2017", "youtube-vos", "vost", "visor"]
 StillLayout = Literal["ecssd", "msra10k", "coco", "voc"]
 
+HELD_OUT = ("davis2017-snowboard", "ucsd-cyclists")  # of the `extra` videos: never trained on
+_MOTION_ONLY = ("ucsd", 0.4)  # a set in which only what moves is labelled, and its weight
+INSTANCES = "davis2017_instances"  # masks alone; their frames are those of `video`
 DAVIS_RATE, YOUTUBE_RATE, VOST_RATE = 24.0, 6.0, 5.0  # labelled frames a second
 
 
@@ -66,6 +69,28 @@ def nonempty(found: tuple[T, ...], root: Path) -> tuple[T, ...]:
 def shared_videos(root: Path, split: str) -> tuple[Video, ...]:
     """`<name>/{frames,masks}` with a list `<split>.txt` of names."""
     return tuple(open_video(root, name) for name in read_names(root / f"{split}.txt"))
+
+
+def extra_videos(root: Path, split: str) -> tuple[Video, ...]:
+    """Return the videos `<set>/<name>/{frames,masks}` with instance masks, named `<set>-<name>`.
+
+    The split `held-out` is HELD_OUT, any other all the rest, among them the videos of
+    `davis2017_instances`, whose frames lie in `video` beside `root`.
+    """
+    folders = sorted(path.parent for path in root.glob("*/*/masks"))
+    videos = (extra_video(folder, root) for folder in folders)
+    held_out = split == "held-out"
+    return tuple(video for video in videos if (video.name in HELD_OUT) == held_out)
+
+
+def extra_video(folder: Path, root: Path) -> Video:
+    """Return one of the `extra` videos; several ids are several objects."""
+    images = folder / "frames"
+    if folder.parent.name == INSTANCES:
+        images = root.parent / "video" / folder.name / "frames"
+    name = f"{folder.parent.name}-{folder.name}"
+    weight = _MOTION_ONLY[1] if folder.parent.name == _MOTION_ONLY[0] else 1.0
+    return replace(paired(name, images, folder / "masks"), united=False, weight=weight)
 
 
 def davis_2016(root: Path, split: str) -> tuple[Video, ...]:
@@ -186,6 +211,7 @@ def read_text(path: Path) -> str:
 VIDEO_READERS: Mapping[str, Callable[[Path, str], tuple[Video, ...]]] = MappingProxyType(
     {
         "shared": shared_videos,
+        "extra": extra_videos,
         "davis2016": davis_2016,
         "davis2017": davis_2017,
         "youtube-vos": youtube_vos,

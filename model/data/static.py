@@ -19,15 +19,19 @@ Pixels = NDArray[np.uint8]
 # How often each set is drawn. COCO has several instances a picture, thus distractors.
 SET_WEIGHTS: Mapping[str, float] = MappingProxyType(
     {
-        "coco": 0.38,
-        "ecssd": 0.24,
-        "icoseg": 0.12,
-        "coco_person": 0.08,
-        "ccp": 0.06,
-        "humanseg": 0.06,
-        "voc2007": 0.06,
+        "coco": 0.27,
+        "ecssd": 0.17,
+        "icoseg": 0.085,
+        "coco_person": 0.057,
+        "ccp": 0.043,
+        "humanseg": 0.043,
+        "voc2007": 0.043,
+        "voc_animals": 0.249,
+        "davis17_first": 0.04,
     }
 )
+# What `tamvt-mobile` was first trained on.
+FIRST_SETS = ("coco", "ecssd", "icoseg", "coco_person", "ccp", "humanseg", "voc2007")
 
 
 PERSON = "person"

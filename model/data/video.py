@@ -29,7 +29,7 @@ class Video:
     `every` are all its frames, if some have no mask. The objects are `united` into one, or each
     counts; `instances` says that several of them are of one kind, `late` that some appear after
     the first frame. `rate` is labelled frames a second, where that is known; `tags` name the
-    subsets that its data set puts it in.
+    subsets that its data set puts it in. `weight` is how often it is drawn beside the others.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Video:
     late: bool = False
     rate: float | None = None
     tags: tuple[str, ...] = ()
+    weight: float = 1.0
 
 
 def read_names(path: Path) -> tuple[str, ...]:

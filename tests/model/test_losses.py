@@ -15,6 +15,7 @@ from model.losses import (
     hard_cross_entropy,
     paper_loss,
     training_loss,
+    tversky_loss,
     upsampled,
 )
 
@@ -123,3 +124,27 @@ def test_a_lower_layer_counts_half_in_the_recipe_in_use() -> None:
 def test_tau_must_be_positive() -> None:
     with pytest.raises(ValueError, match="tau must be positive"):
         LossConfig(tau=0)
+
+
+def test_tversky_with_equal_weights_is_dice() -> None:
+    logits = torch.tensor([[[[2.0, -1.0], [0.5, -3.0]]]])
+    torch.testing.assert_close(
+        tversky_loss(logits, ONE_OF_FOUR, missed=0.5), dice_loss(logits, ONE_OF_FOUR)
+    )
+
+
+def test_what_is_missed_counts_more_than_what_is_wrong() -> None:
+    missing, wrong = torch.full((2, 1, 1, 2, 2), -9.0)
+    wrong[..., 0, :] = 9.0  # one pixel right, one wrong; the other misses the only one
+    losses = [
+        (
+            tversky_loss(missing, ONE_OF_FOUR, missed=share).item(),
+            tversky_loss(wrong, ONE_OF_FOUR, missed=share).item(),
+        )
+        for share in (0.5, 0.7)
+    ]
+    assert losses[1][0] > losses[0][0]
+    assert losses[1][1] < losses[0][1]
+    config = LossConfig("hard", missed=0.7)
+    layers, target = [missing], ONE_OF_FOUR
+    assert training_loss(layers, target, config) > training_loss(layers, target, LossConfig("hard"))

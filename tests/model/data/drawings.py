@@ -74,21 +74,33 @@ def write_palette(path: Path, labels: NDArray[np.uint8]) -> None:
 
 
 def write_data(root: Path) -> Path:
-    """Sets `ecssd` (0/255) and `coco` (instances); videos `walk` and `run`, and `kept` for dev."""
+    """Sets `ecssd` (0/255) and `coco` (instances); videos `walk` and `run`, and `kept` for dev.
+
+    Below `extra` three videos with instances, one of them held out, and the instances of `walk`.
+    """
     for index in range(3):
         for name, labels in (("coco", draw_labels()), ("ecssd", (draw_labels() == 1) * 255)):
             write_jpeg(root / "static" / name / f"{index}.jpg", seed=100 + index)
             write_palette(root / "static" / name / f"{index}.png", labels.astype(np.uint8))
     for name in ("walk", "run", "kept"):
         write_video(root / "video", name, length=12)
+    for name in ("davis2017/snowboard", "davis2017/school", "ucsd/boats"):
+        write_video(root / "extra", name, length=12, instances=True)
+    for index in range(12):
+        mask = root / "extra" / "davis2017_instances" / "walk" / "masks" / f"{index:05d}.png"
+        write_palette(mask, draw_labels(shift=index))
     (root / "video" / "train.txt").write_text("walk\nrun\n")
     (root / "video" / "dev.txt").write_text("kept\n")
     return root
 
 
-def write_video(root: Path, name: str, *, length: int) -> None:
+def write_video(root: Path, name: str, *, length: int, instances: bool = False) -> None:
+    """A video whose masks are of one bit, or palettes of its instances."""
     for index in range(length):
         write_jpeg(root / name / "frames" / f"{index:05d}.jpg", seed=index)
+        if instances:
+            write_palette(root / name / "masks" / f"{index:05d}.png", draw_labels(shift=index))
+            continue
         mask = Image.fromarray(draw_labels(shift=index) > 0)
         (root / name / "masks").mkdir(exist_ok=True)
         mask.save(root / name / "masks" / f"{index:05d}.png")

@@ -134,6 +134,28 @@ def test_published_videos_alone_need_no_pictures(config: ClipConfig, data: Path)
     assert sample(alone, 0, 0).source in {"video/walk", "video/run"}
 
 
+def test_extra_videos_are_drawn_by_their_weight_and_never_the_held_out(
+    config: ClipConfig,
+) -> None:
+    clips = [
+        sample(replace(config, extra_weight=1.0, synthetic_share=0.0), step, 0)
+        for step in range(60)
+    ]
+    names = {clip.source.removeprefix("video/") for clip in clips}
+    extra = {"davis2017-school", "davis2017_instances-walk", "ucsd-boats"}
+    assert names == {"walk", "run", *extra}
+    assert 0.3 < np.mean([clip.source.removeprefix("video/") in extra for clip in clips]) < 0.7
+
+
+def test_a_share_of_the_clips_is_dark(config: ClipConfig) -> None:
+    clips = draw(replace(config, dark_share=1.0), synthetic_share=0.5)
+    bright = draw(config, synthetic_share=0.5)
+    assert all("dark" in clip.traits for clip in clips)
+    for dark, light in zip(clips, bright, strict=True):
+        assert dark.frames.mean() < 0.5 * light.frames.mean()
+        assert (dark.masks == light.masks).all()
+
+
 def test_a_clip_says_what_was_drawn_to_make_it(config: ClipConfig) -> None:
     clips = draw(config, synthetic_share=1.0)
     scenes = {"whole picture", "in place", "pasted"}

@@ -153,3 +153,23 @@ def test_a_broken_picture_is_named(tmp_path: Path) -> None:
     (still,) = StillSet("coco", tmp_path).open()
     with pytest.raises(DataError, match=r"000000000009\.jpg"):
         still.read()
+
+
+def test_extra_videos_are_read_with_their_instances(data: Path) -> None:
+    videos = {video.name: video for video in VideoSet("extra", data / "extra").open()}
+    assert set(videos) == {"davis2017-school", "davis2017_instances-walk", "ucsd-boats"}
+    assert not any(video.united for video in videos.values())
+    assert videos["ucsd-boats"].weight < videos["davis2017-school"].weight == 1
+    walk = videos["davis2017_instances-walk"]
+    assert walk.frames[0] == data / "video" / "walk" / "frames" / "00000.jpg"
+
+
+def test_held_out_videos_are_a_split_of_their_own(data: Path) -> None:
+    (video,) = VideoSet("extra", data / "extra", "held-out").open()
+    assert video.name == "davis2017-snowboard"
+
+
+def test_an_extra_video_without_frames_is_named(tmp_path: Path) -> None:
+    (tmp_path / "extra" / "ucsd" / "gone" / "masks").mkdir(parents=True)
+    with pytest.raises(DataError, match="ucsd/gone/frames"):
+        VideoSet("extra", tmp_path / "extra").open()

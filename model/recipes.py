@@ -108,7 +108,7 @@ def mobile(data: Path) -> TrainConfig:
 
 
 def mobile_loop(data: Path) -> TrainConfig:
-    """`tamvt-mobile` taken on to hold its loop: older and damaged memories, all sets of data."""
+    """`tamvt-mobile` taken on to hold its loop: older and damaged memories, several objects."""
     config = mobile(data)
     clips = replace(
         config.clips,
@@ -116,6 +116,7 @@ def mobile_loop(data: Path) -> TrainConfig:
         frames=13,
         extra_weight=0.5,
         dark_share=0.08,
+        objects=(0.6, 0.2, 0.14, 0.06),
         static_sets=tuple(SET_WEIGHTS),
     )
     return replace(

@@ -11,11 +11,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from model.losses import LossConfig, training_loss
 from model.memory_damage import draw_damage
 from model.tamvt import Bank, Entry, Features, TamVT, soft_masks
+
+ABSENT = -30.0  # the logit of an object that a sample does not have
+LEAST = 1e-7  # what a probability is kept away from 0 and 1 by (`rules.masks.aggregate`)
 
 # Soft masks (B, O, H, W) of clip number n -> what is remembered of them.
 Remember = Callable[[Tensor, int], Tensor]
@@ -139,6 +143,31 @@ def light(recompute: bool, function: Any, *inputs: Any) -> Any:
     return checkpoint(function, *inputs, use_reentrant=False)
 
 
+def strongest(logits: Tensor) -> Tensor:
+    """The largest of all objects' logits (B, O, F', h, w), (B, F', h, w), without a gradient."""
+    return logits.detach().amax(dim=1)
+
+
+def aggregated_logits(logits: Tensor, present: Tensor) -> Tensor:
+    """Half the logits of objects after soft aggregation, (B, O, F', h, w), in fp32.
+
+    The background's probability is prod(1 - p); odds are divided by those of all others and the
+    background (STM, Oh et al. 2019, eq. 3). Where one object is alone they are twice its own, so
+    half of them are taken: nothing changes where nothing competes. Objects that are not `present`
+    (B, O) do not compete.
+    """
+    there = present[:, :, None, None, None]
+    logits = logits.masked_fill(~there, ABSENT)
+    nothing = functional.logsigmoid(-logits).sum(dim=1, keepdim=True)  # log prod(1 - p)
+    background = nothing - torch.log(-torch.expm1(nothing.clamp(max=-LEAST)))
+    every = torch.cat((background, logits), dim=1)
+    others = [
+        torch.cat((every[:, : index + 1], every[:, index + 2 :]), dim=1).logsumexp(dim=1)
+        for index in range(logits.shape[1])
+    ]
+    return (logits - torch.stack(others, dim=1)) / 2
+
+
 class ClipLoss(nn.Module):
     """A model with its loss, so that one call is one forward pass (which `torchrun` spreads)."""
 
@@ -155,13 +184,15 @@ class ClipLoss(nn.Module):
         self.loop = loop or LoopConfig()
 
     def forward(
-        self, frames: Tensor, masks: Tensor, hard_share: float, half: bool
+        self, frames: Tensor, masks: Tensor, hard_share: float, half: bool, objects: int = 1
     ) -> tuple[Tensor, Tensor]:
-        """The loss, and the last layer's logits (B, F', h, w) of the F' frames that count.
+        """The loss, and the strongest object's logits (B, F', h, w) of the F' frames that count.
 
-        frames uint8 (B, F, H, W, 3), masks uint8 (B, F, H, W); `half` computes in bfloat16.
+        frames uint8 (B, F, H, W, 3), masks uint8 (B, F, H, W) of labels 0 to `objects`; `half`
+        computes in bfloat16. Objects that a sample does not have do not count.
         """
-        target = masks.float()[:, None]  # (B, O, F, H, W)
+        labels = torch.arange(1, objects + 1, device=masks.device)
+        target = (masks[:, None] == labels[:, None, None, None]).float()  # (B, O, F, H, W)
         loop, length = self.loop, masks.shape[1]
         step = self.model.config.clip_length
         if loop.single_share and float(torch.rand(())) < loop.single_share:
@@ -184,7 +215,23 @@ class ClipLoss(nn.Module):
                 silent=silent,
                 remember=remember,
             )
-        counted = target[:, 0, 1 + silent * step :]
-        layers = [each[:, 0] for each in layers]
-        loss = training_loss(layers, counted, self.config, hard_share=hard_share)
-        return loss, layers[-1].detach()
+        counted = target[:, :, 1 + silent * step :]
+        return self.compared(layers, counted, target[:, :, 0], hard_share), strongest(layers[-1])
+
+    def compared(
+        self, layers: list[Tensor], counted: Tensor, reference: Tensor, hard_share: float
+    ) -> Tensor:
+        """The loss of logits (B, O, F', h, w) against masks (B, O, F', H, W), a scalar.
+
+        `reference` (B, O, H, W) tells which objects a sample has. Of several objects the last
+        layer is also judged as it is served, after aggregation.
+        """
+        if reference.shape[1] == 1:
+            each = [logits[:, 0] for logits in layers]
+            return training_loss(each, counted[:, 0], self.config, hard_share=hard_share)
+        present = reference.flatten(2).any(dim=2)  # (B, O)
+        each, wanted = [logits[present] for logits in layers], counted[present]
+        alone = training_loss(each, wanted, self.config, hard_share=hard_share)
+        competing = [aggregated_logits(layers[-1].float(), present)[present]]
+        together = training_loss(competing, wanted, self.config, hard_share=hard_share)
+        return alone + together / 2

@@ -170,7 +170,9 @@ class Trainer:
             frames = torch.from_numpy(batch.frames).to(self.device)
             masks = torch.from_numpy(batch.masks).to(self.device)
             with self.processes.unsynchronised(self.loss, index + 1 < passes):
-                value, logits = self.loss(frames, masks, hard_share(self.step), config.half)
+                value, logits = self.loss(
+                    frames, masks, hard_share(self.step), config.half, batch.objects
+                )
                 (value / passes).backward()
             loss += value.item() / passes
         parameters = [p for p in self.model.parameters() if p.grad is not None]

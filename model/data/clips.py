@@ -23,15 +23,25 @@ from torch.utils.data import DataLoader, Dataset
 from model.data.augment import darken, draw_look, finish
 from model.data.errors import DataError
 from model.data.layouts import StillSet, VideoSet
-from model.data.overlay import Footage, add_something, shows_target
+from model.data.overlay import Footage, add_objects, add_something, shows_target
 from model.data.pictures import LabelledStill
-from model.data.static import SET_WEIGHTS, Pixels, Still, StillPaths, list_stills, read_still
-from model.data.synthetic import make_clip
+from model.data.static import (
+    SET_WEIGHTS,
+    Pixels,
+    Still,
+    StillPaths,
+    keep_shown,
+    list_stills,
+    read_still,
+)
+from model.data.synthetic import MIN_SHARE, make_clip
 from model.data.video import Video, cut_clip, open_video, training_names
 
 _MAX_TRIES = 50
 _PR_SET_PDEATHSIG = 1  # prctl(2): the signal that a process gets when its parent dies
 _BATCHES_AHEAD = 4
+_OBJECTS = 1 << 30  # in place of an index: the draw of a whole step
+_MOST_OBJECTS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +52,9 @@ class ClipConfig:
     `video/train.txt`; steps between the frames of a video are 1 to `max_frame_step`, or twice
     that where little moves. To `pasted_share` of the video clips something is added. Published
     data sets in `still_sets` and `video_sets` take the place of those in `data`. The videos below
-    `extra` are drawn with `extra_weight` where those of `video` have weight 1. A `dark_share` of
-    the clips is made as dark and noisy as a camera sees at night.
+    `extra` are drawn with `extra_weight` where those of `video` have weight 1. `objects` are the
+    shares of steps whose clips have up to 1, 2, ... objects. A `dark_share` of the clips is made as
+    dark and noisy as a camera sees at night.
     """
 
     data: Path
@@ -54,6 +65,7 @@ class ClipConfig:
     synthetic_share: float = 0.65
     pasted_share: float = 0.5
     extra_weight: float = 0.0
+    objects: tuple[float, ...] = (1.0,)
     dark_share: float = 0.0
     max_frame_step: int = 5
     static_sets: tuple[str, ...] = tuple(SET_WEIGHTS)
@@ -68,6 +80,17 @@ class ClipConfig:
         for name in ("synthetic_share", "pasted_share", "dark_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise DataError(f"{name} must lie in 0..1, not {getattr(self, name)}")
+        if not 1 <= len(self.objects) <= _MOST_OBJECTS or min(self.objects) < 0:
+            raise DataError(f"objects are 1 to {_MOST_OBJECTS} shares, not {self.objects}")
+        if sum(self.objects) <= 0:
+            raise DataError("one of the shares of objects must be above 0")
+
+    def objects_of(self, step: int) -> int:
+        """How many objects the clips of a step have at most."""
+        if len(self.objects) == 1:
+            return 1
+        rng = np.random.default_rng([self.seed, step, _OBJECTS])
+        return 1 + int(rng.choice(len(self.objects), p=_shares(list(self.objects))))
 
     @property
     def pastes(self) -> bool:
@@ -77,9 +100,10 @@ class ClipConfig:
 
 
 class Clip(NamedTuple):
-    """frames uint8 (F, H, W, 3) RGB; masks uint8 (F, H, W) of 0 and 1; where it comes from.
+    """frames uint8 (F, H, W, 3) RGB; masks uint8 (F, H, W) of labels; where it comes from.
 
-    `traits` name what was drawn to make it: a scene, changes of the target, looks.
+    Label 0 is background, the objects are 1, 2, ..., each seen in the first frame. `traits` name
+    what was drawn to make it: a scene, changes of the target, looks.
     """
 
     frames: Pixels
@@ -89,11 +113,16 @@ class Clip(NamedTuple):
 
 
 class ClipBatch(NamedTuple):
-    """frames uint8 (B, F, H, W, 3) RGB; masks uint8 (B, F, H, W) of 0 and 1; the sources."""
+    """frames uint8 (B, F, H, W, 3) RGB; masks uint8 (B, F, H, W) of labels; the sources."""
 
     frames: Pixels
     masks: Pixels
     sources: tuple[str, ...]
+
+    @property
+    def objects(self) -> int:
+        """The most objects that a clip of the batch has."""
+        return max(1, int(self.masks[:, 0].max()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,9 +213,10 @@ def sample(config: ClipConfig, step: int, index: int) -> Clip:
     """Clip `index` of step `step`: always the same for the same configuration."""
     sources = open_sources(config)
     rng = np.random.default_rng([config.seed, step, index])
-    synthetic = rng.random() < config.synthetic_share
+    make = _synthetic if rng.random() < config.synthetic_share else _from_video
+    objects = config.objects_of(step)
     for _ in range(_MAX_TRIES):
-        clip = _synthetic(sources, config, rng) if synthetic else _from_video(sources, config, rng)
+        clip = make(sources, config, rng, objects)
         if clip is not None:
             dark = config.dark_share and rng.random() < config.dark_share
             return _darkened(clip, rng) if dark else clip
@@ -200,20 +230,30 @@ def _darkened(clip: Clip, rng: np.random.Generator) -> Clip:
     return clip._replace(frames=darken(clip.frames, rng), traits=(*clip.traits, "dark"))
 
 
-def _synthetic(sources: Sources, config: ClipConfig, rng: np.random.Generator) -> Clip | None:
-    made = make_clip(sources, rng, size=config.crop, frames=config.frames)
+def _synthetic(
+    sources: Sources, config: ClipConfig, rng: np.random.Generator, objects: int
+) -> Clip | None:
+    made = make_clip(sources, rng, size=config.crop, frames=config.frames, objects=objects)
     return None if made is None else Clip(made.frames, made.masks, "static", made.traits)
 
 
-def _from_video(sources: Sources, config: ClipConfig, rng: np.random.Generator) -> Clip | None:
+def _from_video(
+    sources: Sources, config: ClipConfig, rng: np.random.Generator, objects: int
+) -> Clip | None:
     video = sources.draw_video(rng)
     cut = partial(cut_clip, rng=rng, size=config.crop, frames=config.frames)
     cut = partial(cut, max_step=config.max_frame_step)
-    found = cut(video)
+    found = cut(video, objects=objects)
     if found is None:
         return None
     footage = Footage(*found)
-    if config.pastes and rng.random() < config.pasted_share:
+    if config.pastes and objects > 1:
+        if footage.seen.max() < objects or rng.random() < config.pasted_share:
+            footage = add_objects(footage, sources, rng, objects=objects)
+        footage = footage._replace(seen=keep_shown(footage.seen, least=MIN_SHARE))
+        if not footage.seen[0].any():
+            return None
+    elif config.pastes and rng.random() < config.pasted_share:
         footage = add_something(
             footage, sources, lambda: cut(sources.draw_video(rng), empty=True), rng
         )

@@ -55,8 +55,9 @@ class Layer:
     `surface` is (H, W, 4) with alpha, or (H, W, 3) where it is solid and fills the clip. `path`
     takes source pixels to clip pixels, frame by frame, and `wave` bends them; beyond `box` alpha
     is 0. `centre` is the source point (x, y) whose speed blurs the layer while the shutter is
-    open, `shutter` being that share of a frame's time. `mask` (H, W) marks the target, if it is in
-    this layer; of a surface with alpha it is all of it. `traits` name what was drawn to make it.
+    open, `shutter` being that share of a frame's time. `mask` (H, W) says which object is where in
+    a solid layer, 0 being none; a surface with alpha that has a mask is all object `label`. The
+    target is object 1. `traits` name what was drawn to make it.
     """
 
     surface: Pixels
@@ -69,6 +70,12 @@ class Layer:
     texture: Texture | None = None
     shutter: float = 0.0
     traits: tuple[str, ...] = ()
+    label: int = 1
+
+    @property
+    def shown(self) -> int:
+        """The object that a surface with alpha shows, 0 being none."""
+        return 0 if self.mask is None else self.label
 
     @property
     def solid(self) -> bool:
@@ -116,19 +123,19 @@ def first_mask(layers: Sequence[Layer], *, size: int) -> tuple[Pixels, Pixels]:
             continue
         points = _points(layer, 0, window)
         if layer.solid and layer.mask is not None:
-            covered = _warp(layer.mask, layer, points, window, nearest=True) > 0
+            covered = _warp(layer.mask, layer, points, window, nearest=True) == 1
         else:
             alpha = cv2.extractChannel(layer.surface, 3)
             covered = _warp(np.asarray(alpha, np.uint8), layer, points, window) >= _SOLID
         within = _slices(window)
-        seen[within][covered] = 0 if layer.mask is None else 1
-        if layer.mask is not None:
+        seen[within][covered] = layer.shown == 1
+        if layer.shown == 1:
             whole[within][covered] = 1
     return seen, whole
 
 
 def render(layers: Sequence[Layer], moment: int, *, size: int) -> tuple[Pixels, Pixels]:
-    """Frame `moment`, uint8 (size, size, 3), and what is seen of the target, (size, size)."""
+    """Frame `moment`, uint8 (size, size, 3), and which object is seen where, (size, size)."""
     image, seen = np.zeros((size, size, 3), np.uint8), np.zeros((size, size), np.uint8)
     for layer in layers:
         _draw(layer, moment, image, seen)
@@ -138,7 +145,7 @@ def render(layers: Sequence[Layer], moment: int, *, size: int) -> tuple[Pixels, 
 def render_over(
     image: Pixels, seen: Pixels, layers: Sequence[Layer], moment: int
 ) -> tuple[Pixels, Pixels]:
-    """`image` (S, S, 3) and what is `seen` of a target (S, S), with layers over them."""
+    """`image` (S, S, 3) and which object is `seen` where (S, S), with layers over them."""
     image, seen = image.copy(), seen.copy()
     for layer in layers:
         _draw(layer, moment, image, seen)
@@ -146,7 +153,7 @@ def render_over(
 
 
 def _draw(layer: Layer, moment: int, image: Pixels, seen: Pixels) -> None:
-    """Draw one layer into the frame and into what is seen of the target."""
+    """Draw one layer into the frame and into which object is seen where."""
     kernel = _blur(layer, moment)
     window = _window(layer, moment, kernel, size=len(seen))
     if window is None:
@@ -168,7 +175,7 @@ def _draw(layer: Layer, moment: int, image: Pixels, seen: Pixels) -> None:
     alpha = np.asarray(cv2.extractChannel(surface, 3), np.uint8)
     picture = np.asarray(cv2.cvtColor(surface, cv2.COLOR_RGBA2RGB), np.uint8)
     image[within] = blend(image[within], _coloured(picture, layer, moment), alpha)
-    seen[within][alpha >= _SOLID] = 0 if layer.mask is None else 1
+    seen[within][alpha >= _SOLID] = layer.shown
 
 
 def _coloured(picture: Pixels, layer: Layer, moment: int) -> Pixels:

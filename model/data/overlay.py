@@ -1,6 +1,7 @@
 """Real video with things added to it, and real objects put over other backdrops.
 
-F frames of a clip of side S. `seen` is what is seen of the target, uint8 {0, 1} (F, S, S).
+F frames of a clip of side S. `seen` is what is seen of the target, uint8 {0, 1} (F, S, S), or of
+several objects, 1, 2, ...
 """
 
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from model.data.actors import (
 from model.data.layers import Layer, blend, render, render_over, soften
 from model.data.motion import draw_shifts
 from model.data.static import PERSON, Pixels
-from model.data.synthetic import MIN_SHARE, draw_backdrop, draw_stage, traits_of
+from model.data.synthetic import MIN_SHARE, as_object, draw_backdrop, draw_stage, traits_of
 
 _BORDER_SHARE = 0.02  # of a side that an object may touch and still be shown whole elsewhere
 _TRIES = 4  # pictures looked at for an object that is not cut off
@@ -56,14 +57,31 @@ def add_something(
     return add_things(footage, stills, rng) if made is None else made
 
 
-def add_things(footage: Footage, stills: Stills, rng: np.random.Generator) -> Footage:
-    """Objects of pictures move over the video, near its target; at times a strip hides it."""
-    frames, seen, _ = footage
+def add_objects(
+    footage: Footage, stills: Stills, rng: np.random.Generator, *, objects: int
+) -> Footage:
+    """A twin or things, which are objects to follow as well, up to so many in all."""
+    known = int(footage.seen[0].max())
+    if known < objects and rng.random() < 0.4:
+        footage = add_twin(footage, rng, label=known + 1) or footage
+    return add_things(footage, stills, rng, objects=objects)
+
+
+def add_things(
+    footage: Footage, stills: Stills, rng: np.random.Generator, *, objects: int = 1
+) -> Footage:
+    """Objects of pictures move over the video, near its target; at times a strip hides it.
+
+    Of several `objects`, those that are not in the video yet are such things.
+    """
+    frames, seen, traits = footage
+    missing = objects - int(seen.max())
     count, size = len(frames), frames.shape[1]
     places, extent, radius = _whereabouts(seen)
     stage = _still_stage(count, size, speed=size * 0.02 * float(np.exp(rng.normal(0.0, 0.7))))
     layers: tuple[Layer, ...] = ()
-    for _ in range(int(rng.choice([1, 2, 3], p=[0.5, 0.3, 0.2]))):
+    drawn = int(rng.choice([1, 2, 3], p=[0.5, 0.3, 0.2]))
+    for number in range(max(drawn, missing)):
         kin = stills.draw_kin(PERSON, rng) if rng.random() < 0.3 else None
         item = draw_cutout(stills.draw_still(rng) if kin is None else kin, rng)
         if item is None:
@@ -72,7 +90,8 @@ def add_things(footage: Footage, stills: Stills, rng: np.random.Generator) -> Fo
         item = fitted(item, share=share, size=size)
         aim = places[int(rng.integers(count))] + rng.normal(0.0, 0.25 * size, size=2)
         place = moved_to(draw_place(item, rng, size=size, share=share), item.centre, aim)
-        layers += (draw_mover(item, place, stage, rng, leaves=0.05),)
+        mover = draw_mover(item, place, stage, rng, leaves=0.05)
+        layers += (as_object(mover, objects - missing + 1 + number) if number < missing else mover,)
     if radius < 0.4 * size and rng.random() < 0.3:
         picture = stills.draw_still(rng).image
         layers += (draw_curtain(places, 1.1 * radius, picture, rng, size=size),)
@@ -80,7 +99,7 @@ def add_things(footage: Footage, stills: Stills, rng: np.random.Generator) -> Fo
     for moment in range(count):
         images[moment], masks[moment] = render_over(frames[moment], seen[moment], layers, moment)
     curtain = ("curtain",) if "curtain" in traits_of(layers) else ()
-    return Footage(images, masks, ("things over video", *curtain))
+    return Footage(images, masks, (*traits, "things over video", *curtain))
 
 
 def add_small_target(footage: Footage, stills: Stills, rng: np.random.Generator) -> Footage | None:
@@ -110,18 +129,18 @@ def add_small_target(footage: Footage, stills: Stills, rng: np.random.Generator)
     return Footage(images, masks, ("small target on video", *traits_of(layers)))
 
 
-def add_twin(footage: Footage, rng: np.random.Generator) -> Footage | None:
+def add_twin(footage: Footage, rng: np.random.Generator, *, label: int = 0) -> Footage | None:
     """A copy of the video's own object, mirrored, shifted, at another time, moves beside it.
 
-    A copy of what a border cuts off stays at that border. None where the object is cut off by
-    borders of both directions.
+    It is followed as the object `label`, if that is not 0. A copy of what a border cuts off stays
+    at that border. None where the object is cut off by borders of both directions.
     """
     frames, seen, _ = footage
-    free = free_directions(seen)
+    free = free_directions(seen == 1)
     if not free.any():
         return None
     count, size = len(frames), frames.shape[1]
-    places, extent, _ = _whereabouts(seen)
+    places, extent, _ = _whereabouts((seen == 1).astype(np.uint8))
     order, zoom = np.arange(count), 1.0
     if free.all():
         order = order[::-1] if rng.random() < 0.5 else order
@@ -136,12 +155,13 @@ def add_twin(footage: Footage, rng: np.random.Generator) -> Footage | None:
         spot = places[moment] + beside + shifts[moment]
         matrix = np.concatenate([turn, (spot - turn @ places[source])[:, None]], axis=1)
         copy = cv2.warpAffine(frames[source], matrix, (size, size))
-        cover = cv2.warpAffine(soften(seen[source]), matrix, (size, size))
+        own = (seen[source] == 1).astype(np.uint8)
+        cover = cv2.warpAffine(soften(own), matrix, (size, size))
         if not above:
             cover = np.where(seen[moment] > 0, 0, cover)
         alpha = np.asarray(cover, dtype=np.uint8)
         images[moment] = blend(frames[moment], np.asarray(copy, np.uint8), alpha)
-        masks[moment] = seen[moment] * (alpha < 128)
+        masks[moment] = np.where(alpha < 128, seen[moment], label)
     return Footage(images, masks, ("twin on video",))
 
 
@@ -184,7 +204,7 @@ def transplant(
     return Footage(images, masks, ("transplanted",))
 
 
-def free_directions(seen: Pixels) -> NDArray[np.bool_]:
+def free_directions(seen: NDArray[np.uint8] | NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Along which of x and y a copy may move: where no border of that side cuts the target off."""
     sides = ((seen[:, :, 0], seen[:, :, -1]), (seen[:, 0], seen[:, -1]))
     most = _BORDER_SHARE * seen.shape[1]

@@ -176,6 +176,35 @@ def pick_instance(
     return Instance(mask, still.kind_of(chosen))
 
 
+def label_others(
+    still: Still, target: Pixels, rng: np.random.Generator, *, most: int
+) -> Pixels | None:
+    """Up to `most` instances beside the target's mask (H, W) as labels 2, 3, ..., or None."""
+    areas = np.bincount(still.labels[target == 0], minlength=256) / still.labels.size
+    areas[0] = 0.0
+    areas[areas < MIN_INSTANCE] = 0.0
+    areas[_backdrops(still, areas)] = 0.0
+    found = rng.permutation(np.flatnonzero(areas))[:most]
+    if not found.size:
+        return None
+    labels = np.zeros_like(still.labels)
+    for label, instance in enumerate(found, start=2):
+        labels[(still.labels == instance) & (target == 0)] = label
+    return labels
+
+
+def keep_shown(masks: Pixels, *, least: float) -> Pixels:
+    """Labels (F, H, W) of those objects whose share of the first frame is `least`, as 1, 2, ...
+
+    The others become background.
+    """
+    areas = np.bincount(masks[0].ravel(), minlength=256) / masks[0].size
+    kept = [label for label in range(1, 256) if areas[label] >= least]
+    table = np.zeros(256, np.uint8)
+    table[kept] = np.arange(1, len(kept) + 1)
+    return np.asarray(table[masks], np.uint8)
+
+
 def _backdrops(still: Still, areas: NDArray[np.float64]) -> list[int]:
     """Labels of what lies behind or under everything, such as a table: large, on 3 borders.
 

@@ -37,7 +37,7 @@ from model.data.motion import (
     draw_shifts,
     draw_wave,
 )
-from model.data.static import Pixels, Still
+from model.data.static import Pixels, Still, keep_shown, label_others
 
 # Shares of the first frame that the target has to cover, and may.
 MIN_SHARE, MAX_SHARE = 0.001, 0.7
@@ -47,7 +47,10 @@ _UNDER = 0.35  # extras that lie below a target that is a layer of its own
 
 
 class MadeClip(NamedTuple):
-    """frames uint8 (F, H, W, 3), masks uint8 {0, 1} (F, H, W), and what was drawn to make them."""
+    """frames uint8 (F, H, W, 3), masks uint8 (F, H, W) of labels, what was drawn to make them.
+
+    The target is labelled 1, further objects 2, 3, ...; 0 is background.
+    """
 
     frames: Pixels
     masks: Pixels
@@ -55,9 +58,9 @@ class MadeClip(NamedTuple):
 
 
 def make_clip(
-    stills: Stills, rng: np.random.Generator, *, size: int, frames: int
+    stills: Stills, rng: np.random.Generator, *, size: int, frames: int, objects: int = 1
 ) -> MadeClip | None:
-    """A clip of `frames` frames of that side, or None.
+    """A clip of `frames` frames of that side, of up to so many objects, or None.
 
     None where the drawn picture has no fitting object, or the first frame would not show it.
     """
@@ -65,7 +68,8 @@ def make_clip(
     target = draw_cutout(still, rng)
     if target is None:
         return None
-    layers = _draw_scene(target, still, stills, draw_stage(rng, size=size, frames=frames), rng)
+    stage = draw_stage(rng, size=size, frames=frames)
+    layers = _draw_scene(target, still, stills, stage, rng, objects=objects)
     if not shows_target(layers, size=size):
         return None
     look = draw_look(rng, frames=frames, strength=0.75)
@@ -76,6 +80,8 @@ def make_clip(
     for moment in range(frames):
         image, masks[moment] = render(layers, moment, size=size)
         images[moment] = finish(image, look, moment, rng)
+    if objects > 1:
+        masks = keep_shown(masks, least=MIN_SHARE)
     return MadeClip(images, masks, traits_of(layers) + look.traits)
 
 
@@ -101,9 +107,15 @@ def draw_stage(rng: np.random.Generator, *, size: int, frames: int) -> Stage:
 
 
 def _draw_scene(
-    target: Cutout, still: Still, stills: Stills, stage: Stage, rng: np.random.Generator
+    target: Cutout,
+    still: Still,
+    stills: Stills,
+    stage: Stage,
+    rng: np.random.Generator,
+    *,
+    objects: int,
 ) -> tuple[Layer, ...]:
-    """All layers of a clip of `target`, an object of `still`."""
+    """All layers of a clip of `target`, an object of `still`, and of up to so many objects."""
     # An object that its own picture cuts off shows a straight edge when pasted in mid-air.
     whole, in_place = (0.45, 0.9) if target.cropped else (0.25, 0.55)
     kind = rng.random()
@@ -116,10 +128,16 @@ def _draw_scene(
         target = fitted(target, share=share, size=stage.size)
         base = _pasted(target, share, stills, stage, rng)
     place = base[-1].path[0]
-    extras = []
-    for _ in range(int(rng.choice([0, 1, 2, 3], p=[0.35, 0.35, 0.2, 0.1]))):
+    if objects > 1:
+        base = _with_others(base, still, target, rng, most=objects - 1)
+    known = 1 + max(int(layer.mask.max()) - 1 for layer in base if layer.mask is not None)
+    extras: list[Layer] = []
+    drawn = int(rng.choice([0, 1, 2, 3], p=[0.35, 0.35, 0.2, 0.1]))
+    for _ in range(max(drawn, objects - known)):
         extra = _draw_extra(target, still, place, stills, stage, rng)
         extras += [] if extra is None else [extra]
+    for index, extra in enumerate(extras[: objects - known]):
+        extras[index] = as_object(extra, known + 1 + index)
     layers = _stack(base, extras, rng)
     if rng.random() < _CURTAIN:
         places = np.stack([apply(matrix, target.centre) for matrix in base[-1].path])
@@ -127,6 +145,27 @@ def _draw_scene(
         picture = stills.draw_still(rng).image
         layers += (draw_curtain(places, radius, picture, rng, size=stage.size),)
     return layers
+
+
+def _with_others(
+    base: tuple[Layer, ...], still: Still, target: Cutout, rng: np.random.Generator, *, most: int
+) -> tuple[Layer, ...]:
+    """`base` whose backdrop shows further instances of the target's picture, if it is that."""
+    backdrop, *own = base
+    if "pasted" in backdrop.traits or target.mask.shape != still.labels.shape:
+        return base
+    hole = np.asarray(cv2.dilate(target.mask, np.ones((7, 7), np.uint8)), dtype=np.uint8)
+    others = label_others(still, hole if own else target.mask, rng, most=most)
+    if others is None:
+        return base
+    mask = others if backdrop.mask is None else np.where(backdrop.mask > 0, 1, others)
+    return (replace(backdrop, mask=mask.astype(np.uint8)), *own)
+
+
+def as_object(layer: Layer, label: int) -> Layer:
+    """A moving layer that is followed as object `label`."""
+    alpha = np.asarray(cv2.extractChannel(layer.surface, 3), np.uint8)
+    return replace(layer, mask=alpha, label=label)
 
 
 def _stack(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from model.data.errors import DataError
 from model.data.motion import covering, mirrored
-from model.data.static import Pixels, read_labels, read_rgb
+from model.data.static import Pixels, keep_shown, read_labels, read_rgb
 from model.rules.masks import IGNORE
 
 # Shares of the crop that the object of the first frame has to cover, and may.
@@ -101,20 +101,24 @@ def cut_clip(
     frames: int,
     max_step: int,
     empty: bool = False,
+    objects: int = 1,
 ) -> tuple[Pixels, Pixels] | None:
     """Frames uint8 (F, size, size, 3) and masks uint8 (F, size, size), or None.
 
-    None where the drawn first frame does not show enough of the object, unless it may be `empty`.
-    All frames share one crop, which may drift slowly, and one flip. Videos in which little
-    moves are seen at twice the steps.
+    The masks label up to so many objects 1, 2, ... None where the drawn first frame does not show
+    enough of the object, unless it may be `empty`. All frames share one crop, which may drift
+    slowly, and one flip. Videos in which little moves are seen at twice the steps.
     """
     longest = max_step * 2 if is_slow(video) and max_step > 1 else max_step
     indices = draw_indices(len(video.frames), rng, frames=frames, max_step=longest)
-    masks = _draw_masks([video.masks[index] for index in indices], rng, united=video.united)
+    paths = [video.masks[index] for index in indices]
+    masks = _draw_masks(paths, rng, united=video.united, objects=objects)
     drawn = _draw_crop(masks, rng, size=size, empty=empty)
     if drawn is None:
         return None
     path, cropped = drawn
+    if objects > 1:
+        cropped = keep_shown(cropped, least=MIN_SHARE)
     images = np.empty((frames, size, size, 3), np.uint8)
     for moment, index in enumerate(indices):
         images[moment] = _warp(read_rgb(video.frames[index]), path[moment], size=size)
@@ -133,14 +137,21 @@ def is_slow(video: Video) -> bool:
     return bool(np.median(overlaps) > _SLOW)
 
 
-def _draw_masks(paths: list[Path], rng: np.random.Generator, *, united: bool) -> list[Pixels]:
-    """The masks of all objects united, or of one drawn among those in the first frame."""
+def _draw_masks(
+    paths: list[Path], rng: np.random.Generator, *, united: bool, objects: int
+) -> list[Pixels]:
+    """The masks of all objects united, or labels of some drawn among those in the first frame."""
     if united:
         return [_remembered_mask(path) for path in paths]
     labels = [read_labels(path) for path in paths]
     present = np.setdiff1d(labels[0], [0, IGNORE])
-    chosen = int(rng.choice(present)) if present.size else -1
-    return [(each == chosen).astype(np.uint8) for each in labels]
+    if objects > 1:
+        table = np.zeros(256, np.uint8)
+        chosen = rng.permutation(present)[:objects]
+        table[chosen] = np.arange(1, len(chosen) + 1)
+        return [np.asarray(table[each], np.uint8) for each in labels]
+    one = int(rng.choice(present)) if present.size else -1
+    return [(each == one).astype(np.uint8) for each in labels]
 
 
 def draw_indices(
@@ -191,7 +202,7 @@ def _draw_crop(
         window = covering(window, drift, (width, height), size=size)
         path = drift @ window
         cropped = _warp_masks(masks, path, size=size)
-        shares = cropped.mean(axis=(1, 2))
+        shares = (cropped > 0).mean(axis=(1, 2))
         visible = shares[0] * size * size / (xs.size * abs(np.linalg.det(window[:2, :2])))
         if not (MIN_SHARE <= shares[0] <= MAX_SHARE and visible >= 0.3):
             continue
@@ -244,7 +255,7 @@ def _warp(frame: Pixels, matrix: NDArray[np.float64], *, size: int) -> Pixels:
 
 
 def _warp_masks(masks: list[Pixels], path: Windows, *, size: int) -> Pixels:
-    """Masks {0, 1} seen through `path`, uint8 (F, size, size), mirrored as their frames are."""
+    """Labels seen through `path`, uint8 (F, size, size), mirrored as their frames are."""
     flags, border = cv2.INTER_NEAREST, cv2.BORDER_REFLECT_101
     return np.stack(
         [

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from model.build import TAMVT_MOBILE, build
 from model.losses import LossConfig
-from model.rollout import ClipLoss, LoopConfig, clip_logits
+from model.rollout import ClipLoss, LoopConfig, aggregated_logits, clip_logits
+from model.rules.masks import aggregate
 from model.tamvt import TamVT
 
 FRAMES, SIZE = 9, 32
@@ -105,6 +106,62 @@ def test_a_step_of_the_loop_counts_the_frames_behind_the_silent_clips(model: Tam
         assert loss.isfinite()
         counted.add(logits.shape[1])
     assert {4, 6, 8} <= counted
+
+
+def test_aggregation_is_that_of_the_label_map() -> None:
+    """Where the aggregated logit is above 0 lies the object, as the service draws it."""
+    generator = torch.Generator().manual_seed(2)
+    logits = torch.randn(1, 3, 1, 16, 16, generator=generator)
+    competing = aggregated_logits(logits, torch.ones(1, 3, dtype=torch.bool))[0, :, 0]
+    soft = (255 * logits[0, :, 0].sigmoid()).round().to(torch.uint8)
+    labels = aggregate(soft.numpy(), (1, 2, 3))
+    # One logit above 0 is enough, since odds are divided by the sum of all others.
+    sure = (competing > 0).any(0).numpy()
+    assert sure.mean() > 0.4
+    assert ((competing.argmax(0).numpy() + 1)[sure] == labels[sure]).all()
+
+
+def test_an_object_alone_competes_with_nothing() -> None:
+    logits = torch.linspace(-8, 8, 32).view(1, 1, 1, 4, 8).repeat(1, 2, 1, 1, 1)
+    present = torch.tensor([[True, False]])
+    competing = aggregated_logits(logits, present)
+    torch.testing.assert_close(competing[:, 0], logits[:, 0], atol=1e-3, rtol=0)
+
+
+def test_twins_compete_for_their_pixels() -> None:
+    """Both claim the same pixels: each one's gradient pushes the other away."""
+    logits = torch.full((1, 2, 1, 2, 2), 2.0, requires_grad=True)
+    competing = aggregated_logits(logits, torch.ones(1, 2, dtype=torch.bool))
+    competing[0, 0].sum().backward()
+    assert logits.grad is not None
+    assert (logits.grad[0, 0] > 0).all()
+    assert (logits.grad[0, 1] < 0).all()
+
+
+@pytest.mark.parametrize("extreme", [-60.0, 60.0])
+def test_sure_logits_aggregate_to_finite_ones(extreme: float) -> None:
+    logits = torch.full((1, 2, 1, 2, 2), extreme, requires_grad=True)
+    competing = aggregated_logits(logits, torch.ones(1, 2, dtype=torch.bool))
+    competing.sum().backward()
+    assert competing.isfinite().all()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
+def test_objects_that_a_sample_does_not_have_do_not_count(model: TamVT) -> None:
+    """The loss of two samples is that of their objects, not of the padding beside them."""
+    frames, _ = sample()
+    labels = torch.zeros(2, FRAMES, SIZE, SIZE, dtype=torch.uint8)
+    labels[:, :, 4:12, 4:12] = 1
+    alone, _ = ClipLoss(model, LossConfig("hard"))(frames[:1], labels[:1], 1.0, False)
+    labels[1, :, 20:28, 20:28] = 2
+    loss = ClipLoss(model, LossConfig("hard"))
+    both, logits = loss(frames, labels, 1.0, False, objects=2)
+    assert both.isfinite()
+    assert logits.shape == (2, FRAMES - 1, SIZE // 4, SIZE // 4)
+    again, _ = loss(frames[:1], labels[:1], 1.0, False, objects=2)
+    # One object of two: judged alone, and by half once more in a competition with nothing.
+    assert alone.item() < again.item() < 1.5 * alone.item() + 1e-3
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,42 @@ def test_extra_videos_are_drawn_by_their_weight_and_never_the_held_out(
     assert 0.3 < np.mean([clip.source.removeprefix("video/") in extra for clip in clips]) < 0.7
 
 
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_several_objects_are_labelled_and_shown_in_the_reference(
+    config: ClipConfig, share: float
+) -> None:
+    several = replace(config, objects=(0.0, 0.0, 1.0), extra_weight=1.0)
+    counts = set()
+    for clip in draw(several, synthetic_share=share):
+        count = int(clip.masks.max())
+        assert np.unique(clip.masks[0]).tolist() == list(range(count + 1))
+        counts.add(count)
+    assert max(counts) == 3
+    assert min(counts) >= 1
+
+
+def test_the_objects_of_a_step_are_drawn_by_their_shares(config: ClipConfig) -> None:
+    several = replace(config, objects=(0.5, 0.0, 0.5))
+    counts = [several.objects_of(step) for step in range(200)]
+    assert set(counts) == {1, 3}
+    assert 70 < counts.count(3) < 130
+
+
+def test_one_object_a_clip_is_drawn_as_ever(config: ClipConfig) -> None:
+    """A step of one object is the same clip, whether other steps have more or not."""
+    several = replace(config, objects=(0.5, 0.5))
+    step = next(step for step in STEPS if several.objects_of(step) == 1)
+    assert (sample(several, step, 0).frames == sample(config, step, 0).frames).all()
+
+
+@pytest.mark.parametrize("objects", [(), (-1.0, 2.0), (0.0, 0.0), (1.0,) * 9])
+def test_impossible_shares_of_objects_are_refused(
+    config: ClipConfig, objects: tuple[float, ...]
+) -> None:
+    with pytest.raises(DataError, match="objects"):
+        replace(config, objects=objects)
+
+
 def test_a_share_of_the_clips_is_dark(config: ClipConfig) -> None:
     clips = draw(replace(config, dark_share=1.0), synthetic_share=0.5)
     bright = draw(config, synthetic_share=0.5)

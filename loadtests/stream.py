@@ -30,16 +30,16 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from model.rules.palette import write_label_map
-from service.client import AsyncClient, Client
-from service.client_types import Options, TimedImage
+from model.core.palette import write_label_map
 from service.commands.bench import SteadySession, sample_footage
 from service.engines.embedded import embedded_engine
-from service.images import encode_jpeg
-from service.malloc import keep_large_blocks
-from service.private_service import private_service
-from service.sample import draw_sample
+from service.local.private_service import private_service
+from service.media.images import encode_jpeg
+from service.media.sample import draw_sample
+from service.server.malloc import keep_large_blocks
 from service.settings import read_settings
+from tamvt_client.client import AsyncClient, Client
+from tamvt_client.values import Options, TimedImage
 
 SIZE = (256, 448)  # height, width
 WARM_UP = 40  # frames: the memory is full

@@ -1,1 +1,1 @@
-"""The tracker's model. Everything but `model.rules` needs torch; nothing is imported here."""
+"""The tracker's model. Everything but `model.core` needs torch; nothing is imported here."""

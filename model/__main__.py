@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # What Triton serves is written from what was exported before, and needs no torch.
     wants_triton = name == "export" and any(word.startswith("--triton") for word in words)
     try:
-        verb = import_module("model.triton.repository" if wants_triton else f"model.{name}")
+        verb = import_module(f"model.commands.{'export_triton' if wants_triton else name}")
     except ModuleNotFoundError as error:
         print(f"tamvt-model {name} needs {error.name}: install the extra `model`", file=sys.stderr)
         return 1

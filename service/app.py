@@ -13,28 +13,31 @@ import cv2
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from model.rules.headers import ImageLimits
+from model.core.image_headers import ImageLimits
 from service import problems
-from service.access import Access, read_origins
-from service.admission import Admission
+from service.access.admission import Admission
+from service.access.origins import Access, read_origins
+from service.access.tickets import Tickets
 from service.engines.base import Engine
 from service.engines.embedded import embedded_engine
 from service.errors import Misconfigured, StoreUnavailable
-from service.frames import Limits
-from service.metrics import Metrics, RequestMeter
-from service.private_redis import private_redis
-from service.routes import masks, objects, operations, page, sessions, stream
-from service.routes.bodies import Drain
-from service.routes.context import Service, UploadLimits
-from service.routes.schemas import ObjectIn, OptionsIn
+from service.http import objects, operations, page, prompts, sessions
+from service.http.dependencies import Service, UploadLimits
+from service.http.middleware import Drain, RequestMeter
+from service.http.schemas import ObjectIn, OptionsIn
+from service.local.private_redis import private_redis
+from service.server.workers import Workers
+from service.sessions.frames import Limits
+from service.sessions.tracking import Tracker
 from service.settings import Settings, read_settings
-from service.store import SessionStore, open_store
-from service.stream.conversation import StreamLimits
+from service.store.session_store import SessionStore, open_store
+from service.stream import routes
+from service.stream.connection import StreamLimits
 from service.stream.host import StreamHost
-from service.stream.notes import Tickets, open_lookout
-from service.stream.registry import Registry
-from service.tracking import Tracker
-from service.workers import Workers
+from service.stream.open_streams import Registry
+from service.stream.ownership import open_lookout
+from service.telemetry.health import Health
+from service.telemetry.metrics import Metrics
 
 OpenEngine = Callable[[Settings], AbstractAsyncContextManager[Engine]]
 
@@ -55,8 +58,8 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_service(settings, metrics, open_engine or chosen_engine) as service:
-            app.state.service = service
+        async with open_service(settings, metrics, open_engine or chosen_engine) as parts:
+            app.state.service, app.state.streams = parts
             yield
 
     # Swagger's page would fetch its scripts from elsewhere: only the description is served.
@@ -71,8 +74,8 @@ def create_app(
     )
     app.include_router(sessions.router)
     app.include_router(objects.router)
-    app.include_router(masks.router)
-    app.include_router(stream.router)
+    app.include_router(prompts.router)
+    app.include_router(routes.router)
     app.include_router(operations.router)
     app.include_router(page.router)
     problems.install(app, count=metrics.count_problem)
@@ -92,7 +95,7 @@ def create_app(
 @asynccontextmanager
 async def open_service(
     settings: Settings, metrics: Metrics, open_engine: OpenEngine
-) -> AsyncIterator[Service]:
+) -> AsyncIterator[tuple[Service, StreamHost]]:
     """Every part of the service, ready to answer; StartupError says why not."""
     # The workers are the parallelism: OpenCV's own threads would only compete with them.
     cv2.setNumThreads(1)
@@ -105,23 +108,26 @@ async def open_service(
         admission = Admission(
             max_requests=settings.max_requests, max_bytes=settings.max_request_bytes
         )
-        yield Service(
+        access = _access(settings)
+        streams = StreamHost(
+            tracker=tracker,
+            store=store,
+            workers=workers,
+            admission=admission,
+            metrics=metrics,
+            access=access,
+            registry=_registry(settings),
+            tickets=Tickets(store, ttl_s=settings.ticket_ttl_s),
+            lookout=lookout,
+            limits=_stream_limits(settings),
+        )
+        service = Service(
             tracker=tracker,
             workers=workers,
             admission=admission,
             metrics=metrics,
-            access=_access(settings),
-            streams=StreamHost(
-                tracker=tracker,
-                store=store,
-                workers=workers,
-                admission=admission,
-                metrics=metrics,
-                registry=_registry(settings),
-                tickets=Tickets(store, ttl_s=settings.ticket_ttl_s),
-                lookout=lookout,
-                limits=_stream_limits(settings),
-            ),
+            access=access,
+            health=Health(),
             uploads=UploadLimits(
                 image=_image_limits(settings),
                 frame_bytes=settings.max_frame_bytes,
@@ -130,6 +136,7 @@ async def open_service(
                 deadline_s=settings.upload_deadline_s,
             ),
         )
+        yield service, streams
 
 
 def chosen_engine(settings: Settings) -> AbstractAsyncContextManager[Engine]:
@@ -149,7 +156,7 @@ def chosen_engine(settings: Settings) -> AbstractAsyncContextManager[Engine]:
 def _triton_engine(settings: Settings) -> AbstractAsyncContextManager[Engine]:
     # Imported where it is needed: its client is an extra, and takes a while to import.
     try:
-        from service.engines.triton import triton_engine
+        from service.engines.triton.engine import triton_engine
     except ModuleNotFoundError as error:
         raise Misconfigured(f"TAMVT_ENGINE: pip install 'tamvt-serve[triton]' ({error})") from error
     return triton_engine(

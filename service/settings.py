@@ -12,11 +12,10 @@ from typing import Literal
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from model import rules
+from model.core.contract import SHIPPED_WEIGHTS
 from service.errors import Misconfigured
 
 PREFIX = "TAMVT_"
-SHIPPED_WEIGHTS = Path(rules.__file__).parents[1] / "weights"
 
 
 class Settings(BaseSettings):

@@ -16,9 +16,9 @@ import hypothesis
 import pytest
 from playwright.async_api import Browser
 
-from tests.browser import running_browser
-from tests.running import PATIENCE_S, Api, Running, running_service
-from tests.toy_model import write_toy_model
+from tests.support.browser import running_browser
+from tests.support.running import PATIENCE_S, Api, Running, running_service
+from tests.support.toy_model import write_toy_model
 
 KEPT_SETTINGS = {"TAMVT_DATA"}
 ASYNC_TEST_SECONDS = 280.0  # below pytest's own, which would break the loop that tests share

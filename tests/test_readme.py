@@ -12,11 +12,11 @@ from pathlib import Path
 import cv2
 import pytest
 
-from service.sample import write_sample
-from tests.running import ROOT, Run, Running, environment
+from service.media.sample import write_sample
+from tests.support.running import ROOT, Run, Running, environment
 
 ADDRESS = "http://127.0.0.1:8000"
-STAND_IN = Path(__file__).with_name("small_curl.py")
+STAND_IN = Path(__file__).parent / "support" / "small_curl.py"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -10,8 +10,8 @@ from statistics import median
 import cv2
 import numpy as np
 
-from model.data.clips import Clip, ClipConfig, sample
 from model.data.errors import DataError
+from model.data.samples import Clip, ClipConfig, sample
 from model.data.static import Pixels
 
 _OUTLINE = (0, 220, 90)

@@ -11,7 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.actors import (
+from model.data.layers import Layer, blend, render, render_over, soften
+from model.data.motion import draw_shifts
+from model.data.scene_objects import (
     Stage,
     Stills,
     draw_curtain,
@@ -22,8 +24,6 @@ from model.data.actors import (
     fitted,
     moved_to,
 )
-from model.data.layers import Layer, blend, render, render_over, soften
-from model.data.motion import draw_shifts
 from model.data.static import PERSON, Pixels
 from model.data.synthetic import MIN_SHARE, as_object, draw_backdrop, draw_stage, traits_of
 

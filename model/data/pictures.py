@@ -9,11 +9,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from model.core.encoding import decode_polygons, decode_rle
+from model.core.masks import MaskError, settle_ignored
 from model.data.errors import DataError
 from model.data.static import Still, StillPaths, read_rgb, read_still
 from model.data.video import read_names
-from model.rules.encoding import decode_polygons, decode_rle
-from model.rules.masks import MaskError, settle_ignored
 
 MOST_INSTANCES = 254
 

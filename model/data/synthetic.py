@@ -10,20 +10,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from model.data.actors import (
-    Stage,
-    Stills,
-    draw_curtain,
-    draw_cutout,
-    draw_mover,
-    draw_place,
-    draw_shutter,
-    draw_target_layers,
-    draw_view,
-    fitted,
-    moved_to,
-    scale_of,
-)
 from model.data.augment import draw_colour, draw_look, finish
 from model.data.fill import fill_hole
 from model.data.layers import Cutout, Layer, first_mask, render
@@ -36,6 +22,20 @@ from model.data.motion import (
     draw_path,
     draw_shifts,
     draw_wave,
+)
+from model.data.scene_objects import (
+    Stage,
+    Stills,
+    draw_curtain,
+    draw_cutout,
+    draw_mover,
+    draw_place,
+    draw_shutter,
+    draw_target_layers,
+    draw_view,
+    fitted,
+    moved_to,
+    scale_of,
 )
 from model.data.static import Pixels, Still, keep_shown, label_others
 

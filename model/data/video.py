@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from model.core.masks import IGNORE
 from model.data.errors import DataError
 from model.data.motion import covering, mirrored
 from model.data.static import Pixels, keep_shown, read_labels, read_rgb
-from model.rules.masks import IGNORE
 
 # Shares of the crop that the object of the first frame has to cover, and may.
 MIN_SHARE, MAX_SHARE = 0.0015, 0.7

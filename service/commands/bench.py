@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model.rules.memory import Memory
-from model.rules.pixels import resize_frame, resize_masks
+from model.core.memory import Memory
+from model.core.pixels import resize_frame, resize_masks
 from service.commands.failures import run_and_report
 from service.engines.base import Engine, Picture
 from service.engines.embedded import embedded_engine
-from service.malloc import keep_large_blocks
-from service.sample import draw_sample
+from service.media.sample import draw_sample
+from service.server.malloc import keep_large_blocks
 from service.settings import read_settings
 
 ROUNDS = 5

@@ -20,19 +20,19 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from model.rules.palette import read_label_map, write_label_map
-from model.rules.pixels import ImageLimits
-from model.rules.scores import SequenceScores
-from service.client import Client
-from service.client_types import Session
+from model.core.j_and_f import SequenceScores
+from model.core.palette import read_label_map, write_label_map
+from model.core.pixels import ImageLimits
 from service.commands.failures import run_and_report
+from service.commands.sending import send_frames
 from service.errors import BadOption
-from service.images import decode_image, encode_png
-from service.overlay import contact_sheet, evenly_spaced, paint, write_overlay
-from service.private_service import private_service
-from service.sample import BUILT_IN, Clip, find_clip, write_sample
-from service.sending import send_frames
-from service.video import Source, open_source
+from service.local.private_service import private_service
+from service.media.images import decode_image, encode_png
+from service.media.overlay import contact_sheet, evenly_spaced, paint, write_overlay
+from service.media.sample import BUILT_IN, Clip, find_clip, write_sample
+from service.media.video import Source, open_source
+from tamvt_client.client import Client
+from tamvt_client.values import Session
 
 SHEET_FRAMES = 12
 LEAST_SCORED = 3  # the first and the last frame do not count

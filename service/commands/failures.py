@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from model.rules.masks import MaskError
-from model.rules.pixels import PixelError
-from service.client_errors import ClientError
+from model.core.masks import MaskError
+from model.core.pixels import PixelError
 from service.errors import TamvtError
+from tamvt_client.errors import ClientError
 
 FAILED = 1
 INTERRUPTED = 130  # 128 + SIGINT, as shells count

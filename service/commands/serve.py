@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import socket
 
 from service.errors import Misconfigured
-from service.malloc import keep_large_blocks
+from service.server.malloc import keep_large_blocks
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,24 +38,20 @@ def listen(host: str, port: int) -> socket.socket:
 async def serve(listener: socket.socket) -> None:
     """Opens the service, serves the socket until SIGINT or SIGTERM, and closes the service."""
     from service.app import create_app
-    from service.server import Server, server_config, tune
+    from service.server.uvicorn_server import Server, server_config, tune
     from service.settings import read_settings
+    from service.telemetry.logging import configure_logging
 
     settings = read_settings()
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        format="time=%(asctime)s level=%(levelname)s logger=%(name)s message=%(message)s",
-    )
-    # What a client sends wrongly is told to the client, not to the log.
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)
-
+    configure_logging(settings.log_level)
     app = create_app(settings)
     # We open the lifespan, not uvicorn, which would turn one clear line into a traceback.
     async with app.router.lifespan_context(app):
         tune(listener)
         server = Server(
             server_config(app, frame_bytes=settings.max_frame_bytes, ping_s=settings.stream_ping_s),
-            streams=app.state.service.streams,
+            begin_closing=app.state.service.health.begin_closing,
+            streams=app.state.streams,
             delay_s=settings.shutdown_delay_s,
             grace_s=settings.shutdown_grace_s,
             on_ready=lambda: print(f"listening on {address(listener)}", flush=True),

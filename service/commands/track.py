@@ -22,19 +22,19 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from model.rules.palette import read_label_map, write_label_map
-from model.rules.pixels import ImageLimits
-from service.client import Client
-from service.client_errors import NotFound
-from service.client_types import Options, Session
+from model.core.palette import read_label_map, write_label_map
+from model.core.pixels import ImageLimits
 from service.commands.failures import run_and_report
+from service.commands.sending import Sent, send_frames, whole_clips
+from service.commands.track_state import JobIdentity, TrackState, source_digest
 from service.errors import BadOption, BadVideo
-from service.images import decode_image
-from service.overlay import paint, write_overlay
-from service.private_service import private_service
-from service.sending import Sent, send_frames, whole_clips
-from service.track_state import JobIdentity, TrackState, source_digest
-from service.video import Source, SourceFrame, open_source
+from service.local.private_service import private_service
+from service.media.images import decode_image
+from service.media.overlay import paint, write_overlay
+from service.media.video import Source, SourceFrame, open_source
+from tamvt_client.client import Client
+from tamvt_client.errors import NotFound
+from tamvt_client.values import Options, Session
 
 FRAMES_PER_APPEND = 8
 # A job of our own service may be taken up again this much later.

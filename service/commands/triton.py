@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from service.errors import Misconfigured
-from service.local_triton import HOME, local_triton
+from service.local.triton import HOME, local_triton
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

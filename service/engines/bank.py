@@ -15,8 +15,8 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from model.rules.contract import ModelCard
-from model.rules.memory import Memory
+from model.core.contract import ModelCard
+from model.core.memory import Memory
 from service.errors import Overloaded
 
 Tensors = Mapping[str, NDArray[Any]]

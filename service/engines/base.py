@@ -14,8 +14,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from model.rules.contract import ModelCard
-from model.rules.memory import Memory
+from model.core.contract import ModelCard
+from model.core.memory import Memory
 
 
 class Picture(NamedTuple):

@@ -17,8 +17,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from model.rules.contract import ModelCard, entry_output
-from model.rules.memory import Memory
+from model.core.contract import ModelCard, entry_output
+from model.core.memory import Memory
 from service.engines.bank import Bank, BankCache, Tensors, Turns, bank_bytes
 from service.engines.base import BankLease, ClipMasks, Picture, Pictures
 from service.engines.graphs import Graphs, Run, open_graphs

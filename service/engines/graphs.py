@@ -12,7 +12,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as states
 
-from model.rules.contract import (
+from model.core.contract import (
     METADATA_KEY,
     ContractError,
     ModelCard,

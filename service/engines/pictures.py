@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.rules.contract import ModelCard
-from model.rules.memory import Entry, Memory
+from model.core.contract import ModelCard
+from model.core.memory import Entry, Memory
 from service.engines.bank import Tensors
 from service.engines.base import Picture
 from service.errors import CorruptSession

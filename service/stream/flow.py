@@ -15,7 +15,7 @@ from enum import Enum
 from typing import Final, Literal
 
 from service.errors import BadMessage, Conflict, FrameAhead
-from service.stream.wire import MAX_NUMBER
+from tamvt_client.wire import MAX_NUMBER
 
 Mode = Literal["lossless", "latest"]
 MOST_SKIPPED: Final = 1000  # frames that one clip may leave out

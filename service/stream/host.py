@@ -9,11 +9,14 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from service.admission import Admission, Hold
-from service.errors import BadMessage, Overloaded, TamvtError
-from service.metrics import Metrics
-from service.store import SessionStore
-from service.stream.conversation import (
+from service.access.admission import Admission, Hold
+from service.access.origins import Access
+from service.access.tickets import Tickets
+from service.errors import BadMessage, TamvtError
+from service.server.workers import Workers
+from service.sessions.tracking import Tracker
+from service.store.session_store import SessionStore
+from service.stream.connection import (
     GOODBYE,
     RESTART,
     Channel,
@@ -25,11 +28,10 @@ from service.stream.conversation import (
     check_first,
     farewell_of,
 )
-from service.stream.notes import Lookout, Ownership, Tickets
-from service.stream.registry import Registry
+from service.stream.open_streams import Registry
+from service.stream.ownership import Lookout, Ownership
 from service.stream.tasks import end_tasks
-from service.tracking import Tracker
-from service.workers import Workers
+from service.telemetry.metrics import Metrics
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -57,12 +59,14 @@ class StreamHost:
         workers: Workers,
         admission: Admission,
         metrics: Metrics,
+        access: Access,
         registry: Registry,
         tickets: Tickets,
         lookout: Lookout,
         limits: StreamLimits,
     ) -> None:
         self.tickets = tickets
+        self.access = access
         self._tracker = tracker
         self._store = store
         self._workers = workers
@@ -71,16 +75,6 @@ class StreamHost:
         self._registry = registry
         self._lookout = lookout
         self._limits = limits
-        self._closing = False
-
-    def begin_closing(self) -> None:
-        """The service is about to stop: readiness fails, but streams are still served."""
-        self._closing = True
-
-    def check_open(self) -> None:
-        """Nothing, or Overloaded once the service is about to stop."""
-        if self._closing:
-            raise Overloaded("the service is shutting down")
 
     async def drain(self, *, deadline_s: float) -> None:
         """No stream is open any more, or the deadline is over; new ones are sent elsewhere."""

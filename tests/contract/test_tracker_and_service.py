@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.rules.palette import read_label_map
-from model.tracker import LIMITS, Tracker
-from model.verbs import GraphVerbs
-from tests import scene
-from tests.running import Api, Running, form, running_service
+from model.core.palette import read_label_map
+from model.evaluation.runtime import GraphVerbs
+from model.evaluation.tracker import LIMITS, Tracker
+from tests.support import scene
+from tests.support.running import Api, Running, form, running_service
 
 FRAMES = 23  # more than the memory holds, and a last clip that is shorter
 SHIPPED = Path(__file__).resolve().parents[2] / "model" / "weights"

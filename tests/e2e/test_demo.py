@@ -9,9 +9,9 @@ from pathlib import Path
 import cv2
 import pytest
 
-from service.video import open_source
-from tests import scene
-from tests.running import Run, Running, run_tamvt
+from service.media.video import open_source
+from tests.support import scene
+from tests.support.running import Run, Running, run_tamvt
 
 
 def demo(settings: Mapping[str, str], *arguments: str) -> Run:

@@ -18,13 +18,13 @@ import pytest
 from numpy.typing import NDArray
 from playwright.async_api import Browser, FilePayload, Page, expect
 
-from model.rules.encoding import decode_rle
-from model.rules.headers import ImageLimits
-from model.rules.palette import read_label_map
-from model.rules.scores import jaccard
-from tests import scene
-from tests.browser import PATIENCE_MS, PHONE, open_page
-from tests.running import PATIENCE_S, Running
+from model.core.encoding import decode_rle
+from model.core.image_headers import ImageLimits
+from model.core.j_and_f import jaccard
+from model.core.palette import read_label_map
+from tests.support import scene
+from tests.support.browser import PATIENCE_MS, PHONE, open_page
+from tests.support.running import PATIENCE_S, Running
 
 pytestmark = pytest.mark.anyio
 

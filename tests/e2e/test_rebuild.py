@@ -7,11 +7,11 @@ from typing import Any
 
 import httpx
 
-from model.rules.palette import write_label_map
-from service.settings import SHIPPED_WEIGHTS
-from tests import scene
+from model.core.contract import SHIPPED_WEIGHTS
+from model.core.palette import write_label_map
 from tests.faults.gateways import Gateway, gateways
-from tests.running import PATIENCE_S, Api, form
+from tests.support import scene
+from tests.support.running import PATIENCE_S, Api, form
 
 MODEL = "tamvt-mobile"
 CLIPS = 8

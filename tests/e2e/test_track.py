@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.rules.palette import read_label_map
-from model.rules.pixels import ImageLimits
-from service.client import Client
-from service.track_state import TrackState
-from service.video import open_source
-from tests import scene
-from tests.running import PATIENCE_S, ROOT, Run, Running, environment, run_tamvt, tamvt
+from model.core.palette import read_label_map
+from model.core.pixels import ImageLimits
+from service.commands.track_state import TrackState
+from service.media.video import open_source
+from tamvt_client.client import Client
+from tests.support import scene
+from tests.support.running import PATIENCE_S, ROOT, Run, Running, environment, run_tamvt, tamvt
 
 FRAMES = 21
 LONG = 200

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from tests.running import PATIENCE_S, ROOT, environment, tamvt
+from tests.support.running import PATIENCE_S, ROOT, environment, tamvt
 
 
 @dataclass

@@ -12,9 +12,9 @@ from typing import Any
 
 import httpx
 
-from tests import scene
 from tests.faults.gateways import Gateway
-from tests.running import PATIENCE_S, Api, form, problem
+from tests.support import scene
+from tests.support.running import PATIENCE_S, Api, form, problem
 
 DEADLINE_S = 2 * PATIENCE_S
 PAUSE_S = 0.05

@@ -10,14 +10,14 @@ import httpx
 import numpy as np
 import pytest
 
-from model.rules.palette import write_label_map
-from tests import scene
+from model.core.palette import write_label_map
 from tests.faults.gateways import Gateway, gateways
 from tests.faults.sending import append
 from tests.faults.tritons import running_triton
-from tests.redis_servers import running_redis
-from tests.running import PATIENCE_S, Api, form
-from tests.service.engines.tritons import write_gated_repository
+from tests.support import scene
+from tests.support.redis_servers import running_redis
+from tests.support.running import PATIENCE_S, Api, form
+from tests.support.tritons import write_gated_repository
 
 
 @pytest.fixture(scope="module")

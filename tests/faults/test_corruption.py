@@ -11,8 +11,8 @@ from redis import Redis
 
 from tests.faults.gateways import Gateway, gateways
 from tests.faults.sending import append, start
-from tests.redis_servers import RedisServer, running_redis
-from tests.running import PATIENCE_S, problem
+from tests.support.redis_servers import RedisServer, running_redis
+from tests.support.running import PATIENCE_S, problem
 
 SENT = range(1, 7)
 Damage = Callable[[Redis, str, str], None]

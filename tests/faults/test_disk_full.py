@@ -13,7 +13,7 @@ import pytest
 
 from tests.faults.gateways import Gateway, gateways
 from tests.faults.sending import Sender, chunks_of, start, undisturbed
-from tests.running import Api
+from tests.support.running import Api
 
 ROOM_BYTES = 16_384  # for a few clips
 DISK_BYTES = 4_000_000

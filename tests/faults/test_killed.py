@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tests.faults.gateways import Gateway, gateways
 from tests.faults.sending import Sender, chunks_of, happening, start, undisturbed
-from tests.redis_servers import RedisServer, running_redis
-from tests.running import Api
+from tests.support.redis_servers import RedisServer, running_redis
+from tests.support.running import Api
 
 
 def disturb(sender: Sender, seed: int, *, faults: int, fault: Callable[[], None]) -> None:

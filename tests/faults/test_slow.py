@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tests.faults.gateways import gateways
 from tests.faults.sending import Sender, chunks_of, happening, start, undisturbed
-from tests.redis_servers import running_redis, wait_until
-from tests.running import Api
+from tests.support.redis_servers import running_redis, wait_until
+from tests.support.running import Api
 
 PAUSED_S = 5.0
 TOLD = 3

@@ -21,10 +21,10 @@ from tritonclient.grpc import InferenceServerClient
 from tests.faults.gateways import Gateway, gateways
 from tests.faults.sending import Sender, append, chunks_of, happening, start, undisturbed
 from tests.faults.tritons import TritonServer, running_triton
-from tests.redis_servers import RedisServer, running_redis, wait_until
-from tests.running import PATIENCE_S, ROOT, Api, environment, problem, tamvt
-from tests.service.engines.tritons import paused, write_gated_repository
-from tests.toy_model import WEIGHTS, write_toy_model
+from tests.support.redis_servers import RedisServer, running_redis, wait_until
+from tests.support.running import PATIENCE_S, ROOT, Api, environment, problem, tamvt
+from tests.support.toy_model import WEIGHTS, write_toy_model
+from tests.support.tritons import paused, write_gated_repository
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from model.rules.palette import write_label_map
-from tests import scene
+from model.core.palette import write_label_map
 from tests.faults.gateways import Gateway, gateways
 from tests.faults.sending import Sender, append, chunks_of, start, undisturbed
-from tests.redis_servers import running_cluster, running_redis
-from tests.running import PATIENCE_S, Api, problem
+from tests.support import scene
+from tests.support.redis_servers import running_cluster, running_redis
+from tests.support.running import PATIENCE_S, Api, problem
 
 
 @pytest.fixture(scope="module", params=["one Redis", "a Redis Cluster"])

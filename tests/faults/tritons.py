@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.redis_servers import free_port
-from tests.running import PATIENCE_S, ROOT, environment, tamvt
+from tests.support.redis_servers import free_port
+from tests.support.running import PATIENCE_S, ROOT, environment, tamvt
 
 
 @dataclass

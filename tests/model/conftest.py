@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.build import TAMVT_MOBILE, TAMVT_R50, build, load_published
-from model.tamvt import TamVT
+from model.networks.tamvt.build import TAMVT_MOBILE, TAMVT_R50, build, load_published
+from model.networks.tamvt.model import TamVT
 from tests.model.data.drawings import write_data
-from tests.model.published import golden_values, published_weights
+from tests.model.networks.tamvt.published import golden_values, published_weights
 
 
 @pytest.fixture(autouse=True)

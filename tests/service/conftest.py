@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from service.local_triton import LocalTriton, local_triton
-from service.private_redis import private_redis
-from tests.service.engines.tritons import write_gated_repository
+from service.local.private_redis import private_redis
+from service.local.triton import LocalTriton, local_triton
+from tests.support.tritons import write_gated_repository
 
 
 @pytest.fixture(scope="session")

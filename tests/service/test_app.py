@@ -16,10 +16,10 @@ import pytest
 
 from service.errors import EngineUnavailable
 from service.settings import Settings
-from tests import scene
-from tests.running import PATIENCE_S, form, problem
-from tests.service.engines.tritons import until
-from tests.service.gates import Gate, served
+from tests.support import scene
+from tests.support.gates import Gate, served
+from tests.support.running import PATIENCE_S, form, problem
+from tests.support.tritons import until
 
 pytestmark = pytest.mark.anyio
 

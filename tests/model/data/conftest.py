@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from model.data.clips import ClipConfig
+from model.data.samples import ClipConfig
 from tests.model.data.drawings import write_data
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.data.clips import ClipConfig, make_batch
 from model.data.errors import DataError
 from model.data.layouts import StillSet, VideoSet
+from model.data.samples import ClipConfig, make_batch
 from tests.model.data import layouts
 from tests.model.data.layouts import LENGTH
 

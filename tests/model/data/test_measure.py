@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from model.__main__ import main
-from model.data.clips import Clip, ClipConfig, sample
 from model.data.errors import DataError
 from model.data.measure import draw_sheet, measure, shares_of, write_sheet
+from model.data.samples import Clip, ClipConfig, sample
 from model.data.static import read_rgb
 
 

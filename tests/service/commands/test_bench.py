@@ -10,7 +10,7 @@ import pytest
 
 from service.commands.bench import SteadySession, processor, resident_mb, sample_footage
 from service.engines.embedded import embedded_engine
-from tests.running import run_tamvt
+from tests.support.running import run_tamvt
 
 
 def test_the_table_has_a_row_for_each_number_of_objects(toy_folder: Path) -> None:

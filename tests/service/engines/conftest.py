@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from service.engines.triton import TritonEngine, triton_engine
-from service.local_triton import LocalTriton
-from tests.service.engines.tritons import regions
+from service.engines.triton.engine import TritonEngine, triton_engine
+from service.local.triton import LocalTriton
+from tests.support.tritons import regions
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ import asyncio
 import numpy as np
 import pytest
 
-from model.rules.memory import Memory
+from model.core.memory import Memory
 from service.engines.bank import Bank, BankCache, Turns, bank_bytes
 from service.errors import Overloaded
-from tests.service.engines.scenes import SIZE
-from tests.toy_model import CARD
+from tests.support.scenes import SIZE
+from tests.support.toy_model import CARD
 
 MEMORY = Memory.start(0, [1], capacity=4)
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.rules.memory import Memory
+from model.core.memory import Memory
 from service.engines.base import Engine, Picture
 from service.engines.embedded import Pool, embedded_engine
 from service.engines.graphs import Run, open_graphs
 from service.errors import CorruptSession, EngineUnavailable, Overloaded
-from tests.service.engines.scenes import SIZE, clip, faded, picture, true_masks
-from tests.service.engines.videos import Video
+from tests.support.scenes import SIZE, clip, faded, picture, true_masks
+from tests.support.videos import Video
 
 pytestmark = pytest.mark.anyio
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from model.rules.contract import METADATA_KEY, ModelCard
+from model.core.contract import METADATA_KEY, ModelCard
 from service.engines.graphs import open_graphs
 from service.errors import ModelMismatch, ModelMissing
 

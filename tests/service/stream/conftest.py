@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from service.settings import Settings
-from tests import scene
-from tests.running import PATIENCE_S, form
-from tests.service.gates import Gate, served
+from tests.support import scene
+from tests.support.gates import Gate, served
+from tests.support.running import PATIENCE_S, form
 
 
 class Served:

@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from tests import scene
+from tests.support import scene
 
 HEADER = struct.Struct(">BBHIQ")
 PATIENT = 60_000  # ms: no clip is cut short by time

@@ -12,11 +12,11 @@ import httpx
 import pytest
 
 from service.errors import EngineUnavailable
-from tests import scene
-from tests.running import PATIENCE_S
-from tests.service.gates import Gate
 from tests.service.stream.conftest import Serve, Served
 from tests.service.stream.talk import address, async_talk, frame, objects, small_socket, text
+from tests.support import scene
+from tests.support.gates import Gate
+from tests.support.running import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 

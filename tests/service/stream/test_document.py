@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from service.problems import KINDS
-from tests import scene
-from tests.running import ROOT, Api, Running
+from tests.support import scene
+from tests.support.running import ROOT, Api, Running
 
 DOCUMENT = (ROOT / "docs" / "stream.md").read_text()
 PLAIN_CLIENT = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)[1]

@@ -12,14 +12,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.client import AsyncClient
-from service.client_calls import Retry
-from service.client_stream import MaskKind
-from service.client_types import FrameMasks, Image, Progress
-from tests import scene
-from tests.running import PATIENCE_S, Api, Running, problem, running_service
+from tamvt_client.calls import Retry
+from tamvt_client.client import AsyncClient
+from tamvt_client.streaming import MaskKind
+from tamvt_client.values import FrameMasks, Image, Progress
 from tests.service.stream.balancer import balanced
 from tests.service.stream.talk import PATIENT, small_socket, talk
+from tests.support import scene
+from tests.support.running import PATIENCE_S, Api, Running, problem, running_service
 
 pytestmark = pytest.mark.anyio
 PATIENT_RETRY = Retry(attempts=40, first_s=0.05, most_s=0.5)

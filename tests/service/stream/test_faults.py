@@ -11,9 +11,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
-from tests import scene
-from tests.running import Api, Running
 from tests.service.stream.talk import frame, talk, text
+from tests.support import scene
+from tests.support.running import Api, Running
 
 LARGEST = 8_000_000
 

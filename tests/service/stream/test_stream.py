@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from model.rules.headers import ImageLimits
-from model.rules.palette import read_label_map
-from tests import scene
-from tests.running import Api, Running
+from model.core.image_headers import ImageLimits
+from model.core.palette import read_label_map
 from tests.service.stream.talk import HEADER, PATIENT, objects, talk, text
+from tests.support import scene
+from tests.support.running import Api, Running
 
 
 @pytest.fixture

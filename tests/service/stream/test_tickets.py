@@ -8,9 +8,9 @@ import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from tests.running import problem
 from tests.service.stream.conftest import Serve, Served
 from tests.service.stream.talk import async_talk
+from tests.support.running import problem
 
 pytestmark = pytest.mark.anyio
 PAGE = "https://page.example"

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser
 
-from tests.browser import open_page
-from tests.running import Running
+from tests.support.browser import open_page
+from tests.support.running import Running
 
 RunJs = Callable[..., Awaitable[Any]]
 

@@ -12,10 +12,10 @@ import av
 import numpy as np
 import pytest
 
-from model.rules.encoding import decode_rle, encode_rle
-from model.rules.palette import davis_palette
-from service.routes.page import FOLDER
-from service.sample import FRAMES, HEIGHT, WIDTH
+from model.core.encoding import decode_rle, encode_rle
+from model.core.palette import davis_palette
+from service.http.page import FOLDER
+from service.media.sample import FRAMES, HEIGHT, WIDTH
 
 pytestmark = pytest.mark.anyio
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.rules.encoding import decode_rle, encode_rle
-from model.rules.scores import jaccard
-from service.stream import wire
-from tests import scene
-from tests.running import Api
+from model.core.encoding import decode_rle, encode_rle
+from model.core.j_and_f import jaccard
+from tamvt_client import wire
+from tests.support import scene
+from tests.support.running import Api
 
 pytestmark = pytest.mark.anyio
 

@@ -1,0 +1,1 @@
+"""The commands of `tamvt-model`, each with `add_arguments(parser)` and `run(arguments)`."""

@@ -1,0 +1,228 @@
+"""The command `tamvt-model ablate`: short trainings that differ in one thing each, and their table.
+
+Every (row, seed) has its folder; one that is done is not trained again, one that was interrupted
+goes on from its checkpoint. Scores are of the averaged weights, on PyTorch, by the offline loop.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from model.commands.machine import described
+from model.commands.train import STOPPED, beginning
+from model.data.errors import DataError
+from model.data.layouts import VideoSet
+from model.data.video import Video
+from model.evaluation.results import NOT_GIVEN, Row, add_row, measured, read_rows, today
+from model.evaluation.tables import write_tables
+from model.export.graph_export import describe, for_serving
+from model.export.torch_runtime import TorchVerbs
+from model.networks.tamvt.build import BUILDS, build
+from model.networks.tamvt.model import TamVT
+from model.training import checkpoints
+from model.training.checkpoints import CheckpointError, load_strictly
+from model.training.recipes import ABLATION_ROWS, ABLATIONS, TrainConfig, ablation
+from model.training.trainer import BadLoss, Trainer
+
+ROWS_FILE, TABLE_FILE = "rows.csv", "table.md"
+MEMORY_SIZE = 9  # the published one; the shipped model has its own
+BASE = "full"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One training of the table."""
+
+    row: str
+    seed: int
+    config: TrainConfig
+
+    @property
+    def key(self) -> dict[str, str]:
+        """What tells it from the others, as in `rows.csv`."""
+        return {"row": self.row, "seed": str(self.seed), "steps": str(self.config.steps)}
+
+    @property
+    def folder(self) -> Path:
+        """Its own folder, below that of all."""
+        return Path(self.row) / f"seed{self.seed}-steps{self.config.steps}"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `tamvt-model ablate`."""
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write into")
+    parser.add_argument(
+        "--rows",
+        type=words,
+        default=list(ABLATIONS),
+        help=f"of {', '.join(ABLATION_ROWS)} (default: the first {len(ABLATIONS)})",
+    )
+    parser.add_argument("--seeds", type=numbers, default=[1, 2], help="default: 1,2")
+    parser.add_argument("--steps", type=int, help="steps of every row (default: the recipe's)")
+    parser.add_argument("--data", type=Path, help="training data (default: TAMVT_DATA, else data)")
+    parser.add_argument("--workers", type=int, default=1, help="processes that make clips")
+    parser.add_argument("--threads", type=int, help="of PyTorch (default: one a core)")
+
+
+def words(text: str) -> list[str]:
+    """`full,centre` as a list."""
+    return [word for word in text.split(",") if word]
+
+
+def numbers(text: str) -> list[int]:
+    """`1,2` as a list."""
+    return [int(word) for word in words(text)]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train and score what is not done yet, and print the table.
+
+    0 when done, 1 for a bad loss, 2 where it cannot begin, 143 if told to stop.
+    """
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    data = args.data or Path(os.environ.get("TAMVT_DATA", "data"))
+    try:
+        runs = planned(data, args.rows, args.seeds, args.steps)
+        videos = VideoSet("shared", data / "video", "dev").open()
+        with checkpoints.locked(args.output):
+            return ablate(runs, videos, args.output, workers=args.workers)
+    except (CheckpointError, DataError, ValueError) as error:
+        print(f"tamvt-model ablate: {error}", file=sys.stderr)
+        return 2
+    except BadLoss as error:
+        print(f"tamvt-model ablate: {error}; the last good state is saved", file=sys.stderr)
+        return 1
+
+
+def planned(
+    data: Path, rows: Sequence[str], seeds: Sequence[int], steps: int | None = None
+) -> list[Run]:
+    """The trainings, one seed of all rows after the other; ValueError for an unknown row."""
+    unknown = sorted(set(rows) - set(ABLATION_ROWS))
+    if unknown:
+        raise ValueError(f"no row {', '.join(unknown)}: there are {', '.join(ABLATION_ROWS)}")
+    runs = []
+    for seed in seeds:
+        for row in rows:
+            config = ablation(data, row)
+            config = replace(config, clips=replace(config.clips, seed=seed))
+            if steps is not None:
+                config = replace(config, steps=steps, warm_up=min(config.warm_up, steps // 10))
+            runs.append(Run(row, seed, config))
+    return runs
+
+
+def ablate(runs: Sequence[Run], videos: Sequence[Video], folder: Path, *, workers: int) -> int:
+    """Do those that are not done; the exit status. The table is written anew after each."""
+    rows = read_rows(folder / ROWS_FILE)
+    for each in runs:
+        if any(each.key.items() <= row.items() for row in rows):
+            continue
+        print(f"{each.row}, seed {each.seed}: {each.config.steps} steps", flush=True)
+        trained = train(each, folder / each.folder, workers=workers)
+        if trained is None:
+            print("stopped; the same command goes on")
+            return STOPPED
+        model = rebuilt(each.config, trained)
+        verbs = TorchVerbs(for_serving(model), describe(model, "0" * 64))
+        result = measured(verbs, videos)
+        write_tables(trained.parent, result.scores)
+        rows = add_row(folder / ROWS_FILE, {**each.key, **result.cells(), "date": today()})
+        write_table(rows, runs, len(videos), folder)
+    print(write_table(rows, runs, len(videos), folder))
+    return 0
+
+
+def train(run: Run, folder: Path, *, workers: int) -> Path | None:
+    """The last checkpoint of a training, gone on with where there is one; None if told to stop."""
+    with checkpoints.locked(folder):
+        trainer = Trainer(run.config, folder)
+        last = folder / checkpoints.LAST
+        if beginning(folder, last if last.exists() else None) is not None:
+            trainer.resume(last)
+        trainer.run(workers)
+    print(trainer.speed, flush=True)
+    return last if trainer.step >= run.config.steps else None
+
+
+def rebuilt(config: TrainConfig, checkpoint: Path) -> TamVT:
+    """The model of a checkpoint's averaged weights.
+
+    It knows how many rows of its time encoding were trained, so that the others are interpolated.
+    """
+    shape = BUILDS[config.build]
+    model = build(replace(shape, trained_rows=rows_trained(config), memory_size=MEMORY_SIZE))
+    state = checkpoints.read(checkpoint, torch.device("cpu"))
+    load_strictly(model, state["model"], checkpoint)
+    return model
+
+
+def rows_trained(config: TrainConfig) -> int:
+    """The most entries that a clip of this training is matched with: one for each clip before."""
+    shape = BUILDS[config.build]
+    return min(-(-(config.clips.frames - 1) // shape.clip_length), shape.time_rows)
+
+
+def write_table(rows: Sequence[Row], runs: Sequence[Run], videos: int, folder: Path) -> str:
+    """Write `table.md`, of all that is done of as many steps, and return it."""
+    config = runs[0].config
+    done = [row for row in rows if row["steps"] == str(config.steps)]
+    clips = config.clips
+    text = (
+        f"{config.steps} steps of {clips.batch} clips of {clips.frames} frames at "
+        f"{clips.crop}x{clips.crop} each, averaged weights; J and F in percent on {videos} videos "
+        f"of `dev`, means over the seeds ({described('cpu', threads=torch.get_num_threads())}).\n"
+        f"\n{table(done)}\n"
+    )
+    (folder / TABLE_FILE).write_text(text, encoding="utf-8")
+    return text
+
+
+def table(rows: Sequence[Row]) -> str:
+    """A line for each row in the order of the recipes: means, spread, difference to `full`.
+
+    The spread is the largest J&F of a row's seeds less the smallest. Where the larger of the two
+    rows' spreads is above the difference, the row is not separable from `full`.
+    """
+    found = {name: [row for row in rows if row["row"] == name] for name in ABLATION_ROWS}
+    lines = [
+        "| row | seeds | J | F | J&F | spread | to `full` | | the paper, on VOST |",
+        "|---|---|---:|---:|---:|---:|---:|---|---|",
+    ]
+    for name, own in found.items():
+        if own:
+            cells = [f"{mean(own, key):.1f}" for key in ("j", "f", "j_and_f")]
+            seeds = ", ".join(row["seed"] for row in own)
+            apart = f"{spread(own):.1f}" if len(own) > 1 else ""
+            compared = (*against(own, found[BASE]),) if name != BASE else ("", "")
+            line = (f"`{name}`", seeds, *cells, apart, *compared, NOT_GIVEN)
+            lines.append(f"| {' | '.join(line)} |")
+    return "\n".join(lines)
+
+
+def against(own: Sequence[Row], base: Sequence[Row]) -> tuple[str, str]:
+    """The difference of J&F to `base`, and what it is worth."""
+    if not base:
+        return "", f"`{BASE}` is not done"
+    difference = mean(own, "j_and_f") - mean(base, "j_and_f")
+    if min(len(own), len(base)) < 2:
+        return f"{difference:+.1f}", "one seed tells no spread"
+    within = max(spread(own), spread(base)) > abs(difference)
+    return f"{difference:+.1f}", "not separable at our scale" if within else ""
+
+
+def mean(rows: Sequence[Mapping[str, str]], measure: str) -> float:
+    """The mean of a measure, in percent."""
+    return 100 * sum(float(row[measure]) for row in rows) / len(rows)
+
+
+def spread(rows: Sequence[Mapping[str, str]]) -> float:
+    """The largest J&F less the smallest, in percent."""
+    values = [100 * float(row["j_and_f"]) for row in rows]
+    return max(values) - min(values)

@@ -1,0 +1,222 @@
+"""`tamvt-model bench`: the exported graphs against the model as it is published, in one run.
+
+Both do one clip step in the steady state: masks of L frames from N entries, and the new entry.
+With `--train` a training is measured instead (`model.commands.bench_training`).
+L frames of a clip, N entries, O objects, H and W the model's size.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import Tensor
+
+from model.commands import bench_training
+from model.commands.machine import described
+from model.commands.operator_profile import operator_times, times_table
+from model.evaluation.runtime import GraphVerbs, Tensors, Verbs, stacked
+from model.export.graph_export import export
+from model.networks.tamvt.build import BUILDS, build
+from model.networks.tamvt.model import TamVT, soft_masks
+from model.networks.tamvt.reference import PlainEntry, PlainTamVT
+
+BUILD = "tamvt-r50"
+WANTED = {1: 2.2, 3: 3.5}  # how many times faster, by the number of objects
+WARM_UPS = 2  # ONNX Runtime's arena still grows in its second step
+# glibc returns large blocks after every use and fetches them again; both sides keep them.
+KEPT_BLOCKS = {
+    "THP_MEM_ALLOC_ENABLE": "1",
+    "GLIBC_TUNABLES": "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=8589934592"
+    ":glibc.malloc.top_pad=268435456",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a clip step works on."""
+
+    height: int
+    width: int
+    clip_length: int
+    memory_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Median seconds of a clip step with so many objects."""
+
+    objects: int
+    plain_s: float
+    graphs_s: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times faster the graphs are."""
+        return self.plain_s / self.graphs_s
+
+
+def measure(model: TamVT, graphs: Verbs, setting: Setting, *, objects: int, rounds: int) -> Timing:
+    """Both ways in turns, so that a disturbance of the machine meets both; medians of `rounds`."""
+    frames, masks = pictures(setting, objects=objects)
+    long_way = plain_step(model, frames, masks, setting)
+    ours = graph_step(graphs, frames, masks, setting)
+    for _ in range(WARM_UPS):
+        long_way()
+        ours()
+    plain_s, graphs_s = zip(
+        *((seconds(long_way), seconds(ours)) for _ in range(rounds)), strict=True
+    )
+    return Timing(objects, statistics.median(plain_s), statistics.median(graphs_s))
+
+
+def pictures(setting: Setting, *, objects: int) -> tuple[np.ndarray, np.ndarray]:
+    """Random frames uint8 (L, H, W, 3) and soft masks uint8 (O, H, W)."""
+    random = np.random.default_rng(0)
+    shape = (setting.height, setting.width)
+    frames = random.integers(0, 256, (setting.clip_length, *shape, 3), dtype=np.uint8)
+    return frames, random.integers(0, 256, (objects, *shape), dtype=np.uint8)
+
+
+def seconds(step: Callable[[], object]) -> float:
+    """How long a step takes."""
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start
+
+
+def plain_step(
+    model: TamVT, frames: np.ndarray, masks: np.ndarray, setting: Setting
+) -> Callable[[], None]:
+    """A clip step the long way; every object is a run of its own, with its own entries."""
+    plain = PlainTamVT(model)
+    images = model.normalise(torch.from_numpy(frames))
+    with torch.inference_mode():
+        banks = [
+            [plain.memorize(images[:1], torch.from_numpy(mask) / 255)] * setting.memory_size
+            for mask in masks
+        ]
+
+    @torch.inference_mode()
+    def step() -> None:
+        for entries in banks:
+            plain_clip(plain, images, entries)
+
+    return step
+
+
+def plain_clip(
+    plain: PlainTamVT, images: Tensor, entries: Sequence[PlainEntry]
+) -> tuple[Tensor, PlainEntry]:
+    """Soft masks (L, H, W) of one object in one clip, and the entry of its last frame."""
+    logits = plain.segment(images, entries)[-1]
+    size = (images.shape[2], images.shape[3])
+    soft = soft_masks(logits[None, :, None], size)[0, :, 0]
+    return soft, plain.memorize(images[-1:], soft[-1])
+
+
+def graph_step(
+    graphs: Verbs, frames: np.ndarray, masks: np.ndarray, setting: Setting
+) -> Callable[[], Tensors]:
+    """A clip step on the exported graphs, all objects at once."""
+    inputs = clip_inputs(graphs, frames, masks, setting)
+    return lambda: graphs.segment(inputs)
+
+
+def clip_inputs(graphs: Verbs, frames: np.ndarray, masks: np.ndarray, setting: Setting) -> Tensors:
+    """What `segment` takes with a full memory."""
+    entry = graphs.memorize({"frame": frames[:1], "masks": masks[None]})
+    return {
+        **stacked([entry] * setting.memory_size),
+        "frames": frames[None],
+        "age": np.arange(setting.memory_size - 1, -1, -1, dtype=np.int32)[None],
+        "entry_valid": np.ones((1, len(masks), setting.memory_size), dtype=np.bool_),
+    }
+
+
+def table(timings: Sequence[Timing]) -> str:
+    """The timings in Markdown."""
+    lines = [
+        "| objects | plain PyTorch, s | exported graphs, s | times faster | wanted |",
+        "|---:|---:|---:|---:|---:|",
+    ]
+    for timing in timings:
+        wanted = WANTED.get(timing.objects)
+        lines.append(
+            f"| {timing.objects} | {timing.plain_s:.2f} | {timing.graphs_s:.2f} "
+            f"| {timing.ratio:.2f} | {'' if wanted is None else wanted} |"
+        )
+    return "\n".join(lines)
+
+
+def circumstances(setting: Setting, *, threads: int, rounds: int) -> str:
+    """What was measured, where and when."""
+    return (
+        f"{BUILD}, {setting.height}x{setting.width}, N = {setting.memory_size}, "
+        f"L = {setting.clip_length}, fp32, random weights: seconds per clip step, median of "
+        f"{rounds}\n{described('cpu', threads=threads)}, ONNX Runtime {onnxruntime.__version__}"
+    )
+
+
+def size_of(text: str) -> tuple[int, int]:
+    """`480x864` as (480, 864)."""
+    height, width = map(int, text.split("x"))
+    return height, width
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `tamvt-model bench`."""
+    parser.add_argument("--size", type=size_of, default=(480, 864), metavar="HxW")
+    parser.add_argument("--objects", type=int, nargs="+", default=(1, 3))
+    parser.add_argument("--graphs", type=Path, help="folder of an earlier export (default: now)")
+    parser.add_argument("--clip-length", type=int, default=2)
+    parser.add_argument("--memory-size", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=5, help="steps of which the median counts")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument(
+        "--profile", action="store_true", help="say where the graphs' time goes instead"
+    )
+    bench_training.add_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the tables; starts itself anew where the malloc settings are not in force."""
+    if any(os.environ.get(name) != value for name, value in KEPT_BLOCKS.items()):
+        sys.stdout.flush()
+        command = [sys.executable, *sys.orig_argv[1:]]
+        os.execve(sys.executable, command, os.environ | KEPT_BLOCKS)
+    torch.set_num_threads(args.threads)
+    if args.train is not None:
+        for text in bench_training.report(args):
+            print(text, flush=True)
+        return 0
+    torch.manual_seed(0)
+    height, width = args.size
+    setting = Setting(height, width, args.clip_length, args.memory_size)
+    model = build(BUILDS[BUILD]).eval()
+    print(circumstances(setting, threads=args.threads, rounds=args.rounds), flush=True)
+    with TemporaryDirectory() as fresh:
+        folder = args.graphs or Path(fresh)
+        if args.graphs is None:
+            export(model, folder)
+        graphs = GraphVerbs(folder, BUILD, threads=args.threads)
+        for objects in args.objects if args.profile else ():
+            inputs = clip_inputs(graphs, *pictures(setting, objects=objects), setting)
+            path = folder / f"{BUILD}_segment.onnx"
+            times = operator_times(path, inputs, threads=args.threads)
+            print(f"\n{objects} objects\n{times_table(times)}", flush=True)
+    if not args.profile:
+        timings = [
+            measure(model, graphs, setting, objects=objects, rounds=args.rounds)
+            for objects in args.objects
+        ]
+        print(table(timings))
+    return 0

@@ -1,0 +1,216 @@
+"""`tamvt-model bench --train RECIPE`: how fast a training goes, and the memory that a step takes.
+
+B clips of F frames, H and W their size.
+"""
+
+import argparse
+import os
+import time
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import repeat
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+from model.commands.machine import described
+from model.data.samples import ClipBatch, clip_batches
+from model.networks.tamvt.build import BUILDS, build
+from model.training.recipes import RECIPES, TrainConfig
+from model.training.trainer import Trainer, parameter_groups
+from model.training.training_log import Speed, peak_memory_bytes, resident_bytes
+from model.training.unroll import ClipLoss
+
+GB = 1e9
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of all tensors made while it is active: those that live, and the most.
+
+    What an operator uses inside itself is not seen. Storages are counted, so views cost nothing.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._known: dict[int, int] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for value in tree_iter(result):
+            if isinstance(value, Tensor):
+                self._count(value.untyped_storage())
+        return result
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        key = id(storage)
+        if key not in self._known:
+            self._known[key] = storage.nbytes()
+            self.now += storage.nbytes()
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self._forget, key)
+
+    def _forget(self, key: int) -> None:
+        self.now -= self._known.pop(key)
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Bytes of the tensors of one training step."""
+
+    state: int  # weights, their averages, gradients and the optimiser's
+    kept: int  # what the forward pass keeps for the backward pass
+    peak: int  # the most at a time, all included
+
+
+def footprint_of(config: TrainConfig, size: tuple[int, int]) -> Footprint:
+    """What one step of a recipe takes on clips of H x W, counted without computing anything.
+
+    Tensors have their sizes but no numbers, so it costs neither memory nor much time.
+    """
+    clips = config.clips
+    with FakeTensorMode(), LiveBytes() as live:
+        model = build(BUILDS[config.build]).train()
+        for parameter in model.parameters():  # as the trainer lays them out
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        averaged = [value.clone() for value in model.state_dict().values()]
+        optimiser = torch.optim.AdamW(parameter_groups(model, config))
+        loss_of = ClipLoss(model, config.loss, recompute=config.recompute, loop=config.loop)
+        frames = torch.zeros((clips.batch, clips.frames, *size, 3), dtype=torch.uint8)
+        masks = torch.zeros((clips.batch, clips.frames, *size), dtype=torch.uint8)
+        before = live.now
+        loss, logits = loss_of(frames, masks, 1.0, config.half)
+        kept = live.now - before
+        loss.backward()
+        del loss, logits, frames, masks
+        optimiser.step()
+        footprint = Footprint(state=live.now, kept=kept, peak=live.peak)
+        del averaged
+    return footprint
+
+
+def one_step(config: TrainConfig, size: tuple[int, int]) -> tuple[int, float]:
+    """One real optimiser step on made-up clips of H x W: bytes of memory it took, and seconds.
+
+    The bytes are what the process grew by at its largest (on a GPU: what was allocated there).
+    """
+    before = 0 if config.device.startswith("cuda") else resident_bytes()
+    with TemporaryDirectory() as folder:
+        trainer = Trainer(config, Path(folder))
+        start = time.perf_counter()
+        trainer.advance(made_up(config, size))
+        # The system counts pages a little late: less than before is nothing.
+        return max(0, peak_memory_bytes() - before), time.perf_counter() - start
+
+
+def made_up(config: TrainConfig, size: tuple[int, int]) -> Iterator[ClipBatch]:
+    """One batch of noise with a square that walks and grows, again and again."""
+    shape = (config.clips.batch, config.clips.frames, *size)
+    random = np.random.default_rng(0)
+    frames = random.integers(0, 256, (*shape, 3), dtype=np.uint8)
+    masks = np.zeros(shape, np.uint8)
+    for index in range(config.clips.frames):
+        side = min(size) // 4 + index
+        masks[:, index, index : index + side, index : index + side] = 1
+    return repeat(ClipBatch(frames, masks, ("made up",) * config.clips.batch))
+
+
+def timed(config: TrainConfig, *, workers: int) -> Speed:
+    """The steps of a recipe on its own data, after one that does not count."""
+    batches = clip_batches(config.clips, 0, workers, parts=range(config.accumulate))
+    with TemporaryDirectory() as folder:
+        trainer = Trainer(config, Path(folder))
+        for _ in range(config.steps + 1):
+            trainer.advance(batches)
+    return trainer.speed
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Those of `tamvt-model bench` that are for training."""
+    group = parser.add_argument_group("training")
+    group.add_argument("--train", choices=sorted(RECIPES), metavar="RECIPE", help="time this")
+    group.add_argument("--steps", type=int, default=20, help="that are timed")
+    group.add_argument("--workers", type=int, default=1, help="processes that make clips")
+    group.add_argument("--data", type=Path, help="training data (default: TAMVT_DATA, else data)")
+    group.add_argument("--frames", type=int, help="of a clip, the reference included")
+    group.add_argument("--batch", type=int, help="clips of a step")
+    group.add_argument("--fp32", action="store_true", help="compute in fp32, not in bfloat16")
+    group.add_argument(
+        "--memory", action="store_true", help="one step's memory, on made-up clips of --size"
+    )
+    group.add_argument(
+        "--count-only", action="store_true", help="with --memory: do not make the step"
+    )
+
+
+def report(args: argparse.Namespace) -> Iterator[str]:
+    """Speed or memory of a recipe, text by text as it is known; DataError where data are missing.
+
+    The share of time in the model is what is left when waiting for data is taken off.
+    """
+    config = configured(args)
+    if args.memory:
+        yield title(config, args.size)
+        yield memory_table(config, args.size)
+        if not args.count_only:
+            size, took = one_step(config, args.size)
+            yield f"one real step took {size / GB:.1f} GB and {took:.0f} s"
+        return
+    yield title(config, (config.clips.crop, config.clips.crop))
+    speed = timed(config, workers=args.workers)
+    yield f"{speed.steps} steps: {speed}; {100 * (1 - speed.share_waiting):.1f} % in the model"
+
+
+def configured(args: argparse.Namespace) -> TrainConfig:
+    """The recipe with what the command line changes, from fresh weights, which cost the same."""
+    config = RECIPES[args.train](args.data or Path(os.environ.get("TAMVT_DATA", "data")))
+    clips = replace(
+        config.clips,
+        batch=args.batch or config.clips.batch,
+        frames=args.frames or config.clips.frames,
+    )
+    return replace(
+        config,
+        clips=clips,
+        steps=args.steps,
+        half=config.half and not args.fp32,
+        backbone_weights=None,
+        weights=None,
+        fresh_time=False,
+        pictures_every=args.steps + 2,
+    )
+
+
+def title(config: TrainConfig, size: tuple[int, int]) -> str:
+    """What is measured, where and when."""
+    products = "bfloat16" if config.half else "fp32"
+    return (
+        f"{config.build}, {config.clips.batch} clips of {config.clips.frames} frames of "
+        f"{size[0]}x{size[1]}, matrix products in {products}\n"
+        f"{described(config.device, threads=torch.get_num_threads())}"
+    )
+
+
+def memory_table(config: TrainConfig, size: tuple[int, int]) -> str:
+    """The counted memory of a step, with activations kept and computed again."""
+    lines = [
+        "| GB | weights, gradients, optimiser | kept for the backward pass | peak |",
+        "|---|---:|---:|---:|",
+    ]
+    for name, recompute in (("activations kept", False), ("activations computed again", True)):
+        one = footprint_of(replace(config, recompute=recompute), size)
+        used = " (the recipe)" if recompute == config.recompute else ""
+        values = " | ".join(f"{value / GB:.2f}" for value in (one.state, one.kept, one.peak))
+        lines.append(f"| {name}{used} | {values} |")
+    return "\n".join(lines)

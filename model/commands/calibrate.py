@@ -1,0 +1,158 @@
+"""The command `tamvt-model calibrate`: fits what tells lost objects, and keeps it with the graphs.
+
+It follows objects that leave and return, and training videos of which most are made hard, with the
+exported graphs, and fits a logistic regression to whether each mask is good. `dev` is not looked
+at.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from model.core.confidence import Calibration
+from model.core.contract import METADATA_KEY, SHIPPED_WEIGHTS, ModelCard
+from model.data.degradation import make_hard_clips
+from model.data.errors import DataError
+from model.data.reappearance import SIZE, Half, Sources, make_clips, open_sources
+from model.data.static import Pixels
+from model.evaluation.confidence_quality import Quality, Sighting, quality, watch
+from model.evaluation.runtime import GraphVerbs
+
+RIDGE = 1.0  # pulls the weights towards 0, the bias not
+STEPS = 50
+LEAST_OF_EACH = 20  # frames that are good, and that are not
+FIT_HALF: Half = 0
+
+Clip = tuple[str, Sequence[bytes], Pixels]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `tamvt-model calibrate`."""
+    default = SHIPPED_WEIGHTS
+    parser.add_argument("model", nargs="?", default="tamvt-mobile", help="name of the graphs")
+    parser.add_argument("--graphs", type=Path, default=default, help="their folder; it is written")
+    parser.add_argument("--returning", type=int, default=24, help="clips of leaving and returning")
+    parser.add_argument("--hard", type=int, default=60, help="clips of training videos")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=0, help="0: one a core")
+    parser.add_argument(
+        "--threshold", type=float, default=0.5, help="confidence below which an object is lost"
+    )
+    parser.add_argument(
+        "--memory-gate",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="whether sessions, unless they choose, do not remember lost objects (%(default)s)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fit, write both graphs' cards anew, and say how good it is on what it was fitted to."""
+    try:
+        verbs = open_verbs(args.graphs, args.model, threads=args.threads)
+        clips = fitting_clips(open_sources(FIT_HALF), args)
+        total = args.returning + args.hard
+        sightings = [
+            each
+            for _, images, masks in tqdm(clips, total=total, unit="clip", leave=False)
+            for each in watch(verbs, images, masks, gate=False)
+        ]
+        calibration = replace(fitted(sightings, args.threshold), memory_gate=args.memory_gate)
+    except (DataError, ValueError) as error:
+        print(f"tamvt-model calibrate: {error}", file=sys.stderr)
+        return 2
+    card = write_calibration(args.graphs, args.model, calibration)
+    print(told(calibration, quality(judged_anew(sightings, calibration))))
+    print(f"{args.graphs}: {card.name} is calibrated")
+    return 0
+
+
+def open_verbs(folder: Path, name: str, *, threads: int) -> GraphVerbs:
+    """The graphs of a model; DataError if they are not there."""
+    if not (folder / f"{name}_segment.onnx").is_file():
+        raise DataError(f"there are no graphs of {name} in {folder}")
+    return GraphVerbs(folder, name, threads=threads or os.cpu_count() or 1)
+
+
+def fitting_clips(sources: Sources, args: argparse.Namespace) -> Iterator[Clip]:
+    """What a calibration is fitted to: none of it is of a dev video."""
+    for clip in make_clips(sources, seed=args.seed, count=args.returning):
+        yield clip.name, clip.images, clip.masks
+    if sources.videos:
+        yield from make_hard_clips(sources.videos, seed=args.seed, count=args.hard, size=SIZE)
+
+
+def fitted(sightings: Sequence[Sighting], threshold: float) -> Calibration:
+    """The calibration that fits best; DataError where there is too little to tell."""
+    told = [each for each in sightings if each.features is not None]
+    good = np.array([each.good for each in told])
+    if min(np.count_nonzero(good), np.count_nonzero(~good)) < LEAST_OF_EACH:
+        raise DataError(
+            f"{np.count_nonzero(good)} good and {np.count_nonzero(~good)} other masks are too few "
+            f"to fit a calibration: make more clips"
+        )
+    weighed = np.array([each.features for each in told])  # (F, 3)
+    bias, sureness, wholeness, size = (round(float(w), 4) for w in logistic(weighed, good))
+    return Calibration(bias, sureness, wholeness, size, threshold)
+
+
+def logistic(values: NDArray[np.float64], good: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Bias and weights (1 + K,) of a ridge logistic regression on values (F, K), by Newton."""
+    inputs = np.hstack([np.ones((len(values), 1)), values])
+    ridge = RIDGE * np.eye(inputs.shape[1])
+    ridge[0, 0] = 1e-6
+    weights = np.zeros(inputs.shape[1])
+    for _ in range(STEPS):
+        said = 1 / (1 + np.exp(-np.clip(inputs @ weights, -30, 30)))
+        slope = inputs.T @ (said - good) + ridge @ weights
+        curve = (inputs * (said * (1 - said))[:, None]).T @ inputs + ridge
+        weights = weights - np.linalg.solve(curve, slope)
+    return weights
+
+
+def judged_anew(sightings: Sequence[Sighting], calibration: Calibration) -> list[Sighting]:
+    """The same frames as this calibration sees them."""
+    judged = []
+    for each in sightings:
+        confidence = 0.0 if each.features is None else calibration.weighed(each.features)
+        lost = each.features is None or confidence < calibration.threshold
+        judged.append(replace(each, confidence=confidence, lost=lost))
+    return judged
+
+
+def write_calibration(folder: Path, name: str, calibration: Calibration) -> ModelCard:
+    """The card that both graphs carry from now on; their tensors stay as they are.
+
+    Each is written aside and renamed. Between the two they do not fit, and are refused.
+    """
+    for verb in ("memorize", "segment"):
+        path = folder / f"{name}_{verb}.onnx"
+        graph = onnx.load(str(path), load_external_data=False)
+        properties = {entry.key: entry.value for entry in graph.metadata_props}
+        card = replace(ModelCard.from_json(properties[METADATA_KEY]), calibration=calibration)
+        onnx.helper.set_model_props(graph, {**properties, METADATA_KEY: card.to_json()})
+        aside = path.with_suffix(".part")
+        aside.write_bytes(graph.SerializeToString())
+        aside.replace(path)
+    return card
+
+
+def told(calibration: Calibration, found: Quality) -> str:
+    """A calibration, and how well it tells what it was fitted to."""
+    return (
+        f"bias {calibration.bias}, sureness {calibration.sureness}, "
+        f"wholeness {calibration.wholeness}, size {calibration.size}; "
+        f"lost below {calibration.threshold}; "
+        f"memory gate {'on' if calibration.memory_gate else 'off'}\n"
+        f"{found.frames} frames, {found.not_good} without a good mask: calibration error "
+        f"{found.raw_error:.3f} raw, {found.error:.3f} calibrated; lost: precision "
+        f"{found.precision:.2f}, recall {found.recall:.2f}"
+    )

@@ -1,0 +1,218 @@
+"""The command `tamvt-model presence`: are lost objects noticed, and does the memory gate help?
+
+Objects that leave and return, made of other pictures than a calibration is fitted to, and whole
+videos of `dev` are followed twice, without the gate and with it.
+"""
+
+import argparse
+import csv
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from model.commands.calibrate import open_verbs
+from model.core.contract import SHIPPED_WEIGHTS
+from model.data.errors import DataError
+from model.data.reappearance import Half, ReturnClip, make_clips, open_sources
+from model.data.video import Video, open_video, read_mask, read_names
+from model.evaluation.confidence_quality import Sighting, quality, watch
+from model.evaluation.runtime import Verbs
+
+MEASURED_HALF: Half = 1
+GATES = (False, True)
+RETURNS = (
+    "objects",
+    "gate",
+    "J before",
+    "away: a mask",
+    "away: a mask not lost",
+    "J after",
+    "J after, lost masks emptied",
+)
+VIDEOS = ("video", "gate", "J", "J, lost masks emptied", "frames lost")
+QUALITY = (
+    "of",
+    "gate",
+    "frames",
+    "without a good mask",
+    "calibration error raw",
+    "calibrated",
+    "lost: precision",
+    "recall",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """One clip or video, followed with or without the gate."""
+
+    name: str
+    gate: bool
+    sightings: tuple[Sighting, ...]
+    kind: str = ""  # of a clip of leaving and returning
+
+    @property
+    def returning(self) -> bool:
+        return bool(self.kind)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `tamvt-model presence`."""
+    default = SHIPPED_WEIGHTS
+    parser.add_argument("model", nargs="?", default="tamvt-mobile", help="name of the graphs")
+    parser.add_argument("--graphs", type=Path, default=default, help="folder of the graphs")
+    parser.add_argument("--clips", type=int, default=40, help="of leaving and returning")
+    parser.add_argument("--seed", type=int, default=1000, help="not one that was fitted to")
+    parser.add_argument("--split", default="dev", help="list of videos")
+    parser.add_argument("--threads", type=int, default=0, help="0: one a core")
+    parser.add_argument("-o", "--output", type=Path, help="write tables and each frame there")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the tables; 2 where data or graphs are missing."""
+    root = Path(os.environ.get("TAMVT_DATA", "data"))
+    try:
+        verbs = open_verbs(args.graphs, args.model, threads=args.threads)
+        names = read_names(root / "video" / f"{args.split}.txt")
+        videos = [open_video(root / "video", name) for name in names]
+        clips = make_clips(open_sources(MEASURED_HALF), seed=args.seed, count=args.clips)
+        both = chain(followed_clips(verbs, clips), followed_videos(verbs, videos))
+        total = len(GATES) * (args.clips + len(videos))
+        watched = list(tqdm(both, total=total, unit="video", leave=False))
+    except DataError as error:
+        print(f"tamvt-model presence: {error}", file=sys.stderr)
+        return 2
+    text = report(watched, args.split, calibrated=verbs.card.calibration is not None)
+    print(text)
+    if args.output is not None:
+        args.output.mkdir(parents=True, exist_ok=True)
+        (args.output / "presence.md").write_text(text, encoding="utf-8")
+        write_frames(args.output / "frames.csv", watched)
+    return 0
+
+
+def followed_clips(verbs: Verbs, clips: Iterator[ReturnClip]) -> Iterator[Watched]:
+    """Each clip without the gate and with it."""
+    for clip in clips:
+        for gate in GATES:
+            said = watch(verbs, clip.images, clip.masks, gate=gate)
+            yield Watched(clip.name, gate, tuple(said), clip.kind)
+
+
+def followed_videos(verbs: Verbs, videos: Sequence[Video]) -> Iterator[Watched]:
+    """Each video likewise; the last frame does not count, as in DAVIS."""
+    for video in videos:
+        images = [path.read_bytes() for path in video.frames]
+        masks = [read_mask(path) for path in video.masks]
+        for gate in GATES:
+            said = watch(verbs, images, masks, gate=gate)
+            yield Watched(video.name, gate, tuple(said[:-1]))
+
+
+def report(watched: Sequence[Watched], split: str, *, calibrated: bool) -> str:
+    """All tables in Markdown."""
+    clips = [each for each in watched if each.returning]
+    videos = [each for each in watched if not each.returning]
+    parts = [f"The graphs are {'' if calibrated else 'not '}calibrated."]
+    if clips:
+        parts += [table(RETURNS, return_rows(clips)), gain(clips)]
+        parts += [table(QUALITY, quality_rows(clips))]
+    if videos:
+        parts += [f"`{split}`:", table(VIDEOS, video_rows(videos))]
+        parts += [table(QUALITY, quality_rows(videos))]
+    return "\n\n".join(parts)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Rows in Markdown, numbers to the right."""
+    lines = [head, ["---", "---", *["---:"] * (len(head) - 2)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def return_rows(clips: Sequence[Watched]) -> Iterator[list[str]]:
+    """What `RETURNS` heads, by kind and gate; means over clips, in percent."""
+    kinds = [*sorted({each.kind for each in clips}), "all"]
+    for kind in kinds:
+        for gate in GATES:
+            chosen = [e for e in clips if e.gate is gate and kind in (e.kind, "all")]
+            means = np.mean([phases(each.sightings) for each in chosen], axis=0)
+            yield [f"{kind} ({len(chosen)})", on(gate), *(f"{100 * m:.1f}" for m in means)]
+
+
+def gain(clips: Sequence[Watched]) -> str:
+    """What the gate brings after the return, with its standard error over the clips."""
+    after = {gate: [phases(e.sightings)[3] for e in clips if e.gate is gate] for gate in GATES}
+    gains = 100 * (np.array(after[True]) - np.array(after[False]))
+    error = gains.std(ddof=1) / np.sqrt(len(gains)) if len(gains) > 1 else np.nan
+    return f"J after the return, gate on less off: {gains.mean():+.1f}, standard error {error:.1f}."
+
+
+def phases(sightings: Sequence[Sighting]) -> tuple[float, float, float, float, float]:
+    """Of one clip: J before; frames away with a mask, and with one not called lost; J after.
+
+    J after is given twice, the second time with the masks of lost objects emptied.
+    """
+    gone = [index for index, each in enumerate(sightings) if each.away]
+    before, after = sightings[: gone[0]], sightings[gone[-1] + 1 :]
+    away = [sightings[index] for index in gone]
+    return (
+        float(np.mean([each.iou for each in before])),
+        float(np.mean([each.share > 0 for each in away])),
+        float(np.mean([each.share > 0 and not each.lost for each in away])),
+        float(np.mean([each.iou for each in after])),
+        float(np.mean([emptied(each) for each in after])),
+    )
+
+
+def video_rows(videos: Sequence[Watched]) -> Iterator[list[str]]:
+    """What `VIDEOS` heads, by video, and the means over them."""
+    names = dict.fromkeys(each.name for each in videos)
+    for gate in GATES:
+        found = {each.name: each.sightings for each in videos if each.gate is gate}
+        values = {
+            name: (
+                float(np.mean([each.iou for each in found[name]])),
+                float(np.mean([emptied(each) for each in found[name]])),
+                float(np.mean([each.lost for each in found[name]])),
+            )
+            for name in names
+        }
+        for name, row in (*values.items(), ("all", np.mean(list(values.values()), axis=0))):
+            yield [name, on(gate), *(f"{100 * value:.1f}" for value in row)]
+
+
+def quality_rows(watched: Sequence[Watched]) -> Iterator[list[str]]:
+    """What `QUALITY` heads, over all frames."""
+    for gate in GATES:
+        found = quality([s for each in watched if each.gate is gate for s in each.sightings])
+        numbers = (found.raw_error, found.error, found.precision, found.recall)
+        counts = (str(found.frames), str(found.not_good))
+        yield ["all frames", on(gate), *counts, *(f"{number:.3f}" for number in numbers)]
+
+
+def emptied(sighting: Sighting) -> float:
+    """IoU where the mask of a lost object is taken away."""
+    return float(sighting.away) if sighting.lost else sighting.iou
+
+
+def on(gate: bool) -> str:
+    """The gate in a table."""
+    return "on" if gate else "off"
+
+
+def write_frames(path: Path, watched: Sequence[Watched]) -> None:
+    """One line of CSV for each frame."""
+    names = ("frame", "true_share", "share", "iou", "raw", "confidence", "lost")
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["name", "gate", *names])
+        for each in watched:
+            for sighting in each.sightings:
+                values = (getattr(sighting, name) for name in names)
+                writer.writerow([each.name, on(each.gate), *values])

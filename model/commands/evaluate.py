@@ -1,0 +1,240 @@
+"""The command `tamvt-model evaluate`: scores on whole videos, from the first mask.
+
+It runs the exported graphs through the offline loop, which a contract test holds equal to the
+service: the quality that is measured is the quality that is served. Or it runs checkpoints through
+the same loop, or scores a folder of PNGs.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from model.commands.comparison import Candidate, candidate, short_names, spread_table
+from model.core.contract import SHIPPED_WEIGHTS
+from model.data.errors import DataError
+from model.data.layouts import VIDEO_READERS, VideoSet
+from model.data.static import read_rgb
+from model.data.video import Video, open_video
+from model.evaluation.report import errors_in_red, page, png, row_of, worst_frames
+from model.evaluation.runtime import GraphVerbs, Verbs
+from model.evaluation.scoring import (
+    DAVIS,
+    RULES,
+    Labels,
+    ObjectScore,
+    Rules,
+    Tracking,
+    predict,
+    read_predictions,
+    read_truth,
+    score,
+    write_labels,
+)
+from model.evaluation.tables import markdown, write_tables
+from model.training.checkpoints import CheckpointError, locked
+
+WORST_SHOWN = 4
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `tamvt-model evaluate`."""
+    default = SHIPPED_WEIGHTS
+    parser.add_argument("model", nargs="?", default="tamvt-mobile", help="name of the graphs")
+    parser.add_argument("--graphs", type=Path, default=default, help="folder of the graphs")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--predictions", type=Path, help="score these PNGs, run no model")
+    source.add_argument(
+        "--weights", type=Path, nargs="+", metavar="CHECKPOINT", help="run these, not the graphs"
+    )
+    parser.add_argument("--raw", action="store_true", help="their raw weights, not the averaged")
+    parser.add_argument("--dataset", choices=sorted(VIDEO_READERS), default="shared")
+    parser.add_argument("--root", type=Path, help="its folder (default: TAMVT_DATA/video)")
+    parser.add_argument("--split", default="dev", help="its list of videos: dev, train, val, ...")
+    parser.add_argument("--videos", nargs="*", help="only these videos of it")
+    parser.add_argument("--clip-length", type=positive, help="L (default: the model's)")
+    parser.add_argument("--memory-size", type=positive, help="N (default: the model's)")
+    parser.add_argument(
+        "--memory-gate",
+        action=argparse.BooleanOptionalAction,
+        help="do not remember objects that are lost (default: the model's)",
+    )
+    parser.add_argument("--threads", type=positive, default=0, help="default: one a core")
+    parser.add_argument(
+        "-o", "--output", type=Path, help="write masks/, CSV tables and report.html there"
+    )
+
+
+def positive(text: str) -> int:
+    """A number of at least 1; ValueError for others."""
+    number = int(text)
+    if number < 1:
+        raise ValueError(f"{number} is less than 1")
+    return number
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print tables of scores; 2 where data, graphs or checkpoints are missing or broken."""
+    try:
+        with nullcontext() if args.output is None else locked(args.output):
+            videos = chosen(args)
+            if args.weights is not None:
+                compare(args, videos)
+            else:
+                name = str(args.predictions or args.model)
+                evaluated(args, videos, labeller(args, videos), args.output, name)
+    except (DataError, CheckpointError) as error:
+        print(f"tamvt-model evaluate: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def compare(args: argparse.Namespace, videos: Sequence[Video]) -> None:
+    """Print the scores of each checkpoint as they are there, then of several side by side."""
+    torch.set_num_threads(args.threads or os.cpu_count() or 1)
+    named = short_names(args.weights).items()
+    # All are read first: a broken one is told before hours are spent on the others.
+    candidates = [candidate(name, path, raw=args.raw) for name, path in named]
+    scores = {}
+    for each in candidates:
+        folder: Path | None = args.output
+        if folder is not None and len(candidates) > 1:
+            folder = folder / each.name
+        print(f"{each.path}, step {each.step}\n", flush=True)
+        labelled = Tracked(each.verbs, args, folder)
+        scores[each.name] = evaluated(args, videos, labelled, folder, str(each.path))
+        print(flush=True)
+    table = spread_table(scores)
+    if len(candidates) > 1:
+        print(table)
+    if args.output is not None:
+        text = f"{circumstances(args, candidates)}\n\n{table}\n"
+        (args.output / "spread.md").write_text(text, encoding="utf-8")
+
+
+def circumstances(args: argparse.Namespace, candidates: Sequence[Candidate]) -> str:
+    """What was scored, of which weights and when."""
+    kind = "raw" if args.raw else "averaged"
+    steps = ", ".join(f"{each.name} (step {each.step})" for each in candidates)
+    return (
+        f"Percent on {args.dataset} `{args.split}`, {kind} weights, fp32 on PyTorch "
+        f"{torch.__version__}, {datetime.now(UTC):%Y-%m-%d}: {steps}."
+    )
+
+
+def chosen(args: argparse.Namespace) -> list[Video]:
+    """The videos to score; a name that the list does not have is a DataError."""
+    root = args.root or Path(os.environ.get("TAMVT_DATA", "data")) / "video"
+    if args.dataset == "shared" and args.videos:
+        return [open_video(root, name) for name in args.videos]
+    videos = {video.name: video for video in VideoSet(args.dataset, root, args.split).open()}
+    unknown = sorted(set(args.videos or ()) - set(videos))
+    if unknown:
+        raise DataError(f"{args.split} has no video {', '.join(unknown)}")
+    return [videos[name] for name in args.videos or videos]
+
+
+class Labeller(Protocol):
+    """Label maps of videos; `rates` are the frames a second of those that it made itself."""
+
+    rates: dict[str, float]
+
+    def __call__(self, video: Video, truth: Labels) -> Labels: ...
+
+
+class Stored:
+    """Label maps from a folder of PNGs."""
+
+    def __init__(self, folder: Path, rules: Rules, *, alone: bool) -> None:
+        self._folder, self._rules, self._alone = folder, rules, alone
+        self.rates: dict[str, float] = {}
+
+    def __call__(self, video: Video, truth: Labels) -> Labels:
+        """Those of one video."""
+        return read_predictions(self._folder, video, truth, alone=self._alone, rules=self._rules)
+
+
+class Tracked:
+    """Label maps from a model, which are written to `folder` if there is one."""
+
+    def __init__(self, verbs: Verbs, args: argparse.Namespace, folder: Path | None) -> None:
+        self._verbs, self._folder = verbs, folder
+        largest = verbs.card.max_memory_size
+        if args.memory_size is not None and args.memory_size > largest:
+            raise DataError(f"the memory has room for {largest} entries, not {args.memory_size}")
+        self._options = Tracking(
+            clip_length=args.clip_length,
+            memory_size=args.memory_size,
+            memory_gate=args.memory_gate,
+        )
+        self.rates: dict[str, float] = {}
+
+    def __call__(self, video: Video, truth: Labels) -> Labels:
+        """Those of one video."""
+        start = time.perf_counter()
+        labels = predict(self._verbs, video, truth, **self._options)
+        self.rates[video.name] = (len(labels) - 1) / (time.perf_counter() - start)
+        if self._folder is not None:
+            write_labels(self._folder / "masks" / video.name, labels)
+        return labels
+
+
+def labeller(args: argparse.Namespace, videos: Sequence[Video]) -> Labeller:
+    """What the command line names: a folder of PNGs, or graphs."""
+    if args.predictions is not None:
+        return Stored(args.predictions, RULES.get(args.dataset, DAVIS), alone=len(videos) == 1)
+    if not (args.graphs / f"{args.model}_segment.onnx").is_file():
+        raise DataError(f"there are no graphs of {args.model} in {args.graphs}")
+    try:
+        verbs = GraphVerbs(args.graphs, args.model, threads=args.threads)
+    except Exception as error:  # ONNX Runtime has a class for everything that can be wrong
+        reason = str(error).split("\n")[0]
+        raise DataError(f"the graphs of {args.model} cannot be opened: {reason}") from error
+    return Tracked(verbs, args, args.output)
+
+
+def evaluated(
+    args: argparse.Namespace,
+    videos: Sequence[Video],
+    labelled: Labeller,
+    folder: Path | None,
+    name: str,
+) -> list[ObjectScore]:
+    """Scores of every object, which are printed, and written to `folder` if there is one."""
+    scores, worst = [], {}
+    rules = RULES.get(args.dataset, DAVIS)
+    for video in tqdm(videos, unit="video", leave=False):
+        truth = read_truth(video)
+        labels = labelled(video, truth)
+        found = score(video, truth, labels, rules)
+        scores += found
+        if folder is not None and found:
+            worst[video.name] = pictured(video, truth, labels, found)
+    if not scores:
+        raise DataError("no object has a frame that counts")
+    print(markdown(scores, labelled.rates))
+    if folder is not None:
+        write_tables(folder, scores)
+        title = f"{name} on {args.dataset} {args.split}"
+        (folder / "report.html").write_text(page(title, scores, worst), encoding="utf-8")
+    return scores
+
+
+def pictured(video: Video, truth: Labels, labels: Labels, scores: Sequence[ObjectScore]) -> bytes:
+    """The worst frames of a video side by side, wrong pixels in red."""
+    stems = worst_frames(scores, count=WORST_SHOWN)
+    frames = {path.stem: path for path in video.frames}
+    cells = []
+    for stem in stems:
+        shown = (labels[stem] > 0).astype(np.uint8) if video.united else labels[stem]
+        cells.append(errors_in_red(read_rgb(frames[stem]), shown, truth[stem]))
+    return png(row_of(cells))

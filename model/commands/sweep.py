@@ -1,0 +1,140 @@
+"""The command `tamvt-model sweep`: exported graphs with other memories and clips, untrained.
+
+The paper's tables A2b (N, memory size) and A2c (L, clip length), on the graphs as they are served.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import onnxruntime
+
+from model.commands.ablate import numbers
+from model.commands.machine import processor
+from model.core.contract import SHIPPED_WEIGHTS
+from model.core.memory import MAX_CAPACITY
+from model.data.errors import DataError
+from model.data.layouts import VideoSet
+from model.data.video import Video
+from model.evaluation.results import NOT_GIVEN, Row, add_row, measured, read_rows, today
+from model.evaluation.runtime import GraphVerbs
+from model.training import checkpoints
+from model.training.checkpoints import CheckpointError
+
+ROWS_FILE, TABLE_FILE = "sweep.csv", "sweep.md"
+
+
+class Place(NamedTuple):
+    """One setting of the loop."""
+
+    memory_size: int
+    clip_length: int
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `tamvt-model sweep`."""
+    default = SHIPPED_WEIGHTS
+    parser.add_argument("model", nargs="?", default="tamvt-mobile", help="name of the graphs")
+    parser.add_argument("--graphs", type=Path, default=default, help="folder of the graphs")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write into")
+    parser.add_argument("--data", type=Path, help="data (default: TAMVT_DATA, else data)")
+    parser.add_argument("--split", default="dev", help="list of videos")
+    parser.add_argument(
+        "--memory-sizes", type=numbers, default=list(range(1, 13)), help="N (default: 1 to 12)"
+    )
+    parser.add_argument(
+        "--clip-lengths", type=numbers, default=[1, 2, 3, 4], help="L (default: 1 to 4)"
+    )
+    parser.add_argument("--threads", type=int, default=0, help="0: one a core")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure what is not measured yet, and print both tables; 2 where it cannot begin."""
+    try:
+        if not (args.graphs / f"{args.model}_segment.onnx").is_file():
+            raise DataError(f"there are no graphs of {args.model} in {args.graphs}")
+        check(args.memory_sizes, args.clip_lengths)
+        data = args.data or Path(os.environ.get("TAMVT_DATA", "data"))
+        videos = VideoSet("shared", data / "video", args.split).open()
+        verbs = GraphVerbs(args.graphs, args.model, threads=args.threads)
+        with checkpoints.locked(args.output):
+            text = sweep(verbs, videos, args.memory_sizes, args.clip_lengths, args.output)
+    except (DataError, CheckpointError, ValueError) as error:
+        print(f"tamvt-model sweep: {error}", file=sys.stderr)
+        return 2
+    print(text)
+    return 0
+
+
+def check(memory_sizes: Sequence[int], clip_lengths: Sequence[int]) -> None:
+    """ValueError for a setting that no loop takes."""
+    if not all(1 <= size <= MAX_CAPACITY for size in memory_sizes):
+        raise ValueError(f"memory sizes {memory_sizes} are not in 1..{MAX_CAPACITY}")
+    if not all(length >= 1 for length in clip_lengths):
+        raise ValueError(f"clip lengths {clip_lengths} are not positive")
+
+
+def sweep(
+    verbs: GraphVerbs,
+    videos: Sequence[Video],
+    memory_sizes: Sequence[int],
+    clip_lengths: Sequence[int],
+    folder: Path,
+) -> str:
+    """Both tables, which are also written to `folder`.
+
+    The one varies N with the model's own L, the other L with its own N. What `sweep.csv` holds of
+    the same weights is not measured again.
+    """
+    card = verbs.card
+    weights = card.weights_sha256[:12]
+    by_size = [Place(size, card.clip_length) for size in memory_sizes]
+    by_length = [Place(card.memory_size, length) for length in clip_lengths]
+    rows = read_rows(folder / ROWS_FILE)
+    for place in dict.fromkeys((*by_size, *by_length)):
+        if found(rows, weights, place) is None:
+            print(f"N = {place.memory_size}, L = {place.clip_length}", flush=True)
+            result = measured(verbs, videos, **place._asdict())
+            row = {**key(weights, place), **result.cells(), "date": today()}
+            rows = add_row(folder / ROWS_FILE, row)
+    where = f"{processor()}, ONNX Runtime {onnxruntime.__version__}, {today()}"
+    text = (
+        f"`{card.name}` ({weights}), {len(videos)} videos; J and F in percent, frames a second of "
+        f"the offline loop, decoding included ({where}).\n\n"
+        f"{table(rows, weights, by_size, 'memory_size', 'N')}\n\n"
+        f"{table(rows, weights, by_length, 'clip_length', 'L')}\n"
+    )
+    (folder / TABLE_FILE).write_text(text, encoding="utf-8")
+    return text
+
+
+def key(weights: str, place: Place) -> dict[str, str]:
+    """What tells a measurement from the others, as in `sweep.csv`."""
+    return {"weights": weights, **{name: str(value) for name, value in place._asdict().items()}}
+
+
+def found(rows: Sequence[Row], weights: str, place: Place) -> Row | None:
+    """The row of one measurement, if it is there."""
+    return next((row for row in rows if key(weights, place).items() <= row.items()), None)
+
+
+def table(
+    rows: Sequence[Row], weights: str, places: Sequence[Place], varied: str, letter: str
+) -> str:
+    """A Markdown table with a line for each place."""
+    paper = {"N": "A2b", "L": "A2c"}[letter]
+    lines = [
+        f"| {letter} | J | F | J&F | J_tr | frames/s | the paper's table {paper} |",
+        "|---:|---:|---:|---:|---:|---:|---|",
+    ]
+    for place in places:
+        row = found(rows, weights, place)
+        if row is not None:
+            cells = [f"{100 * float(row[name]):.1f}" for name in ("j", "f", "j_and_f", "j_tr")]
+            rate = f"{float(row['frames_a_second']):.0f}"
+            line = (str(getattr(place, varied)), *cells, rate, NOT_GIVEN)
+            lines.append(f"| {' | '.join(line)} |")
+    return "\n".join(lines)

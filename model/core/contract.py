@@ -1,0 +1,224 @@
+"""The model contract: what the two graphs of a model say about themselves, and their tensors.
+
+The exporter writes a `ModelCard` as JSON into both graphs' metadata (key `METADATA_KEY`); the
+service reads it back and refuses graphs that do not fit. Axes: B sessions, L frames of a clip,
+N entries, O objects, H and W the model's size, T tokens of a stride, C channels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.core.confidence import Calibration
+
+SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights"  # the folder of the shipped graphs
+METADATA_KEY = "tamvt"
+CONTRACT = 1
+
+
+class ContractError(ValueError):
+    """Metadata that is missing, damaged, or of a contract we do not speak."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One tensor of a graph: its name, numpy's name of its type, and a letter per axis."""
+
+    name: str
+    dtype: str
+    axes: str
+
+
+@dataclass(frozen=True, slots=True)
+class BankTensor:
+    """One tensor of the bank: a block of (T, C), or (O, T, C) if per object, in each slot."""
+
+    name: str
+    dtype: str
+    per_object: bool
+    stride: int
+    channels: int
+
+    def tokens(self, size: tuple[int, int]) -> int:
+        """T for a model size (h, w)."""
+        height, width = size
+        return -(-height // self.stride) * -(-width // self.stride)
+
+    def slot_shape(self, size: tuple[int, int], *, objects: int) -> tuple[int, ...]:
+        """The shape of one slot: (T, C), or (O, T, C) if per object."""
+        block = (self.tokens(size), self.channels)
+        return (objects, *block) if self.per_object else block
+
+    def slot_bytes(self, size: tuple[int, int], *, objects: int) -> int:
+        """Bytes of one slot."""
+        shape = self.slot_shape(size, objects=objects)
+        return int(np.prod(shape)) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class Buckets:
+    """The shapes that are served, warmed up and batched: a short list for each axis."""
+
+    sizes: tuple[tuple[int, int], ...]
+    clip_lengths: tuple[int, ...]
+    memory_sizes: tuple[int, ...]
+    objects: tuple[int, ...]
+    batch: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What a model says about itself. Both graphs carry the same card."""
+
+    name: str
+    short_side: int
+    bank: tuple[BankTensor, ...]
+    buckets: Buckets
+    weights_sha256: str  # over the values by name: the identity of the weights
+    weights_file_sha256: str  # over the file's bytes: notices damage
+    contract: int = CONTRACT
+    max_ratio: float = 2.5
+    multiple: int = 32
+    clip_length: int = 2
+    max_clip_length: int = 4
+    memory_size: int = 9
+    max_memory_size: int = 16
+    max_objects: int = 16
+    license: str = ""
+    capabilities: tuple[str, ...] = ()
+    retention: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Calibration | None = None  # none: the raw confidence, lost without a pixel
+
+    def to_json(self) -> str:
+        """Compact JSON with sorted keys: equal cards give equal text."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelCard:
+        """The card in `text`. Fields we do not know are ignored; ContractError if it is unfit."""
+        try:
+            raw = json.loads(text)
+            return _checked(_card(raw))
+        except ContractError:
+            raise
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ContractError(f"unreadable model metadata: {error!r}") from error
+
+    @property
+    def memory_gate(self) -> bool:
+        """Whether sessions do not remember lost objects, unless they choose."""
+        return self.calibration is not None and self.calibration.memory_gate
+
+    @property
+    def lost_below(self) -> float | None:
+        """The confidence below which an object is lost; None: only without a pixel."""
+        return None if self.calibration is None else self.calibration.threshold
+
+    def graph(self, verb: str) -> str:
+        """The name of one of the two graphs; `verb` is memorize or segment."""
+        return f"{self.name}_{verb}"
+
+    def slot_bytes(self, size: tuple[int, int], *, objects: int) -> int:
+        """Bytes of one entry in a bank."""
+        return sum(tensor.slot_bytes(size, objects=objects) for tensor in self.bank)
+
+
+def memorize_inputs(card: ModelCard) -> tuple[Tensor, ...]:
+    """The inputs of `<name>_memorize`, in order."""
+    return (Tensor("frame", "uint8", "BHW3"), Tensor("masks", "uint8", "BOHW"))
+
+
+def memorize_outputs(card: ModelCard) -> tuple[Tensor, ...]:
+    """The outputs of `<name>_memorize`: one entry, as the bank's tensors without N."""
+    return tuple(Tensor(t.name, t.dtype, "BOTC" if t.per_object else "BTC") for t in card.bank)
+
+
+def segment_inputs(card: ModelCard) -> tuple[Tensor, ...]:
+    """The inputs of `<name>_segment`, in order."""
+    bank = (Tensor(t.name, t.dtype, "BNOTC" if t.per_object else "BNTC") for t in card.bank)
+    age, valid = Tensor("age", "int32", "BN"), Tensor("entry_valid", "bool", "BON")
+    return (Tensor("frames", "uint8", "BLHW3"), *bank, age, valid)
+
+
+def entry_output(name: str) -> str:
+    """The name `<name>_segment` gives an entry's tensor; `name` itself is taken by the bank."""
+    return f"entry_{name}"
+
+
+def segment_outputs(card: ModelCard) -> tuple[Tensor, ...]:
+    """The outputs of `<name>_segment`: the masks, their confidence and the last frame's entry."""
+    entry = (Tensor(entry_output(t.name), t.dtype, t.axes) for t in memorize_outputs(card))
+    masks, confidence = Tensor("masks", "uint8", "BLOHW"), Tensor("confidence", "float32", "BLO")
+    return (masks, confidence, *entry)
+
+
+BATCH_SIZE = Tensor("batch_size", "int32", "B1")
+
+
+def triton_segment_outputs(card: ModelCard) -> tuple[Tensor, ...]:
+    """The outputs of `<name>_segment` on Triton: how many sessions ran together as well."""
+    return (*segment_outputs(card), BATCH_SIZE)
+
+
+def weights_version(card: ModelCard) -> int:
+    """The number of the weights as Triton's model version: other weights, another number."""
+    return int(card.weights_sha256[:7], 16) + 1
+
+
+def weights_digest(tensors: Mapping[str, NDArray[Any]]) -> str:
+    """SHA-256 (hex) over the values by name: for each, sorted: name, type, shape, raw bytes."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        values = np.ascontiguousarray(tensors[name])
+        digest.update(f"{name}\0{values.dtype.name}\0{tensors[name].shape}\0".encode())
+        digest.update(values.tobytes())
+    return digest.hexdigest()
+
+
+def _card(raw: Mapping[str, Any]) -> ModelCard:
+    known = {key: raw[key] for key in ModelCard.__dataclass_fields__ if key in raw}
+    known["bank"] = tuple(_bank_tensor(tensor) for tensor in raw["bank"])
+    known["buckets"] = _buckets(raw["buckets"])
+    known["capabilities"] = tuple(raw.get("capabilities", ()))
+    known["calibration"] = _calibration(raw.get("calibration"))
+    return ModelCard(**known)
+
+
+def _bank_tensor(raw: Mapping[str, Any]) -> BankTensor:
+    return BankTensor(**{key: raw[key] for key in BankTensor.__dataclass_fields__})
+
+
+def _calibration(raw: Mapping[str, Any] | None) -> Calibration | None:
+    if raw is None:
+        return None
+    return Calibration(**{key: raw[key] for key in Calibration.__dataclass_fields__ if key in raw})
+
+
+def _buckets(raw: Mapping[str, Sequence[Any]]) -> Buckets:
+    height_width = tuple((int(height), int(width)) for height, width in raw["sizes"])
+    others = {key: tuple(raw[key]) for key in Buckets.__dataclass_fields__ if key != "sizes"}
+    return Buckets(sizes=height_width, **others)
+
+
+def _checked(card: ModelCard) -> ModelCard:
+    """The card itself, or ContractError saying what cannot be served."""
+    if card.contract != CONTRACT:
+        raise ContractError(f"contract {card.contract} instead of {CONTRACT}")
+    if not card.bank or len({tensor.name for tensor in card.bank}) < len(card.bank):
+        raise ContractError("a bank needs tensors of different names")
+    if not 1 <= card.clip_length <= card.max_clip_length <= 4:
+        raise ContractError(f"clip lengths {card.clip_length}, {card.max_clip_length}")
+    if not 1 <= card.memory_size <= card.max_memory_size <= 16:
+        raise ContractError(f"memory sizes {card.memory_size}, {card.max_memory_size}")
+    for digest in (card.weights_sha256, card.weights_file_sha256):
+        if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
+            raise ContractError(f"{digest!r} is no SHA-256")
+    return card

@@ -1,0 +1,195 @@
+"""Masks as COCO writes them: compressed run-length encoding, polygons, boxes.
+
+A mask is bool (H, W); every `size` is (height, width). What comes from a user is refused with
+MaskError unless it is exactly right; nothing here hands unchecked numbers to native code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from model.core.masks import MaskError, bounding_box
+
+MAX_PIXELS = 1 << 26  # the largest mask that is decoded where no size is expected
+MAX_COUNTS = 2_000_000  # characters; pure noise at 480p takes 205,000
+MAX_POLYGON_NUMBERS = 1_000_000
+MAX_COVER = 100  # how often a list of polygons may cover the whole frame
+
+
+class Rle(TypedDict):
+    """COCO's compressed run-length encoding: [height, width] and the runs as text."""
+
+    size: list[int]
+    counts: str
+
+
+def encode_rle(mask: NDArray[np.bool_]) -> Rle:
+    """The mask in COCO's compressed RLE, equal to pycocotools', character by character."""
+    height, width = mask.shape
+    return {"size": [height, width], "counts": _write_counts(_runs(mask))}
+
+
+def _runs(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Lengths of the runs of a mask read column by column, the first one of background."""
+    height, width = mask.shape
+    x, _, box_width, _ = bounding_box(mask)
+    columns = np.ascontiguousarray(mask[:, x : x + box_width].T).ravel()  # (w, H) -> (w * H,)
+    changes = np.flatnonzero(columns[1:] != columns[:-1]) + 1 + x * height
+    if len(columns) and columns[0]:
+        changes = np.concatenate(([x * height], changes))
+    if len(columns) and columns[-1] and x + box_width < width:
+        changes = np.append(changes, (x + box_width) * height)
+    return np.asarray(np.diff(changes, prepend=0, append=height * width), dtype=np.int64)
+
+
+def _write_counts(runs: NDArray[np.int64]) -> str:
+    """COCO's text: each run, from the fourth on less the one two before, in groups of five bits."""
+    values = runs.copy()
+    values[3:] -= runs[1:-2]
+    shifts = np.arange(0, 35, 5)
+    groups = (values[:, None] >> shifts) & 31  # (runs, 7)
+    rest = values[:, None] >> (shifts + 5)
+    # A group is the last one if the rest is only its sign, which its own top bit says.
+    last = rest == -(groups >> 4)
+    length = last.argmax(axis=1)
+    more = np.arange(7) < length[:, None]
+    text = (groups + 32 * more + 48).astype(np.uint8)
+    return str(text[np.arange(7) <= length[:, None]].tobytes(), "ascii")
+
+
+def decode_rle(rle: Mapping[str, Any], size: tuple[int, int] | None = None) -> NDArray[np.bool_]:
+    """bool (H, W): the mask of a compressed RLE, which must have `size` if that is given.
+
+    MaskError for anything else: other keys or types, another size, runs that do not add up.
+    """
+    height, width = _checked_size(rle, size)
+    runs = _read_counts(rle.get("counts"))
+    if runs.min(initial=0) < 0 or runs.max(initial=0) > height * width:
+        raise MaskError("the RLE has a run that is negative or longer than the mask")
+    if int(runs.sum()) != height * width:
+        raise MaskError(f"the RLE's runs add up to {int(runs.sum())}, not {width}x{height} pixels")
+    columns = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height)
+    return np.ascontiguousarray(columns.T)
+
+
+def _checked_size(rle: Mapping[str, Any], expected: tuple[int, int] | None) -> tuple[int, int]:
+    if not isinstance(rle, Mapping) or set(rle) != {"size", "counts"}:
+        raise MaskError('an RLE has exactly "size" and "counts"')
+    size = rle["size"]
+    whole = isinstance(size, list | tuple) and all(type(side) is int and side > 0 for side in size)
+    if not whole or len(size) != 2:
+        raise MaskError('the RLE\'s "size" is not [height, width]')
+    height, width = size
+    if expected is not None and (height, width) != tuple(expected):
+        raise MaskError(
+            f"the RLE's size is [{height}, {width}], expected [{expected[0]}, {expected[1]}]"
+        )
+    if height * width > MAX_PIXELS:
+        raise MaskError(f"the RLE's size [{height}, {width}] is too large")
+    return height, width
+
+
+def _read_counts(counts: object) -> NDArray[np.int64]:
+    """The runs in COCO's text (see `_write_counts`); MaskError where it is none."""
+    if not isinstance(counts, str) or not counts.isascii():
+        raise MaskError("the RLE's \"counts\" is not COCO's compressed text")
+    codes = np.frombuffer(counts.encode("ascii"), dtype=np.uint8).astype(np.int64) - 48
+    if codes.min(initial=0) < 0 or codes.max(initial=0) > 63:
+        raise MaskError('the RLE\'s "counts" has a character COCO does not use')
+    ends = np.flatnonzero(codes < 32) + 1  # the sixth bit says that more groups follow
+    if not len(ends) or ends[-1] != len(codes):
+        raise MaskError('the RLE\'s "counts" ends within a number')
+    starts = np.concatenate(([0], ends[:-1]))
+    lengths = ends - starts
+    if lengths.max() > 7:
+        raise MaskError('the RLE\'s "counts" has a number that is too large')
+    shifts = 5 * (np.arange(len(codes)) - np.repeat(starts, lengths))
+    values = np.add.reduceat((codes & 31) << shifts, starts)
+    negative = codes[ends - 1] & 16 != 0
+    values -= negative.astype(np.int64) << (5 * lengths)
+    runs = values.copy()
+    runs[1::2] = np.cumsum(values[1::2])
+    runs[2::2] = np.cumsum(values[2::2])
+    return runs
+
+
+def encode_polygons(mask: NDArray[np.bool_]) -> list[list[float]]:
+    """The outlines of a mask's parts, each [x0, y0, x1, y1, ...] of pixel centres, as in COCO.
+
+    COCO's polygons know no holes: they come out filled. A mask without holes comes back from
+    `decode_polygons` exactly; a part of one or two pixels repeats a point to have three.
+    """
+    found, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    outlines = (contour.reshape(-1, 2) for contour in found)
+    return [
+        np.pad(outline, ((0, max(0, 3 - len(outline))), (0, 0)), mode="edge")
+        .astype(np.float64)
+        .ravel()
+        .tolist()
+        for outline in outlines
+    ]
+
+
+def decode_polygons(polygons: object, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """bool (H, W): the union of polygons [x0, y0, x1, y1, ...], outlines included.
+
+    Coordinates are rounded to pixel centres; what lies outside of the frame is cut off.
+    MaskError for fewer than three points, odd lengths, NaN, or points a frame's size away.
+    """
+    if not isinstance(polygons, list):
+        raise MaskError("polygons are a list of lists [x0, y0, x1, y1, ...]")
+    if sum(len(polygon) for polygon in polygons if isinstance(polygon, list)) > MAX_POLYGON_NUMBERS:
+        raise MaskError(f"polygons may have at most {MAX_POLYGON_NUMBERS} numbers")
+    outlines = [_outline(polygon, size) for polygon in polygons]
+    _check_cover(outlines, size)
+    mask = np.zeros(size, dtype=np.uint8)
+    for outline in outlines:
+        # One by one: together, fillPoly would cut out what two of them share.
+        cv2.fillPoly(mask, [outline], 1)
+    return mask.view(np.bool_)
+
+
+def _outline(polygon: object, size: tuple[int, int]) -> NDArray[np.int32]:
+    """int32 (points, 2): x and y of one checked polygon."""
+    if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
+        raise MaskError("a polygon is a list [x0, y0, x1, y1, ...] of at least three points")
+    if not all(type(number) in (int, float) for number in polygon):
+        raise MaskError("a polygon has a value that is not a number")
+    try:
+        points = np.array(polygon, dtype=np.float64).reshape(-1, 2)
+    except OverflowError as error:
+        raise MaskError("a polygon has a number that is too large") from error
+    if not np.isfinite(points).all():
+        raise MaskError("a polygon has a value that is not finite")
+    frame = np.array(size[::-1])
+    if (points < -frame).any() or (points > 2 * frame).any():
+        raise MaskError("a polygon has a point far outside of the frame")
+    return np.rint(points).astype(np.int32)
+
+
+def _check_cover(outlines: list[NDArray[np.int32]], size: tuple[int, int]) -> None:
+    """MaskError where filling would be work for seconds: many polygons that fill the frame."""
+    cover = sum(int(np.ptp(o[:, 0]) + 1) * int(np.ptp(o[:, 1]) + 1) for o in outlines)
+    if cover > MAX_COVER * size[0] * size[1]:
+        raise MaskError(f"the polygons cover the frame more than {MAX_COVER} times")
+
+
+def decode_box(box: object, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """bool (H, W): the pixels of a box [x, y, width, height]; what lies outside is cut off."""
+    if not isinstance(box, list) or len(box) != 4:
+        raise MaskError("a box is [x, y, width, height]")
+    if not all(type(value) in (int, float) and abs(value) < 1e9 for value in box):
+        raise MaskError("a box has a value that is not a number in range")
+    x, y, width, height = box
+    if width <= 0 or height <= 0:
+        raise MaskError("a box has a width and a height above 0")
+    left, right = (min(max(round(edge), 0), size[1]) for edge in (x, x + width))
+    top, bottom = (min(max(round(edge), 0), size[0]) for edge in (y, y + height))
+    mask = np.zeros(size, dtype=np.bool_)
+    mask[top:bottom, left:right] = True
+    return mask

@@ -1,0 +1,118 @@
+"""Label maps as PNG images: palette images with the colours of DAVIS, and what users send instead.
+
+Pillow reads and writes them: OpenCV replaces a palette's indices by its colours.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from model.core.image_headers import ImageLimits, Undecodable, read_header
+from model.core.masks import IGNORE, MaskError, settle_ignored
+
+_GRAY, _RGB, _PALETTE, _RGBA = 0, 2, 3, 6  # PNG's colour types; gray with alpha is 4
+
+
+def davis_palette() -> NDArray[np.uint8]:
+    """uint8 (256, 3): the colours of DAVIS, PASCAL VOC's for 0..21, then gray of the index."""
+    palette = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
+    for index in range(22):
+        palette[index] = [_voc_channel(index >> channel) for channel in range(3)]
+    return palette
+
+
+def _voc_channel(bits: int) -> int:
+    """Every third bit of `bits`, the lowest as the highest of eight."""
+    return sum((bits >> 3 * place & 1) << (7 - place) for place in range(3))
+
+
+def write_label_map(labels: NDArray[np.uint8]) -> bytes:
+    """A palette PNG of the label map (H, W), in the colours of DAVIS."""
+    image = Image.fromarray(labels)
+    image.putpalette(davis_palette().tobytes())
+    file = io.BytesIO()
+    image.save(file, "PNG", compress_level=3)
+    return file.getvalue()
+
+
+def read_label_map(png: bytes, limits: ImageLimits) -> NDArray[np.uint8]:
+    """uint8 (H, W): the label map of a mask image, 255 settled (`settle_ignored`).
+
+    A palette PNG gives its indices, a gray one its values, a 1-bit one 0 and 1. An RGB one is
+    taken where its meaning is clear: gray values as such, or only colours of the DAVIS palette.
+    EXIF orientation does not apply: a mask is as it is stored.
+    Raises PixelError where the bytes are no complete image within `limits`, MaskError where
+    the image is no mask.
+    """
+    header = read_header(png, limits)
+    if header.kind != "png":
+        raise MaskError(
+            f"a mask is a PNG; this is a {header.kind.upper()}, whose values may differ"
+        )
+    limits.check_size(header.height, header.width)
+    depth, colour = png[24], png[25]
+    if colour == _GRAY and depth in (2, 4):
+        raise MaskError(f"a gray mask of {depth} bits is unclear: save it with 8 bits or a palette")
+    if colour != _GRAY and depth == 16:
+        raise MaskError("a colour mask of 16 bits is unclear: save it with 8 bits")
+    return settle_ignored(_labels(_pixels(png), colour))
+
+
+def _pixels(png: bytes) -> NDArray[np.generic]:
+    """The image's own values: (H, W) indices or gray, (H, W, channels) otherwise."""
+    try:
+        with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
+            return np.asarray(image)
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
+        raise Undecodable("the mask image cannot be decoded") from error
+
+
+def _labels(pixels: NDArray[np.generic], colour: int) -> NDArray[np.uint8]:
+    if colour in (_GRAY, _PALETTE):
+        return _gray_labels(pixels)
+    if colour == _RGB:
+        return _colour_labels(pixels)
+    if not (pixels[..., -1] == 255).all():
+        raise MaskError("a mask with transparent pixels is unclear: save it without alpha")
+    return _colour_labels(pixels[..., :-1]) if colour == _RGBA else _gray_labels(pixels[..., 0])
+
+
+def _gray_labels(pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
+    if pixels.max() > IGNORE:
+        raise MaskError("a 16-bit mask has values above 255")
+    return pixels.astype(np.uint8)
+
+
+def _colour_labels(rgb: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """Label map of an RGB mask: by gray value or by DAVIS colour, refused where both differ."""
+    by_colour = _davis_indices(rgb)
+    gray = rgb[..., 0].astype(np.uint8)
+    is_gray = (rgb == rgb[..., :1]).all()
+    if by_colour is None and not is_gray:
+        raise MaskError("an RGB mask has colours outside of the DAVIS palette")
+    if by_colour is None:
+        return gray
+    if is_gray and (by_colour != gray).any():
+        raise MaskError("an RGB mask in gray is unclear: save it as gray or with a palette")
+    return by_colour
+
+
+def _davis_indices(rgb: NDArray[np.generic]) -> NDArray[np.uint8] | None:
+    """Indices of the colours in the DAVIS palette (the lowest, if twice); None if one is not."""
+    codes = _colour_codes(rgb)
+    known, first = np.unique(_colour_codes(davis_palette()), return_index=True)
+    place = np.minimum(np.searchsorted(known, codes), len(known) - 1)
+    if (known[place] != codes).any():
+        return None
+    return first[place].astype(np.uint8)
+
+
+def _colour_codes(rgb: NDArray[np.generic]) -> NDArray[np.uint32]:
+    red, green, blue = (rgb[..., channel].astype(np.uint32) for channel in range(3))
+    return np.asarray(red << 16 | green << 8 | blue, dtype=np.uint32)

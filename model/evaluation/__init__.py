@@ -1,0 +1,1 @@
+"""Scores of whole videos: the offline tracker, its runtimes, tables and reports."""

@@ -1,0 +1,130 @@
+"""The offline loop over a whole video: the same clips, memory and masks as the service makes.
+
+L frames of a clip, N entries, O objects, h and w the model's size, H and W the frame's.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.core.confidence import judged, remembered
+from model.core.contract import entry_output
+from model.core.masks import label_map, soft_masks, split_objects
+from model.core.memory import Entry, Memory
+from model.core.pixels import ImageLimits, keep_frame, model_frame, model_size, read_image
+from model.evaluation.runtime import Tensors, Verbs
+
+Pixels = NDArray[np.uint8]
+LIMITS = ImageLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedFrame:
+    """What the loop says of one frame."""
+
+    labels: Pixels  # (H, W) object ids
+    soft: Pixels  # (O, h, w) soft masks at the model's size
+    raw: tuple[float, ...]  # confidence as the graph gives it
+    confidence: tuple[float, ...]  # calibrated
+    lost: tuple[bool, ...]
+
+
+class Tracker:
+    """Objects of one video, followed clip by clip from a frame and its label map."""
+
+    def __init__(
+        self,
+        verbs: Verbs,
+        image: bytes,
+        labels: Pixels,
+        *,
+        clip_length: int | None = None,
+        memory_size: int | None = None,
+        memory_gate: bool | None = None,
+    ) -> None:
+        card = verbs.card
+        self._verbs = verbs
+        self._clip_length = clip_length or card.clip_length
+        self._gate = card.memory_gate if memory_gate is None else memory_gate
+        self._frame_size = (labels.shape[0], labels.shape[1])
+        self.size = model_size(
+            *self._frame_size,
+            short_side=card.short_side,
+            max_ratio=card.max_ratio,
+            multiple=card.multiple,
+        )
+        self.object_ids, masks = split_objects(labels)
+        self.memory = Memory.start(0, self.object_ids, capacity=memory_size or card.memory_size)
+        soft = soft_masks(masks, self.size)
+        frame = seen_by_model(image, self.size)
+        entry = verbs.memorize({"frame": frame[None], "masks": soft[None]})
+        self._bank = empty_bank(entry, slots=self.memory.capacity)
+        self._put(entry, self.memory.newest)
+        self._next = 1
+
+    def track(self, images: Iterable[bytes]) -> Iterator[TrackedFrame]:
+        """Every following frame, in order; the last clip may be shorter."""
+        rest = iter(images)
+        while clip := tuple(islice(rest, self._clip_length)):
+            yield from self.segment([seen_by_model(image, self.size) for image in clip])
+
+    def segment(self, frames: Sequence[Pixels]) -> list[TrackedFrame]:
+        """The masks of one clip's frames, each (h, w, 3); its last frame is remembered."""
+        outputs = self._verbs.segment(self.inputs(frames))
+        masks = outputs["masks"][0]  # (L, O, h, w)
+        raw, calibration = outputs["confidence"][0], self._verbs.card.calibration
+        sights = judged(masks, raw, calibration)
+        last = self._next + len(frames) - 1
+        after = remembered(self.memory, last, self.object_ids, sights[-1], gate=self._gate)
+        if after is not self.memory:
+            entry = {name: outputs[entry_output(name)] for name in self._bank}
+            self._put(entry, after.newest)
+        self.memory, self._next = after, last + 1
+        return [
+            TrackedFrame(
+                label_map(soft, self.object_ids, self._frame_size),
+                soft,
+                tuple(map(float, sure)),
+                sight.confidence,
+                sight.lost,
+            )
+            for soft, sure, sight in zip(masks, raw, sights, strict=True)
+        ]
+
+    def inputs(self, frames: Sequence[Pixels]) -> dict[str, NDArray[Any]]:
+        """What `segment` gets for a clip: only the slots that are filled, which are the lowest."""
+        filled = len(self.memory.entries)
+        return {
+            "frames": np.stack(frames)[None],
+            **{name: tensor[:, :filled] for name, tensor in self._bank.items()},
+            "age": self.memory.ages()[None, :filled],
+            "entry_valid": self.memory.entry_valid(self.object_ids)[None, :, :filled],
+        }
+
+    def _put(self, entry: Tensors, place: Entry) -> None:
+        """The entry in its slot, with zeros for the objects that it does not know."""
+        unknown = [
+            row for row, known in enumerate(self.object_ids) if known not in place.object_ids
+        ]
+        for tensor in self._verbs.card.bank:
+            self._bank[tensor.name][:, place.slot] = entry[tensor.name]
+            if tensor.per_object and unknown:
+                self._bank[tensor.name][:, place.slot, unknown] = 0
+
+
+def empty_bank(entry: Tensors, *, slots: int) -> Tensors:
+    """Room for `slots` entries like `entry`, whose tensors are (1, ...)."""
+    return {
+        name: np.zeros((1, slots, *tensor.shape[1:]), dtype=tensor.dtype)
+        for name, tensor in entry.items()
+    }
+
+
+def seen_by_model(image: bytes, size: tuple[int, int]) -> Pixels:
+    """What the model sees of an encoded image, (h, w, 3), exactly as the service shows it."""
+    rgb = read_image(image, LIMITS)
+    return model_frame(keep_frame(image, rgb, size), size)

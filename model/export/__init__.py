@@ -1,0 +1,1 @@
+"""The graphs that are served: written, checked against PyTorch, and laid out for Triton."""

@@ -1,0 +1,92 @@
+"""Writes a model that was exported as a repository for Triton, for one of three backends.
+
+    DIR/<name>_memorize/config.pbtxt
+    DIR/<name>_memorize/<version>/   the graph, its own copy of the weights, model.py if in Python
+    DIR/<name>_segment/...           likewise; its graph also says how many sessions ran together
+
+The version is the number of the weights: a client that asks for it never gets the masks of others.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import onnx
+from onnx import TensorProto, helper
+
+from model.core.contract import BATCH_SIZE, METADATA_KEY, ModelCard, weights_version
+from model.export.portable import portable
+from model.export.triton.config import Backend, Verb, config_text, profile, shapes_text
+from model.export.triton.tensorrt import fit_tensorrt
+
+BACKENDS: tuple[Backend, ...] = ("python", "onnxruntime", "tensorrt")
+VERBS: tuple[Verb, ...] = ("memorize", "segment")
+ENGINE_CACHE = "/var/cache/tamvt"
+
+
+def write_repository(
+    folder: Path,
+    name: str,
+    target: Path,
+    *,
+    backend: Backend = "python",
+    threads: int = 0,
+    cache: str = ENGINE_CACHE,
+) -> ModelCard:
+    """The card of the model `name` in `folder`, once `target` serves it and no older weights.
+
+    `threads` is that of one inference on a CPU (0: one for each processor); `cache` is the folder
+    in which ONNX Runtime keeps TensorRT's engines. Raises FileNotFoundError, ContractError.
+    """
+    for verb in VERBS:
+        graph = onnx.load(str(folder / f"{name}_{verb}.onnx"), load_external_data=False)
+        card = _card(graph)
+        served = target / card.graph(verb)
+        shutil.rmtree(served, ignore_errors=True)
+        version = served / str(weights_version(card))
+        version.mkdir(parents=True)
+        if verb == "segment":
+            _say_batch_size(graph)
+        if backend != "python":
+            graph = portable(graph)
+            fit_tensorrt(graph)
+        (version / "model.onnx").write_bytes(graph.SerializeToString())
+        # A copy, not a link: ONNX Runtime refuses weights that lie outside of the graph's folder.
+        shutil.copy(folder / f"{name}.weights", version)
+        if backend == "python":
+            shutil.copy(Path(__file__).with_name("backend.py"), version / "model.py")
+        if backend == "tensorrt":
+            (served / "trtexec.args").write_text(_trtexec_arguments(card, verb))
+        text = config_text(card, verb, backend=backend, threads=threads, cache=cache)
+        (served / "config.pbtxt").write_text(text)
+    return card
+
+
+def _card(graph: onnx.ModelProto) -> ModelCard:
+    metadata = {entry.key: entry.value for entry in graph.metadata_props}
+    return ModelCard.from_json(metadata.get(METADATA_KEY, ""))
+
+
+def _say_batch_size(graph: onnx.ModelProto) -> None:
+    """Adds the output `batch_size`, int32 (B, 1): B itself, for each session of the batch."""
+    rows = ("rows_of_batch", "batch_column", "batch_value", BATCH_SIZE.name)
+    one = helper.make_tensor("one_of_batch", TensorProto.INT64, [1], [1])
+    graph.graph.initializer.append(one)
+    graph.graph.node.extend(
+        [
+            helper.make_node("Shape", ["age"], [rows[0]], start=0, end=1),  # (1,): B
+            helper.make_node("Concat", [rows[0], "one_of_batch"], [rows[1]], axis=0),  # (B, 1)
+            helper.make_node("Cast", [rows[0]], [rows[2]], to=TensorProto.INT32),
+            helper.make_node("Expand", [rows[2], rows[1]], [rows[3]]),
+        ]
+    )
+    shape: list[str | int | None] = ["B", 1]
+    graph.graph.output.append(helper.make_tensor_value_info(rows[3], TensorProto.INT32, shape))
+
+
+def _trtexec_arguments(card: ModelCard, verb: Verb) -> str:
+    """One option of trtexec a line, for deploy/triton/build_engine.sh."""
+    names = ("--minShapes", "--optShapes", "--maxShapes")
+    lines = [f"{n}={shapes_text(s)}" for n, s in zip(names, profile(card, verb), strict=True)]
+    return "\n".join([*lines, f"--key={card.weights_sha256}"]) + "\n"

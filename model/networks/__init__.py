@@ -1,0 +1,1 @@
+"""Tracking networks, the layers that they share, and their backbones."""

@@ -1,0 +1,1 @@
+"""TAM-VT (arXiv 2312.08514), part by part."""

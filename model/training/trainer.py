@@ -1,0 +1,260 @@
+"""Training: clips in, weights out, to be gone on with from every checkpoint."""
+
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from model.data.samples import ClipBatch, clip_batches
+from model.export.recover import recover
+from model.networks.backbones import load_public_weights
+from model.networks.tamvt.build import BUILDS, build
+from model.networks.tamvt.model import TamVT
+from model.training import checkpoints
+from model.training.checkpoints import CheckpointError, load_strictly
+from model.training.distributed import Processes
+from model.training.recipes import TrainConfig
+from model.training.schedule import averaging, hard_share, rate_factor
+from model.training.training_log import Speed, TrainingLog, picture_of
+from model.training.unroll import ClipLoss
+
+ALONE = Processes()
+
+
+class BadLoss(ArithmeticError):
+    """The loss or its gradient is not finite; the weights are those before that step."""
+
+
+class Trainer:
+    """Model, optimiser, averaged weights and the step they have reached.
+
+    With several processes, each makes one and all call the same methods; number 0 writes.
+    """
+
+    def __init__(self, config: TrainConfig, folder: Path, processes: Processes = ALONE) -> None:
+        self.config, self.folder, self.processes = config, folder, processes
+        self.device = torch.device(config.device)
+        torch.manual_seed(config.clips.seed)
+        self.model = build(BUILDS[config.build])
+        self.load_beginning()
+        self.model.to(self.device).train()
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for name, parameter in self.model.named_parameters():
+            if name.startswith(config.frozen):
+                parameter.requires_grad_(False)
+        self.averaged = {key: value.clone() for key, value in self.model.state_dict().items()}
+        self.optimiser = torch.optim.AdamW(
+            parameter_groups(self.model, config), weight_decay=config.weight_decay
+        )
+        loss = ClipLoss(self.model, config.loss, recompute=config.recompute, loop=config.loop)
+        self.loss = processes.spread(loss)
+        self.speed = Speed(config.clips.batch * config.accumulate * processes.count)
+        self.step = 0
+        self.stopping = False
+
+    def load_beginning(self) -> None:
+        """Weights to begin with: the backbone's public ones, or an earlier stage's."""
+        config = self.config
+        if config.backbone_weights is not None:
+            path = config.backbone_weights
+            if not path.is_file():
+                raise CheckpointError(f"there are no backbone weights {path}")
+            public = torch.load(path, map_location="cpu", weights_only=True)
+            load_public_weights(self.model.backbone, public)
+        if config.weights is None:
+            return
+        if config.weights.is_dir():
+            recover(self.model, config.weights)
+            return
+        read = checkpoints.read(config.weights, torch.device("cpu"), needed=("model",))
+        state = read["model"]
+        if config.fresh_time:
+            state = {**state, **self.model.time.state_dict(prefix="time.")}
+        load_strictly(self.model, state, config.weights)
+
+    def run(self, workers: int) -> None:
+        """Train up to the last step, or until SIGTERM; a checkpoint is on disk when it returns.
+
+        Raises BadLoss, with a checkpoint of the last good state on disk.
+        """
+        count, rank, passes = self.processes.count, self.processes.rank, self.config.accumulate
+        parts = [each * count + rank for each in range(passes)]
+        batches = clip_batches(self.config.clips, self.step, workers, parts=parts)
+        first = self.processes.first
+        log = TrainingLog(self.folder, first_step=self.step) if first else None
+        bar = tqdm(
+            total=self.config.steps,
+            initial=self.step,
+            unit="step",
+            mininterval=5,
+            disable=not first,
+        )
+        with self.stopped_by_signals(), bar:
+            try:
+                while self.step < self.config.steps and not self.stopping:
+                    loss, waited, took = self.advance(batches, log)
+                    bar.update()
+                    bar.set_postfix(loss=f"{loss:.3f}", wait=f"{waited:.2f}", took=f"{took:.2f}")
+                    if self.due():
+                        self.save()
+            except BadLoss:
+                self.save()
+                raise
+            finally:
+                if log is not None:
+                    log.close()
+        self.save()
+
+    @contextmanager
+    def stopped_by_signals(self) -> Iterator[None]:
+        """SIGTERM and SIGINT let the step that runs finish; the old handlers come back after."""
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        before = [signal.signal(number, self.stop) for number in numbers]
+        try:
+            yield
+        finally:
+            for number, handler in zip(numbers, before, strict=True):
+                signal.signal(number, handler)
+
+    def stop(self, number: int, frame: FrameType | None) -> None:
+        """Finish the step that runs, save, and return."""
+        self.stopping = True
+
+    def advance(
+        self, batches: Iterator[ClipBatch], log: TrainingLog | None = None
+    ) -> tuple[float, float, float]:
+        """One optimiser step: its loss, the seconds waited for data, and the seconds in all."""
+        start = time.perf_counter()
+        rate = rate_factor(
+            self.step,
+            steps=self.config.steps,
+            warm_up=self.config.warm_up,
+            cool_down=self.config.decay_share,
+            drops=self.config.drops,
+        )
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["base"] * rate
+        # Dropout must not depend on what was drawn before a stop.
+        torch.manual_seed((self.config.clips.seed << 32) + self.step * 4096 + self.processes.rank)
+        loss, waited, shown = self.descend(batches)
+        self.optimiser.step()
+        self.average()
+        self.step += 1
+        took = time.perf_counter() - start
+        self.speed.count(waited=waited, took=took)
+        if log is not None:
+            log.step(self.step, loss=loss, rate=rate, waited=waited, took=took)
+            if self.step % self.config.pictures_every == 0:
+                log.picture(self.step, picture_of(*shown))
+        return loss, waited, took
+
+    def descend(
+        self, batches: Iterator[ClipBatch]
+    ) -> tuple[float, float, tuple[ClipBatch, Tensor]]:
+        """Gradients of one step; its loss, seconds waited, and the last clips with their logits."""
+        config, passes, loss, waited = self.config, self.config.accumulate, 0.0, 0.0
+        sources: list[str] = []
+        self.optimiser.zero_grad(set_to_none=True)
+        for index in range(passes):
+            start = time.perf_counter()
+            batch = next(batches)
+            waited += time.perf_counter() - start
+            sources += batch.sources
+            frames = torch.from_numpy(batch.frames).to(self.device)
+            masks = torch.from_numpy(batch.masks).to(self.device)
+            with self.processes.unsynchronised(self.loss, index + 1 < passes):
+                value, logits = self.loss(
+                    frames, masks, hard_share(self.step), config.half, batch.objects
+                )
+                (value / passes).backward()
+            loss += value.item() / passes
+        parameters = [p for p in self.model.parameters() if p.grad is not None]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, config.gradient_clip)
+        loss = self.agreed(loss, norm.item(), sources)
+        return loss, waited, (batch, logits)
+
+    def agreed(self, loss: float, norm: float, sources: list[str]) -> float:
+        """The mean loss of all processes, which also agree to stop; BadLoss if one is not finite.
+
+        The weights have not changed yet, so what is saved then is the last good state.
+        """
+        mean, stopping, size = self.processes.mean([loss, float(self.stopping), norm], self.device)
+        self.stopping = stopping > 0
+        if math.isfinite(mean) and math.isfinite(size):
+            return mean
+        own = "" if math.isfinite(loss) and self.processes.count > 1 else ", ".join(sources)
+        blamed = "; ".join(filter(None, self.processes.gathered(own))) or ", ".join(sources)
+        raise BadLoss(
+            f"loss is {mean}, gradient {size}, at step {self.step} "
+            f"(seed {self.config.clips.seed}) on: {blamed}"
+        )
+
+    @torch.no_grad()
+    def average(self) -> None:
+        """Move the averaged weights towards the present ones."""
+        kept = averaging(self.step, longest=self.config.ema)
+        for key, value in self.model.state_dict().items():
+            self.averaged[key].lerp_(value, 1 - kept)
+
+    def due(self) -> bool:
+        """Whether this step's state is to be written."""
+        every = (self.config.checkpoint_every, self.config.keep_every)
+        return any(self.step % interval == 0 for interval in every)
+
+    def save(self) -> None:
+        """Write `last.pt`, and now and then one that is kept, from process 0."""
+        if not self.processes.first:
+            return
+        state = {
+            "settings": self.config.settings(processes=self.processes.count),
+            "build": self.config.build,
+            "step": self.step,
+            "model": self.averaged,
+            "raw": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+        checkpoints.write(state, self.folder / checkpoints.LAST)
+        if self.step and self.step % self.config.keep_every == 0:
+            checkpoints.write(state, self.folder / f"step{self.step:06d}.pt")
+
+    def resume(self, path: Path, *, accept_changes: bool = False) -> None:
+        """Go on from a checkpoint; CheckpointError where it is not one of this training."""
+        state = checkpoints.read(path, self.device)
+        if state["build"] != self.config.build:
+            raise CheckpointError(
+                f"{path} is a checkpoint of {state['build']}, not of {self.config.build}"
+            )
+        if not accept_changes:
+            wanted = self.config.settings(processes=self.processes.count)
+            checkpoints.compare(state.get("settings"), wanted, path)
+        # The averaged weights pass through the model too, so that they are those of this one.
+        load_strictly(self.model, state["model"], path)
+        self.averaged = {key: value.clone() for key, value in self.model.state_dict().items()}
+        load_strictly(self.model, state["raw"], path)
+        try:
+            self.optimiser.load_state_dict(state["optimiser"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"the optimiser in {path} has other parameters") from error
+        self.step = int(state["step"])
+
+
+def parameter_groups(model: TamVT, config: TrainConfig) -> list[dict[str, object]]:
+    """The backbone's parameters and the others, each with its own rate."""
+    named = [
+        (name, parameter)
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad or not name.startswith("backbone.")
+    ]
+    backbone = [parameter for name, parameter in named if name.startswith("backbone.")]
+    others = [parameter for name, parameter in named if not name.startswith("backbone.")]
+    return [
+        {"params": backbone, "base": config.backbone_rate, "lr": config.backbone_rate},
+        {"params": others, "base": config.rate, "lr": config.rate},
+    ]

@@ -1,0 +1,1 @@
+"""The Triton engine: each clip is a request, with its bank in shared memory if possible."""

@@ -1,0 +1,288 @@
+"""The connection to one Triton: what it serves, whether it is there, and its errors as ours.
+
+While Triton is away every call fails at once, and a task asks for it until it is back. Then its
+models are compared with the contract again: it may have been started anew with other weights.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+
+from tritonclient.grpc import InferInput, InferRequestedOutput, InferResult
+from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from model.core.contract import ModelCard, weights_version
+from service.engines.triton.models import (
+    AWAY,
+    CONTROL_DEADLINE_S,
+    Served,
+    compare,
+    line_of,
+    register,
+    status_of,
+)
+from service.errors import EngineUnavailable, ModelMismatch, Overloaded
+
+log = logging.getLogger(__name__)
+
+RETRY_FIRST_S, RETRY_MOST_S = 0.1, 1.0
+CHANNEL = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+    # A server closes the connection of a client that pings more often than every five minutes.
+    ("grpc.keepalive_time_ms", 2**31 - 1),
+]
+
+
+class Lost(EngineUnavailable):
+    """No answer: whether the model has run, or is still running, is not known."""
+
+
+class UnknownRegion(Exception):
+    """Triton does not know the region: it was started anew. Nothing has run."""
+
+
+class UnknownWeights(EngineUnavailable):
+    """Triton does not serve these weights any more. Nothing has run."""
+
+
+@asynccontextmanager
+async def triton_client(
+    url: str, name: str, *, start_deadline_s: float, in_flight: int, waiting: int
+) -> AsyncIterator[TritonClient]:
+    """A client for the model `name`; ModelMismatch, or EngineUnavailable if nobody answers."""
+    client = TritonClient(url, name, in_flight=in_flight, waiting=waiting)
+    try:
+        await client.connect(deadline_s=start_deadline_s)
+        yield client
+    finally:
+        await client.close()
+
+
+class TritonClient:
+    """One client of one Triton, for one process and its event loop."""
+
+    def __init__(self, url: str, name: str, *, in_flight: int, waiting: int) -> None:
+        self._url, self._name = url, name
+        self._client = InferenceServerClient(url, channel_args=CHANNEL)
+        self._served: Served | None = None
+        self._away = ""  # why, while Triton is away
+        self._recovery: asyncio.Task[None] | None = None
+        self._running = asyncio.Semaphore(in_flight)
+        self._places = in_flight + waiting
+
+    @property
+    def served(self) -> Served:
+        """What Triton serves, as it was compared last."""
+        assert self._served is not None
+        return self._served
+
+    async def connect(self, *, deadline_s: float) -> None:
+        """Wait for Triton and compare what it serves; ModelMismatch, EngineUnavailable."""
+        pause_s = RETRY_FIRST_S
+        try:
+            async with asyncio.timeout(deadline_s):
+                while True:
+                    try:
+                        self._served = await compare(self._client, self._name)
+                        return
+                    except EngineUnavailable as error:
+                        self._away = str(error)
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(2 * pause_s, RETRY_MOST_S)
+        except TimeoutError as error:
+            raise EngineUnavailable(
+                f"no Triton with the model {self._name!r} at {self._url} within {deadline_s:g} s: "
+                f"{self._away}"
+            ) from error
+        finally:
+            if self._served is not None:
+                self._away = ""
+
+    async def close(self) -> None:
+        """The connection is closed; what is in flight is cancelled."""
+        self._away = "the engine is shutting down"
+        if self._recovery is not None:
+            self._recovery.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._recovery
+        await self._client.close()
+
+    async def ready(self) -> None:
+        """Nothing if Triton serves the model; EngineUnavailable otherwise."""
+        self._check()
+        try:
+            served = self.served.card
+            version = str(weights_version(served))
+            for verb in ("memorize", "segment"):
+                if not await self._client.is_model_ready(
+                    served.graph(verb), version, client_timeout=CONTROL_DEADLINE_S
+                ):
+                    raise EngineUnavailable(f"Triton does not serve {served.graph(verb)}")
+        except InferenceServerException as error:
+            self._leave(error)
+            raise EngineUnavailable(f"Triton: {line_of(error)}") from error
+
+    async def infer(
+        self,
+        card: ModelCard,
+        verb: str,
+        inputs: Sequence[InferInput],
+        outputs: Sequence[InferRequestedOutput],
+        *,
+        deadline_s: float,
+    ) -> InferResult:
+        """The answer of one graph of `card`.
+
+        Raises UnknownRegion, UnknownWeights, Overloaded or EngineUnavailable where nothing has
+        run, and Lost where that is not known.
+        """
+        self._check()
+        if not self._places:
+            raise Overloaded("too many clips wait for Triton")
+        self._places -= 1
+        started_at = time.monotonic()
+        try:
+            try:
+                async with asyncio.timeout(deadline_s):
+                    await self._running.acquire()
+            except TimeoutError as error:
+                raise Overloaded(f"Triton was busy for {deadline_s:g} s") from error
+            try:
+                left_s = max(0.001, deadline_s - (time.monotonic() - started_at))
+                return await self._infer(card, verb, inputs, outputs, left_s=left_s)
+            finally:
+                self._running.release()
+        finally:
+            self._places += 1
+
+    async def register(self, name: str, nbytes: int) -> None:
+        """See `regions.Registry`."""
+        self._check()
+        try:
+            await register(self._client, name, nbytes)
+        except InferenceServerException as error:
+            self._raise_if_away(error)
+
+    async def forget(self, name: str) -> bool:
+        """See `regions.Registry`. A newer Triton agrees at once, and forgets when it can."""
+        self._check()
+        try:
+            await self._client.unregister_system_shared_memory(
+                name, client_timeout=CONTROL_DEADLINE_S
+            )
+            await self._client.get_system_shared_memory_status(
+                name, client_timeout=CONTROL_DEADLINE_S
+            )
+        except InferenceServerException as error:
+            self._raise_if_away(error)
+            return status_of(error) == "NOT_FOUND"
+        return False
+
+    async def names(self) -> tuple[str, ...]:
+        """See `regions.Registry`."""
+        self._check()
+        try:
+            answer = await self._client.get_system_shared_memory_status(
+                client_timeout=CONTROL_DEADLINE_S
+            )
+        except InferenceServerException as error:
+            self._raise_if_away(error)
+            return ()
+        return tuple(answer.regions)
+
+    async def _infer(
+        self,
+        card: ModelCard,
+        verb: str,
+        inputs: Sequence[InferInput],
+        outputs: Sequence[InferRequestedOutput],
+        *,
+        left_s: float,
+    ) -> InferResult:
+        try:
+            return await self._client.infer(
+                card.graph(verb),
+                list(inputs),
+                model_version=str(weights_version(card)),
+                outputs=list(outputs),
+                timeout=int(left_s * 1e6),  # of Triton's queue
+                client_timeout=left_s,
+            )
+        except InferenceServerException as error:
+            raise self._meaning(error, left_s=left_s) from error
+
+    def _meaning(self, error: InferenceServerException, *, left_s: float) -> Exception:
+        """Triton's error as ours."""
+        status, line = status_of(error), line_of(error)
+        if status == "NOT_FOUND" and "shared memory region" in line:
+            return UnknownRegion(line)
+        if status == "NOT_FOUND" or "no available versions" in line:
+            self._go_away(line)
+            return UnknownWeights(f"Triton: {line}")
+        if status == "UNAVAILABLE" and ("queue" in line or "timeout expired" in line):
+            return Overloaded(f"Triton: {line}")
+        if status == "DEADLINE_EXCEEDED":
+            self._suspect()
+            return Lost(f"no masks within {left_s:.3g} s")
+        if status in ("UNAVAILABLE", "CANCELLED"):
+            self._go_away(line)
+            return Lost(f"Triton: {line}", retry_after_s=RETRY_MOST_S)
+        return EngineUnavailable(f"the model failed: {line}")
+
+    def _check(self) -> None:
+        if self._away:
+            raise EngineUnavailable(f"Triton is away: {self._away}", retry_after_s=RETRY_MOST_S)
+
+    def _raise_if_away(self, error: InferenceServerException) -> None:
+        """EngineUnavailable if the error tells that Triton does not answer."""
+        if status_of(error) in AWAY:
+            self._leave(error)
+            raise EngineUnavailable(f"Triton: {line_of(error)}") from error
+
+    def _leave(self, error: InferenceServerException) -> None:
+        self._go_away(line_of(error))
+
+    def _go_away(self, reason: str) -> None:
+        """Triton does not answer: fail at once until it does."""
+        if not self._away:
+            log.warning("Triton is away: %s", reason)
+            self._away = reason
+            self._recovery = asyncio.create_task(self._recover())
+
+    def _suspect(self) -> None:
+        """A clip took too long: is Triton there at all?"""
+        if not self._away and (self._recovery is None or self._recovery.done()):
+            self._recovery = asyncio.create_task(self._ask())
+
+    async def _ask(self) -> None:
+        try:
+            await self._client.is_server_live(client_timeout=CONTROL_DEADLINE_S)
+        except InferenceServerException as error:
+            log.warning("Triton is away: %s", line_of(error))
+            self._away = line_of(error)
+            await self._recover()
+
+    async def _recover(self) -> None:
+        """Until Triton is back, with a model that fits."""
+        pause_s = RETRY_FIRST_S
+        while self._away:
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, RETRY_MOST_S)
+            try:
+                self._served = await compare(self._client, self._name)
+            except (EngineUnavailable, ModelMismatch) as error:
+                self._away = str(error)
+            else:
+                self._away = ""
+                log.warning("Triton is back")

@@ -1,0 +1,108 @@
+"""Where the tensors of one session lie in its region of shared memory. Pure functions.
+
+A region is a header, the bank (each tensor with its N slots, one block a slot), and room for one
+clip: what goes into `segment`, the masks that come out, and the new entry, which is copied into its
+slot once it is to be remembered.
+Letters: N slots, O objects, L frames of a clip, h and w the model's size, T tokens, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from model.core.contract import BATCH_SIZE, ModelCard, entry_output
+
+HEADER_BYTES = 4096
+ALIGNMENT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One tensor in a region: it starts `offset` bytes behind its beginning."""
+
+    offset: int
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What decides the layout of a session's region, each at least what the session needs."""
+
+    size: tuple[int, int]
+    slots: int
+    objects: int
+    frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The places of all tensors, and how many bytes they take with the header."""
+
+    shape: Shape
+    places: Mapping[str, Place]
+    nbytes: int
+
+    def slots(self, name: str, first: int, count: int = 1) -> Place:
+        """The place of `count` slots of a bank's tensor, from `first` on: (count, ...)."""
+        whole = self.places[name]
+        block = whole.nbytes // whole.shape[0]
+        return Place(whole.offset + first * block, whole.dtype, (count, *whole.shape[1:]))
+
+    def clip(self, name: str, frames: int) -> Place:
+        """The place of `frames` or `masks` or `confidence` for a clip of so many frames."""
+        whole = self.places[name]
+        return Place(whole.offset, whole.dtype, (frames, *whole.shape[1:]))
+
+
+def shape_of(
+    card: ModelCard, size: tuple[int, int], *, slots: int, objects: int, frames: int
+) -> Shape:
+    """The shape a session is served in: N and O as in a bucket, so that sessions share batches.
+
+    A session beyond every bucket keeps its own numbers. The region has room for clips of the
+    model's usual length at least.
+    """
+    return Shape(
+        size=size,
+        slots=_bucket(card.buckets.memory_sizes, slots),
+        objects=_bucket(card.buckets.objects, objects),
+        frames=max(frames, card.clip_length),
+    )
+
+
+def layout_of(card: ModelCard, shape: Shape) -> Layout:
+    """The layout of a region of this shape."""
+    places: dict[str, Place] = {}
+    end = HEADER_BYTES
+    for name, dtype, dims in _tensors(card, shape):
+        places[name] = Place(end, dtype, dims)
+        end += -(-places[name].nbytes // ALIGNMENT) * ALIGNMENT
+    return Layout(shape, places, end)
+
+
+def _tensors(card: ModelCard, shape: Shape) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+    slots, objects, frames = shape.slots, shape.objects, shape.frames
+    for tensor in card.bank:
+        block = tensor.slot_shape(shape.size, objects=objects)
+        yield tensor.name, tensor.dtype, (slots, *block)
+    yield "age", "int32", (slots,)
+    yield "entry_valid", "bool", (objects, slots)
+    yield "frames", "uint8", (frames, *shape.size, 3)
+    yield "masks", "uint8", (frames, objects, *shape.size)
+    yield "confidence", "float32", (frames, objects)
+    for tensor in card.bank:
+        entry = tensor.slot_shape(shape.size, objects=objects)
+        yield entry_output(tensor.name), tensor.dtype, (1, *entry)
+    yield BATCH_SIZE.name, BATCH_SIZE.dtype, (1,)
+
+
+def _bucket(buckets: Sequence[int], wanted: int) -> int:
+    return min((bucket for bucket in buckets if bucket >= wanted), default=wanted)

@@ -1,0 +1,144 @@
+"""What a Triton serves, compared with the model contract; and its errors, read."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tritonclient.grpc.aio import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from model.core.contract import (
+    METADATA_KEY,
+    ContractError,
+    ModelCard,
+    Tensor,
+    memorize_inputs,
+    memorize_outputs,
+    segment_inputs,
+    triton_segment_outputs,
+    weights_version,
+)
+from service.engines.triton.region import Region
+from service.engines.triton.regions import PREFIX, SHARED_MEMORY, NoSharedMemory
+from service.errors import EngineUnavailable, ModelMismatch
+
+CONTROL_DEADLINE_S = 2.0  # of calls that run no model
+OLDEST_SHARING = (2, 51)  # older servers crash if a region is taken away during a request
+DATATYPES = {
+    "uint8": "UINT8",
+    "int32": "INT32",
+    "float16": "FP16",
+    "float32": "FP32",
+    "bool": "BOOL",
+}
+AWAY = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED")
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The model's card, and why Triton takes no shared memory, if it does not."""
+
+    card: ModelCard
+    refusal: str
+
+    @property
+    def shares(self) -> bool:
+        return not self.refusal
+
+
+async def compare(client: InferenceServerClient, name: str) -> Served:
+    """What Triton serves as `name`; ModelMismatch if it breaks the contract, EngineUnavailable."""
+    try:
+        cards = [await _card(client, f"{name}_{verb}") for verb in ("memorize", "segment")]
+        if cards[0] != cards[1] or cards[0].name != name:
+            raise ModelMismatch(f"Triton's two graphs of {name!r} are not of the same model")
+        await _compare_tensors(client, cards[0])
+        return Served(cards[0], await _refusal(client))
+    except InferenceServerException as error:
+        raise EngineUnavailable(f"Triton: {line_of(error)}") from error
+
+
+async def _card(client: InferenceServerClient, graph: str) -> ModelCard:
+    answer = await client.get_model_config(graph, client_timeout=CONTROL_DEADLINE_S)
+    try:
+        return ModelCard.from_json(answer.config.parameters[METADATA_KEY].string_value)
+    except ContractError as error:
+        raise ModelMismatch(f"Triton's graph {graph}: {error}") from error
+
+
+async def _compare_tensors(client: InferenceServerClient, card: ModelCard) -> None:
+    expected = {
+        "memorize": (memorize_inputs(card), memorize_outputs(card)),
+        "segment": (segment_inputs(card), triton_segment_outputs(card)),
+    }
+    for verb, (inputs, outputs) in expected.items():
+        found = await client.get_model_metadata(
+            card.graph(verb), str(weights_version(card)), client_timeout=CONTROL_DEADLINE_S
+        )
+        wrong = _differences(found.inputs, inputs) | _differences(found.outputs, outputs)
+        if wrong:
+            names = ", ".join(sorted(wrong))
+            raise ModelMismatch(f"Triton's graph {card.graph(verb)} breaks the contract at {names}")
+
+
+async def _refusal(client: InferenceServerClient) -> str:
+    """Why Triton takes no shared memory, tried with a small region; empty if it does."""
+    server = await client.get_server_metadata(client_timeout=CONTROL_DEADLINE_S)
+    if _version(server.version) < OLDEST_SHARING:
+        return f"Triton {server.version} is older than 2.51"
+    try:
+        region = Region.create(SHARED_MEMORY / f"{PREFIX}-probe-{secrets.token_hex(4)}", 4096)
+    except OSError as error:
+        return f"there is no shared memory here: {error}"
+    try:
+        await register(client, region.name, region.nbytes)
+        await client.unregister_system_shared_memory(region.name, client_timeout=CONTROL_DEADLINE_S)
+    except NoSharedMemory as error:
+        return str(error)
+    finally:
+        region.close()
+        region.unlink()
+    return ""
+
+
+async def register(client: InferenceServerClient, name: str, nbytes: int) -> None:
+    """Triton knows the region; NoSharedMemory if it refuses, InferenceServerException if away."""
+    try:
+        await client.register_system_shared_memory(
+            name, f"/{name}", nbytes, client_timeout=CONTROL_DEADLINE_S
+        )
+    except InferenceServerException as error:
+        if status_of(error) in AWAY:
+            raise
+        if status_of(error) != "ALREADY_EXISTS":
+            raise NoSharedMemory(f"Triton refuses shared memory: {line_of(error)}") from error
+
+
+def datatype(dtype: np.dtype[Any] | str) -> str:
+    """Triton's name of a numpy type."""
+    return DATATYPES[np.dtype(dtype).name]
+
+
+def status_of(error: InferenceServerException) -> str:
+    """The name of gRPC's status."""
+    return str(error.status()).removeprefix("StatusCode.")
+
+
+def line_of(error: InferenceServerException) -> str:
+    """Triton's error in one line."""
+    return " ".join(str(error.message()).split())[:300]
+
+
+def _differences(found: Any, wanted: Sequence[Tensor]) -> set[str]:
+    """The names of tensors that are on one side only, or of another type or rank."""
+    there = {(tensor.name, tensor.datatype, len(tensor.shape)) for tensor in found}
+    expected = {(tensor.name, DATATYPES[tensor.dtype], len(tensor.axes)) for tensor in wanted}
+    return {name for name, *_ in there ^ expected}
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".") if part.isdigit())

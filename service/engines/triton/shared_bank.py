@@ -1,0 +1,143 @@
+"""Banks in shared memory: nothing of them is sent through gRPC."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+from tritonclient.grpc import InferInput, InferRequestedOutput, InferResult
+
+from model.core.memory import Memory
+from service.engines.triton.bank import Places, TritonBank
+from service.engines.triton.client import TritonClient
+from service.engines.triton.layout import Place, layout_of, shape_of
+from service.engines.triton.models import datatype
+from service.engines.triton.region import Header, Region, header_of
+from service.engines.triton.regions import Regions
+
+
+class SharedRoom:
+    """A region, as the place of a bank."""
+
+    def __init__(self, region: Region, client: TritonClient) -> None:
+        self.region = region
+        self._client = client
+
+    @property
+    def nbytes(self) -> int:
+        return self.region.nbytes
+
+    def array(self, place: Place) -> NDArray[Any]:
+        return self.region.array(place)
+
+    def begin(self) -> None:
+        self.region.soil()
+
+    async def announce(self) -> None:
+        await self._client.register(self.region.name, self.region.nbytes)
+
+    def input(self, name: str, place: Place) -> InferInput:
+        made = InferInput(name, (1, *place.shape), datatype(place.dtype))
+        made.set_shared_memory(self.region.name, place.nbytes, place.offset)
+        return made
+
+    def output(self, name: str, place: Place) -> InferRequestedOutput:
+        made = InferRequestedOutput(name)
+        made.set_shared_memory(self.region.name, place.nbytes, place.offset)
+        return made
+
+    def collect(self, result: InferResult, places: Places) -> None:
+        """Nothing: Triton has put them there."""
+
+
+class SharedBanks:
+    """The banks of this host's regions."""
+
+    def __init__(self, client: TritonClient, regions: Regions, *, deadline_s: float) -> None:
+        self._client, self._regions = client, regions
+        self._deadline_s = deadline_s
+        self._owner = secrets.token_bytes(8)
+
+    async def take(
+        self,
+        session_id: str,
+        *,
+        version: int,
+        memory: Memory,
+        object_ids: Sequence[int],
+        model_size: tuple[int, int],
+        frames: int,
+    ) -> tuple[TritonBank, bool]:
+        """A region for the session, and whether it holds the bank of this memory already.
+
+        Raises NoSharedMemory, Overloaded, EngineUnavailable.
+        """
+        card = self._client.served.card
+        shape = shape_of(
+            card, model_size, slots=memory.capacity, objects=len(object_ids), frames=frames
+        )
+        layout = layout_of(card, shape)
+        wanted = header_of(
+            memory, object_ids, layout, version=version, weights_sha256=card.weights_sha256
+        )
+        region = self._find(session_id, wanted)
+        hit = region is not None and region.header() == wanted
+        if region is None:
+            region = await self._regions.create(session_id, layout.nbytes)
+        bank = TritonBank(
+            self._client,
+            card,
+            SharedRoom(region, self._client),
+            layout,
+            memory,
+            object_ids,
+            deadline_s=self._deadline_s,
+        )
+        return bank, hit
+
+    def keep(self, session_id: str, bank: TritonBank, *, version: int) -> None:
+        """The bank is that of this version of the session: any process may use it."""
+        room = bank.room
+        assert isinstance(room, SharedRoom)
+        header = header_of(
+            bank.memory,
+            bank.object_ids,
+            bank.layout,
+            version=version,
+            weights_sha256=bank.weights_sha256,
+        )
+        room.region.settle(header, owner=self._owner)
+        room.region.close()
+
+    def give_up(self, bank: TritonBank) -> None:
+        """The bank is of no use, and Triton may still write into it."""
+        assert isinstance(bank.room, SharedRoom)
+        self._regions.doom(bank.room.region)
+
+    async def close(self) -> None:
+        """The regions that this process wrote last are gone."""
+        await self._regions.drop_owned(self._owner)
+
+    def _find(self, session_id: str, wanted: Header) -> Region | None:
+        """The session's region that holds the bank that is wanted, or one to build it in."""
+        usable: Region | None = None
+        for region in self._regions.holding(session_id):
+            header = region.header()
+            if header == wanted:
+                if usable is not None:
+                    self._regions.doom(usable)
+                return region
+            if header is not None and header.version > wanted.version:
+                region.close()  # we are late: it is the bank of whoever was quicker
+            elif header is None or usable is not None or not _alike(header, wanted):
+                self._regions.doom(region)
+            else:
+                usable = region
+        return usable
+
+
+def _alike(header: Header, wanted: Header) -> bool:
+    """Whether a bank can be rebuilt in the region of another."""
+    return (header.nbytes, header.weights) == (wanted.nbytes, wanted.weights)

@@ -1,0 +1,76 @@
+"""The body of an append: images in a form, a video in a form, or one image as it is."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from starlette.requests import Request
+
+from service.access.admission import Hold
+from service.errors import BadOption, UnsupportedMedia
+from service.http.bodies import read_body
+from service.http.dependencies import UploadLimits
+from service.http.forms import BINARY, Form, PartRule, is_form, receive_form
+from service.http.schemas import AppendQuery
+from service.sessions.frames import Source, Video
+
+IMAGE_TYPES: Final = ("image/jpeg", "image/png", "image/webp", "application/octet-stream")
+
+APPEND_BODY: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "frames": {
+                            "type": "array",
+                            "items": BINARY,
+                            "description": "JPEG, PNG or WebP, in order",
+                        },
+                        "video": {**BINARY, "description": "MP4, WebM or MOV, alone"},
+                    },
+                }
+            },
+            **{kind: {"schema": BINARY} for kind in IMAGE_TYPES},
+        },
+    }
+}
+
+
+async def read_source(
+    request: Request, limits: UploadLimits, hold: Hold, query: AppendQuery
+) -> Source:
+    """The images of an append, or its video; BadOption, and what `uploads` raises."""
+    if is_form(request):
+        rules = {
+            "frames": PartRule(limits.frame_bytes, limits.append_frames),
+            "video": PartRule(limits.video_bytes),
+        }
+        form = await receive_form(request, rules, deadline_s=limits.deadline_s, hold=hold)
+        if "video" in form:
+            return _video(form, query)
+        images = form.get("frames", [])
+    else:
+        images = await _bare_image(request, limits, hold)
+    if query.skip or query.count is not None:
+        raise BadOption("skip and count are for a video only")
+    return images
+
+
+def _video(form: Form, query: AppendQuery) -> Video:
+    if "frames" in form:
+        raise BadOption("the form has both 'frames' and 'video'")
+    return Video(form["video"][0], skip=query.skip, count=query.count)
+
+
+async def _bare_image(request: Request, limits: UploadLimits, hold: Hold) -> list[bytes]:
+    kind = request.headers.get("content-type", IMAGE_TYPES[-1]).partition(";")[0].strip().lower()
+    if kind not in IMAGE_TYPES:
+        known = ", ".join(("multipart/form-data", *IMAGE_TYPES))
+        raise UnsupportedMedia(f"the body is {kind!r}; it may be {known}")
+    body = await read_body(
+        request, max_bytes=limits.frame_bytes, deadline_s=limits.deadline_s, hold=hold
+    )
+    return [body] if body else []

@@ -1,0 +1,52 @@
+"""A request's body, counted as it streams in: within a deadline, never more than allowed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from starlette.requests import Request
+
+from service.access.admission import Hold
+from service.errors import PayloadTooLarge, SlowUpload
+
+
+async def body_chunks(
+    request: Request, *, max_bytes: int, deadline_s: float, hold: Hold
+) -> AsyncIterator[bytes]:
+    """The body piece by piece; PayloadTooLarge, Overloaded or SlowUpload as soon as it is known."""
+    check_length(announced_length(request), max_bytes=max_bytes)
+    size = 0
+    stream = request.stream()
+    loop = asyncio.get_running_loop()
+    until = loop.time() + deadline_s
+    while True:
+        try:
+            async with asyncio.timeout_at(until):
+                chunk = await anext(stream, b"")
+        except TimeoutError as error:
+            raise SlowUpload(f"the body did not arrive within {deadline_s:g} s") from error
+        if not chunk:
+            return
+        size += len(chunk)
+        check_length(size, max_bytes=max_bytes)
+        hold.take(len(chunk))
+        yield chunk
+
+
+async def read_body(request: Request, *, max_bytes: int, deadline_s: float, hold: Hold) -> bytes:
+    """The whole body."""
+    chunks = body_chunks(request, max_bytes=max_bytes, deadline_s=deadline_s, hold=hold)
+    return b"".join([chunk async for chunk in chunks])
+
+
+def announced_length(request: Request) -> int:
+    """The length that the client announces, 0 if none."""
+    text = request.headers.get("content-length", "")
+    return int(text) if text.isascii() and text.isdigit() else 0
+
+
+def check_length(size: int, *, max_bytes: int) -> None:
+    """Nothing, or PayloadTooLarge."""
+    if size > max_bytes:
+        raise PayloadTooLarge(f"the body may have {max_bytes} bytes", limit=max_bytes)

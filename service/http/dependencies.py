@@ -1,0 +1,58 @@
+"""What the routes work with. It is made once, in the lifespan, and received by its type."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from model.core.image_headers import ImageLimits
+from service.access.admission import Admission
+from service.access.origins import Access
+from service.errors import BadOption
+from service.server.workers import Workers
+from service.sessions.tracking import Tracker
+from service.telemetry.health import Health
+from service.telemetry.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class UploadLimits:
+    """What an upload may be, in bytes, parts and seconds."""
+
+    image: ImageLimits
+    frame_bytes: int
+    append_frames: int
+    video_bytes: int
+    deadline_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The parts of a running service that answer requests."""
+
+    tracker: Tracker
+    workers: Workers
+    admission: Admission
+    metrics: Metrics
+    uploads: UploadLimits
+    access: Access
+    health: Health
+
+
+async def service_of(request: Request) -> Service:
+    """The service that this request reached."""
+    service = request.app.state.service
+    assert isinstance(service, Service)
+    return service
+
+
+async def no_repeated_parameters(request: Request) -> None:
+    """Nothing, or BadOption: which of two values is meant cannot be known."""
+    names = [name for name, _ in request.query_params.multi_items()]
+    if len(set(names)) < len(names):
+        raise BadOption("a query parameter is given twice")
+
+
+ServiceOf = Annotated[Service, Depends(service_of)]

@@ -1,0 +1,152 @@
+"""The routes that change what a session tracks: correct and remove objects, fork."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Path, Query, Request
+from starlette.responses import Response
+
+from service import errors
+from service.access.admission import Hold
+from service.errors import UnsupportedMedia
+from service.http.bodies import read_body
+from service.http.dependencies import ServiceOf, UploadLimits, no_repeated_parameters
+from service.http.forms import BINARY, BODY_ERRORS, PartRule, is_form, receive_form
+from service.http.schemas import CorrectedOut, CorrectQuery, ForkQuery, SessionOut
+from service.http.start_body import given_in, shapes_in
+from service.problems import documented
+from service.sessions import responses
+from service.sessions.annotations import Annotation
+
+JSON: Final = "application/json"
+CORRECT_BODY: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "mask": {**BINARY, "description": "PNG of object ids, 0 = as predicted"},
+                        "objects": {
+                            "type": "array",
+                            "items": {"$ref": "#/components/schemas/ObjectIn"},
+                            "description": "instead of mask",
+                        },
+                    },
+                },
+                "encoding": {"objects": {"contentType": JSON}},
+            },
+            "image/png": {"schema": BINARY},
+            JSON: {"schema": {"type": "array", "items": {"$ref": "#/components/schemas/ObjectIn"}}},
+        },
+    }
+}
+
+router = APIRouter(
+    prefix="/v1/sessions", tags=["objects"], dependencies=[Depends(no_repeated_parameters)]
+)
+
+ObjectId = Annotated[int, Path(ge=1, le=254)]
+
+
+@router.put(
+    "/{session_id}/objects",
+    response_model=None,
+    responses={
+        200: {"model": CorrectedOut},
+        **documented(
+            *BODY_ERRORS,
+            errors.StoreUnavailable,
+            errors.UnknownSession,
+            errors.Conflict,
+            errors.MemoryFull,
+            errors.BadMask,
+            errors.WrongMaskSize,
+            errors.NoObjects,
+            errors.TooManyObjects,
+            errors.CorruptSession,
+        ),
+    },
+    openapi_extra=CORRECT_BODY,
+)
+async def correct_objects(
+    session_id: str,
+    request: Request,
+    service: ServiceOf,
+    query: Annotated[CorrectQuery, Query()],
+) -> Response:
+    """Masks for the newest frame: they correct objects, and add those that are not known yet."""
+    with service.admission.admit() as hold:
+        given = await _read_given(request, service.uploads, hold)
+        corrected = await service.tracker.correct(session_id, given, frame=query.frame)
+        (written,) = await service.workers.start(
+            responses.frames_json,
+            [corrected.masks],
+            corrected.session,
+            mask_format=query.format,
+        )
+    body = responses.write_json({**written, "next_frame": corrected.session.next_frame})
+    return Response(body, media_type=JSON)
+
+
+@router.delete(
+    "/{session_id}/objects/{object_id}",
+    status_code=204,
+    response_model=None,
+    responses=documented(
+        errors.UnknownSession, errors.UnknownObject, errors.LastObject, errors.Conflict
+    ),
+)
+async def remove_object(session_id: str, object_id: ObjectId, service: ServiceOf) -> Response:
+    """The object is not tracked any more; its masks so far stay."""
+    await service.tracker.remove(session_id, object_id)
+    return Response(status_code=204)
+
+
+@router.post(
+    "/{session_id}/fork",
+    status_code=201,
+    response_model=None,
+    responses={
+        201: {"model": SessionOut},
+        **documented(
+            errors.UnknownSession,
+            errors.UnknownFrame,
+            errors.RollbackTooFar,
+            errors.Conflict,
+            errors.TooMany,
+        ),
+    },
+)
+async def fork_session(
+    session_id: str,
+    request: Request,
+    service: ServiceOf,
+    query: Annotated[ForkQuery, Query()],
+) -> Response:
+    """A new session that continues from this one, as it is or as it was some clips ago."""
+    tenant = service.access.tenant(request.headers)
+    session = await service.tracker.fork(session_id, at=query.at, tenant=tenant)
+    service.metrics.sessions.inc()
+    body = responses.write_json(responses.session_json(session))
+    headers = {"Location": f"{router.prefix}/{session.session_id}"}
+    return Response(body, status_code=201, headers=headers, media_type=JSON)
+
+
+async def _read_given(request: Request, limits: UploadLimits, hold: Hold) -> Annotation:
+    """The masks in a form, a bare PNG or a bare JSON list."""
+    if is_form(request):
+        rules = {"mask": PartRule(limits.frame_bytes), "objects": PartRule(limits.frame_bytes)}
+        form = await receive_form(request, rules, deadline_s=limits.deadline_s, hold=hold)
+        return given_in(form)
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in ("image/png", JSON):
+        raise UnsupportedMedia(
+            f"the body is {kind!r}; it may be multipart/form-data, image/png or {JSON}"
+        )
+    body = await read_body(
+        request, max_bytes=limits.frame_bytes, deadline_s=limits.deadline_s, hold=hold
+    )
+    return shapes_in(body) if kind == JSON else body

@@ -1,0 +1,49 @@
+"""For those who run the service: its models, health, readiness and metrics."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.responses import JSONResponse, Response
+
+from service.http.dependencies import ServiceOf
+from service.http.schemas import ModelOut, ModelsOut, StatusOut
+from service.problems import documented
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/v1/models", response_model=None, responses={200: {"model": ModelsOut}})
+async def list_models(service: ServiceOf) -> Response:
+    """The models that are served; the first one is the default."""
+    cards = service.tracker.cards
+    names = ModelOut.model_fields
+    return JSONResponse({"models": [{n: getattr(card, n) for n in names} for card in cards]})
+
+
+@router.get("/healthz", response_model=None, responses={200: {"model": StatusOut}})
+async def health() -> Response:
+    """The process is alive. Restart it if this does not answer."""
+    return JSONResponse({"status": "ok"})
+
+
+@router.get(
+    "/readyz",
+    response_model=None,
+    responses={200: {"model": StatusOut}, **documented()},
+)
+async def readiness(service: ServiceOf) -> Response:
+    """The store and the engine answer. Send no requests here while this is 503."""
+    service.health.check_open()
+    await service.tracker.ready()
+    return JSONResponse({"status": "ready"})
+
+
+@router.get(
+    "/metrics",
+    response_model=None,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+async def metrics(service: ServiceOf) -> Response:
+    """What the service counts, in Prometheus' text format."""
+    return Response(service.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -1,0 +1,95 @@
+"""Masks that belong to no session: a box, refined to what stands out in it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response
+
+from model.core.encoding import encode_rle
+from model.core.image_headers import ImageLimits
+from model.core.masks import bounding_box
+from service import errors
+from service.http.dependencies import ServiceOf, no_repeated_parameters
+from service.http.forms import BODY_ERRORS, PartRule, receive_form
+from service.http.schemas import BOX, RefinedOut
+from service.http.strict_json import read_json
+from service.media.grabcut import outline_in_box
+from service.problems import documented
+from service.sessions import responses
+from service.sessions.frames import read_picture
+
+BOX_BYTES: Final = 1_000
+DEADLINE_S: Final = 10.0
+
+REFINE_BODY: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["image", "box"],
+                    "properties": {
+                        "image": {
+                            "type": "string",
+                            "format": "binary",
+                            "description": "JPEG, PNG or WebP",
+                        },
+                        "box": {
+                            "type": "array",
+                            "items": {"type": "number"},
+                            "description": "[x, y, width, height]",
+                        },
+                    },
+                },
+                "encoding": {"box": {"contentType": "application/json"}},
+            }
+        },
+    }
+}
+
+router = APIRouter(
+    prefix="/v1/masks", tags=["masks"], dependencies=[Depends(no_repeated_parameters)]
+)
+
+
+@router.post(
+    "/refine",
+    response_model=None,
+    responses={
+        200: {"model": RefinedOut},
+        **documented(
+            *BODY_ERRORS,
+            errors.BadImage,
+            errors.TruncatedImage,
+            errors.NoObjects,
+        ),
+    },
+    openapi_extra=REFINE_BODY,
+)
+async def refine_box(request: Request, service: ServiceOf) -> Response:
+    """The mask of what stands out inside a box of an image; nothing is stored."""
+    limits = service.uploads
+    rules = {"image": PartRule(limits.frame_bytes), "box": PartRule(BOX_BYTES)}
+    with service.admission.admit() as hold:
+        form = await receive_form(request, rules, deadline_s=limits.deadline_s, hold=hold)
+        for part in rules:
+            if part not in form:
+                raise errors.BadOption(f"the form has no part {part!r}")
+        box = read_json(form["box"][0], BOX, where="box")
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                body = await service.workers.start(_refined, form["image"][0], box, limits.image)
+        except TimeoutError as error:
+            raise errors.Overloaded(f"no mask within {DEADLINE_S:g} s; try again") from error
+    return Response(body, media_type="application/json")
+
+
+def _refined(image: bytes, box: list[float], limits: ImageLimits) -> bytes:
+    """What `RefinedOut` documents."""
+    mask = outline_in_box(read_picture(image, limits, name="the image"), box)
+    content = {"rle": encode_rle(mask), "area": int(mask.sum()), "bbox": bounding_box(mask)}
+    return responses.write_json(content)

@@ -1,0 +1,224 @@
+"""The routes of a session: start it, append frames, read masks, look at it, delete it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Path, Query, Request
+from starlette.responses import Response
+
+from service import errors
+from service.http.append_body import APPEND_BODY, read_source
+from service.http.dependencies import Service, ServiceOf, no_repeated_parameters
+from service.http.forms import BINARY, BODY_ERRORS
+from service.http.schemas import AppendedOut, AppendQuery, MasksOut, MasksQuery, SessionOut
+from service.http.start_body import START_BODY, read_start
+from service.problems import documented
+from service.sessions import responses
+from service.sessions.tracking import Appended
+from service.telemetry.stage_times import Stopwatch
+
+PAGE_FRAMES: Final = 500
+JSON: Final = "application/json"
+UPLOAD_ERRORS: Final = (
+    *BODY_ERRORS,
+    errors.BadImage,
+    errors.TruncatedImage,
+    errors.StoreUnavailable,
+    errors.EngineUnavailable,
+)
+
+router = APIRouter(
+    prefix="/v1/sessions", tags=["sessions"], dependencies=[Depends(no_repeated_parameters)]
+)
+
+FrameNumber = Annotated[int, Path(ge=0, lt=2**53)]
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=None,
+    responses={
+        201: {"model": SessionOut},
+        **documented(
+            *UPLOAD_ERRORS,
+            errors.BadMask,
+            errors.WrongMaskSize,
+            errors.NoObjects,
+            errors.TooManyObjects,
+            errors.UnknownModel,
+            errors.TooMany,
+        ),
+    },
+    openapi_extra=START_BODY,
+)
+async def start_session(request: Request, service: ServiceOf) -> Response:
+    """A new session from one frame and a mask of each object in it."""
+    with service.admission.admit() as hold:
+        start = await read_start(request, service.uploads, hold)
+        tenant = service.access.tenant(request.headers)
+        session = await service.tracker.start(
+            start.frame, start.given, start.options, tenant=tenant
+        )
+    service.metrics.sessions.inc()
+    location = f"{request.url.path}/{session.session_id}"
+    return _json(responses.session_json(session), status_code=201, headers={"Location": location})
+
+
+@router.post(
+    "/{session_id}/clips",
+    response_model=None,
+    responses={
+        200: {"model": AppendedOut},
+        **documented(
+            *UPLOAD_ERRORS,
+            errors.UnknownSession,
+            errors.Conflict,
+            errors.FrameAhead,
+            errors.FrameChanged,
+            errors.NoFrames,
+            errors.TooManyFrames,
+            errors.WrongFrameSize,
+            errors.BadVideo,
+            errors.CorruptSession,
+        ),
+    },
+    openapi_extra=APPEND_BODY,
+)
+async def append_frames(
+    session_id: str,
+    request: Request,
+    service: ServiceOf,
+    query: Annotated[AppendQuery, Query()],
+) -> Response:
+    """The masks of the next frames. Safe to repeat: a frame is committed once."""
+    watch = Stopwatch()
+    with service.admission.admit() as hold:
+        source = await read_source(request, service.uploads, hold, query)
+        watch.lap("receive")
+        appended = await service.tracker.append(
+            session_id, source, first_frame=query.first_frame, watch=watch
+        )
+        body = await service.workers.start(
+            responses.write_frames,
+            appended.frames,
+            appended.session,
+            mask_format=query.format,
+            others={
+                "first_frame": query.first_frame,
+                "next_frame": appended.session.next_frame,
+                "timing": watch.milliseconds(),
+                "batch_sizes": watch.batch_sizes,
+            },
+        )
+    _count(service, appended, watch)
+    repeated = appended.replayed == len(appended.frames)
+    headers = {"Idempotent-Replay": "true"} if repeated else None
+    return Response(body, media_type=JSON, headers=headers)
+
+
+@router.get(
+    "/{session_id}",
+    response_model=None,
+    responses={200: {"model": SessionOut}, **documented(errors.UnknownSession)},
+)
+async def show_session(session_id: str, service: ServiceOf) -> Response:
+    """The session as it is committed."""
+    return _json(responses.session_json(await service.tracker.session(session_id)))
+
+
+@router.delete(
+    "/{session_id}",
+    status_code=204,
+    response_model=None,
+    responses=documented(errors.UnknownSession),
+)
+async def delete_session(session_id: str, request: Request, service: ServiceOf) -> Response:
+    """Forgets the session and everything of it."""
+    await service.tracker.delete(session_id, tenant=service.access.tenant(request.headers))
+    return Response(status_code=204)
+
+
+@router.get(
+    "/{session_id}/masks",
+    response_model=None,
+    responses={
+        200: {
+            "model": MasksOut,
+            "content": {"application/zip": {"schema": BINARY}},
+        },
+        **documented(errors.UnknownSession, errors.UnknownFrame),
+    },
+)
+async def list_masks(
+    session_id: str,
+    request: Request,
+    service: ServiceOf,
+    query: Annotated[MasksQuery, Query()],
+) -> Response:
+    """Stored masks, at most 500 frames a page: as JSON, or as a ZIP of palette PNGs."""
+    with service.admission.admit():
+        page = await service.tracker.masks(
+            session_id, first=query.first, last=query.last, most=PAGE_FRAMES
+        )
+        following = _following(request, query, page.following)
+        headers = {"Link": f'<{following}>; rel="next"'} if following else None
+        run = service.workers.start
+        if query.format == "png":
+            pictures = {
+                m.frame: await run(responses.write_png, m, page.session) for m in page.frames
+            }
+            body = await run(responses.write_zip, pictures)
+            return Response(body, media_type="application/zip", headers=headers)
+        body = await run(
+            responses.write_frames,
+            page.frames,
+            page.session,
+            mask_format=query.format,
+            others={"next": following},
+        )
+        return Response(body, media_type=JSON, headers=headers)
+
+
+@router.get(
+    "/{session_id}/masks/{frame}.png",
+    response_model=None,
+    responses={
+        200: {"content": {"image/png": {"schema": BINARY}}},
+        **documented(errors.UnknownSession, errors.UnknownFrame),
+    },
+)
+async def show_mask(session_id: str, frame: FrameNumber, service: ServiceOf) -> Response:
+    """The label map of one frame: a palette PNG in the colours of DAVIS."""
+    with service.admission.admit():
+        page = await service.tracker.masks(session_id, first=frame, last=frame, most=1)
+        body = await service.workers.start(responses.write_png, page.frames[0], page.session)
+    return Response(body, media_type="image/png")
+
+
+def _following(request: Request, query: MasksQuery, first: int | None) -> str | None:
+    """The address of the page that begins with frame `first`; None if there is none."""
+    if first is None:
+        return None
+    end = "" if query.last is None else f"&to={query.last}"
+    return f"{request.url.path}?from={first}{end}&format={query.format}"
+
+
+def _json(
+    content: dict[str, Any], *, status_code: int = 200, headers: dict[str, str] | None = None
+) -> Response:
+    body = responses.write_json(content)
+    return Response(body, status_code=status_code, headers=headers, media_type=JSON)
+
+
+def _count(service: Service, appended: Appended, watch: Stopwatch) -> None:
+    metrics = service.metrics
+    fresh = appended.frames[appended.replayed :]
+    metrics.replayed.inc(appended.replayed)
+    metrics.frames.inc(len(fresh))
+    metrics.clips.inc(len({masks.clip for masks in fresh}))
+    for size in watch.batch_sizes:
+        metrics.batch_size.observe(size)
+    for stage, seconds in watch.seconds.items():
+        metrics.stage_seconds.labels(stage).inc(seconds)

@@ -1,0 +1,108 @@
+"""The body that starts a session: a multipart form of frame, mask or objects, and options."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from starlette.requests import Request
+
+from service.access.admission import Hold
+from service.errors import BadOption
+from service.http.dependencies import UploadLimits
+from service.http.forms import BINARY, Form, PartRule, receive_form
+from service.http.schemas import OBJECTS, OPTIONS, ObjectIn
+from service.http.strict_json import read_json
+from service.sessions.annotations import Annotation, Shape
+from service.sessions.options import Options
+
+OPTIONS_BYTES: Final = 65_536
+
+START_BODY: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["frame"],
+                    "properties": {
+                        "frame": {**BINARY, "description": "JPEG, PNG or WebP"},
+                        "mask": {**BINARY, "description": "PNG of object ids, 0 = background"},
+                        "objects": {
+                            "type": "array",
+                            "items": {"$ref": "#/components/schemas/ObjectIn"},
+                            "description": "instead of mask",
+                        },
+                        "options": {"$ref": "#/components/schemas/OptionsIn"},
+                    },
+                },
+                "encoding": {
+                    "objects": {"contentType": "application/json"},
+                    "options": {"contentType": "application/json"},
+                },
+            }
+        },
+    }
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a session is started with."""
+
+    frame: bytes
+    given: Annotation
+    options: Options
+
+
+async def read_start(request: Request, limits: UploadLimits, hold: Hold) -> Start:
+    """The form of a start; BadOption, and what `uploads` and `strict_json` raise."""
+    rules = {
+        "frame": PartRule(limits.frame_bytes),
+        "mask": PartRule(limits.frame_bytes),
+        "objects": PartRule(limits.frame_bytes),
+        "options": PartRule(OPTIONS_BYTES),
+    }
+    form = await receive_form(request, rules, deadline_s=limits.deadline_s, hold=hold)
+    if "frame" not in form:
+        raise BadOption("the form has no part 'frame'")
+    return Start(frame=form["frame"][0], given=given_in(form), options=_options(form))
+
+
+def given_in(form: Form) -> Annotation:
+    """The masks that a form gives; BadOption unless it is one of its parts mask and objects."""
+    if ("mask" in form) == ("objects" in form):
+        raise BadOption("the form needs either a part 'mask' or a part 'objects'")
+    if "mask" in form:
+        return form["mask"][0]
+    return shapes_in(form["objects"][0])
+
+
+def shapes_in(text: bytes) -> Sequence[Shape]:
+    """The objects in a JSON list; MalformedBody, BadOption."""
+    return [_shape(item) for item in read_json(text, OBJECTS, where="objects")]
+
+
+def _shape(item: ObjectIn) -> Shape:
+    return Shape(
+        object_id=item.id,
+        label=item.label,
+        rle=item.rle.model_dump() if item.rle else None,
+        polygons=item.polygons,
+        box=item.box,
+    )
+
+
+def _options(form: Form) -> Options:
+    if "options" not in form:
+        return Options()
+    options = read_json(form["options"][0], OPTIONS, where="options")
+    return Options(
+        model=options.model,
+        clip_length=options.clip_length,
+        memory_size=options.memory_size,
+        memory_gate=options.memory_gate,
+        labels={int(object_id): label for object_id, label in options.labels.items()},
+    )

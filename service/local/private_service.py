@@ -1,0 +1,87 @@
+"""A service of our own: a child process on a free port that ends when we end."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from service.errors import StartupError
+from service.local.child_process import dies_with
+
+LISTENING = re.compile(r"^listening on (http://\S+)$", re.MULTILINE)
+PACKAGE_ROOT = Path(__file__).resolve().parents[2]
+POLL_S = 0.02
+
+
+@contextmanager
+def private_service(
+    state: Path,
+    *,
+    settings: Mapping[str, str] | None = None,
+    start_deadline_s: float = 60.0,
+    stop_deadline_s: float = 30.0,
+) -> Iterator[str]:
+    """The URL of a service that runs until the block is left.
+
+    Its sessions and its log are kept in `state`, for the next service on the same folder.
+    `settings` are further environment variables.
+
+    Raises:
+        StartupError: it did not start; the text is its own last line.
+    """
+    state.mkdir(parents=True, exist_ok=True)
+    log = state / "service.log"
+    process = _start(state, log, settings or {})
+    try:
+        yield _address(process, log, deadline_s=start_deadline_s)
+    finally:
+        _stop(process, deadline_s=stop_deadline_s)
+
+
+def _start(state: Path, log: Path, settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    search = os.pathsep.join(filter(None, [str(PACKAGE_ROOT), os.environ.get("PYTHONPATH")]))
+    own = {"TAMVT_STATE": str(state), "PYTHONPATH": search, "PYTHONUNBUFFERED": "1"}
+    # A file, not a pipe: nobody needs to read on, and what it said can be looked up.
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "service", "serve", "--port", "0"],
+            env={**os.environ, **own, **settings},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C in the terminal is for us to handle
+            preexec_fn=dies_with(os.getpid()),
+        )
+
+
+def _address(process: subprocess.Popen[bytes], log: Path, *, deadline_s: float) -> str:
+    until = time.monotonic() + deadline_s
+    while time.monotonic() < until:
+        ended = process.poll() is not None
+        said = log.read_text(encoding="utf-8", errors="replace")
+        if found := LISTENING.search(said):
+            return found[1]
+        if ended:
+            raise StartupError(f"the service did not start: {_last_line(said)}")
+        time.sleep(POLL_S)
+    raise StartupError(f"the service was not ready within {deadline_s:g} s; its log is {log}")
+
+
+def _last_line(said: str) -> str:
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return lines[-1].removeprefix("tamvt: ") if lines else "it said nothing"
+
+
+def _stop(process: subprocess.Popen[bytes], *, deadline_s: float) -> None:
+    process.terminate()
+    try:
+        process.wait(deadline_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

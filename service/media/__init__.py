@@ -1,0 +1,1 @@
+"""Images and videos in and out, overlays, and the built-in sample."""

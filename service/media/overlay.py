@@ -1,0 +1,108 @@
+"""Pictures to look at: masks painted over frames, a contact sheet, an overlay video.
+
+H and W are a frame's height and width; pictures are uint8 RGB (H, W, 3), label maps uint8 (H, W).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import ceil
+from pathlib import Path
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from model.core.palette import davis_palette
+from service.media.video import VideoWriter
+
+Rgb: TypeAlias = NDArray[np.uint8]
+Labels: TypeAlias = NDArray[np.uint8]
+
+OPACITY = 0.45
+TILE_WIDTH = 480
+GAP = 12
+CAPTION_HEIGHT = 26
+PAPER = (250, 250, 248)
+INK = (70, 70, 68)
+
+
+def paint(frame: Rgb, labels: Labels) -> Rgb:
+    """The frame with every object tinted in its DAVIS colour and drawn round with a clear line."""
+    painted = frame.copy()
+    for object_id in _object_ids(labels):
+        mask = labels == object_id
+        colour = _bright(davis_palette()[object_id])
+        tint = frame[mask] * (1 - OPACITY) + colour * OPACITY
+        painted[mask] = np.rint(tint).astype(np.uint8)
+        _outline(painted, mask, colour)
+    return painted
+
+
+def contact_sheet(pictures: Sequence[tuple[int, Rgb]], *, columns: int = 4) -> Rgb:
+    """One picture of (frame number, painted frame) pairs, row by row, each with its number."""
+    if not pictures:
+        raise ValueError("a contact sheet needs at least one picture")
+    columns = min(columns, len(pictures))
+    tiles = [_tile(number, picture) for number, picture in pictures]
+    height, width = tiles[0].shape[:2]
+    rows = ceil(len(tiles) / columns)
+    size = (GAP + rows * (height + GAP), GAP + columns * (width + GAP), 3)
+    sheet = np.full(size, PAPER, np.uint8)
+    for place, tile in enumerate(tiles):
+        top = GAP + place // columns * (height + GAP)
+        left = GAP + place % columns * (width + GAP)
+        sheet[top : top + height, left : left + width] = tile
+    return sheet
+
+
+def evenly_spaced(count: int, *, most: int) -> tuple[int, ...]:
+    """At most `most` frame numbers of 0..count-1, the first and the last among them."""
+    numbers = np.linspace(0, count - 1, min(count, most)).round().astype(int)
+    return tuple(int(number) for number in numbers)
+
+
+def write_overlay(path: Path, pictures: Iterable[Rgb], *, fps: float) -> int:
+    """Writes painted frames as an MP4; how many there were.
+
+    The file appears under its name only when it is complete.
+    """
+    unfinished = path.with_name(f"{path.stem}.part{path.suffix}")
+    count = 0
+    with VideoWriter(unfinished, fps=fps) as video:
+        for picture in pictures:
+            video.write(picture)
+            count += 1
+    unfinished.replace(path)
+    return count
+
+
+def _object_ids(labels: Labels) -> list[int]:
+    return [int(value) for value in np.unique(labels) if value]
+
+
+def _bright(colour: Rgb) -> NDArray[np.float64]:
+    """The colour, lightened until it shows on dark frames: DAVIS's own start at half strength."""
+    return np.asarray(colour * (255 / max(int(colour.max()), 1)), dtype=np.float64)
+
+
+def _outline(painted: Rgb, mask: NDArray[np.bool_], colour: NDArray[np.float64]) -> None:
+    """Draws the mask's contours into `painted`: nearly white between dark lines."""
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    thickness = max(1, round(max(mask.shape) / 500))
+    dark = tuple(float(value) * 0.25 for value in colour)
+    light = tuple(255 - (255 - float(value)) * 0.25 for value in colour)
+    cv2.drawContours(painted, contours, -1, dark, thickness + 2, cv2.LINE_AA)
+    cv2.drawContours(painted, contours, -1, light, thickness, cv2.LINE_AA)
+
+
+def _tile(number: int, picture: Rgb) -> Rgb:
+    """One frame of the sheet, 480 wide, with its number below."""
+    height = round(picture.shape[0] * TILE_WIDTH / picture.shape[1])
+    small = cv2.resize(picture, (TILE_WIDTH, height), interpolation=cv2.INTER_AREA)
+    tile = np.full((height + CAPTION_HEIGHT, TILE_WIDTH, 3), PAPER, np.uint8)
+    tile[:height] = small
+    place = (2, height + CAPTION_HEIGHT - 8)
+    cv2.putText(tile, f"frame {number}", place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, INK, 1, cv2.LINE_AA)
+    return tile

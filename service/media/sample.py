@@ -1,0 +1,182 @@
+"""The built-in sample: a cup of coffee that drifts and bends before the Hubble deep field.
+
+Both photographs come with scikit-image (coffee: Rachel Michetti, CC0; deep field: NASA, public
+domain); the outline of the cup is ours. The truth is the outline, moved and bent like the picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import cos, pi, radians, sin
+from pathlib import Path
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from model.core.palette import write_label_map
+from service.errors import Misconfigured
+from service.media.images import encode_jpeg
+
+Rgb: TypeAlias = NDArray[np.uint8]
+Labels: TypeAlias = NDArray[np.uint8]
+
+BUILT_IN = "coffee"
+PREFERRED = "dog-agility"
+FRAMES = 60
+HEIGHT, WIDTH = 360, 640
+
+# Cup, saucer and spoon in scikit-image's `coffee` (400 x 600), as x, y in pixels, clockwise.
+# fmt: off
+CUP = (
+    (180, 71), (186, 60), (194, 51), (203, 43), (214, 36), (226, 30), (240, 24), (256, 20),
+    (272, 18), (286, 17.5), (300, 18.5), (316, 21), (332, 26), (348, 33), (362, 42), (375, 52),
+    (386, 62), (395, 72), (398, 70), (404, 67), (411, 66.5), (417, 69), (422, 74), (424, 79),
+    (422, 86), (419, 96), (417.5, 104), (424, 110), (434, 120), (444, 133), (453, 147),
+    (461, 161), (468, 176), (473, 190), (477, 205), (479, 218), (479, 232), (478, 245),
+    (475, 260), (470, 276), (463, 290), (457.5, 299.5), (450.5, 310.5), (441, 323.5),
+    (429, 335.5), (416, 346.5), (404, 354.5), (390.5, 362.5), (375, 370.5), (360, 376.5),
+    (345, 381.5), (330, 386), (312, 389.5), (295, 391), (278, 391), (260, 389.5), (242, 387),
+    (222, 382.5), (202, 376), (183, 368), (166, 358.5), (150, 348), (135, 336), (120, 321),
+    (108, 305), (97.5, 287.5), (87.5, 267.5), (80.5, 247), (77, 222), (76.5, 207), (77.5, 195),
+    (79.5, 182), (83.5, 168), (90, 153), (99, 138), (107, 126), (116, 114), (127, 103.5),
+    (138, 94), (149, 85), (160, 78), (171, 72.5),
+)
+# fmt: on
+CUP_CENTRE = (278.0, 210.0)
+# The cup is red, as object 1 is in the palette of DAVIS: object 6 is teal and shows on it.
+CUP_ID = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A clip on disk in the layout of DAVIS: images, the first mask, and all true masks if known.
+
+    `truth` is a folder with one label map per image, under the image's own stem.
+    """
+
+    name: str
+    video: Path
+    mask: Path
+    truth: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pose:
+    """Where the cup is at one moment: centre in the frame, scale, turn and phase of its bending."""
+
+    centre: tuple[float, float]
+    scale: float
+    turn_degrees: float
+    phase: float
+
+
+def find_clip(data: Path, *, name: str | None) -> Clip | None:
+    """The video `name` of the shared data, the preferred one if None; None: use the built-in one.
+
+    Raises:
+        Misconfigured: a video was asked for by its name, and is not there.
+    """
+    if name == BUILT_IN:
+        return None
+    folder = data / "video" / (name or PREFERRED)
+    if (folder / "frames").is_dir() and (folder / "masks").is_dir():
+        return _clip_of(folder)
+    if name is not None:
+        raise Misconfigured(f"there is no video {name!r} in {data / 'video'} (TAMVT_DATA)")
+    return None
+
+
+def _clip_of(folder: Path) -> Clip:
+    masks = folder / "masks"
+    return Clip(name=folder.name, video=folder / "frames", mask=masks / "00000.png", truth=masks)
+
+
+def write_sample(folder: Path) -> Clip:
+    """The built-in sample, written as `folder/frames/*.jpg` and `folder/masks/*.png`."""
+    frames, masks = folder / "frames", folder / "masks"
+    for part in (frames, masks):
+        part.mkdir(parents=True, exist_ok=True)
+    for number, (picture, labels) in enumerate(draw_sample()):
+        (frames / f"{number:05d}.jpg").write_bytes(encode_jpeg(picture))
+        (masks / f"{number:05d}.png").write_bytes(write_label_map(labels))
+    return _clip_of(folder)
+
+
+def draw_sample() -> Iterator[tuple[Rgb, Labels]]:
+    """60 frames (360, 640, 3) and their label maps (360, 640) with the cup as object 6.
+
+    Raises:
+        Misconfigured: scikit-image, which carries the photographs, is not installed.
+    """
+    coffee, deep_field = _photographs()
+    outline = draw_outline(coffee.shape[0], coffee.shape[1])
+    for number in range(FRAMES):
+        moment = number / FRAMES
+        yield _compose(_background(deep_field, moment), coffee, outline, _pose(moment))
+
+
+def draw_outline(height: int, width: int) -> NDArray[np.float32]:
+    """How much of each pixel of the photograph (H, W) is the cup, 0..1, smooth at the edge."""
+    fine = 8
+    # Pixel centres are at whole numbers, so the finer grid starts half a pixel earlier.
+    points = np.round((np.array(CUP) + 0.5) * fine - 0.5).astype(np.int32)
+    canvas = np.zeros((height * fine, width * fine), np.uint8)
+    cv2.fillPoly(canvas, [points], color=255)
+    shrunk = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(shrunk / np.float32(255), dtype=np.float32)
+
+
+def _photographs() -> tuple[Rgb, Rgb]:
+    try:
+        from skimage import data
+    except ImportError as error:
+        raise Misconfigured(
+            "the built-in sample needs scikit-image: pip install 'tamvt-serve[demo]'"
+        ) from error
+    return data.coffee(), data.hubble_deep_field()  # type: ignore[no-untyped-call]
+
+
+def _pose(moment: float) -> Pose:
+    """The cup's way through the frame; `moment` runs from 0 to 1."""
+    angle = 2 * pi * moment
+    return Pose(
+        centre=(WIDTH * (0.5 - 0.24 * cos(angle)), HEIGHT * (0.52 + 0.12 * sin(2 * angle))),
+        scale=0.52 + 0.14 * sin(angle),
+        turn_degrees=28 * sin(angle) + 8 * sin(3 * angle),
+        phase=angle,
+    )
+
+
+def _background(deep_field: Rgb, moment: float) -> Rgb:
+    """The deep field behind the cup: a slow move of the camera to the side, and closer."""
+    zoom = 1.0 + 0.15 * moment
+    left, top = 120 * moment, 60 + 80 * moment
+    window = np.array([[zoom, 0, -left * zoom], [0, zoom, -top * zoom]], np.float32)
+    moved = cv2.warpAffine(deep_field, window, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR)
+    return np.asarray(moved, dtype=np.uint8)
+
+
+def _compose(
+    background: Rgb, photograph: Rgb, outline: NDArray[np.float32], pose: Pose
+) -> tuple[Rgb, Labels]:
+    x, y = _lookup(pose)
+    cup = cv2.remap(photograph, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    cover = cv2.remap(outline, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    share = cover[:, :, None]  # (H, W) -> (H, W, 1)
+    mixed = cup * share + background * (1 - share)
+    return np.rint(mixed).astype(np.uint8), np.where(cover >= 0.5, CUP_ID, 0).astype(np.uint8)
+
+
+def _lookup(pose: Pose) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """For each pixel of the frame the place x, y in the photograph that it shows, two (H, W)."""
+    rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
+    right, down = (columns - pose.centre[0]) / pose.scale, (rows - pose.centre[1]) / pose.scale
+    turn = radians(pose.turn_degrees)
+    x = CUP_CENTRE[0] + cos(turn) * right + sin(turn) * down
+    y = CUP_CENTRE[1] - sin(turn) * right + cos(turn) * down
+    bent_x = x + 10 * np.sin(y / 60 + 2 * pose.phase)
+    bent_y = y + 8 * np.sin(x / 75 - 3 * pose.phase)
+    return bent_x.astype(np.float32), bent_y.astype(np.float32)

@@ -1,0 +1,208 @@
+"""Videos in and out: a file or a folder of images becomes encoded frames, frames become an MP4.
+
+H and W are a frame's height and width; every picture is uint8 RGB (H, W, 3).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self, cast
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from service.errors import BadVideo
+from service.media.images import encode_jpeg
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+FOLDER_FPS = 24.0
+# x264 is in PyAV's wheels; builds of FFmpeg without it have one of the others.
+ENCODERS = ("libx264", "libopenh264", "mpeg4")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFrame:
+    """One frame of a source: its number, the stem its mask file gets, and its encoded image."""
+
+    number: int
+    name: str
+    image: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A video file, or a folder of images in natural order (`images` is empty for a file).
+
+    `count` is the number of frames, or None where a file does not say; `fps` is for playing.
+    """
+
+    path: Path
+    images: tuple[Path, ...]
+    count: int | None
+    fps: float
+
+    def frames(self, *, first: int = 0) -> Iterator[SourceFrame]:
+        """The frames from number `first` on; the same bytes for the same frame at every call.
+
+        An image is read as it is; a frame of a file is decoded and kept as a JPEG.
+
+        Raises:
+            BadVideo: the file is damaged, or an image cannot be read.
+        """
+        if self.images:
+            return self._images(first)
+        return self._decoded(first)
+
+    def _images(self, first: int) -> Iterator[SourceFrame]:
+        for number, image in enumerate(self.images[first:], start=first):
+            yield SourceFrame(number, image.stem, _read_bytes(image))
+
+    def _decoded(self, first: int) -> Iterator[SourceFrame]:
+        # From the start: seeking by number is not exact in files with a variable frame rate.
+        with self.path.open("rb") as file:
+            pictures = enumerate(decode_video(file))
+            for number, rgb in islice(pictures, first, None):
+                yield SourceFrame(number, f"{number:05d}", encode_jpeg(rgb))
+
+
+def open_source(path: Path) -> Source:
+    """The video at `path`: a file, or a folder of JPEG, PNG or WebP images.
+
+    Raises:
+        BadVideo: there is nothing to read, or two images would share one mask file.
+    """
+    if path.is_dir():
+        return _open_folder(path)
+    if not path.is_file():
+        raise BadVideo(f"there is no video or folder {str(path)!r}")
+    return _open_file(path)
+
+
+def natural_order(name: str) -> tuple[tuple[int, int | str], ...]:
+    """A sort key under which frame2 comes before frame10."""
+    parts = re.split(r"(\d+)", name.lower())
+    return tuple((0, int(part)) if part.isdecimal() else (1, part) for part in parts if part)
+
+
+def decode_video(file: BinaryIO) -> Iterator[NDArray[np.uint8]]:
+    """Every picture of a video, in order of display, turned as its rotation says.
+
+    Raises:
+        BadVideo: the file is no video that FFmpeg reads, or is damaged.
+    """
+    try:
+        with av.open(file, "r") as container:
+            stream = first_stream(container)
+            stream.thread_type = "AUTO"
+            yield from map(upright_picture, container.decode(stream))
+    except (av.FFmpegError, ValueError) as error:
+        raise BadVideo(f"the video cannot be decoded: {error}") from error
+
+
+def first_stream(container: InputContainer) -> VideoStream:
+    """The video stream to read; BadVideo if there is none."""
+    if not container.streams.video:
+        raise BadVideo("the file holds no video stream")
+    return container.streams.video[0]
+
+
+def upright_picture(frame: av.VideoFrame) -> NDArray[np.uint8]:
+    """A decoded picture (H, W, 3), turned as its rotation says."""
+    rgb = frame.to_ndarray(format="rgb24")
+    return np.ascontiguousarray(np.rot90(rgb, k=frame.rotation // 90), dtype=np.uint8)
+
+
+class VideoWriter:
+    """Writes an MP4 that plays in a browser: H.264 where the build has it, yuv420p.
+
+    An odd last row or column is left out, as yuv420p has even sides only. The size is that of the
+    first picture. Leaving the block closes the file; a block left by an error removes it.
+    """
+
+    def __init__(self, path: Path, *, fps: float) -> None:
+        self._path = path
+        self._container = av.open(str(path), "w", options={"movflags": "faststart"})
+        self._rate = Fraction(fps).limit_denominator(1001)
+        self._stream: VideoStream | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None and self._stream is not None:
+            self._container.mux(self._stream.encode())
+        self._container.close()
+        if kind is not None:
+            self._path.unlink(missing_ok=True)
+
+    def write(self, rgb: NDArray[np.uint8]) -> None:
+        """Appends one picture (H, W, 3)."""
+        height, width = rgb.shape[0] // 2 * 2, rgb.shape[1] // 2 * 2
+        if self._stream is None:
+            self._stream = self._add_stream(height=height, width=width)
+        picture = np.ascontiguousarray(rgb[:height, :width])
+        frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        self._container.mux(self._stream.encode(frame))
+
+    def _add_stream(self, *, height: int, width: int) -> VideoStream:
+        encoder = next(name for name in ENCODERS if name in av.codecs_available)
+        stream = cast("VideoStream", self._container.add_stream(encoder, rate=self._rate))
+        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        if encoder == "libx264":
+            stream.options = {"crf": "20", "preset": "veryfast"}
+        else:
+            stream.bit_rate = height * width * 8
+        return stream
+
+
+def _open_folder(path: Path) -> Source:
+    images = sorted(
+        (file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES),
+        key=lambda file: natural_order(file.name),
+    )
+    if not images:
+        raise BadVideo(f"the folder {str(path)!r} holds no JPEG, PNG or WebP image")
+    stem, times = Counter(image.stem for image in images).most_common(1)[0]
+    if times > 1:
+        raise BadVideo(f"{times} images in {str(path)!r} are named {stem!r}: one mask for all")
+    return Source(path=path, images=tuple(images), count=len(images), fps=FOLDER_FPS)
+
+
+def _open_file(path: Path) -> Source:
+    try:
+        with av.open(str(path), "r") as container:
+            stream = first_stream(container)
+            fps = float(stream.average_rate or FOLDER_FPS)
+            return Source(path=path, images=(), count=_count(stream, fps=fps), fps=fps)
+    except (av.FFmpegError, ValueError) as error:
+        raise BadVideo(f"{str(path)!r} is no video that can be read: {error}") from error
+
+
+def _count(stream: VideoStream, *, fps: float) -> int | None:
+    if stream.frames:
+        return stream.frames
+    if stream.duration and stream.time_base:
+        return round(float(stream.duration * stream.time_base) * fps)
+    return None
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadVideo(f"{path.name!r} cannot be read: {error.strerror}") from error

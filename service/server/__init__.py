@@ -1,0 +1,1 @@
+"""uvicorn as we bound it, worker threads, and what malloc keeps."""

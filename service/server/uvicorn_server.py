@@ -1,0 +1,117 @@
+"""uvicorn as the service runs it: WebSockets for images, and a shutdown that loses nothing.
+
+uvicorn alone closes every WebSocket the moment it is told to stop. So the streams are drained
+first, and only then uvicorn is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Final, Protocol
+
+import uvicorn
+from fastapi import FastAPI
+
+MESSAGE_OVERHEAD: Final = 65_536  # bytes above the largest frame, so that we refuse it, not uvicorn
+UNSENT_BYTES: Final = 131_072  # what the kernel keeps of a connection's unsent bytes
+SILENT_MS: Final = 60_000  # until the kernel gives up a peer that takes nothing
+STREAMS_SHARE: Final = 0.8  # of the grace time; the rest is for requests
+
+
+class Drained(Protocol):
+    """What ends first when the service stops."""
+
+    async def drain(self, *, deadline_s: float) -> None:
+        """Streams have ended, or the deadline is over."""
+        ...
+
+
+def server_config(app: FastAPI, *, frame_bytes: int, ping_s: float) -> uvicorn.Config:
+    """uvicorn's configuration; the lifespan is for the caller to open."""
+    return uvicorn.Config(
+        app,
+        lifespan="off",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        ws="websockets-sansio",
+        ws_max_size=frame_bytes + MESSAGE_OVERHEAD,
+        ws_ping_interval=ping_s,
+        ws_ping_timeout=ping_s,
+        ws_per_message_deflate=False,  # images do not get smaller
+    )
+
+
+def tune(listener: socket.socket) -> None:
+    """Sets what accepted connections inherit."""
+    # Otherwise an answer's second packet waits for the client's delayed acknowledgement of the
+    # first, some 40 ms: asyncio leaves this socket's to us.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # Masks that are not read wait in our own bounded queue, where a slow reader is noticed.
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+    # A client that has stopped reading would keep its closed connection for ever.
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENT_MS)
+
+
+class Server(uvicorn.Server):
+    """Says when it is ready. The first signal drains the streams and then stops the server."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        *,
+        begin_closing: Callable[[], None],
+        streams: Drained,
+        delay_s: float,
+        grace_s: float,
+        on_ready: Callable[[], None],
+    ) -> None:
+        super().__init__(config)
+        self._begin_closing = begin_closing
+        self._streams = streams
+        self._delay_s = delay_s
+        self._grace_s = grace_s
+        self._on_ready = on_ready
+        self._stopping: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listens, and says so."""
+        await super().startup(sockets)
+        self._on_ready()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leaves the process to us after a signal."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal stops the server gently, a second one at once."""
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self.stop())
+        else:
+            self._stopping.cancel()
+            self.should_exit = True
+            super().handle_exit(sig, frame)
+
+    async def stop(self) -> None:
+        """Readiness fails, nothing new is accepted, streams say goodbye, requests are finished."""
+        loop = asyncio.get_running_loop()
+        self._begin_closing()
+        await asyncio.sleep(self._delay_s)
+        until = loop.time() + self._grace_s
+        for server in self.servers:
+            server.close()
+        await self._streams.drain(deadline_s=STREAMS_SHARE * self._grace_s)
+        self.config.timeout_graceful_shutdown = max(1, round(until - loop.time()))
+        self.should_exit = True

@@ -1,0 +1,1 @@
+"""The main job: sessions are started, tracked, corrected, forked and read."""

@@ -1,0 +1,142 @@
+"""Masks that a person gives: a PNG of ids, or a list of shapes; both become one mask per object.
+
+Letters: O objects, H and W the frame's size. Pure and blocking: run it in the thread pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.core.encoding import decode_box, decode_polygons, decode_rle
+from model.core.image_headers import ImageLimits, PixelError, TooLarge
+from model.core.masks import MaskError, split_objects
+from model.core.palette import read_label_map
+from service.errors import (
+    BadMask,
+    BadOption,
+    NoObjects,
+    PictureTooLarge,
+    TooManyObjects,
+    WrongMaskSize,
+)
+
+Size = tuple[int, int]
+Masks = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One object as the client draws it: exactly one of RLE, polygons or box is given."""
+
+    object_id: int
+    label: str | None = None
+    rle: Mapping[str, Any] | None = None
+    polygons: Sequence[Sequence[float]] | None = None
+    box: Sequence[float] | None = None  # x, y, width, height
+
+
+# A mask image (PNG), or one shape per object.
+Annotation = bytes | Sequence[Shape]
+
+
+@dataclass(frozen=True, slots=True)
+class GivenObjects:
+    """The objects of one frame. Masks are (O, H, W), in the order of object_ids, ascending."""
+
+    object_ids: tuple[int, ...]
+    masks: Masks
+    labels: Mapping[int, str] = field(default_factory=dict)
+
+
+def read_annotation(
+    given: Annotation, *, frame_size: Size, limits: ImageLimits, max_objects: int
+) -> GivenObjects:
+    """The objects in a mask image or a list of shapes.
+
+    Raises:
+        BadMask, WrongMaskSize, NoObjects: the mask cannot be used.
+        BadOption: an id twice, or a shape given in several ways or none.
+        TooManyObjects: more than `max_objects`.
+        PictureTooLarge: a mask image beyond the limits, which is found before decoding.
+    """
+    if isinstance(given, bytes):
+        return _from_image(given, frame_size, limits, max_objects=max_objects)
+    return _from_shapes(given, frame_size, max_objects=max_objects)
+
+
+def check_count(objects: Collection[object], *, max_objects: int) -> None:
+    """Nothing, or TooManyObjects."""
+    if len(objects) > max_objects:
+        raise TooManyObjects(f"{len(objects)} objects; at most {max_objects} are allowed")
+
+
+def _from_image(
+    data: bytes, frame_size: Size, limits: ImageLimits, *, max_objects: int
+) -> GivenObjects:
+    labels = _label_map(data, limits)
+    _check_size((labels.shape[0], labels.shape[1]), frame_size, name="the mask")
+    object_ids, masks = split_objects(labels)
+    if not object_ids:
+        raise NoObjects("no pixel of the mask belongs to an object")
+    check_count(object_ids, max_objects=max_objects)
+    return GivenObjects(object_ids, masks)
+
+
+def _label_map(data: bytes, limits: ImageLimits) -> NDArray[np.uint8]:
+    try:
+        return read_label_map(data, limits)
+    except TooLarge as error:
+        most = max(limits.max_width, limits.max_height)
+        raise PictureTooLarge(f"the mask: {error}", limit=most) from error
+    except (MaskError, PixelError) as error:
+        raise BadMask(f"the mask: {error}") from error
+
+
+def _from_shapes(given: Sequence[Shape], frame_size: Size, *, max_objects: int) -> GivenObjects:
+    if not given:
+        raise NoObjects("the list of objects is empty")
+    check_count(given, max_objects=max_objects)
+    shapes = sorted(given, key=lambda shape: shape.object_id)
+    object_ids = tuple(shape.object_id for shape in shapes)
+    if len(set(object_ids)) < len(object_ids):
+        raise BadOption(f"an object id is given twice: {list(object_ids)}")
+    return GivenObjects(
+        object_ids=object_ids,
+        masks=np.stack([_mask(shape, frame_size) for shape in shapes]),  # (O, H, W)
+        labels={shape.object_id: shape.label for shape in shapes if shape.label is not None},
+    )
+
+
+def _mask(shape: Shape, frame_size: Size) -> Masks:
+    """One object's pixels, bool (H, W), at least one of them."""
+    name = f"object {shape.object_id}"
+    if sum(part is not None for part in (shape.rle, shape.polygons, shape.box)) != 1:
+        raise BadOption(f"{name} needs exactly one of rle, polygons and box")
+    try:
+        mask = _drawn(shape, frame_size, name=name)
+    except MaskError as error:
+        raise BadMask(f"{name}: {error}") from error
+    if not mask.any():
+        raise NoObjects(f"no pixel of the frame belongs to {name}")
+    return mask
+
+
+def _drawn(shape: Shape, frame_size: Size, *, name: str) -> Masks:
+    if shape.rle is not None:
+        _check_size(tuple(shape.rle["size"]), frame_size, name=f"the mask of {name}")
+        return decode_rle(shape.rle, frame_size)
+    if shape.polygons is not None:
+        return decode_polygons(shape.polygons, frame_size)
+    return decode_box(shape.box, frame_size)
+
+
+def _check_size(size: tuple[int, ...], frame_size: Size, *, name: str) -> None:
+    if size != frame_size:
+        raise WrongMaskSize(
+            f"{name} is {size[1]}x{size[0]}, but the frame is {frame_size[1]}x{frame_size[0]}"
+        )

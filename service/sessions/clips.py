@@ -1,0 +1,219 @@
+"""One append as steps of a clip each, and what becomes of a clip's masks. Pure functions.
+
+Letters: L frames of a clip, O objects, H and W the frame's size, h and w the model's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.core.confidence import Calibration, Sight, judged, remembered
+from model.core.encoding import encode_rle
+from model.core.image_headers import PixelError
+from model.core.masks import (
+    MaskError,
+    bounding_box,
+    label_map,
+    pack_soft_masks,
+    soft_masks,
+    unpack_soft_masks,
+)
+from model.core.memory import Memory
+from model.core.pixels import model_frame
+from service.engines.base import ClipMasks, Picture
+from service.errors import CorruptSession
+from service.sessions.annotations import GivenObjects
+from service.sessions.frames import Frame
+from service.store.records import (
+    NO_DIGEST,
+    EncodedEntry,
+    FrameMasks,
+    ObjectMask,
+    Session,
+    Snapshot,
+    State,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One clip of an append: its frames."""
+
+    first: int
+    frames: tuple[Frame, ...]
+    kept: bool  # False: the append itself surely evicts what is remembered of it
+
+    @property
+    def last(self) -> int:
+        """The number of the clip's last frame, which is remembered."""
+        return self.first + len(self.frames) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One clip that was segmented, and the memory after it."""
+
+    step: Step
+    sights: tuple[Sight, ...]  # one for each frame
+    after: Memory
+    weights_sha256: str  # of the model that made the masks
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedClip:
+    """A clip as it is stored."""
+
+    masks: tuple[FrameMasks, ...]
+    entry: EncodedEntry | None  # of the last frame; None if the append itself evicts it
+
+
+def plan(session: Session, frames: Sequence[Frame], *, rollback_clips: int = 0) -> tuple[Step, ...]:
+    """The clips of `clip_length` frames, cut from the first frame on; the last may be shorter."""
+    length = session.clip_length
+    clips = [tuple(frames[start : start + length]) for start in range(0, len(frames), length)]
+    # With the gate it is not known which clips will be remembered.
+    lasting = len(clips) if session.memory_gate else session.memory_size + rollback_clips
+    return tuple(
+        Step(
+            first=session.next_frame + number * length,
+            frames=clip,
+            kept=number >= len(clips) - lasting,
+        )
+        for number, clip in enumerate(clips)
+    )
+
+
+def conclude(
+    step: Step,
+    found: ClipMasks,
+    session: Session,
+    before: Memory,
+    calibration: Calibration | None,
+) -> Outcome:
+    """What becomes of a clip that was segmented from the memory `before`."""
+    sights = judged(found.masks, found.confidence, calibration)
+    after = remembered(before, step.last, session.object_ids, sights[-1], gate=session.memory_gate)
+    return Outcome(step, sights, after, found.weights_sha256)
+
+
+def history_after(
+    session: Session, outcomes: Sequence[Outcome], *, rollback_clips: int
+) -> tuple[Snapshot, ...]:
+    """What can be forked after these clips: the last `rollback_clips` clips can be undone."""
+    new = (Snapshot(done.step.last, session.object_ids, done.after) for done in outcomes)
+    return (*session.history, *new)[-1 - rollback_clips :]
+
+
+def clip_pixels(step: Step, *, model_size: tuple[int, int]) -> NDArray[np.uint8]:
+    """What the model sees of a clip: (L, h, w, 3)."""
+    return np.stack([frame.at(model_size) for frame in step.frames])
+
+
+def encode_clip(outcome: Outcome, found: ClipMasks, session: Session) -> EncodedClip:
+    """The masks of a clip at the frame's size, and its last frame as the memory keeps it."""
+    step, soft = outcome.step, found.masks
+    masks = tuple(
+        FrameMasks(
+            frame=step.first + index,
+            clip=(step.first, step.last),
+            digest=frame.digest,
+            objects=_predicted(soft[index], outcome.sights[index], session),
+        )
+        for index, frame in enumerate(step.frames)
+    )
+    entry = None
+    if step.kept:
+        packed = pack_soft_masks(soft[-1])
+        entry = EncodedEntry(step.frames[-1].stored, packed, session.object_ids)
+    return EncodedClip(masks, entry)
+
+
+def passed_over(session: Session, frames: Sequence[int]) -> tuple[FrameMasks, ...]:
+    """The masks of frames that were left out: every object is `dropped` in them."""
+    if not frames:
+        return ()
+    height, width = session.frame_size
+    nothing = encode_rle(np.zeros((height, width), np.bool_))["counts"]
+    objects = tuple(
+        ObjectMask(object_id, nothing, 0, (0, 0, 0, 0), 0.0, "dropped")
+        for object_id in session.object_ids
+    )
+    return tuple(FrameMasks(frame, (frame, frame), NO_DIGEST, objects) for frame in frames)
+
+
+def encode_reference(
+    frame: Frame, given: GivenObjects, session: Session
+) -> tuple[FrameMasks, EncodedEntry]:
+    """Frame 0: the masks as they were given, and the entry that is never forgotten."""
+    objects = tuple(
+        object_mask(object_id, mask, confidence=1.0, state="human")
+        for object_id, mask in zip(given.object_ids, given.masks, strict=True)
+    )
+    soft = soft_masks(given.masks, session.model_size)  # (O, H, W) -> (O, h, w)
+    return (
+        FrameMasks(frame=0, clip=(0, 0), digest=frame.digest, objects=objects),
+        EncodedEntry(frame.stored, pack_soft_masks(soft), given.object_ids),
+    )
+
+
+def decode_entry(entry: EncodedEntry, object_ids: Sequence[int], session: Session) -> Picture:
+    """A remembered frame with the masks of these objects; CorruptSession if damaged."""
+    try:
+        frame = model_frame(entry.frame, session.model_size)
+    except PixelError as error:
+        raise CorruptSession(session.session_id, str(error)) from error
+    found = decode_masks(entry, session)
+    masks = np.zeros((len(object_ids), *session.model_size), np.uint8)
+    try:
+        for row, object_id in enumerate(object_ids):
+            masks[row] = found[object_id]
+    except KeyError as error:
+        raise CorruptSession(session.session_id, f"an entry lacks object {error}") from error
+    return Picture(frame, masks)
+
+
+def decode_masks(entry: EncodedEntry, session: Session) -> dict[int, NDArray[np.uint8]]:
+    """Each object's remembered soft mask (h, w); CorruptSession if damaged."""
+    try:
+        soft = unpack_soft_masks(entry.masks)  # (O, h, w)
+    except MaskError as error:
+        raise CorruptSession(session.session_id, str(error)) from error
+    if soft.shape != (len(entry.object_ids), *session.model_size):
+        raise CorruptSession(session.session_id, f"an entry has masks of {soft.shape}")
+    return dict(zip(entry.object_ids, soft, strict=True))
+
+
+def object_mask(
+    object_id: int, mask: NDArray[np.bool_], *, confidence: float, state: State
+) -> ObjectMask:
+    """One object's mask (H, W) as it is stored."""
+    x, y, width, height = bounding_box(mask)
+    return ObjectMask(
+        object_id=object_id,
+        counts=encode_rle(mask)["counts"],
+        area=int(np.count_nonzero(mask)),
+        bbox=(x, y, width, height),
+        confidence=confidence,
+        state=state,
+    )
+
+
+def _predicted(soft: NDArray[np.uint8], sight: Sight, session: Session) -> tuple[ObjectMask, ...]:
+    """The objects of one frame from its soft masks (O, h, w)."""
+    labels = label_map(soft, session.object_ids, session.frame_size)  # (H, W)
+    masks = [labels == object_id for object_id in session.object_ids]
+    seen = zip(session.object_ids, masks, sight.confidence, sight.lost, strict=True)
+    return tuple(
+        object_mask(
+            object_id,
+            mask,
+            confidence=confidence,
+            # An object may also be hidden by the others, or smaller than a pixel.
+            state="lost" if lost or not mask.any() else "visible",
+        )
+        for object_id, mask, confidence, lost in seen
+    )

@@ -1,0 +1,134 @@
+"""Objects that a person corrects, adds or removes at the newest frame.
+
+Letters: O objects, H and W the frame's size, h and w the model's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from model.core import memory as rules
+from model.core.masks import pack_soft_masks, soft_masks
+from service.errors import Conflict, CorruptSession, LastObject, MemoryFull, UnknownObject
+from service.server.workers import Workers
+from service.sessions.annotations import Annotation, GivenObjects, check_count, read_annotation
+from service.sessions.clips import decode_masks, object_mask
+from service.sessions.frames import Limits
+from service.store.records import EncodedEntry, FrameMasks, Session
+from service.store.session_store import SessionStore
+
+
+@dataclass(frozen=True, slots=True)
+class Corrected:
+    """What a correction came to: the session, and the masks of its newest frame."""
+
+    session: Session
+    masks: FrameMasks
+
+
+async def correct(
+    session: Session,
+    given: Annotation,
+    *,
+    frame: int | None,
+    store: SessionStore,
+    workers: Workers,
+    limits: Limits,
+) -> Corrected:
+    """The session's newest frame with the given masks, committed; new objects are added.
+
+    The other objects keep what was predicted. The frame is pinned in the memory; with the gate,
+    it does not know those that are lost in it.
+
+    Raises:
+        Conflict: another process changed the session, or `frame` is not its newest one.
+        TooManyObjects, and what `service.sessions.annotations` raises.
+        MemoryFull: all that is pinned must stay.
+    """
+    _check_newest(session, frame)
+    newest = session.newest
+    (masks,) = await store.masks(session.session_id, newest, newest)
+    (entry,) = await store.entries(session, frames=[newest])
+    objects = await workers.start(
+        read_annotation,
+        given,
+        frame_size=session.frame_size,
+        limits=limits.image,
+        max_objects=limits.objects,
+    )
+    after = _with_objects(session, objects, limits, masks=masks)
+    corrected = await workers.start(_corrected_masks, masks, objects)
+    rewritten = await workers.start(_corrected_entry, entry, objects, after)
+    # What is replaced is set aside once, so that the correction can be undone.
+    aside = masks if after.history != session.history else None
+    committed = await store.append(
+        session, after, masks=[corrected], entries={newest: rewritten}, aside=aside
+    )
+    return Corrected(committed, corrected)
+
+
+def without_object(session: Session, object_id: int) -> Session:
+    """The session that no longer tracks the object; UnknownObject, LastObject."""
+    if object_id not in session.object_ids:
+        raise UnknownObject(f"the session tracks no object {object_id}")
+    left = tuple(known for known in session.object_ids if known != object_id)
+    if not left:
+        raise LastObject(f"object {object_id} is the session's last one: delete the session")
+    memory = session.memory.forget(object_id)
+    return replace(session.advanced(memory=memory, next_frame=session.next_frame), object_ids=left)
+
+
+def _check_newest(session: Session, frame: int | None) -> None:
+    if frame is not None and frame != session.newest:
+        raise Conflict(
+            f"the newest frame is {session.newest}, not {frame}", expected=session.next_frame
+        )
+
+
+def _with_objects(
+    session: Session, given: GivenObjects, limits: Limits, *, masks: FrameMasks
+) -> Session:
+    """The session whose newest entry is rewritten for the given objects and pinned."""
+    object_ids = tuple(sorted({*session.object_ids, *given.object_ids}))
+    check_count(object_ids, max_objects=limits.objects)
+    revision = session.version + 1
+    lost = _not_remembered(session, masks) - set(given.object_ids)
+    known = [object_id for object_id in object_ids if object_id not in lost]
+    try:
+        memory = session.memory.correct(session.newest, known, revision=revision)
+    except rules.MemoryFull as error:
+        raise MemoryFull(f"the correction cannot be kept: {error}") from error
+    history = tuple(
+        replace(past, corrected=past.corrected or past.frame == masks.frame)
+        for past in session.history
+    )
+    after = session.advanced(memory=memory, next_frame=session.next_frame, history=history)
+    return replace(after, object_ids=object_ids, labels={**session.labels, **given.labels})
+
+
+def _not_remembered(session: Session, masks: FrameMasks) -> set[int]:
+    """The objects that the memory leaves out of a frame with these masks."""
+    if not session.memory_gate:
+        return set()
+    return {item.object_id for item in masks.objects if item.state == "lost"}
+
+
+def _corrected_masks(masks: FrameMasks, given: GivenObjects) -> FrameMasks:
+    objects = {item.object_id: item for item in masks.objects}
+    for object_id, mask in zip(given.object_ids, given.masks, strict=True):
+        objects[object_id] = object_mask(object_id, mask, confidence=1.0, state="human")
+    return replace(masks, objects=tuple(objects[object_id] for object_id in sorted(objects)))
+
+
+def _corrected_entry(entry: EncodedEntry, given: GivenObjects, session: Session) -> EncodedEntry:
+    """The entry that knows all objects: drawn where a mask was given, else as predicted."""
+    soft = decode_masks(entry, session)
+    drawn = soft_masks(given.masks, session.model_size)  # (O, H, W) -> (O, h, w)
+    soft.update(zip(given.object_ids, drawn, strict=True))
+    try:
+        rows = np.stack([soft[object_id] for object_id in session.object_ids])
+    except KeyError as error:
+        raise CorruptSession(session.session_id, f"the newest entry lacks {error}") from error
+    return EncodedEntry(entry.frame, pack_soft_masks(rows), session.object_ids)

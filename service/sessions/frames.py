@@ -1,0 +1,200 @@
+"""What comes in: the bytes of images and videos become frames, checked before they cost anything.
+
+Sizes are (height, width); h and w are the model's. Everything here is pure and blocks: run it in
+the thread pool.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from model.core import image_headers, pixels
+from model.core.image_headers import ImageLimits
+from service.errors import (
+    BadImage,
+    BadVideo,
+    PictureTooLarge,
+    TooManyFrames,
+    TruncatedImage,
+    WrongFrameSize,
+)
+from service.media.video import first_stream, upright_picture
+
+Size = tuple[int, int]
+
+EBML: Final = b"\x1a\x45\xdf\xa3"
+# Boxes that a QuickTime or MP4 file may begin with.
+MOV_BOXES: Final = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"})
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one request may hold."""
+
+    image: ImageLimits
+    append_frames: int
+    video_frames: int
+    objects: int
+
+    def check_count(self, images: int) -> None:
+        """Nothing, or TooManyFrames."""
+        if images > self.append_frames:
+            raise TooManyFrames(
+                f"{images} frames; one append takes {self.append_frames}", limit=self.append_frames
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """A video file: `count` frames of it (None: all) after the first `skip`."""
+
+    data: bytes
+    skip: int = 0
+    count: int | None = None
+
+
+# The encoded images of an append, in order; or a video that holds them.
+Source = Sequence[bytes] | Video
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame as a session takes it."""
+
+    digest: str  # SHA-256 (hex): of an image's bytes; of `stored` for a picture out of a video
+    stored: bytes  # what a memory keeps of it
+    pixels: NDArray[np.uint8] | None  # (h, w, 3), or None: decode `stored` when it is needed
+
+    def at(self, model_size: Size) -> NDArray[np.uint8]:
+        """What the model sees, (h, w, 3)."""
+        if self.pixels is not None:
+            return self.pixels
+        return pixels.model_frame(self.stored, model_size)
+
+
+def read_picture(data: bytes, limits: ImageLimits, *, name: str) -> NDArray[np.uint8]:
+    """The picture in an encoded image, (H, W, 3); `name` tells errors which one it is.
+
+    Raises:
+        BadImage, TruncatedImage: the bytes are no image, or only the beginning of one.
+        PictureTooLarge: wider or higher than the limits, which is found before decoding.
+    """
+    try:
+        return pixels.read_image(data, limits)
+    except image_headers.TooLarge as error:
+        most = max(limits.max_width, limits.max_height)
+        raise PictureTooLarge(f"{name}: {error}", limit=most) from error
+    except image_headers.Truncated as error:
+        raise TruncatedImage(f"{name}: {error}") from error
+    except image_headers.PixelError as error:
+        raise BadImage(f"{name}: {error}") from error
+
+
+def frame_of_picture(data: bytes, rgb: NDArray[np.uint8], *, model_size: Size) -> Frame:
+    """The frame of an image whose decoded picture is `rgb` (H, W, 3)."""
+    stored = pixels.keep_frame(data, rgb, model_size)
+    # A JPEG that is kept as it came has been decoded already: `rgb` is what model_frame would see.
+    kept = pixels.resize_frame(rgb, model_size) if stored is data else None
+    seen = kept if kept is not None else pixels.model_frame(stored, model_size)
+    return Frame(digest=hashlib.sha256(data).hexdigest(), stored=stored, pixels=seen)
+
+
+def frame_of_image(
+    data: bytes, limits: ImageLimits, *, name: str, frame_size: Size, model_size: Size
+) -> Frame:
+    """The frame of an encoded image; also WrongFrameSize if it is not the session's size."""
+    rgb = read_picture(data, limits, name=name)
+    check_size(rgb, frame_size, name=name)
+    return frame_of_picture(data, rgb, model_size=model_size)
+
+
+def check_size(rgb: NDArray[np.uint8], frame_size: Size, *, name: str) -> None:
+    """Nothing, or WrongFrameSize."""
+    height, width = rgb.shape[:2]
+    if (height, width) != frame_size:
+        expected = f"{frame_size[1]}x{frame_size[0]}"
+        raise WrongFrameSize(f"{name} is {width}x{height}, but the session's frames are {expected}")
+
+
+def frames_of_video(
+    video: Video, limits: Limits, *, frame_size: Size, model_size: Size
+) -> list[Frame]:
+    """The frames of a video, in order of display.
+
+    Raises:
+        BadVideo: neither MP4, MOV nor WebM, damaged, or without a frame.
+        PictureTooLarge, WrongFrameSize: as for images.
+        TooManyFrames: more than the limits allow would be taken.
+    """
+    end = None if video.count is None else video.skip + video.count
+    pictures = islice(enumerate(_pictures(video.data, limits.image)), video.skip, end)
+    frames: list[Frame] = []
+    for number, rgb in pictures:
+        if len(frames) == limits.video_frames:
+            raise TooManyFrames(
+                f"one append takes {limits.video_frames} frames of a video; name a part of it "
+                "with the parameters skip and count",
+                limit=limits.video_frames,
+            )
+        check_size(rgb, frame_size, name=f"picture {number} of the video")
+        frames.append(_frame_of_video(rgb, model_size=model_size))
+    if not frames:
+        raise BadVideo(f"the video holds no frame after the first {video.skip}")
+    return frames
+
+
+def _frame_of_video(rgb: NDArray[np.uint8], *, model_size: Size) -> Frame:
+    # Only the JPEG is kept until its clip comes: a video may have a thousand frames.
+    stored = pixels.keep_frame(None, rgb, model_size)
+    return Frame(digest=hashlib.sha256(stored).hexdigest(), stored=stored, pixels=None)
+
+
+def _pictures(data: bytes, limits: ImageLimits) -> Iterator[NDArray[np.uint8]]:
+    """Every picture (H, W, 3), turned as the file's rotation says."""
+    try:
+        with _open(data) as container:
+            stream = _checked_stream(container, limits)
+            yield from map(upright_picture, container.decode(stream))
+    except (av.FFmpegError, ValueError) as error:
+        raise BadVideo(f"the video cannot be decoded: {error}") from error
+
+
+def _open(data: bytes) -> InputContainer:
+    """The container, read as what its first bytes say: FFmpeg guesses playlists, which fetch."""
+    if data.startswith(EBML):
+        return av.open(io.BytesIO(data), "r", format="matroska")
+    if data[4:8] in MOV_BOXES:
+        return av.open(io.BytesIO(data), "r", format="mov")
+    raise BadVideo("the video is neither MP4, MOV nor WebM")
+
+
+def _checked_stream(container: InputContainer, limits: ImageLimits) -> VideoStream:
+    """The first video stream, if its pictures are within the limits."""
+    stream = first_stream(container)
+    codec = stream.codec_context
+    sides = sorted((codec.width, codec.height))
+    # A picture may be turned by 90 degrees, so its sides are compared in order of length.
+    if any(side > most for side, most in zip(sides, sorted(_most(limits)), strict=True)):
+        raise PictureTooLarge(
+            f"the video is {codec.width}x{codec.height}; at most "
+            f"{limits.max_width}x{limits.max_height} is allowed",
+            limit=max(_most(limits)),
+        )
+    # Pictures may grow within a video: the decoder gives up before it allocates a huge one.
+    codec.options = {"max_pixels": str(2 * limits.max_width * limits.max_height)}
+    return stream
+
+
+def _most(limits: ImageLimits) -> Size:
+    return limits.max_height, limits.max_width

@@ -1,0 +1,73 @@
+"""What a client may choose for its session, and the session that comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from model.core.contract import ModelCard
+from model.core.memory import Memory
+from model.core.pixels import model_size
+from service.errors import BadOption
+from service.sessions.annotations import GivenObjects
+from service.store.records import Session, Snapshot
+from service.store.session_store import new_session_id
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """None is the model's own default."""
+
+    model: str | None = None
+    clip_length: int | None = None
+    memory_size: int | None = None
+    memory_gate: bool | None = None
+    labels: Mapping[int, str] = field(default_factory=dict)
+
+
+def new_session(
+    card: ModelCard, frame_size: tuple[int, int], objects: GivenObjects, options: Options
+) -> Session:
+    """A session that has seen nothing but its reference; BadOption for an impossible choice."""
+    memory_size = _chosen(
+        "memory_size", options.memory_size, card.memory_size, most=card.max_memory_size
+    )
+    memory = Memory.start(0, objects.object_ids, capacity=memory_size)
+    return Session(
+        session_id=new_session_id(),
+        model=card.name,
+        weights_sha256=card.weights_sha256,
+        frame_size=frame_size,
+        model_size=model_size(
+            *frame_size,
+            short_side=card.short_side,
+            max_ratio=card.max_ratio,
+            multiple=card.multiple,
+        ),
+        object_ids=objects.object_ids,
+        labels=_labels(objects, options),
+        clip_length=_chosen(
+            "clip_length", options.clip_length, card.clip_length, most=card.max_clip_length
+        ),
+        memory_size=memory_size,
+        memory_gate=card.memory_gate if options.memory_gate is None else options.memory_gate,
+        memory=memory,
+        next_frame=1,
+        history=(Snapshot(0, objects.object_ids, memory),),
+    )
+
+
+def _chosen(name: str, value: int | None, default: int, *, most: int) -> int:
+    if value is None:
+        return default
+    if not 1 <= value <= most:
+        raise BadOption(f"options.{name} is {value}; it may be 1 to {most}")
+    return value
+
+
+def _labels(objects: GivenObjects, options: Options) -> dict[int, str]:
+    """What the objects are called; a label in the object itself goes before one in the options."""
+    unknown = sorted(set(options.labels) - set(objects.object_ids))
+    if unknown:
+        raise BadOption(f"options.labels names objects that are not there: {unknown}")
+    return {**options.labels, **objects.labels}

@@ -1,0 +1,1 @@
+"""Redis: sessions, their bytes, the scripts that decide, and quotas."""

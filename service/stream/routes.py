@@ -1,0 +1,144 @@
+"""The WebSocket of a session, and the tickets for it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Request, WebSocket
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.responses import Response
+from starlette.websockets import WebSocketDisconnect, WebSocketDisconnected
+
+from service import errors
+from service.problems import MEDIA_TYPE, documented, kind_of, problem
+from service.sessions import responses
+from service.stream.connection import Choice, Gone
+from service.stream.host import StreamHost, StreamRequest
+from service.stream.outbox import Message
+from tamvt_client import wire
+
+router = APIRouter(prefix="/v1/sessions", tags=["stream"])
+
+
+class StreamQuery(BaseModel):
+    """The parameters of a stream; unknown ones are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mode: Literal["lossless", "latest"] = "lossless"
+    masks: Literal["rle", "png"] = "rle"
+    first: Annotated[int | None, Field(alias="from", ge=0, le=wire.MAX_NUMBER)] = None
+    max_wait_ms: Annotated[float, Field(ge=0, le=60_000)] = 50.0
+    ticket: Annotated[str | None, Field(max_length=100)] = None
+
+
+class TicketOut(BaseModel):
+    """A ticket that opens one stream, once, within so many seconds."""
+
+    ticket: str
+    expires_in_s: float
+
+
+async def streams_of(request: Request) -> StreamHost:
+    """The streams of the service that this request reached."""
+    streams = request.app.state.streams
+    assert isinstance(streams, StreamHost)
+    return streams
+
+
+StreamsOf = Annotated[StreamHost, Depends(streams_of)]
+
+
+class SocketChannel:
+    """A connected WebSocket as the conversation's channel."""
+
+    def __init__(self, socket: WebSocket) -> None:
+        self._socket = socket
+
+    async def receive(self) -> Message:
+        """See `conversation.Channel.receive`."""
+        try:
+            message = await self._socket.receive()
+        except WebSocketDisconnected as error:
+            raise Gone from error
+        if message["type"] == "websocket.disconnect":
+            raise Gone
+        text: str | None = message.get("text")
+        data: bytes = message.get("bytes") or b""
+        return data if text is None else text
+
+    async def send(self, message: Message) -> None:
+        """See `conversation.Channel.send`."""
+        try:
+            if isinstance(message, str):
+                await self._socket.send_text(message)
+            else:
+                await self._socket.send_bytes(message)
+        except (WebSocketDisconnect, WebSocketDisconnected) as error:
+            raise Gone from error
+
+    async def close(self, code: int, reason: str) -> None:
+        """See `conversation.Channel.close`."""
+        try:
+            await self._socket.close(code, reason)
+        except (WebSocketDisconnect, WebSocketDisconnected) as error:
+            raise Gone from error
+
+
+@router.post(
+    "/{session_id}/tickets",
+    status_code=201,
+    response_model=None,
+    responses={201: {"model": TicketOut}, **documented(errors.UnknownSession)},
+)
+async def issue_ticket(session_id: str, streams: StreamsOf) -> Response:
+    """A ticket that opens one stream of this session, once and soon."""
+    ticket = await streams.tickets.issue(session_id)
+    content = {"ticket": ticket, "expires_in_s": streams.tickets.ttl_s}
+    headers = {"Cache-Control": "no-store"}
+    body = responses.write_json(content)
+    return Response(body, status_code=201, headers=headers, media_type="application/json")
+
+
+@router.websocket("/{session_id}/stream")
+async def stream(socket: WebSocket, session_id: str) -> None:
+    """Frames in, masks out, for as long as the video lasts (docs/stream.md)."""
+    streams: StreamHost = socket.app.state.streams
+    try:
+        _check_handshake(socket, streams)
+    except errors.TamvtError as error:
+        await socket.send_denial_response(_denial(error))
+        return
+    await socket.accept(subprotocol=wire.SUBPROTOCOL)
+    tenant = streams.access.tenant(socket.headers)
+    request = partial(_request, socket, session_id, tenant, streams)
+    await streams.serve(SocketChannel(socket), request)
+
+
+def _request(socket: WebSocket, session_id: str, tenant: str, streams: StreamHost) -> StreamRequest:
+    """What the client asks for; BadOption, BadTicket."""
+    given = socket.query_params.multi_items()
+    if len({name for name, _ in given}) < len(given):
+        raise errors.BadOption("a query parameter is given twice")
+    try:
+        query = StreamQuery.model_validate(dict(given))
+    except ValidationError as error:
+        found = (f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise errors.BadOption("; ".join(found)) from error
+    if query.ticket is None and streams.access.tickets_required:
+        raise errors.BadTicket("a stream needs a ticket here")
+    choice = Choice(query.mode, query.masks, query.first, query.max_wait_ms / 1000)
+    return StreamRequest(session_id, choice, tenant=tenant, ticket=query.ticket)
+
+
+def _check_handshake(socket: WebSocket, streams: StreamHost) -> None:
+    streams.access.check_origin(socket.headers)
+    if wire.SUBPROTOCOL not in socket.scope["subprotocols"]:
+        raise errors.BadOption(f"a stream speaks the subprotocol {wire.SUBPROTOCOL}")
+
+
+def _denial(error: errors.TamvtError) -> Response:
+    """The HTTP answer to a handshake that is refused."""
+    status = kind_of(error).status
+    return Response(responses.write_json(problem(error)), status_code=status, media_type=MEDIA_TYPE)

@@ -1,0 +1,154 @@
+"""The model contract: cards and digests."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model.core.confidence import Calibration
+from model.core.contract import (
+    BankTensor,
+    Buckets,
+    ContractError,
+    ModelCard,
+    memorize_outputs,
+    segment_inputs,
+    segment_outputs,
+    weights_digest,
+)
+
+CARD = ModelCard(
+    name="m",
+    short_side=256,
+    bank=(
+        BankTensor("key_s32", "float16", per_object=False, stride=32, channels=128),
+        BankTensor("value_s16", "float16", per_object=True, stride=16, channels=64),
+    ),
+    buckets=Buckets(((256, 448),), (1, 2), (9,), (1, 2, 4, 8, 16), (1, 8)),
+    weights_sha256="a" * 64,
+    weights_file_sha256="b" * 64,
+    retention={"frames": 100},
+    capabilities=("corrections",),
+)
+
+
+def changed(**fields: Any) -> str:
+    return json.dumps({**json.loads(CARD.to_json()), **fields})
+
+
+CALIBRATION = Calibration(
+    bias=-2.8, sureness=2.6, wholeness=2.4, size=0.3, threshold=0.5, memory_gate=True
+)
+
+
+@pytest.mark.parametrize("calibration", [None, CALIBRATION])
+def test_a_card_comes_back_as_it_was(calibration: Calibration | None) -> None:
+    card = replace(CARD, calibration=calibration)
+    assert ModelCard.from_json(card.to_json()) == card
+
+
+def test_a_card_of_an_earlier_exporter_is_not_calibrated() -> None:
+    fields = json.loads(CARD.to_json())
+    del fields["calibration"]
+    card = ModelCard.from_json(json.dumps(fields))
+    assert (card.calibration, card.memory_gate, card.lost_below) == (None, False, None)
+
+
+def test_a_calibrated_card_tells_what_is_lost_and_remembered() -> None:
+    card = replace(CARD, calibration=CALIBRATION)
+    assert (card.memory_gate, card.lost_below) == (True, 0.5)
+
+
+def test_fields_of_a_later_exporter_are_ignored() -> None:
+    assert ModelCard.from_json(changed(colour="green")) == CARD
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        changed(contract=2),
+        changed(bank=[]),
+        changed(bank=[{"name": "key"}]),
+        changed(bank=json.loads(CARD.to_json())["bank"][:1] * 2),
+        changed(buckets={}),
+        changed(buckets={"sizes": [[1]]}),
+        changed(clip_length=9),
+        changed(memory_size=0),
+        changed(max_memory_size=17),
+        changed(calibration={"bias": 1.0}),
+        changed(calibration={**asdict(CALIBRATION), "threshold": 2.0}),
+        changed(calibration="none"),
+        changed(weights_sha256="short"),
+        changed(weights_file_sha256="G" * 64),
+    ],
+)
+def test_an_unfit_card_is_refused(text: str) -> None:
+    with pytest.raises(ContractError):
+        ModelCard.from_json(text)
+
+
+def test_a_slot_is_as_large_as_its_tensors() -> None:
+    # 8 x 14 tokens of stride 32, 16 x 28 of stride 16, two bytes each.
+    expected = 2 * (112 * 128 + 3 * 448 * 64)
+    assert CARD.slot_bytes((256, 448), objects=3) == expected
+
+
+def test_a_size_that_is_no_multiple_of_the_stride_rounds_up() -> None:
+    assert CARD.bank[0].tokens((90, 150)) == 3 * 5
+
+
+def test_the_tensors_of_the_graphs_follow_the_card() -> None:
+    names = [tensor.name for tensor in segment_inputs(CARD)]
+    assert names == ["frames", "key_s32", "value_s16", "age", "entry_valid"]
+    assert [(t.name, t.axes) for t in memorize_outputs(CARD)] == [
+        ("key_s32", "BTC"),
+        ("value_s16", "BOTC"),
+    ]
+    names = [tensor.name for tensor in segment_outputs(CARD)]
+    assert names == ["masks", "confidence", "entry_key_s32", "entry_value_s16"]
+
+
+def test_inputs_and_outputs_of_a_graph_never_share_a_name() -> None:
+    inputs = {tensor.name for tensor in segment_inputs(CARD)}
+    assert inputs.isdisjoint(tensor.name for tensor in segment_outputs(CARD))
+
+
+def test_the_digest_of_weights_ignores_their_order() -> None:
+    a, b = np.arange(3, dtype=np.float32), np.ones((2, 2), np.float32)
+    assert weights_digest({"a": a, "b": b}) == weights_digest({"b": b, "a": a})
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"b": np.zeros(4, np.float32)},
+        {"a": np.zeros(4, np.float16)},
+        {"a": np.zeros((2, 2), np.float32)},
+        {"a": np.array([0, 0, 0, 1], np.float32)},
+        {"a": np.zeros(4, np.float32), "b": np.zeros(0, np.float32)},
+    ],
+    ids=["name", "type", "shape", "value", "one more"],
+)
+def test_the_digest_of_weights_sees_every_difference(other: dict[str, Any]) -> None:
+    assert weights_digest(other) != weights_digest({"a": np.zeros(4, np.float32)})
+
+
+def test_the_digest_of_weights_does_not_see_the_memory_layout() -> None:
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    assert weights_digest({"a": np.asfortranarray(values)}) == weights_digest({"a": values})
+
+
+def test_a_scalar_keeps_its_shape_in_the_digest() -> None:
+    scalar, vector = np.float32(1), np.ones(1, np.float32)
+    assert weights_digest({"a": np.asarray(scalar)}) != weights_digest({"a": vector})
+
+
+def test_cards_of_different_weights_differ() -> None:
+    assert replace(CARD, weights_sha256="c" * 64) != CARD

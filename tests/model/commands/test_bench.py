@@ -1,0 +1,46 @@
+"""The benchmark times the same work on both sides."""
+
+import torch
+
+from model.commands.bench import KEPT_BLOCKS, Setting, Timing, measure, size_of, table
+from model.export.graph_export import describe, for_serving
+from model.export.torch_runtime import TorchVerbs
+from model.networks.tamvt.build import build
+from model.networks.tamvt.config import ModelConfig
+
+SMALL = ModelConfig(
+    name="small",
+    backbone="resnet18",
+    hidden=32,
+    widths=(32, 32, 32, 32),
+    decoder_layers=2,
+    decoder_heads=4,
+    feedforward=48,
+    norm_groups=8,
+)
+
+
+def test_both_ways_are_timed() -> None:
+    model = build(SMALL).eval()
+    verbs = TorchVerbs(for_serving(model), describe(model, "0" * 64))
+    setting = Setting(height=64, width=96, clip_length=2, memory_size=3)
+    with torch.inference_mode():
+        timing = measure(model, verbs, setting, objects=2, rounds=1)
+    assert timing.objects == 2
+    assert timing.plain_s > 0
+    assert timing.graphs_s > 0
+
+
+def test_the_table_says_how_many_times_faster() -> None:
+    rows = table([Timing(objects=1, plain_s=2.4, graphs_s=1.0), Timing(2, 4.5, 1.5)]).splitlines()
+    assert rows[2:] == ["| 1 | 2.40 | 1.00 | 2.40 | 2.2 |", "| 2 | 4.50 | 1.50 | 3.00 |  |"]
+
+
+def test_a_size_is_height_times_width() -> None:
+    assert size_of("480x864") == (480, 864)
+
+
+def test_the_malloc_settings_are_those_of_the_makefile() -> None:
+    with open("Makefile", encoding="utf-8") as makefile:
+        text = makefile.read().replace("\\\n\t", "")
+    assert " ".join(f"{name}={value}" for name, value in KEPT_BLOCKS.items()) in text

@@ -1,0 +1,157 @@
+"""The graphs against what TensorRT publishes that it can run; nothing here needs TensorRT."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto
+
+from model.core.contract import ModelCard, Tensor, memorize_inputs, segment_inputs, weights_version
+from model.export.triton.repository import write_repository
+
+ROOT = Path(__file__).resolve().parents[4]
+TABLE = json.loads((ROOT / "deploy" / "triton" / "tensorrt-operators.json").read_text())
+NAMES: dict[int, str] = {
+    TensorProto.FLOAT: "FP32",
+    TensorProto.FLOAT16: "FP16",
+    TensorProto.INT32: "INT32",
+    TensorProto.INT64: "INT64",
+    TensorProto.UINT8: "UINT8",
+    TensorProto.BOOL: "BOOL",
+}
+# Inputs that give a shape, axes or bounds, and no data; the table is about data.
+FIRST_ONLY = {"Expand", "Pad", "Reshape", "Resize", "Slice", "Split", "Squeeze", "Tile"}
+FIRST_ONLY |= {"ReduceMax", "ReduceMean", "ReduceSum", "Unsqueeze"}
+COMPARING = {"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"}  # they make BOOLs
+RESIZE: dict[str, set[Any]] = {"mode": {b"nearest", b"linear"}, "antialias": {0}}
+RESIZE["coordinate_transformation_mode"] = {b"half_pixel", b"asymmetric", b"align_corners"}
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, ModelCard]:
+    """The shipped model's folder, its repository for TensorRT, and its card."""
+    weights, target = ROOT / "model" / "weights", tmp_path_factory.mktemp("repository")
+    return weights, target, write_repository(weights, "tamvt-mobile", target, backend="tensorrt")
+
+
+@pytest.fixture(scope="module", params=["memorize", "segment"])
+def verb(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def path(served: tuple[Path, Path, ModelCard], verb: str) -> Path:
+    _, target, card = served
+    return target / card.graph(verb) / str(weights_version(card)) / "model.onnx"
+
+
+@pytest.fixture(scope="module")
+def graph(path: Path) -> ModelProto:
+    onnx.checker.check_model(str(path), full_check=True)
+    return onnx.shape_inference.infer_shapes(onnx.load(str(path), load_external_data=False))
+
+
+def types_of(model: ModelProto) -> dict[str, int]:
+    graph = model.graph
+    values = (*graph.input, *graph.output, *graph.value_info)
+    told = {value.name: value.type.tensor_type.elem_type for value in values}
+    told |= {tensor.name: tensor.data_type for tensor in graph.initializer}
+    return told
+
+
+def wrong_types(node: NodeProto, types: dict[str, int]) -> Iterator[str]:
+    """What TensorRT's table does not know of a node."""
+    allowed = set(TABLE["types"].get(node.op_type, ()))
+    if not allowed:
+        yield f"{node.op_type} is not supported"
+    inputs = list(node.input[:1] if node.op_type in FIRST_ONLY else node.input)
+    if node.op_type == "ConstantOfShape":
+        inputs = []
+    outputs = [] if node.op_type in COMPARING else node.output
+    for name in filter(None, (*inputs, *outputs)):
+        told = NAMES.get(types.get(name, 0), "an unknown type")
+        if told not in allowed:
+            yield f"{node.op_type} with {told}"
+
+
+def test_every_operator_and_type_is_in_the_published_table(graph: ModelProto) -> None:
+    types = types_of(graph)
+    assert {wrong for node in graph.graph.node for wrong in wrong_types(node, types)} == set()
+
+
+def test_pixels_are_cast_first_and_last(graph: ModelProto) -> None:
+    types = types_of(graph)
+    touching = {
+        node.op_type
+        for node in graph.graph.node
+        for name in (*node.input, *node.output)
+        if types.get(name) == TensorProto.UINT8
+    }
+    assert touching == {"Cast"}
+
+
+def test_the_opset_is_one_that_the_table_is_about(graph: ModelProto) -> None:
+    (opset,) = graph.opset_import
+    first, last = TABLE["opsets"]
+    assert opset.domain == ""
+    assert first <= opset.version <= last
+
+
+def test_pictures_are_resized_as_tensorrt_can(graph: ModelProto) -> None:
+    for node in graph.graph.node:
+        if node.op_type == "Resize":
+            told = {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
+            for name, allowed in RESIZE.items():
+                assert told.get(name, next(iter(allowed))) in allowed
+
+
+def random_inputs(card: ModelCard, tensors: tuple[Tensor, ...]) -> dict[str, NDArray[Any]]:
+    """Something for every input, in the smallest size."""
+    height, width = 64, 96
+    random = np.random.default_rng(0)
+    letters = {"B": 1, "L": 2, "N": 3, "O": 2, "H": height, "W": width, "3": 3}
+    bank = {tensor.name: tensor for tensor in card.bank}
+    made: dict[str, NDArray[Any]] = {}
+    for tensor in tensors:
+        own = bank.get(tensor.name)
+        shape = [
+            letters[axis]
+            if axis in letters
+            else {"T": own.tokens((height, width)), "C": own.channels}[axis]
+            if own
+            else 0
+            for axis in tensor.axes
+        ]
+        made[tensor.name] = (random.random(shape) * 255).astype(tensor.dtype)
+    if "age" in made:
+        made["age"][:] = (2, 1, 0)
+        for name in bank:
+            made[name] = (made[name] / 255).astype(made[name].dtype)
+    return made
+
+
+def test_the_graph_computes_the_same_bits_as_the_one_that_was_exported(
+    served: tuple[Path, Path, ModelCard], verb: str, path: Path
+) -> None:
+    weights, _, card = served
+    tensors = memorize_inputs(card) if verb == "memorize" else segment_inputs(card)
+    inputs = random_inputs(card, tensors)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    outputs = []
+    for file in (weights / f"{card.graph(verb)}.onnx", path):
+        session = onnxruntime.InferenceSession(
+            str(file), options, providers=["CPUExecutionProvider"]
+        )
+        names = [output.name for output in session.get_outputs() if output.name != "batch_size"]
+        outputs.append(dict(zip(names, session.run(names, inputs), strict=True)))
+    for name, values in outputs[0].items():
+        assert np.array_equal(values, outputs[1][name], equal_nan=True)

@@ -1,0 +1,173 @@
+"""A sample in the loop: which entries are kept, what has a gradient, what is remembered."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from model.core.masks import aggregate
+from model.networks.tamvt.build import TAMVT_MOBILE, build
+from model.networks.tamvt.model import TamVT
+from model.training.losses import LossConfig
+from model.training.unroll import ClipLoss, LoopConfig, aggregated_logits, clip_logits
+
+FRAMES, SIZE = 9, 32
+
+
+@pytest.fixture
+def model() -> TamVT:
+    torch.manual_seed(0)
+    return build(TAMVT_MOBILE).eval()
+
+
+def sample(objects: int = 1) -> tuple[Tensor, Tensor]:
+    """Frames (2, F, H, W, 3) of noise and masks (2, O, H, W) of squares."""
+    generator = torch.Generator().manual_seed(1)
+    frames = torch.randint(0, 256, (2, FRAMES, SIZE, SIZE, 3), generator=generator)
+    masks = torch.zeros(2, objects, SIZE, SIZE)
+    for index in range(objects):
+        masks[:, index, 4 : 16 + index, 4 : 16 + 2 * index] = 1
+    return frames.to(torch.uint8), masks
+
+
+def counting(model: TamVT) -> list[int]:
+    """The number of entries of each clip that the model segments from now on."""
+    entries: list[int] = []
+    segment: Callable[..., Any] = model.segment
+
+    def counted(seen: Any, bank: Any, *args: Any, **kwargs: Any) -> Any:
+        entries.append(bank.key_s32.shape[1])
+        return segment(seen, bank, *args, **kwargs)
+
+    model.segment = counted  # type: ignore[method-assign]
+    return entries
+
+
+def test_a_memory_keeps_as_many_entries_as_are_served(model: TamVT) -> None:
+    entries = counting(model)
+    clip_logits(model, *sample(), memory_size=3)
+    assert entries == [1, 2, 3, 3]
+
+
+def test_silent_clips_change_no_mask_that_counts(model: TamVT) -> None:
+    whole = clip_logits(model, *sample())[-1]
+    silent = clip_logits(model, *sample(), silent=2)[-1]
+    assert silent.shape == (2, 1, FRAMES - 1 - 4, SIZE // 4, SIZE // 4)
+    assert torch.allclose(silent, whole[:, :, 4:], atol=1e-3)
+
+
+def test_silent_clips_have_no_gradient_of_their_own(model: TamVT) -> None:
+    looks: list[bool] = []
+    look = model.look
+
+    def watched(images: Tensor) -> Any:
+        looks.append(torch.is_grad_enabled())
+        return look(images)
+
+    model.look = watched  # type: ignore[method-assign]
+    clip_logits(model, *sample(), silent=2)
+    assert looks == [True, False, False]
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_a_clip_may_have_another_length(model: TamVT, length: int) -> None:
+    entries = counting(model)
+    logits = clip_logits(model, *sample(), clip_length=length)
+    assert logits[-1].shape[2] == FRAMES - 1
+    assert len(entries) == -(-(FRAMES - 1) // length)
+
+
+def test_the_reference_is_not_damaged_but_what_is_remembered(model: TamVT) -> None:
+    clips: list[int] = []
+
+    def emptied(masks: Tensor, clip: int) -> Tensor:
+        clips.append(clip)
+        return torch.zeros_like(masks)
+
+    plain = clip_logits(model, *sample())[-1]
+    damaged = clip_logits(model, *sample(), remember=emptied)[-1]
+    assert clips == [0, 1, 2]
+    assert torch.allclose(damaged[:, :, :2], plain[:, :, :2])
+    assert not torch.allclose(damaged[:, :, 2:], plain[:, :, 2:])
+
+
+def test_a_step_of_the_loop_counts_the_frames_behind_the_silent_clips(model: TamVT) -> None:
+    loop = LoopConfig(memory_size=3, silent_clips=2, single_share=0.5, damage_share=1.0)
+    frames, masks = sample()
+    labels = masks[:, :1].repeat(1, FRAMES, 1, 1).to(torch.uint8)
+    counted = set()
+    for seed in range(12):
+        torch.manual_seed(seed)
+        loss, logits = ClipLoss(model.train(), LossConfig("hard"), loop=loop)(
+            frames, labels, 1.0, False
+        )
+        assert loss.isfinite()
+        counted.add(logits.shape[1])
+    assert {4, 6, 8} <= counted
+
+
+def test_aggregation_is_that_of_the_label_map() -> None:
+    """Where the aggregated logit is above 0 lies the object, as the service draws it."""
+    generator = torch.Generator().manual_seed(2)
+    logits = torch.randn(1, 3, 1, 16, 16, generator=generator)
+    competing = aggregated_logits(logits, torch.ones(1, 3, dtype=torch.bool))[0, :, 0]
+    soft = (255 * logits[0, :, 0].sigmoid()).round().to(torch.uint8)
+    labels = aggregate(soft.numpy(), (1, 2, 3))
+    # One logit above 0 is enough, since odds are divided by the sum of all others.
+    sure = (competing > 0).any(0).numpy()
+    assert sure.mean() > 0.4
+    assert ((competing.argmax(0).numpy() + 1)[sure] == labels[sure]).all()
+
+
+def test_an_object_alone_competes_with_nothing() -> None:
+    logits = torch.linspace(-8, 8, 32).view(1, 1, 1, 4, 8).repeat(1, 2, 1, 1, 1)
+    present = torch.tensor([[True, False]])
+    competing = aggregated_logits(logits, present)
+    torch.testing.assert_close(competing[:, 0], logits[:, 0], atol=1e-3, rtol=0)
+
+
+def test_twins_compete_for_their_pixels() -> None:
+    """Both claim the same pixels: each one's gradient pushes the other away."""
+    logits = torch.full((1, 2, 1, 2, 2), 2.0, requires_grad=True)
+    competing = aggregated_logits(logits, torch.ones(1, 2, dtype=torch.bool))
+    competing[0, 0].sum().backward()
+    assert logits.grad is not None
+    assert (logits.grad[0, 0] > 0).all()
+    assert (logits.grad[0, 1] < 0).all()
+
+
+@pytest.mark.parametrize("extreme", [-60.0, 60.0])
+def test_sure_logits_aggregate_to_finite_ones(extreme: float) -> None:
+    logits = torch.full((1, 2, 1, 2, 2), extreme, requires_grad=True)
+    competing = aggregated_logits(logits, torch.ones(1, 2, dtype=torch.bool))
+    competing.sum().backward()
+    assert competing.isfinite().all()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
+def test_objects_that_a_sample_does_not_have_do_not_count(model: TamVT) -> None:
+    """The loss of two samples is that of their objects, not of the padding beside them."""
+    frames, _ = sample()
+    labels = torch.zeros(2, FRAMES, SIZE, SIZE, dtype=torch.uint8)
+    labels[:, :, 4:12, 4:12] = 1
+    alone, _ = ClipLoss(model, LossConfig("hard"))(frames[:1], labels[:1], 1.0, False)
+    labels[1, :, 20:28, 20:28] = 2
+    loss = ClipLoss(model, LossConfig("hard"))
+    both, logits = loss(frames, labels, 1.0, False, objects=2)
+    assert both.isfinite()
+    assert logits.shape == (2, FRAMES - 1, SIZE // 4, SIZE // 4)
+    again, _ = loss(frames[:1], labels[:1], 1.0, False, objects=2)
+    # One object of two: judged alone, and by half once more in a competition with nothing.
+    assert alone.item() < again.item() < 1.5 * alone.item() + 1e-3
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"damage_share": 1.5}, {"single_share": -0.1}, {"silent_clips": -1}, {"memory_size": 0}],
+)
+def test_an_impossible_loop_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        LoopConfig(**wrong)

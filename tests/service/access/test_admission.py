@@ -1,0 +1,43 @@
+"""What is in flight is counted, and given back whatever happens."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.access.admission import Admission
+from service.errors import Overloaded, PayloadTooLarge
+
+
+def test_one_request_too_many_is_refused() -> None:
+    admission = Admission(max_requests=1, max_bytes=10)
+    with (
+        admission.admit(),
+        pytest.raises(Overloaded, match="1 requests"),
+        admission.admit(),
+    ):
+        pass
+
+
+def test_a_place_is_given_back_after_an_error() -> None:
+    admission = Admission(max_requests=1, max_bytes=10)
+    with pytest.raises(PayloadTooLarge), admission.admit() as hold:
+        hold.take(11)
+    assert (admission.requests, admission.held_bytes) == (0, 0)
+
+
+def test_bytes_of_all_requests_are_counted_together() -> None:
+    admission = Admission(max_requests=2, max_bytes=10)
+    with admission.admit() as first, admission.admit() as second:
+        first.take(6)
+        with pytest.raises(Overloaded):
+            second.take(5)
+        second.take(4)
+        assert admission.held_bytes == 10
+    assert admission.held_bytes == 0
+
+
+def test_a_request_that_could_never_fit_is_told_so() -> None:
+    admission = Admission(max_requests=2, max_bytes=10)
+    with admission.admit() as hold, pytest.raises(PayloadTooLarge) as caught:
+        hold.take(11)
+    assert caught.value.limit == 10

@@ -1,0 +1,74 @@
+"""POST /v1/masks/refine: an image and a box in, a mask out."""
+
+from __future__ import annotations
+
+import json
+
+import httpx
+import numpy as np
+import pytest
+
+from model.core.encoding import decode_rle
+from tests.support import bad_images, scene
+from tests.support.running import Api, form, problem
+
+BOX = [4, 4, 44, 44]
+
+
+def refine(api: Api, *parts: tuple[str, bytes]) -> httpx.Response:
+    return api.http.post("/v1/masks/refine", files=form(parts))
+
+
+def box(*values: object) -> tuple[str, bytes]:
+    return "box", json.dumps(values).encode()
+
+
+IMAGE = ("image", scene.png(0))
+
+
+def test_a_box_becomes_the_mask_of_what_is_in_it(api: Api) -> None:
+    answer = refine(api, IMAGE, box(*BOX))
+    assert answer.status_code == 200, answer.text
+    found = answer.json()
+    assert np.array_equal(decode_rle(found["rle"]), scene.labels(0) == 1)
+    assert found["bbox"] == [8, 8, scene.SIDE, scene.SIDE]
+    assert found["area"] == scene.SIDE**2
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        ([box(*BOX)], (422, "bad-option")),
+        ([IMAGE], (422, "bad-option")),
+        ([IMAGE, box(*BOX), ("colour", b"red")], (422, "bad-option")),
+        ([IMAGE, IMAGE, box(*BOX)], (422, "bad-option")),
+        ([IMAGE, box(1, 2, 3)], (422, "bad-option")),
+        ([IMAGE, box(0, 0, "wide", 4)], (422, "bad-option")),
+        ([IMAGE, box(900, 900, 4, 4)], (422, "bad-option")),
+        ([IMAGE, ("box", b"[0, 0, NaN, 4]")], (400, "malformed-body")),
+        ([IMAGE, ("box", b"[0, 0")], (400, "malformed-body")),
+        ([IMAGE, ("box", b"[" + b"1," * 1000 + b"1]")], (413, "too-large")),
+        ([IMAGE, box(60, 50, 30, 30)], (422, "no-objects")),
+        ([("image", b"no image"), box(*BOX)], (422, "bad-image")),
+        ([("image", scene.jpeg(0)[:-40]), box(*BOX)], (422, "truncated-image")),
+        (
+            [("image", bad_images.bomb(width=50_000, height=50_000)), box(*BOX)],
+            (413, "picture-too-large"),
+        ),
+    ],
+)
+def test_a_bad_request_gets_a_problem(
+    api: Api, parts: list[tuple[str, bytes]], expected: tuple[int, str]
+) -> None:
+    assert problem(refine(api, *parts)) == expected
+
+
+def test_another_body_is_unsupported(api: Api) -> None:
+    answer = api.http.post("/v1/masks/refine", json={"box": BOX})
+    assert problem(answer) == (415, "unsupported-media")
+
+
+def test_openapi_describes_it(api: Api) -> None:
+    paths = api.http.get("/openapi.json").json()["paths"]
+    content = paths["/v1/masks/refine"]["post"]["requestBody"]["content"]
+    assert set(content["multipart/form-data"]["schema"]["properties"]) == {"image", "box"}

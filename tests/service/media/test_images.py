@@ -1,0 +1,57 @@
+"""Pictures to bytes and back."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from service.media.images import decode_image, encode_jpeg, encode_png, media_type
+
+
+@pytest.fixture
+def picture() -> NDArray[np.uint8]:
+    columns = np.linspace(0, 255, 40).astype(np.uint8)
+    return np.stack([np.tile(columns, (30, 1)), np.full((30, 40), 99, np.uint8)] * 2, -1)[..., :3]
+
+
+def test_a_png_keeps_every_pixel(picture: NDArray[np.uint8]) -> None:
+    assert (decode_image(encode_png(picture)) == picture).all()
+
+
+def test_a_jpeg_keeps_the_order_of_colours(picture: NDArray[np.uint8]) -> None:
+    off = decode_image(encode_jpeg(picture)).astype(int) - picture
+    assert np.abs(off).mean() < 4
+
+
+def test_equal_pictures_give_equal_bytes(picture: NDArray[np.uint8]) -> None:
+    assert encode_jpeg(picture) == encode_jpeg(picture.copy())
+
+
+@pytest.mark.parametrize("data", [b"", b"no image", b"\xff\xd8\xff"])
+def test_what_is_no_image_is_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match="cannot be decoded"):
+        decode_image(data)
+
+
+def test_the_first_bytes_tell_the_media_type(picture: NDArray[np.uint8]) -> None:
+    _, webp = cv2.imencode(".webp", picture)
+    given = [
+        encode_jpeg(picture),
+        encode_png(picture),
+        webp.tobytes(),
+        b"\x1a\x45\xdf\xa3 and more",
+        b"\0\0\0\x18ftypisom",
+        b"\0\0\0\x14ftypqt  ",
+        b"?",
+    ]
+    assert [media_type(data) for data in given] == [
+        "image/jpeg",
+        "image/png",
+        "image/webp",
+        "video/webm",
+        "video/mp4",
+        "video/quicktime",
+        "application/octet-stream",
+    ]

@@ -1,0 +1,152 @@
+"""Videos in and out, with real files and FFmpeg's libraries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from service.errors import BadVideo
+from service.media.images import decode_image, encode_jpeg, encode_png
+from service.media.video import VideoWriter, decode_video, natural_order, open_source
+
+IDENTITY = [1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30]
+QUARTER_TURN = [0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30]
+
+
+def plain(colour: tuple[int, int, int], *, height: int = 48, width: int = 64) -> NDArray[np.uint8]:
+    return np.full((height, width, 3), colour, np.uint8)
+
+
+def write_video(path: Path, pictures: list[NDArray[np.uint8]], *, fps: float = 10) -> None:
+    with VideoWriter(path, fps=fps) as video:
+        for picture in pictures:
+            video.write(picture)
+
+
+def matrix(values: list[int]) -> bytes:
+    return b"".join(value.to_bytes(4, "big", signed=True) for value in values)
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    colours = [(200, 30, 30), (30, 200, 30), (30, 30, 200)]
+    write_video(tmp_path / "v.mp4", [plain(colour) for colour in colours])
+    frames = list(open_source(tmp_path / "v.mp4").frames())
+    means = [decode_image(frame.image).mean(axis=(0, 1)) for frame in frames]
+    assert np.abs(np.array(means) - np.array(colours)).max() < 8
+
+
+def test_a_file_tells_its_length_and_rate(tmp_path: Path) -> None:
+    write_video(tmp_path / "v.mp4", [plain((9, 9, 9))] * 7, fps=12.5)
+    source = open_source(tmp_path / "v.mp4")
+    assert (source.count, source.fps) == (7, 12.5)
+
+
+def test_frames_of_a_file_have_five_digits_and_the_same_bytes_again(tmp_path: Path) -> None:
+    write_video(tmp_path / "v.mp4", [plain((value, 9, 9)) for value in range(0, 250, 25)])
+    source = open_source(tmp_path / "v.mp4")
+    frames = list(source.frames())
+    assert [frame.name for frame in frames[:2]] == ["00000", "00001"]
+    assert list(source.frames(first=6)) == frames[6:]
+
+
+def test_an_odd_row_and_column_are_left_out(tmp_path: Path) -> None:
+    write_video(tmp_path / "v.mp4", [plain((50, 60, 70), height=49, width=65)])
+    (frame,) = open_source(tmp_path / "v.mp4").frames()
+    assert decode_image(frame.image).shape == (48, 64, 3)
+
+
+def test_the_video_plays_in_browsers(tmp_path: Path) -> None:
+    write_video(tmp_path / "v.mp4", [plain((50, 60, 70))] * 2)
+    with av.open(str(tmp_path / "v.mp4"), "r") as container:
+        codec = container.streams.video[0].codec_context
+        assert (codec.name, codec.pix_fmt) == ("h264", "yuv420p")
+
+
+def test_an_interrupted_video_is_removed(tmp_path: Path) -> None:
+    def write_and_fail() -> None:
+        with VideoWriter(tmp_path / "v.mp4", fps=10) as video:
+            video.write(plain((1, 2, 3)))
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        write_and_fail()
+    assert not (tmp_path / "v.mp4").exists()
+
+
+def test_a_turned_video_is_upright(tmp_path: Path) -> None:
+    picture = plain((20, 20, 20))
+    picture[:, :32] = 230
+    write_video(tmp_path / "v.mp4", [picture])
+    data = (tmp_path / "v.mp4").read_bytes()
+    track = data.index(b"tkhd")
+    turned = data[:track] + data[track:].replace(matrix(IDENTITY), matrix(QUARTER_TURN), 1)
+    (tmp_path / "turned.mp4").write_bytes(turned)
+    with (tmp_path / "turned.mp4").open("rb") as file:
+        (upright,) = decode_video(file)
+    # A quarter turn clockwise: what was left is now above.
+    assert upright.shape == (64, 48, 3)
+    assert upright[:24].mean() > 200 > 60 > upright[40:].mean()
+
+
+def test_images_come_in_natural_order_and_as_they_are(tmp_path: Path) -> None:
+    contents = {
+        "frame10.png": encode_png(plain((1, 2, 3))),
+        "frame2.jpg": encode_jpeg(plain((4, 5, 6))),
+        "frame1.JPG": encode_jpeg(plain((7, 8, 9))),
+        "notes.txt": b"no image",
+    }
+    for name, data in contents.items():
+        (tmp_path / name).write_bytes(data)
+    frames = list(open_source(tmp_path).frames())
+    assert [frame.name for frame in frames] == ["frame1", "frame2", "frame10"]
+    assert [frame.image for frame in frames] == [
+        contents["frame1.JPG"],
+        contents["frame2.jpg"],
+        contents["frame10.png"],
+    ]
+
+
+def test_a_folder_can_be_read_from_any_frame(tmp_path: Path) -> None:
+    for number in range(4):
+        (tmp_path / f"{number}.jpg").write_bytes(encode_jpeg(plain((number, 0, 0))))
+    assert [frame.number for frame in open_source(tmp_path).frames(first=2)] == [2, 3]
+
+
+def test_natural_order_compares_numbers_as_numbers() -> None:
+    names = ["b1", "a10", "a9", "A2", "7"]
+    assert sorted(names, key=natural_order) == ["7", "A2", "a9", "a10", "b1"]
+
+
+def test_two_images_of_one_name_are_refused(tmp_path: Path) -> None:
+    for suffix in ("jpg", "png"):
+        (tmp_path / f"a.{suffix}").write_bytes(b"x")
+    with pytest.raises(BadVideo, match="named 'a'"):
+        open_source(tmp_path)
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadVideo, match="holds no JPEG, PNG or WebP"):
+        open_source(tmp_path)
+
+
+def test_a_missing_video_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadVideo, match="there is no video or folder"):
+        open_source(tmp_path / "nothing.mp4")
+
+
+def test_a_file_that_is_no_video_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "v.mp4").write_bytes(b"this is no video at all" * 100)
+    with pytest.raises(BadVideo, match="no video that can be read"):
+        open_source(tmp_path / "v.mp4")
+
+
+def test_a_truncated_video_is_refused(tmp_path: Path) -> None:
+    write_video(tmp_path / "v.mp4", [plain((1, 2, 3))] * 5)
+    data = (tmp_path / "v.mp4").read_bytes()
+    (tmp_path / "v.mp4").write_bytes(data[: len(data) // 3])
+    with pytest.raises(BadVideo):
+        open_source(tmp_path / "v.mp4")

@@ -1,0 +1,86 @@
+"""Masks that a person gives, as a picture or as shapes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from model.core.encoding import encode_rle
+from model.core.image_headers import ImageLimits
+from model.core.palette import write_label_map
+from service.errors import BadMask, BadOption, NoObjects, TooManyObjects, WrongMaskSize
+from service.sessions.annotations import Annotation, GivenObjects, Shape, read_annotation
+
+SIZE = (40, 60)
+
+
+def read(given: Annotation, *, max_objects: int = 16) -> GivenObjects:
+    return read_annotation(given, frame_size=SIZE, limits=ImageLimits(), max_objects=max_objects)
+
+
+def test_a_picture_gives_its_ids_in_order() -> None:
+    labels = np.zeros(SIZE, np.uint8)
+    labels[:10], labels[20:30] = 9, 2
+    given = read(write_label_map(labels))
+    assert given.object_ids == (2, 9)
+    assert (given.masks == np.stack([labels == 2, labels == 9])).all()
+
+
+def test_a_black_and_white_picture_is_object_1() -> None:
+    labels = np.zeros(SIZE, np.uint8)
+    labels[:10] = 255
+    assert read(write_label_map(labels)).object_ids == (1,)
+
+
+def test_shapes_are_sorted_by_id_with_their_masks_and_labels() -> None:
+    mask = np.zeros(SIZE, np.bool_)
+    mask[5:9, 5:9] = True
+    given = read(
+        [
+            Shape(object_id=8, label="cup", box=[0, 0, 10, 20]),
+            Shape(object_id=3, rle=encode_rle(mask)),
+            Shape(object_id=5, label="lid", polygons=[[0, 0, 4, 0, 4, 4, 0, 4]]),
+        ]
+    )
+    assert given.object_ids == (3, 5, 8)
+    assert (given.masks[0] == mask).all()
+    assert [int(mask.sum()) for mask in given.masks] == [16, 25, 200]
+    assert given.labels == {5: "lid", 8: "cup"}
+
+
+def test_objects_may_overlap() -> None:
+    given = read([Shape(1, box=[0, 0, 9, 9]), Shape(2, box=[0, 0, 9, 9])])
+    assert (given.masks[0] == given.masks[1]).all()
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        (b"no picture", BadMask),
+        (write_label_map(np.ones((40, 61), np.uint8)), WrongMaskSize),
+        (write_label_map(np.zeros(SIZE, np.uint8)), NoObjects),
+        (
+            write_label_map(np.arange(2400, dtype=np.uint16).reshape(SIZE).astype(np.uint8) % 200),
+            TooManyObjects,
+        ),
+        ([], NoObjects),
+        ([Shape(1)], BadOption),
+        ([Shape(1, box=[0, 0, 9, 9], polygons=[])], BadOption),
+        ([Shape(1, box=[0, 0, 9, 9]), Shape(1, box=[9, 9, 9, 9])], BadOption),
+        ([Shape(1, box=[100, 100, 9, 9])], NoObjects),
+        ([Shape(1, polygons=[])], NoObjects),
+        ([Shape(1, polygons=[[1, 2, 3]])], BadMask),
+        ([Shape(1, rle={"size": [60, 40], "counts": "0"})], WrongMaskSize),
+        ([Shape(1, rle={"size": [40, 60], "counts": "!"})], BadMask),
+    ],
+)
+def test_what_cannot_be_used_is_refused(given: Annotation, error: type[Exception]) -> None:
+    with pytest.raises(error) as caught:
+        read(given)
+    assert type(caught.value) is error
+
+
+def test_the_number_of_objects_is_limited() -> None:
+    shapes = [Shape(object_id, box=[0, 0, 9, 9]) for object_id in (1, 2, 3)]
+    with pytest.raises(TooManyObjects, match="3 objects; at most 2"):
+        read(shapes, max_objects=2)

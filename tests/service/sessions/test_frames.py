@@ -1,0 +1,130 @@
+"""Images and videos become frames: what they are known by, what is kept, what the model sees."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from model.core.image_headers import ImageLimits
+from model.core.pixels import model_frame
+from service.errors import BadVideo, PictureTooLarge, TooManyFrames, WrongFrameSize
+from service.sessions.frames import Frame, Limits, Video, frame_of_image, frames_of_video
+from tests.support import scene
+
+FRAME_SIZE = (scene.HEIGHT, scene.WIDTH)
+MODEL_SIZE = (64, 96)
+LIMITS = Limits(image=ImageLimits(), append_frames=64, video_frames=10, objects=16)
+
+
+def read(data: bytes) -> Frame:
+    return frame_of_image(
+        data, LIMITS.image, name="it", frame_size=FRAME_SIZE, model_size=MODEL_SIZE
+    )
+
+
+def read_video(video: Video, limits: Limits = LIMITS) -> list[Frame]:
+    return frames_of_video(video, limits, frame_size=FRAME_SIZE, model_size=MODEL_SIZE)
+
+
+def test_an_image_is_known_by_its_bytes() -> None:
+    assert read(scene.jpeg(1)).digest == hashlib.sha256(scene.jpeg(1)).hexdigest()
+
+
+def test_a_small_jpeg_is_kept_as_it_came() -> None:
+    assert read(scene.jpeg(1)).stored == scene.jpeg(1)
+
+
+def test_any_other_image_is_kept_as_a_jpeg() -> None:
+    stored = read(scene.png(1)).stored
+    assert stored.startswith(b"\xff\xd8")
+    assert stored != scene.png(1)
+
+
+@pytest.mark.parametrize("data", [scene.jpeg(1), scene.png(1)])
+def test_the_model_sees_what_the_memory_keeps(data: bytes) -> None:
+    frame = read(data)
+    assert (frame.at(MODEL_SIZE) == model_frame(frame.stored, MODEL_SIZE)).all()
+
+
+@pytest.mark.parametrize("kind", ["mp4", "mov", "webm"])
+def test_a_video_gives_its_pictures_in_order(kind: str) -> None:
+    frames = read_video(Video(scene.video(range(5), kind=kind)))
+    assert len(frames) == 5
+    for number, frame in enumerate(frames):
+        seen = frame.at(MODEL_SIZE).astype(int)
+        red = seen[16, :, 0] - seen[16, :, 2] > 90
+        left = (8 + 2 * number) * MODEL_SIZE[1] / scene.WIDTH
+        assert abs(np.flatnonzero(red)[0] - left) <= 2
+
+
+def test_a_picture_of_a_video_is_the_same_each_time() -> None:
+    movie = scene.video(range(5))
+    again = read_video(Video(movie, skip=2, count=2))
+    assert [frame.digest for frame in again] == [f.digest for f in read_video(Video(movie))[2:4]]
+
+
+def test_pictures_of_a_video_differ() -> None:
+    assert len({frame.digest for frame in read_video(Video(scene.video(range(5))))}) == 5
+
+
+def test_a_video_of_more_frames_than_allowed_is_refused() -> None:
+    with pytest.raises(TooManyFrames, match="10 frames") as caught:
+        read_video(Video(scene.video(range(11))))
+    assert caught.value.limit == 10
+
+
+def test_the_part_that_is_asked_for_counts() -> None:
+    assert len(read_video(Video(scene.video(range(20)), skip=3, count=10))) == 10
+
+
+def test_a_video_larger_than_allowed_is_refused() -> None:
+    small = Limits(
+        image=ImageLimits(max_width=100, max_height=100),
+        append_frames=1,
+        video_frames=1,
+        objects=1,
+    )
+    with pytest.raises(PictureTooLarge, match="128x96"):
+        read_video(Video(scene.video(range(2))), small)
+
+
+def growing_video(*, height: int, width: int) -> bytes:
+    """A WebM whose second picture is of this size, while its header and first tell another."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="webm") as container:
+        stream = container.add_stream("libvpx", rate=24)
+        stream.width, stream.height, stream.pix_fmt = scene.WIDTH, scene.HEIGHT, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(scene.picture(0), format="rgb24")))
+        container.mux(stream.encode())
+        grown = av.CodecContext.create("libvpx", "w")
+        assert isinstance(grown, av.VideoCodecContext)
+        grown.width, grown.height, grown.pix_fmt = width, height, "yuv420p"
+        grown.time_base = Fraction(1, 24)
+        blank = av.VideoFrame.from_ndarray(np.zeros((height, width, 3), np.uint8), format="rgb24")
+        for packet in [*grown.encode(blank), *grown.encode(None)]:
+            packet.stream = stream
+            packet.pts = packet.dts = 1
+            container.mux(packet)
+    return file.getvalue()
+
+
+def test_a_video_whose_pictures_change_their_size_is_refused() -> None:
+    with pytest.raises(WrongFrameSize, match="picture 1 of the video is 160x120"):
+        read_video(Video(growing_video(height=120, width=160)))
+
+
+def test_a_picture_that_grows_huge_is_not_decoded() -> None:
+    image = ImageLimits(max_width=128, max_height=96)
+    limits = Limits(image=image, append_frames=1, video_frames=10, objects=1)
+    with pytest.raises(BadVideo):
+        read_video(Video(growing_video(height=480, width=640)), limits)
+
+
+def test_a_playlist_is_never_followed() -> None:
+    with pytest.raises(BadVideo, match="neither"):
+        read_video(Video(b"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:1/x.mp4\n"))

@@ -1,0 +1,138 @@
+"""The whole application in this process, over real HTTP, with a gate before the engine.
+
+The engine is the real one on the toy model; a test decides when a clip reaches it, or that it
+fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import uvicorn
+from numpy.typing import NDArray
+
+from model.core.contract import ModelCard
+from model.core.memory import Memory
+from service.app import chosen_engine, create_app
+from service.commands.serve import address, listen
+from service.engines.base import BankLease, ClipMasks, Engine, Pictures
+from service.server.uvicorn_server import server_config, tune
+from service.settings import Settings
+
+
+@dataclass
+class Gate:
+    """What happens to each clip before it reaches the engine."""
+
+    opened: asyncio.Event = field(default_factory=asyncio.Event)
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+    failure: Exception | None = None
+    clips: int = 0  # that have come as far as here
+
+    async def passed(self) -> None:
+        """Waits until the gate is open, or fails."""
+        self.clips += 1
+        self.reached.set()
+        if self.failure:
+            raise self.failure
+        await self.opened.wait()
+
+
+class GatedEngine:
+    """The real engine behind a gate."""
+
+    def __init__(self, engine: Engine, gate: Gate) -> None:
+        self._engine = engine
+        self._gate = gate
+
+    @property
+    def card(self) -> ModelCard:
+        return self._engine.card
+
+    async def ready(self) -> None:
+        await self._engine.ready()
+
+    async def discard(self, session_id: str) -> None:
+        await self._engine.discard(session_id)
+
+    @asynccontextmanager
+    async def lease(
+        self,
+        session_id: str,
+        *,
+        version: int,
+        memory: Memory,
+        model_size: tuple[int, int],
+        pictures: Pictures,
+    ) -> AsyncIterator[BankLease]:
+        real = self._engine.lease(
+            session_id, version=version, memory=memory, model_size=model_size, pictures=pictures
+        )
+        async with real as bank:
+            yield GatedLease(bank, self._gate)
+
+
+class GatedLease:
+    """The real lease behind a gate."""
+
+    def __init__(self, bank: BankLease, gate: Gate) -> None:
+        self._bank = bank
+        self._gate = gate
+
+    async def segment(
+        self, frames: NDArray[np.uint8], *, before: Memory, object_ids: Sequence[int]
+    ) -> ClipMasks:
+        await self._gate.passed()
+        return await self._bank.segment(frames, before=before, object_ids=object_ids)
+
+    def remember(self, after: Memory) -> None:
+        self._bank.remember(after)
+
+    def commit(self, version: int) -> None:
+        self._bank.commit(version)
+
+
+class Server(uvicorn.Server):
+    """Tells when it is ready."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+
+def gated(gate: Gate) -> Callable[[Settings], AbstractAsyncContextManager[Engine]]:
+    @asynccontextmanager
+    async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
+        async with chosen_engine(settings) as engine:
+            yield GatedEngine(engine, gate)
+
+    return open_engine
+
+
+@asynccontextmanager
+async def served(gate: Gate, settings: Settings) -> AsyncIterator[str]:
+    """The URL of the application with these settings, until the block is left."""
+    app = create_app(settings, open_engine=gated(gate))
+    async with app.router.lifespan_context(app):
+        config = server_config(
+            app, frame_bytes=settings.max_frame_bytes, ping_s=settings.stream_ping_s
+        )
+        with listen("127.0.0.1", 0) as listener:
+            tune(listener)
+            server = Server(config)
+            running = asyncio.create_task(server.serve([listener]))
+            await server.ready.wait()
+            try:
+                yield address(listener)
+            finally:
+                server.should_exit = True
+                await running

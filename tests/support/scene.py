@@ -1,0 +1,74 @@
+"""A made-up video that the toy model tracks exactly: a red square walks over a gray floor.
+
+Pictures are uint8 RGB (HEIGHT, WIDTH, 3); number 0 is the reference frame.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection, Sequence
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from model.core.palette import write_label_map
+
+HEIGHT, WIDTH = 96, 128
+SIDE = 32
+FLOOR, SQUARE, OTHER = (128, 128, 128), (220, 40, 40), (40, 40, 220)
+FADED = 42
+
+
+def labels(number: int, *, objects: int = 1) -> NDArray[np.uint8]:
+    """The true label map (HEIGHT, WIDTH): object 1 walks right, object 2 left below it."""
+    found = np.zeros((HEIGHT, WIDTH), np.uint8)
+    left = 8 + 2 * number % 64
+    found[8 : 8 + SIDE, left : left + SIDE] = 1
+    if objects == 2:
+        found[56 : 56 + SIDE, WIDTH - left - SIDE : WIDTH - left] = 2
+    return found
+
+
+def picture(number: int, *, objects: int = 1, faded: Collection[int] = ()) -> NDArray[np.uint8]:
+    """One frame; the toy model is in doubt of objects that are `faded`."""
+    colours = np.array([FLOOR, SQUARE, OTHER], np.uint8)
+    for object_id in faded:
+        colours[object_id] -= np.uint8(FADED) * (colours[object_id] > 128)
+    return np.ascontiguousarray(colours[labels(number, objects=objects)])
+
+
+def jpeg(number: int, *, objects: int = 1) -> bytes:
+    """One frame as a JPEG."""
+    return encode(picture(number, objects=objects), ".jpg")
+
+
+def png(number: int, *, objects: int = 1) -> bytes:
+    """One frame as a PNG."""
+    return encode(picture(number, objects=objects), ".png")
+
+
+def mask(*, objects: int = 1) -> bytes:
+    """The reference frame's mask as a palette PNG."""
+    return write_label_map(labels(0, objects=objects))
+
+
+def encode(rgb: NDArray[np.uint8], suffix: str) -> bytes:
+    """A picture in the format of the suffix."""
+    _, data = cv2.imencode(suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    return data.tobytes()
+
+
+def video(numbers: Sequence[int], *, kind: str = "mp4") -> bytes:
+    """The frames as a video file: MP4, MOV (both MPEG-4 video) or WebM (VP8)."""
+    file = io.BytesIO()
+    with av.open(file, "w", format=kind) as container:
+        stream = container.add_stream("libvpx" if kind == "webm" else "mpeg4", rate=24)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.bit_rate = 4_000_000
+        for number in numbers:
+            frame = av.VideoFrame.from_ndarray(picture(number), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return file.getvalue()

@@ -35,7 +35,7 @@ async def half_tracked(page: Page) -> bytes:
 
 
 async def take(browser: Browser, url: str, *, phone: bool, dark: bool) -> bytes:
-    """The picture, small: 256 colours."""
+    """The picture, small: 256 colors."""
     async with open_page(
         browser,
         url,
@@ -57,7 +57,7 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--to", type=Path, default=TARGET, help="where to write it")
     parser.add_argument("--phone", action="store_true", help="as on a phone")
-    parser.add_argument("--dark", action="store_true", help="in dark colours")
+    parser.add_argument("--dark", action="store_true", help="in dark colors")
     given = parser.parse_args()
     settings = {"TAMVT_MODEL": "tamvt-mobile", "TAMVT_WEIGHTS": ""}
     with tempfile.TemporaryDirectory() as folder:

@@ -3,7 +3,7 @@
     python -m scripts.shared_convolution [--build tamvt-r50] [--size 480x864] [--objects 1 3]
 
 The two levels alone, as graphs on ONNX Runtime, from random maps; medians of the ratios of the CPU
-time of neighbouring runs, which another load of the machine changes little.
+time of neighboring runs, which another load of the machine changes little.
 """
 
 from __future__ import annotations

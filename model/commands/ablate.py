@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def words(text: str) -> list[str]:
-    """`full,centre` as a list."""
+    """`full,center` as a list."""
     return [word for word in text.split(",") if word]
 
 

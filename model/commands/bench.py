@@ -98,7 +98,7 @@ def plain_step(
 ) -> Callable[[], None]:
     """A clip step the long way; every object is a run of its own, with its own entries."""
     plain = PlainTamVT(model)
-    images = model.normalise(torch.from_numpy(frames))
+    images = model.normalize(torch.from_numpy(frames))
     with torch.inference_mode():
         banks = [
             [plain.memorize(images[:1], torch.from_numpy(mask) / 255)] * setting.memory_size

@@ -68,7 +68,7 @@ class LiveBytes(TorchDispatchMode):
 class Footprint:
     """Bytes of the tensors of one training step."""
 
-    state: int  # weights, their averages, gradients and the optimiser's
+    state: int  # weights, their averages, gradients and the optimizer's
     kept: int  # what the forward pass keeps for the backward pass
     peak: int  # the most at a time, all included
 
@@ -85,7 +85,7 @@ def footprint_of(config: TrainConfig, size: tuple[int, int]) -> Footprint:
             if parameter.ndim == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         averaged = [value.clone() for value in model.state_dict().values()]
-        optimiser = torch.optim.AdamW(parameter_groups(model, config))
+        optimizer = torch.optim.AdamW(parameter_groups(model, config))
         loss_of = ClipLoss(model, config.loss, recompute=config.recompute, loop=config.loop)
         frames = torch.zeros((clips.batch, clips.frames, *size, 3), dtype=torch.uint8)
         masks = torch.zeros((clips.batch, clips.frames, *size), dtype=torch.uint8)
@@ -94,14 +94,14 @@ def footprint_of(config: TrainConfig, size: tuple[int, int]) -> Footprint:
         kept = live.now - before
         loss.backward()
         del loss, logits, frames, masks
-        optimiser.step()
+        optimizer.step()
         footprint = Footprint(state=live.now, kept=kept, peak=live.peak)
         del averaged
     return footprint
 
 
 def one_step(config: TrainConfig, size: tuple[int, int]) -> tuple[int, float]:
-    """One real optimiser step on made-up clips of H x W: bytes of memory it took, and seconds.
+    """One real optimizer step on made-up clips of H x W: bytes of memory it took, and seconds.
 
     The bytes are what the process grew by at its largest (on a GPU: what was allocated there).
     """
@@ -205,7 +205,7 @@ def title(config: TrainConfig, size: tuple[int, int]) -> str:
 def memory_table(config: TrainConfig, size: tuple[int, int]) -> str:
     """The counted memory of a step, with activations kept and computed again."""
     lines = [
-        "| GB | weights, gradients, optimiser | kept for the backward pass | peak |",
+        "| GB | weights, gradients, optimizer | kept for the backward pass | peak |",
         "|---|---:|---:|---:|",
     ]
     for name, recompute in (("activations kept", False), ("activations computed again", True)):

@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
                 compare(args, videos)
             else:
                 name = str(args.predictions or args.model)
-                evaluated(args, videos, labeller(args, videos), args.output, name)
+                evaluated(args, videos, labeler(args, videos), args.output, name)
     except (DataError, CheckpointError) as error:
         print(f"tamvt-model evaluate: {error}", file=sys.stderr)
         return 2
@@ -110,8 +110,8 @@ def compare(args: argparse.Namespace, videos: Sequence[Video]) -> None:
         if folder is not None and len(candidates) > 1:
             folder = folder / each.name
         print(f"{each.path}, step {each.step}\n", flush=True)
-        labelled = Tracked(each.verbs, args, folder)
-        scores[each.name] = evaluated(args, videos, labelled, folder, str(each.path))
+        labeled = Tracked(each.verbs, args, folder)
+        scores[each.name] = evaluated(args, videos, labeled, folder, str(each.path))
         print(flush=True)
     table = spread_table(scores)
     if len(candidates) > 1:
@@ -143,7 +143,7 @@ def chosen(args: argparse.Namespace) -> list[Video]:
     return [videos[name] for name in args.videos or videos]
 
 
-class Labeller(Protocol):
+class Labeler(Protocol):
     """Label maps of videos; `rates` are the frames a second of those that it made itself."""
 
     rates: dict[str, float]
@@ -188,7 +188,7 @@ class Tracked:
         return labels
 
 
-def labeller(args: argparse.Namespace, videos: Sequence[Video]) -> Labeller:
+def labeler(args: argparse.Namespace, videos: Sequence[Video]) -> Labeler:
     """What the command line names: a folder of PNGs, or graphs."""
     if args.predictions is not None:
         return Stored(args.predictions, RULES.get(args.dataset, DAVIS), alone=len(videos) == 1)
@@ -205,7 +205,7 @@ def labeller(args: argparse.Namespace, videos: Sequence[Video]) -> Labeller:
 def evaluated(
     args: argparse.Namespace,
     videos: Sequence[Video],
-    labelled: Labeller,
+    labeled: Labeler,
     folder: Path | None,
     name: str,
 ) -> list[ObjectScore]:
@@ -214,14 +214,14 @@ def evaluated(
     rules = RULES.get(args.dataset, DAVIS)
     for video in tqdm(videos, unit="video", leave=False):
         truth = read_truth(video)
-        labels = labelled(video, truth)
+        labels = labeled(video, truth)
         found = score(video, truth, labels, rules)
         scores += found
         if folder is not None and found:
             worst[video.name] = pictured(video, truth, labels, found)
     if not scores:
         raise DataError("no object has a frame that counts")
-    print(markdown(scores, labelled.rates))
+    print(markdown(scores, labeled.rates))
     if folder is not None:
         write_tables(folder, scores)
         title = f"{name} on {args.dataset} {args.split}"

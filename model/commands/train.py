@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `tamvt-model train`."""
     parser.add_argument("config", choices=sorted(RECIPES), metavar="CONFIG", help=recipe_list())
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write into")
-    parser.add_argument("--steps", type=int, help="optimiser steps in all")
+    parser.add_argument("--steps", type=int, help="optimizer steps in all")
     parser.add_argument("--data", type=Path, help="training data (default: TAMVT_DATA, else data)")
     parser.add_argument("--workers", type=int, default=1, help="processes that make clips")
     parser.add_argument("--threads", type=int, help="of PyTorch (default: one a core)")

@@ -32,7 +32,7 @@ from model.training.checkpoints import CheckpointError
 
 FIGURES = ("time", "attention", "rows")
 CELL = 34  # pixels of the heat map
-QUERY_COLOUR = (255, 60, 60)
+QUERY_COLOR = (255, 60, 60)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -167,7 +167,7 @@ def time_svg(encoding: RelativeTimeEncoding) -> str:
 
 
 def diverging(value: float) -> str:
-    """A colour for -1 (blue) to 1 (red), white at 0."""
+    """A color for -1 (blue) to 1 (red), white at 0."""
     fade = round(255 * (1 - min(1.0, abs(value)) * 0.75))
     return f"rgb(255,{fade},{fade})" if value >= 0 else f"rgb({fade},{fade},255)"
 
@@ -186,12 +186,12 @@ def attention_picture(
     for _ in tracker.track(path.read_bytes() for path in video.frames[1:index]):
         pass
     asked = read_rgb(video.frames[index])
-    x, y = point or centre_of(truth[video.frames[index].stem])
+    x, y = point or center_of(truth[video.frames[index].stem])
     if not (0 <= x < asked.shape[1] and 0 <= y < asked.shape[0]):
         raise DataError(f"({x}, {y}) lies outside of {video.name}")
     newest = sorted(tracker.memory.entries, key=lambda entry: -entry.frame)
     cells = [read_rgb(video.frames[entry.frame]) for entry in newest]
-    own = cv2.circle(asked.copy(), (x, y), max(3, asked.shape[0] // 60), QUERY_COLOUR, -1)
+    own = cv2.circle(asked.copy(), (x, y), max(3, asked.shape[0] // 60), QUERY_COLOR, -1)
     share = (x / asked.shape[1], y / asked.shape[0])
     rows = []
     for stride in (32, 16) if served.matching_s16 is not None else (32,):
@@ -217,7 +217,7 @@ def attention(
     inputs = tracker.inputs([np.asarray(frame, dtype=np.uint8)])
     height, width = (side // stride for side in tracker.size)
     with torch.inference_mode():
-        seen = served.look(served.normalise(torch.from_numpy(inputs["frames"][0])))
+        seen = served.look(served.normalize(torch.from_numpy(inputs["frames"][0])))
         matching, tokens = served.matching_s32, seen.tokens_s32
         if stride == 16 and served.matching_s16 is not None:
             matching, tokens = served.matching_s16, seen.tokens_s16
@@ -239,13 +239,13 @@ def overlaid(image: Pixels, heat: NDArray[np.float32]) -> Pixels:
     """An entry's frame in gray under its attention, brightest where it is strongest."""
     height, width = image.shape[:2]
     large = np.asarray(cv2.resize(heat / max(float(heat.max()), 1e-9), (width, height)))
-    coloured = cv2.applyColorMap((255 * large).clip(0, 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
+    colored = cv2.applyColorMap((255 * large).clip(0, 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
     gray = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    mixed = 0.4 * gray + 0.6 * cv2.cvtColor(coloured, cv2.COLOR_BGR2RGB)
+    mixed = 0.4 * gray + 0.6 * cv2.cvtColor(colored, cv2.COLOR_BGR2RGB)
     return mixed.astype(np.uint8)
 
 
-def centre_of(labels: Pixels) -> tuple[int, int]:
+def center_of(labels: Pixels) -> tuple[int, int]:
     """The pixel (x, y) of an object farthest from its outline; the middle if there is none."""
     inside = (labels > 0).astype(np.uint8)
     if not inside.any():

@@ -119,7 +119,7 @@ def _read_counts(counts: object) -> NDArray[np.int64]:
 
 
 def encode_polygons(mask: NDArray[np.bool_]) -> list[list[float]]:
-    """The outlines of a mask's parts, each [x0, y0, x1, y1, ...] of pixel centres, as in COCO.
+    """The outlines of a mask's parts, each [x0, y0, x1, y1, ...] of pixel centers, as in COCO.
 
     COCO's polygons know no holes: they come out filled. A mask without holes comes back from
     `decode_polygons` exactly; a part of one or two pixels repeats a point to have three.
@@ -138,7 +138,7 @@ def encode_polygons(mask: NDArray[np.bool_]) -> list[list[float]]:
 def decode_polygons(polygons: object, size: tuple[int, int]) -> NDArray[np.bool_]:
     """bool (H, W): the union of polygons [x0, y0, x1, y1, ...], outlines included.
 
-    Coordinates are rounded to pixel centres; what lies outside of the frame is cut off.
+    Coordinates are rounded to pixel centers; what lies outside of the frame is cut off.
     MaskError for fewer than three points, odd lengths, NaN, or points a frame's size away.
     """
     if not isinstance(polygons, list):

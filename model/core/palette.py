@@ -1,6 +1,6 @@
-"""Label maps as PNG images: palette images with the colours of DAVIS, and what users send instead.
+"""Label maps as PNG images: palette images with the colors of DAVIS, and what users send instead.
 
-Pillow reads and writes them: OpenCV replaces a palette's indices by its colours.
+Pillow reads and writes them: OpenCV replaces a palette's indices by its colors.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from PIL import Image
 from model.core.image_headers import ImageLimits, Undecodable, read_header
 from model.core.masks import IGNORE, MaskError, settle_ignored
 
-_GRAY, _RGB, _PALETTE, _RGBA = 0, 2, 3, 6  # PNG's colour types; gray with alpha is 4
+_GRAY, _RGB, _PALETTE, _RGBA = 0, 2, 3, 6  # PNG's color types; gray with alpha is 4
 
 
 def davis_palette() -> NDArray[np.uint8]:
-    """uint8 (256, 3): the colours of DAVIS, PASCAL VOC's for 0..21, then gray of the index."""
+    """uint8 (256, 3): the colors of DAVIS, PASCAL VOC's for 0..21, then gray of the index."""
     palette = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
     for index in range(22):
         palette[index] = [_voc_channel(index >> channel) for channel in range(3)]
@@ -33,7 +33,7 @@ def _voc_channel(bits: int) -> int:
 
 
 def write_label_map(labels: NDArray[np.uint8]) -> bytes:
-    """A palette PNG of the label map (H, W), in the colours of DAVIS."""
+    """A palette PNG of the label map (H, W), in the colors of DAVIS."""
     image = Image.fromarray(labels)
     image.putpalette(davis_palette().tobytes())
     file = io.BytesIO()
@@ -45,7 +45,7 @@ def read_label_map(png: bytes, limits: ImageLimits) -> NDArray[np.uint8]:
     """uint8 (H, W): the label map of a mask image, 255 settled (`settle_ignored`).
 
     A palette PNG gives its indices, a gray one its values, a 1-bit one 0 and 1. An RGB one is
-    taken where its meaning is clear: gray values as such, or only colours of the DAVIS palette.
+    taken where its meaning is clear: gray values as such, or only colors of the DAVIS palette.
     EXIF orientation does not apply: a mask is as it is stored.
     Raises PixelError where the bytes are no complete image within `limits`, MaskError where
     the image is no mask.
@@ -56,12 +56,12 @@ def read_label_map(png: bytes, limits: ImageLimits) -> NDArray[np.uint8]:
             f"a mask is a PNG; this is a {header.kind.upper()}, whose values may differ"
         )
     limits.check_size(header.height, header.width)
-    depth, colour = png[24], png[25]
-    if colour == _GRAY and depth in (2, 4):
+    depth, color = png[24], png[25]
+    if color == _GRAY and depth in (2, 4):
         raise MaskError(f"a gray mask of {depth} bits is unclear: save it with 8 bits or a palette")
-    if colour != _GRAY and depth == 16:
-        raise MaskError("a colour mask of 16 bits is unclear: save it with 8 bits")
-    return settle_ignored(_labels(_pixels(png), colour))
+    if color != _GRAY and depth == 16:
+        raise MaskError("a color mask of 16 bits is unclear: save it with 8 bits")
+    return settle_ignored(_labels(_pixels(png), color))
 
 
 def _pixels(png: bytes) -> NDArray[np.generic]:
@@ -73,14 +73,14 @@ def _pixels(png: bytes) -> NDArray[np.generic]:
         raise Undecodable("the mask image cannot be decoded") from error
 
 
-def _labels(pixels: NDArray[np.generic], colour: int) -> NDArray[np.uint8]:
-    if colour in (_GRAY, _PALETTE):
+def _labels(pixels: NDArray[np.generic], color: int) -> NDArray[np.uint8]:
+    if color in (_GRAY, _PALETTE):
         return _gray_labels(pixels)
-    if colour == _RGB:
-        return _colour_labels(pixels)
+    if color == _RGB:
+        return _color_labels(pixels)
     if not (pixels[..., -1] == 255).all():
         raise MaskError("a mask with transparent pixels is unclear: save it without alpha")
-    return _colour_labels(pixels[..., :-1]) if colour == _RGBA else _gray_labels(pixels[..., 0])
+    return _color_labels(pixels[..., :-1]) if color == _RGBA else _gray_labels(pixels[..., 0])
 
 
 def _gray_labels(pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
@@ -89,30 +89,30 @@ def _gray_labels(pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
     return pixels.astype(np.uint8)
 
 
-def _colour_labels(rgb: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Label map of an RGB mask: by gray value or by DAVIS colour, refused where both differ."""
-    by_colour = _davis_indices(rgb)
+def _color_labels(rgb: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """Label map of an RGB mask: by gray value or by DAVIS color, refused where both differ."""
+    by_color = _davis_indices(rgb)
     gray = rgb[..., 0].astype(np.uint8)
     is_gray = (rgb == rgb[..., :1]).all()
-    if by_colour is None and not is_gray:
-        raise MaskError("an RGB mask has colours outside of the DAVIS palette")
-    if by_colour is None:
+    if by_color is None and not is_gray:
+        raise MaskError("an RGB mask has colors outside of the DAVIS palette")
+    if by_color is None:
         return gray
-    if is_gray and (by_colour != gray).any():
+    if is_gray and (by_color != gray).any():
         raise MaskError("an RGB mask in gray is unclear: save it as gray or with a palette")
-    return by_colour
+    return by_color
 
 
 def _davis_indices(rgb: NDArray[np.generic]) -> NDArray[np.uint8] | None:
-    """Indices of the colours in the DAVIS palette (the lowest, if twice); None if one is not."""
-    codes = _colour_codes(rgb)
-    known, first = np.unique(_colour_codes(davis_palette()), return_index=True)
+    """Indices of the colors in the DAVIS palette (the lowest, if twice); None if one is not."""
+    codes = _color_codes(rgb)
+    known, first = np.unique(_color_codes(davis_palette()), return_index=True)
     place = np.minimum(np.searchsorted(known, codes), len(known) - 1)
     if (known[place] != codes).any():
         return None
     return first[place].astype(np.uint8)
 
 
-def _colour_codes(rgb: NDArray[np.generic]) -> NDArray[np.uint32]:
+def _color_codes(rgb: NDArray[np.generic]) -> NDArray[np.uint32]:
     red, green, blue = (rgb[..., channel].astype(np.uint32) for channel in range(3))
     return np.asarray(red << 16 | green << 8 | blue, dtype=np.uint32)

@@ -1,4 +1,4 @@
-"""How a clip looks: colours that drift, blur, noise and compression."""
+"""How a clip looks: colors that drift, blur, noise and compression."""
 
 from dataclasses import dataclass
 
@@ -14,22 +14,22 @@ _GRAY = np.array([0.299, 0.587, 0.114])
 
 @dataclass(frozen=True, slots=True)
 class Glare:
-    """A bright spot: its centre (F, 2) and radius in shares of the side, its height in levels."""
+    """A bright spot: its center (F, 2) and radius in shares of the side, its height in levels."""
 
-    centres: NDArray[np.float64]
+    centers: NDArray[np.float64]
     radius: float
     height: float
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The looks of a clip: a colour map (F, 3, 4) a frame, and what a poor camera adds.
+    """The looks of a clip: a color map (F, 3, 4) a frame, and what a poor camera adds.
 
     `scale` is the share of its size at which the clip was once kept; `shakes` (F, 2) are the
     camera's own motion in pixels while the shutter is open.
     """
 
-    colour: NDArray[np.float64]
+    color: NDArray[np.float64]
     jpeg_quality: int | None = None
     noise: float = 0.0
     softness: float = 0.0
@@ -41,14 +41,14 @@ class Look:
 
 def draw_look(rng: np.random.Generator, *, frames: int, strength: float) -> Look:
     """A look of the given strength (0 = as recorded, 1 = clearly changed), smooth in time."""
-    colour = draw_colour(rng, frames=frames, start=strength, drift=0.4 * strength)
+    color = draw_color(rng, frames=frames, start=strength, drift=0.4 * strength)
     drawn = rng.random(7) < strength * np.array([0.35, 0.2, 0.25, 0.15, 0.15, 0.15, 0.15])
     names = ("compressed", "noisy", "soft", "small", "glare", "exposure", "shaken")
     traits = tuple(name for name, on in zip(names, drawn, strict=True) if on)
     if "exposure" in traits:
-        colour = expose(colour, draw_exposure(rng, frames=frames))
+        color = expose(color, draw_exposure(rng, frames=frames))
     return Look(
-        colour=colour,
+        color=color,
         jpeg_quality=int(rng.integers(20, 85)) if "compressed" in traits else None,
         noise=float(rng.uniform(2.0, 10.0)) if "noisy" in traits else 0.0,
         softness=float(rng.uniform(0.4, 1.4)) if "soft" in traits else 0.0,
@@ -66,9 +66,9 @@ def draw_exposure(rng: np.random.Generator, *, frames: int) -> NDArray[np.float6
     return np.asarray(np.exp(ramp * rng.uniform(-0.8, 0.4)))
 
 
-def expose(colour: NDArray[np.float64], gains: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The colour maps (F, 3, 4) with what they give multiplied by `gains` (F,)."""
-    return colour * gains[:, None, None]
+def expose(color: NDArray[np.float64], gains: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The color maps (F, 3, 4) with what they give multiplied by `gains` (F,)."""
+    return color * gains[:, None, None]
 
 
 def _draw_glare(rng: np.random.Generator, *, frames: int) -> Glare:
@@ -85,16 +85,16 @@ def _draw_shakes(rng: np.random.Generator, *, frames: int) -> NDArray[np.float64
     return np.asarray(shakes)
 
 
-def draw_colour(
+def draw_color(
     rng: np.random.Generator, *, frames: int, start: float, drift: float
 ) -> NDArray[np.float64]:
     """Maps (F, 3, 4) from RGB to RGB, beginning `start` away from none and drifting on."""
     begin, end = rng.normal(0.0, start, size=6), rng.normal(0.0, drift, size=6)
     moments = np.linspace(0.0, 1.0, frames)
-    return np.stack([_colour_map(begin + moment * end) for moment in moments])
+    return np.stack([_color_map(begin + moment * end) for moment in moments])
 
 
-def _colour_map(amount: NDArray[np.float64]) -> NDArray[np.float64]:
+def _color_map(amount: NDArray[np.float64]) -> NDArray[np.float64]:
     """Brightness, contrast, saturation and a tint a channel, as one affine map (3, 4)."""
     brightness, contrast, saturation, *tint = np.clip(amount, -2.5, 2.5)
     saturated = np.exp(0.3 * saturation)
@@ -105,14 +105,14 @@ def _colour_map(amount: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.concatenate([matrix, offset[:, None]], axis=1)
 
 
-def recolour(image: Pixels, colour: NDArray[np.float64]) -> Pixels:
-    """`image` through the colour map (3, 4), clipped to 0..255."""
-    return np.asarray(cv2.transform(image, colour), dtype=np.uint8)
+def recolor(image: Pixels, color: NDArray[np.float64]) -> Pixels:
+    """`image` through the color map (3, 4), clipped to 0..255."""
+    return np.asarray(cv2.transform(image, color), dtype=np.uint8)
 
 
 def finish(image: Pixels, look: Look, moment: int, rng: np.random.Generator) -> Pixels:
-    """Frame `moment` of a clip with its look: colour, light, softness, noise, compression."""
-    image = recolour(image, look.colour[moment])
+    """Frame `moment` of a clip with its look: color, light, softness, noise, compression."""
+    image = recolor(image, look.color[moment])
     if look.glare is not None:
         image = shine(image, look.glare, moment)
     if look.shakes is not None:
@@ -132,7 +132,7 @@ def finish(image: Pixels, look: Look, moment: int, rng: np.random.Generator) -> 
 def shine(image: Pixels, glare: Glare, moment: int) -> Pixels:
     """`image` with the spot of light of frame `moment`, clipped to 255."""
     height, width = image.shape[:2]
-    x, y = glare.centres[moment]
+    x, y = glare.centers[moment]
     across = np.exp(-((np.arange(width) / width - x) ** 2) / (2 * glare.radius**2))
     down = np.exp(-((np.arange(height) / height - y) ** 2) / (2 * glare.radius**2))
     light = (glare.height * down[:, None] * across).astype(np.uint8)
@@ -180,7 +180,7 @@ def motion_kernel(shift: NDArray[np.float64], *, longest: int) -> NDArray[np.flo
     side = 2 * int(np.ceil(length / 2)) + 1
     kernel = np.zeros((side, side), np.float32)
     direction = shift / np.hypot(*shift) * length / 2
-    centre = side // 2
-    ends = [tuple(int(v) for v in np.rint(centre + sign * direction)) for sign in (-1, 1)]
+    center = side // 2
+    ends = [tuple(int(v) for v in np.rint(center + sign * direction)) for sign in (-1, 1)]
     cv2.line(kernel, ends[0], ends[1], 1.0)
     return kernel / kernel.sum()

@@ -73,13 +73,13 @@ def shrunk(pixels: Pixels, hardship: Hardship, size: tuple[int, int]) -> Pixels:
     matrix = np.zeros((2, 3))
     matrix[0, 0], matrix[1, 1] = scale
     matrix[:, 2] = (np.array([width, height]) - scale * pixels.shape[1::-1]) / 2
-    colour = pixels.ndim == 3
+    color = pixels.ndim == 3
     warped = cv2.warpAffine(
         pixels,
         matrix,
         (width, height),
-        flags=cv2.INTER_AREA if colour else cv2.INTER_NEAREST,
-        borderMode=cv2.BORDER_REFLECT_101 if colour else cv2.BORDER_CONSTANT,
+        flags=cv2.INTER_AREA if color else cv2.INTER_NEAREST,
+        borderMode=cv2.BORDER_REFLECT_101 if color else cv2.BORDER_CONSTANT,
     )
     return np.asarray(warped, np.uint8)
 

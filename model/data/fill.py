@@ -1,4 +1,4 @@
-"""What a moved object leaves behind: its hole filled with colours and texture from elsewhere."""
+"""What a moved object leaves behind: its hole filled with colors and texture from elsewhere."""
 
 import cv2
 import numpy as np
@@ -6,53 +6,53 @@ from numpy.typing import NDArray
 
 from model.data.static import Pixels
 
-_COARSE = 2  # colours are spread at half the size: they are smooth
+_COARSE = 2  # colors are spread at half the size: they are smooth
 _DETAIL = 16  # what is finer than so many pixels is texture
 _TRIES = 12
 
 
 def fill_hole(image: Pixels, hole: Pixels, rng: np.random.Generator) -> Pixels:
-    """`image` with the pixels of `hole` (non-zero) made up: colours from around, texture from afar.
+    """`image` with the pixels of `hole` (non-zero) made up: colors from around, texture from afar.
 
     The texture is that of another place of the picture, drawn among those that lie free of the
-    hole; where none does, the colours stay smooth.
+    hole; where none does, the colors stay smooth.
     """
-    colours = spread_colours(image, hole)
+    colors = spread_colors(image, hole)
     texture = _moved(_texture(image, hole), _draw_offset(hole, rng))
-    # Feathered, since the colours of what is cut out bleed over its outline.
+    # Feathered, since the colors of what is cut out bleed over its outline.
     share = cv2.blur((hole > 0).astype(np.float32), (5, 5))[..., None]
     share = np.where(hole[..., None] > 0, 1.0, share * (share > 0.02))
-    made = colours + texture
+    made = colors + texture
     return np.clip(image + share * (made - image), 0, 255).astype(np.uint8)
 
 
-def spread_colours(image: Pixels, hole: Pixels) -> NDArray[np.float32]:
-    """Colours (H, W, 3) that are smooth within the hole and run on from around it."""
+def spread_colors(image: Pixels, hole: Pixels) -> NDArray[np.float32]:
+    """Colors (H, W, 3) that are smooth within the hole and run on from around it."""
     height, width = hole.shape
     size = (max(1, width // _COARSE), max(1, height // _COARSE))
     known = _shrink((hole == 0).astype(np.float32), size)
     levels = [(_shrink(image * (hole == 0)[..., None].astype(np.float32), size), known)]
     while min(levels[-1][1].shape) > 4:
-        colour, weight = levels[-1]
+        color, weight = levels[-1]
         half = ((weight.shape[1] + 1) // 2, (weight.shape[0] + 1) // 2)
-        levels.append((_shrink(colour, half), _shrink(weight, half)))
-    colour, weight = levels.pop()
-    filled = colour / np.maximum(weight, 1e-6)[..., None]
-    for colour, weight in reversed(levels):
+        levels.append((_shrink(color, half), _shrink(weight, half)))
+    color, weight = levels.pop()
+    filled = color / np.maximum(weight, 1e-6)[..., None]
+    for color, weight in reversed(levels):
         filled = np.asarray(cv2.resize(filled, weight.shape[::-1]), dtype=np.float32)
         trust = np.minimum(weight * 4.0, 1.0)[..., None]
-        filled += trust * (colour / np.maximum(weight, 1e-6)[..., None] - filled)
+        filled += trust * (color / np.maximum(weight, 1e-6)[..., None] - filled)
     return np.asarray(cv2.resize(filled, (width, height)), dtype=np.float32)
 
 
 def _texture(image: Pixels, hole: Pixels) -> NDArray[np.float32]:
-    """What is finer than the colours around, (H, W, 3); nothing in the hole."""
+    """What is finer than the colors around, (H, W, 3); nothing in the hole."""
     height, width = hole.shape
     size = (max(1, width // _DETAIL), max(1, height // _DETAIL))
     known = (hole == 0).astype(np.float32)
     weight = np.maximum(_shrink(known, size), 1e-3)
-    colours = _shrink(image * known[..., None], size) / weight.reshape(*weight.shape, 1)
-    coarse = np.asarray(cv2.resize(colours, (width, height)), dtype=np.float32)
+    colors = _shrink(image * known[..., None], size) / weight.reshape(*weight.shape, 1)
+    coarse = np.asarray(cv2.resize(colors, (width, height)), dtype=np.float32)
     return np.asarray((image - coarse) * known[..., None], dtype=np.float32)
 
 

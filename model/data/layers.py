@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.augment import motion_kernel, recolour
+from model.data.augment import motion_kernel, recolor
 from model.data.motion import Matrix, Path, Wave, Window, apply, source_map
 from model.data.static import Pixels
 
@@ -24,12 +24,12 @@ Kernel = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Cutout:
-    """An object of a picture: image, mask, its box, its centre (x, y) and extent in pixels."""
+    """An object of a picture: image, mask, its box, its center (x, y) and extent in pixels."""
 
     image: Pixels
     mask: Pixels
     box: Window
-    centre: NDArray[np.float64]
+    center: NDArray[np.float64]
     extent: float
     cropped: bool  # by the border of its picture
     kind: str | None = None
@@ -54,7 +54,7 @@ class Layer:
 
     `surface` is (H, W, 4) with alpha, or (H, W, 3) where it is solid and fills the clip. `path`
     takes source pixels to clip pixels, frame by frame, and `wave` bends them; beyond `box` alpha
-    is 0. `centre` is the source point (x, y) whose speed blurs the layer while the shutter is
+    is 0. `center` is the source point (x, y) whose speed blurs the layer while the shutter is
     open, `shutter` being that share of a frame's time. `mask` (H, W) says which object is where in
     a solid layer, 0 being none; a surface with alpha that has a mask is all object `label`. The
     target is object 1. `traits` name what was drawn to make it.
@@ -63,10 +63,10 @@ class Layer:
     surface: Pixels
     mask: Pixels | None
     path: Path
-    centre: NDArray[np.float64]
+    center: NDArray[np.float64]
     box: Window
     wave: Wave | None = None
-    colour: NDArray[np.float64] | None = None
+    color: NDArray[np.float64] | None = None
     texture: Texture | None = None
     shutter: float = 0.0
     traits: tuple[str, ...] = ()
@@ -90,7 +90,7 @@ def cut_out(image: Pixels, mask: Pixels, kind: str | None = None) -> Cutout:
         image=image,
         mask=mask,
         box=(x, y, width, height),
-        centre=np.array([x + (width - 1) / 2, y + (height - 1) / 2]),
+        center=np.array([x + (width - 1) / 2, y + (height - 1) / 2]),
         extent=float(np.sqrt(width * height)),
         cropped=bool(border.sum() > 0.15 * (width + height)),
         kind=kind,
@@ -167,19 +167,19 @@ def _draw(layer: Layer, moment: int, image: Pixels, seen: Pixels) -> None:
     if kernel is not None:
         surface = np.asarray(cv2.filter2D(surface, -1, kernel), np.uint8)
     if layer.solid:
-        image[:] = _coloured(surface, layer, moment)
+        image[:] = _colored(surface, layer, moment)
         if layer.mask is not None:
             seen[:] = _warp(layer.mask, layer, points, window, nearest=True)
         return
     within = _slices(window)
     alpha = np.asarray(cv2.extractChannel(surface, 3), np.uint8)
     picture = np.asarray(cv2.cvtColor(surface, cv2.COLOR_RGBA2RGB), np.uint8)
-    image[within] = blend(image[within], _coloured(picture, layer, moment), alpha)
+    image[within] = blend(image[within], _colored(picture, layer, moment), alpha)
     seen[within][alpha >= _SOLID] = layer.shown
 
 
-def _coloured(picture: Pixels, layer: Layer, moment: int) -> Pixels:
-    return picture if layer.colour is None else recolour(picture, layer.colour[moment])
+def _colored(picture: Pixels, layer: Layer, moment: int) -> Pixels:
+    return picture if layer.color is None else recolor(picture, layer.color[moment])
 
 
 def _window(layer: Layer, moment: int, kernel: Kernel | None, *, size: int) -> Window | None:
@@ -206,11 +206,11 @@ def _slices(window: Window) -> tuple[slice, slice]:
 
 
 def _blur(layer: Layer, moment: int) -> Kernel | None:
-    """The kernel of what the layer's centre does while the shutter is open, or None."""
+    """The kernel of what the layer's center does while the shutter is open, or None."""
     if not layer.shutter or len(layer.path) < 2:
         return None
     before = max(0, moment - 1)
-    shift = apply(layer.path[before + 1], layer.centre) - apply(layer.path[before], layer.centre)
+    shift = apply(layer.path[before + 1], layer.center) - apply(layer.path[before], layer.center)
     return motion_kernel(layer.shutter * shift, longest=_LONGEST_BLUR)
 
 

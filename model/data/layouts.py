@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from model.data.errors import DataError
 from model.data.pictures import (
-    LabelledStill,
+    LabeledStill,
     coco_stills,
     ecssd_stills,
     msra10k_stills,
@@ -26,9 +26,9 @@ VideoLayout = Literal["shared", "extra", "davis2016", "davis2017", "youtube-vos"
 StillLayout = Literal["ecssd", "msra10k", "coco", "voc"]
 
 HELD_OUT = ("davis2017-snowboard", "ucsd-cyclists")  # of the `extra` videos: never trained on
-_MOTION_ONLY = ("ucsd", 0.4)  # a set in which only what moves is labelled, and its weight
+_MOTION_ONLY = ("ucsd", 0.4)  # a set in which only what moves is labeled, and its weight
 INSTANCES = "davis2017_instances"  # masks alone; their frames are those of `video`
-DAVIS_RATE, YOUTUBE_RATE, VOST_RATE = 24.0, 6.0, 5.0  # labelled frames a second
+DAVIS_RATE, YOUTUBE_RATE, VOST_RATE = 24.0, 6.0, 5.0  # labeled frames a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class StillSet:
     split: str = "train"
     weight: float = 1.0
 
-    def open(self) -> tuple[LabelledStill, ...]:
+    def open(self) -> tuple[LabeledStill, ...]:
         """Its pictures that have labels; none is a DataError."""
         return nonempty(STILL_READERS[self.layout](self.root, self.split), self.root)
 
@@ -219,7 +219,7 @@ VIDEO_READERS: Mapping[str, Callable[[Path, str], tuple[Video, ...]]] = MappingP
         "visor": visor,
     }
 )
-STILL_READERS: Mapping[str, Callable[[Path, str], tuple[LabelledStill, ...]]] = MappingProxyType(
+STILL_READERS: Mapping[str, Callable[[Path, str], tuple[LabeledStill, ...]]] = MappingProxyType(
     {
         "ecssd": ecssd_stills,
         "msra10k": msra10k_stills,

@@ -115,8 +115,8 @@ def _draw_row(clip: Clip) -> Pixels:
     cells = [_draw_cell(clip.frames[moment], clip.masks[moment]) for moment in moments]
     for line, word in enumerate((clip.source, *clip.traits)):
         place = (3, 11 + 11 * line)
-        for colour, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-            cv2.putText(cells[0], word, place, cv2.FONT_HERSHEY_SIMPLEX, 0.35, colour, width)
+        for color, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+            cv2.putText(cells[0], word, place, cv2.FONT_HERSHEY_SIMPLEX, 0.35, color, width)
     return np.hstack(cells)
 
 

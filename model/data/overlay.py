@@ -89,7 +89,7 @@ def add_things(
         share = float(np.clip(extent / size * np.exp(rng.normal(-0.1, 0.5)), 0.05, 0.6))
         item = fitted(item, share=share, size=size)
         aim = places[int(rng.integers(count))] + rng.normal(0.0, 0.25 * size, size=2)
-        place = moved_to(draw_place(item, rng, size=size, share=share), item.centre, aim)
+        place = moved_to(draw_place(item, rng, size=size, share=share), item.center, aim)
         mover = draw_mover(item, place, stage, rng, leaves=0.05)
         layers += (as_object(mover, objects - missing + 1 + number) if number < missing else mover,)
     if radius < 0.4 * size and rng.random() < 0.3:
@@ -221,8 +221,8 @@ def _still_stage(frames: int, size: int, *, speed: float) -> Stage:
 
 
 def _whereabouts(seen: Pixels) -> tuple[NDArray[np.float64], float, float]:
-    """Centres (F, 2) of the target (its last where it is not seen), its extent, its radius."""
-    centres, extents, radii = [], [0.0], [0.0]
+    """Centers (F, 2) of the target (its last where it is not seen), its extent, its radius."""
+    centers, extents, radii = [], [0.0], [0.0]
     last = np.full(2, seen.shape[1] / 2)
     for mask in seen:
         x, y, width, height = cv2.boundingRect(mask)
@@ -230,5 +230,5 @@ def _whereabouts(seen: Pixels) -> tuple[NDArray[np.float64], float, float]:
             last = np.array([x + width / 2, y + height / 2])
             extents.append(float(np.sqrt(width * height)))
             radii.append(float(np.hypot(width, height)) / 2)
-        centres.append(last)
-    return np.stack(centres), max(extents), max(radii)
+        centers.append(last)
+    return np.stack(centers), max(extents), max(radii)

@@ -33,7 +33,7 @@ def split(item: Cutout, rng: np.random.Generator, *, frames: int) -> tuple[Part,
     """Two halves that move apart from some frame on; () where the cut misses the object."""
     normal = _direction(rng)
     x, y = _pixels(item)
-    across, along = _project(x, y, item.centre, normal)
+    across, along = _project(x, y, item.center, normal)
     wobble = item.extent * rng.uniform(0.0, 0.08)
     bend = np.sin(along / item.extent * rng.uniform(3.0, 12.0) + rng.uniform(0.0, 6.3))
     side = across + wobble * bend + item.extent * rng.uniform(-0.15, 0.15)
@@ -48,7 +48,7 @@ def split(item: Cutout, rng: np.random.Generator, *, frames: int) -> tuple[Part,
     return tuple(
         Part(
             _mask_of(item, x, y, inside),
-            _turning(ramp * turn[index], item.centre, ramp[:, None] * sign * gap / 2 * normal),
+            _turning(ramp * turn[index], item.center, ramp[:, None] * sign * gap / 2 * normal),
         )
         for index, (inside, sign) in enumerate(halves)
     )
@@ -60,7 +60,7 @@ def hinge(item: Cutout, rng: np.random.Generator, *, frames: int) -> tuple[Part,
     best: tuple[float, Points, float] | None = None
     for _ in range(_DIRECTIONS):
         normal = _direction(rng)
-        across, _ = _project(x, y, item.centre, normal)
+        across, _ = _project(x, y, item.center, normal)
         at = float(np.quantile(across, rng.uniform(0.55, 0.88)))
         width = float((np.abs(across - at) < 1.0).sum()) / 2
         if best is None or width < best[0]:
@@ -68,10 +68,10 @@ def hinge(item: Cutout, rng: np.random.Generator, *, frames: int) -> tuple[Part,
     if best is None or best[0] < 1.0:
         return ()
     width, normal, at = best
-    across, along = _project(x, y, item.centre, normal)
+    across, along = _project(x, y, item.center, normal)
     beyond = across - at
     near = np.abs(beyond) < 1.5
-    joint = item.centre + at * normal + along[near].mean() * np.array([-normal[1], normal[0]])
+    joint = item.center + at * normal + along[near].mean() * np.array([-normal[1], normal[0]])
     # Trunk and limb share a disk about the joint, so that no gap opens when the limb swings.
     disk = np.hypot(x - joint[0], y - joint[1]) < max(_OVERLAP, min(0.5 * width, 0.3 * item.extent))
     limb, trunk = (beyond > 0) | disk, (beyond < _OVERLAP) | disk

@@ -7,7 +7,7 @@ from skimage import data
 from model.data.static import Pixels
 
 HEIGHT, WIDTH = 360, 480
-FACE = (225, 120, 58, 74)  # of scikit-image's `astronaut`: centre x, y and half axes, in pixels
+FACE = (225, 120, 58, 74)  # of scikit-image's `astronaut`: center x, y and half axes, in pixels
 
 
 def moving_photograph(frames: int) -> tuple[Pixels, Pixels]:

@@ -18,7 +18,7 @@ from model.data.video import read_names
 MOST_INSTANCES = 254
 
 
-class LabelledStill(Protocol):
+class LabeledStill(Protocol):
     """A picture with labels that is still on the disk."""
 
     def read(self) -> Still: ...
@@ -45,7 +45,7 @@ class CocoStill:
     instances: tuple[Any, ...]
 
     def read(self) -> Still:
-        """The picture, its instances labelled 1, 2, ...; smaller ones lie over larger ones."""
+        """The picture, its instances labeled 1, 2, ...; smaller ones lie over larger ones."""
         image = read_rgb(self.image)
         if image.shape[:2] != self.size:
             raise DataError(f"{self.image} is {image.shape[:2]}, COCO says {self.size}")

@@ -34,7 +34,7 @@ LEAST_SHARE = 0.003  # of the first frame, that the object takes
 _FULL = 128  # alpha from which a pixel belongs to the object
 _TRIES = 50
 
-Places = NDArray[np.float64]  # (F, 2) centres (x, y)
+Places = NDArray[np.float64]  # (F, 2) centers (x, y)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +233,7 @@ def _draw_backdrop(sources: Sources, rng: np.random.Generator, *, frames: int) -
 def _drawn(
     below: Pixels, item: _Cutout, place: NDArray[np.float64], turn: float, scale: float
 ) -> tuple[Pixels, NDArray[np.bool_]]:
-    """The item over a picture, its centre at `place` (x, y), and the pixels that it takes."""
+    """The item over a picture, its center at `place` (x, y), and the pixels that it takes."""
     height, width = item.alpha.shape
     cos, sin = scale * np.cos(turn), scale * np.sin(turn)
     matrix = np.array([[cos, -sin, 0.0], [sin, cos, 0.0]])

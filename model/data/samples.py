@@ -24,7 +24,7 @@ from model.data.augment import darken, draw_look, finish
 from model.data.errors import DataError
 from model.data.layouts import StillSet, VideoSet
 from model.data.overlay import Footage, add_objects, add_something, shows_target
-from model.data.pictures import LabelledStill
+from model.data.pictures import LabeledStill
 from model.data.static import (
     SET_WEIGHTS,
     Pixels,
@@ -129,7 +129,7 @@ class ClipBatch(NamedTuple):
 class Sources:
     """The files that a configuration draws from."""
 
-    sets: tuple[tuple[StillPaths, ...] | tuple[LabelledStill, ...], ...]
+    sets: tuple[tuple[StillPaths, ...] | tuple[LabeledStill, ...], ...]
     set_shares: tuple[float, ...]
     videos: tuple[Video, ...]
     video_shares: tuple[float, ...]
@@ -161,7 +161,7 @@ def open_sources(config: ClipConfig) -> Sources:
 
 
 def _kin(
-    sets: tuple[tuple[StillPaths, ...] | tuple[LabelledStill, ...], ...],
+    sets: tuple[tuple[StillPaths, ...] | tuple[LabeledStill, ...], ...],
 ) -> Mapping[str, tuple[StillPaths, ...]]:
     """The pictures that show each kind of object, as far as kinds are known."""
     kin: dict[str, list[StillPaths]] = defaultdict(list)

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.augment import draw_colour
+from model.data.augment import draw_color
 from model.data.layers import Cutout, Layer, Texture, cut_out, soften, with_alpha
 from model.data.motion import (
     Matrix,
@@ -24,7 +24,7 @@ from model.data.parts import Part, box_of, hinge, split
 from model.data.static import MIN_INSTANCE, Pixels, Still, pick_instance
 
 _HINGED, _SPLIT = 0.22, 0.10  # of targets that are layers of their own
-_RECOLOURED, _RETEXTURED = 0.3, 0.07
+_RECOLORED, _RETEXTURED = 0.3, 0.07
 _LEAVES = 0.14
 
 
@@ -93,7 +93,7 @@ def draw_mover(
     item: Cutout, place: Matrix, stage: Stage, rng: np.random.Generator, *, leaves: float
 ) -> Layer:
     """`item` as a layer with its own motion on top of the camera's; `leaves` is how likely."""
-    start, frames, size = apply(place, item.centre), stage.frames, stage.size
+    start, frames, size = apply(place, item.center), stage.frames, stage.size
     scales, traits = np.ones(frames), []
     if rng.random() < leaves:
         radius = item.radius * scale_of(place)
@@ -104,19 +104,19 @@ def draw_mover(
     pace = Pace(turn=float(rng.choice([0.01, 0.03, 0.08])), growth=0.025, shear=0.015)
     own = draw_path(rng, shifts, pivot=start, pace=pace)
     own = own @ _grown(scales, start)
-    colour = None
-    if rng.random() < _RECOLOURED:
+    color = None
+    if rng.random() < _RECOLORED:
         drift = float(rng.choice([0.5, 1.2]))
-        colour = draw_colour(rng, frames=frames, start=0.3, drift=drift)
-        traits.append("recoloured")
+        color = draw_color(rng, frames=frames, start=0.3, drift=drift)
+        traits.append("recolored")
     return Layer(
         surface=with_alpha(item.image, soften(item.mask)),
         mask=None,
         path=stage.camera @ own @ place,
-        centre=item.centre,
+        center=item.center,
         box=item.box,
         wave=draw_wave(rng, extent=item.extent, strength=rng.uniform(0.2, 1.5)),
-        colour=colour,
+        color=color,
         shutter=draw_shutter(rng),
         traits=tuple(traits),
     )
@@ -168,7 +168,7 @@ def draw_place(
     cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
     place = np.array([[flip * cos, -sin, 0.0], [flip * sin, cos, 0.0], [0.0, 0.0, 1.0]])
     spot = rng.uniform(0.15, 0.85, size=2) * size
-    return moved_to(place, item.centre, spot)
+    return moved_to(place, item.center, spot)
 
 
 def moved_to(place: Matrix, point: NDArray[np.float64], spot: NDArray[np.float64]) -> Matrix:
@@ -212,9 +212,9 @@ def draw_curtain(
     columns = max(1, round(wide / zoom))
     left = int(rng.integers(0, width - columns + 1))
     picture = picture[:, left : left + columns]
-    centre = np.array([columns / 2, height / 2])
+    center = np.array([columns / 2, height / 2])
     scale = np.diag([zoom, zoom, 1.0])
-    scale[:2, 2] = -zoom * centre
+    scale[:2, 2] = -zoom * center
     cos, sin = np.cos(angle), np.sin(angle)
     turn = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
     path = np.tile(turn @ scale, (frames, 1, 1))
@@ -223,7 +223,7 @@ def draw_curtain(
         surface=with_alpha(picture, np.full((height, columns), 255, np.uint8)),
         mask=None,
         path=path,
-        centre=centre,
+        center=center,
         box=(0, 0, columns, height),
         shutter=draw_shutter(rng),
         traits=("curtain",),

@@ -42,7 +42,7 @@ _HUGE, _LARGE = 0.7, 0.2  # of its picture: what is no object, anywhere or on th
 
 @dataclass(frozen=True, slots=True)
 class StillPaths:
-    """Where one labelled picture lies, and of what kind its instances 1, 2, ... are, if known."""
+    """Where one labeled picture lies, and of what kind its instances 1, 2, ... are, if known."""
 
     image: Path
     mask: Path
@@ -115,7 +115,7 @@ def list_kinds(folder: Path) -> dict[str, tuple[str, ...]]:
 
 
 def read_still(paths: StillPaths) -> Still:
-    """The picture with the instance labels of its mask (a 0/255 mask holds one, labelled 255)."""
+    """The picture with the instance labels of its mask (a 0/255 mask holds one, labeled 255)."""
     still = Still(read_rgb(paths.image), read_labels(paths.mask), paths.kinds)
     if still.image.shape[:2] != still.labels.shape:
         raise DataError(
@@ -134,7 +134,7 @@ def read_rgb(path: Path) -> Pixels:
 
 def read_labels(path: Path) -> Pixels:
     """The indices of a palette, gray or 1-bit PNG, uint8 (H, W); 1-bit gives 0 and 1."""
-    # OpenCV turns a palette into colours and loses the indices; Pillow keeps them.
+    # OpenCV turns a palette into colors and loses the indices; Pillow keeps them.
     try:
         with Image.open(path) as image:
             if image.mode not in {"1", "L", "P"}:
@@ -172,7 +172,7 @@ def pick_instance(
     chosen = int(rng.choice(candidates, p=weights / weights.sum()))
     mask = (labels == chosen).astype(np.uint8)
     if kind is None and rng.random() < 0.2:
-        mask = _unite_with_neighbour(mask, labels)
+        mask = _unite_with_neighbor(mask, labels)
     return Instance(mask, still.kind_of(chosen))
 
 
@@ -219,12 +219,12 @@ def _backdrops(still: Still, areas: NDArray[np.float64]) -> list[int]:
     return [int(each) for each in np.flatnonzero(large) if still.kind_of(int(each)) != PERSON]
 
 
-def _unite_with_neighbour(mask: Pixels, labels: Pixels) -> Pixels:
+def _unite_with_neighbor(mask: Pixels, labels: Pixels) -> Pixels:
     """`mask` with the instance that shares the longest border with it, if there is one."""
     near = cv2.dilate(mask, np.ones((5, 5), np.uint8)) > mask
     counts = np.bincount(labels[near], minlength=256)
     counts[0] = 0
-    neighbour = int(counts.argmax())
-    if counts[neighbour] < 20:
+    neighbor = int(counts.argmax())
+    if counts[neighbor] < 20:
         return mask
-    return np.asarray(mask | (labels == neighbour), dtype=np.uint8)
+    return np.asarray(mask | (labels == neighbor), dtype=np.uint8)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from model.data.augment import draw_colour, draw_look, finish
+from model.data.augment import draw_color, draw_look, finish
 from model.data.fill import fill_hole
 from model.data.layers import Cutout, Layer, first_mask, render
 from model.data.motion import (
@@ -42,14 +42,14 @@ from model.data.static import Pixels, Still, keep_shown, label_others
 # Shares of the first frame that the target has to cover, and may.
 MIN_SHARE, MAX_SHARE = 0.001, 0.7
 _CURTAIN = 0.09
-_TWIN, _KIN, _NEIGHBOUR = 0.2, 0.45, 0.7  # cumulated; else a stranger
+_TWIN, _KIN, _NEIGHBOR = 0.2, 0.45, 0.7  # cumulated; else a stranger
 _UNDER = 0.35  # extras that lie below a target that is a layer of its own
 
 
 class MadeClip(NamedTuple):
     """frames uint8 (F, H, W, 3), masks uint8 (F, H, W) of labels, what was drawn to make them.
 
-    The target is labelled 1, further objects 2, 3, ...; 0 is background.
+    The target is labeled 1, further objects 2, 3, ...; 0 is background.
     """
 
     frames: Pixels
@@ -100,10 +100,10 @@ def draw_stage(rng: np.random.Generator, *, size: int, frames: int) -> Stage:
     """Speeds are near those of DAVIS at 1 to 5 frames a step; the camera at times stands still."""
     speed = size * 0.025 * float(np.exp(rng.normal(0.0, 0.85)))
     level = float(rng.choice([0.0, 0.5, 1.0, 2.0], p=[0.15, 0.3, 0.35, 0.2]))
-    centre = np.array([size / 2, size / 2])
-    shifts = draw_shifts(rng, frames=frames, start=centre, size=size, speed=0.012 * size * level)
+    center = np.array([size / 2, size / 2])
+    shifts = draw_shifts(rng, frames=frames, start=center, size=size, speed=0.012 * size * level)
     pace = Pace(turn=0.012 * level, growth=0.012 * level, shear=0.004 * level)
-    return Stage(draw_path(rng, shifts, pivot=centre, pace=pace), size, speed)
+    return Stage(draw_path(rng, shifts, pivot=center, pace=pace), size, speed)
 
 
 def _draw_scene(
@@ -140,7 +140,7 @@ def _draw_scene(
         extras[index] = as_object(extra, known + 1 + index)
     layers = _stack(base, extras, rng)
     if rng.random() < _CURTAIN:
-        places = np.stack([apply(matrix, target.centre) for matrix in base[-1].path])
+        places = np.stack([apply(matrix, target.center) for matrix in base[-1].path])
         radius = 1.1 * target.radius * scale_of(place)
         picture = stills.draw_still(rng).image
         layers += (draw_curtain(places, radius, picture, rng, size=stage.size),)
@@ -181,13 +181,13 @@ def _whole_picture(target: Cutout, stage: Stage, rng: np.random.Generator) -> tu
     """The picture as it is, moving and bending as one."""
     place = _frame_target(target, rng, size=stage.size)
     pace = Pace(turn=0.02, growth=0.02, shear=0.01)
-    own = draw_path(rng, np.zeros((stage.frames, 2)), pivot=apply(place, target.centre), pace=pace)
+    own = draw_path(rng, np.zeros((stage.frames, 2)), pivot=apply(place, target.center), pace=pace)
     motion = stage.camera @ own
     picture = _backdrop(target.image, motion, place, rng, size=stage.size)
     wave = draw_wave(rng, extent=1.5 * target.extent, strength=rng.uniform(0.2, 1.1))
     return (
         replace(
-            picture, mask=target.mask, centre=target.centre, wave=wave, traits=("whole picture",)
+            picture, mask=target.mask, center=target.center, wave=wave, traits=("whole picture",)
         ),
     )
 
@@ -196,7 +196,7 @@ def _moved_in_place(
     target: Cutout, stills: Stills, stage: Stage, rng: np.random.Generator
 ) -> tuple[Layer, ...]:
     """The object moves over its own picture, the hole behind it filled."""
-    # A little more than the object, whose colours bleed over its outline.
+    # A little more than the object, whose colors bleed over its outline.
     hole = np.asarray(cv2.dilate(target.mask, np.ones((7, 7), np.uint8)), dtype=np.uint8)
     place = _frame_target(target, rng, size=stage.size)
     filled = fill_hole(target.image, hole, rng)
@@ -236,7 +236,7 @@ def _backdrop(
         surface=image,
         mask=None,
         path=motion @ covering(place, motion, (width, height), size=size),
-        centre=np.array([width / 2, height / 2]),
+        center=np.array([width / 2, height / 2]),
         box=(0, 0, width, height),
         shutter=draw_shutter(rng),
     )
@@ -250,7 +250,7 @@ def _draw_extra(
     stage: Stage,
     rng: np.random.Generator,
 ) -> Layer | None:
-    """Something else that moves: a twin of the target, one of its kind, a neighbour, a stranger."""
+    """Something else that moves: a twin of the target, one of its kind, a neighbor, a stranger."""
     kind = rng.random()
     if kind < _TWIN:
         return _twin(target, place, stage, rng)
@@ -258,8 +258,8 @@ def _draw_extra(
     if kind < _KIN and target.kind is not None:
         other = stills.draw_kin(target.kind, rng)
         item, trait = (None if other is None else draw_cutout(other, rng, target.kind)), "kin"
-    elif kind < _NEIGHBOUR:
-        item, trait = draw_cutout(still, rng), "neighbour"
+    elif kind < _NEIGHBOR:
+        item, trait = draw_cutout(still, rng), "neighbor"
     else:
         item = draw_cutout(stills.draw_still(rng), rng)
     if item is None:
@@ -268,11 +268,11 @@ def _draw_extra(
 
 
 def _twin(target: Cutout, place: Matrix, stage: Stage, rng: np.random.Generator) -> Layer:
-    """A copy of the target, mirrored or not, of other colours or the same."""
+    """A copy of the target, mirrored or not, of other colors or the same."""
     layer = _extra(target, target, place, stage, rng)
     if rng.random() < 0.5:
-        colour = draw_colour(rng, frames=stage.frames, start=0.9, drift=0.2)
-        layer = replace(layer, colour=colour)
+        color = draw_color(rng, frames=stage.frames, start=0.9, drift=0.2)
+        layer = replace(layer, color=color)
     return replace_traits(layer, "twin")
 
 
@@ -291,8 +291,8 @@ def _extra(
     if twin or rng.random() < 0.5:
         # Near enough to occlude it in some frame; but a twin not right on it.
         angle, distance = rng.uniform(0, 2 * np.pi), stage.size * rng.uniform(0.2, 0.5)
-        aim = apply(place, target.centre) + distance * np.array([np.cos(angle), np.sin(angle)])
-        own = moved_to(own, item.centre, aim)
+        aim = apply(place, target.center) + distance * np.array([np.cos(angle), np.sin(angle)])
+        own = moved_to(own, item.center, aim)
     faster = replace(stage, speed=1.3 * stage.speed)
     return draw_mover(item, own, faster, rng, leaves=0.05)
 
@@ -302,6 +302,6 @@ def _frame_target(target: Cutout, rng: np.random.Generator, *, size: int) -> Mat
     height, width = target.mask.shape
     zoom = size * float(np.exp(rng.uniform(0.0, np.log(1.7)))) / min(height, width)
     room = np.array([width, height]) * zoom - size
-    # The centre of the object lands well inside the clip where its picture allows that.
-    corner = target.centre * zoom - size * rng.uniform(0.25, 0.75, size=2)
+    # The center of the object lands well inside the clip where its picture allows that.
+    corner = target.center * zoom - size * rng.uniform(0.25, 0.75, size=2)
     return draw_view(zoom, np.clip(corner, 0.0, np.maximum(room, 0.0)), rng, size=size)

@@ -24,11 +24,11 @@ Windows = NDArray[np.float64]  # (F, 3, 3), a matrix a frame
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """One video: its name and the paths of its labelled frames and their masks, in order of time.
+    """One video: its name and the paths of its labeled frames and their masks, in order of time.
 
     `every` are all its frames, if some have no mask. The objects are `united` into one, or each
     counts; `instances` says that several of them are of one kind, `late` that some appear after
-    the first frame. `rate` is labelled frames a second, where that is known; `tags` name the
+    the first frame. `rate` is labeled frames a second, where that is known; `tags` name the
     subsets that its data set puts it in. `weight` is how often it is drawn beside the others.
     """
 

@@ -14,7 +14,7 @@ from model.evaluation.scoring import ObjectScore
 from model.evaluation.tables import by_subset, by_video, mean_measures, measures
 
 RED = (255, 0, 0)
-# Colours of right pixels, by object in turn; DAVIS's first colour is a red.
+# Colors of right pixels, by object in turn; DAVIS's first color is a red.
 RIGHT = ((40, 200, 120), (70, 140, 255), (255, 205, 40), (170, 95, 255), (30, 205, 225))
 WIDTH, HEIGHT = 640, 120
 STYLE = """
@@ -87,7 +87,7 @@ def bars(values: Mapping[str, float]) -> str:
 
 
 def curves(scores: Sequence[ObjectScore]) -> str:
-    """An SVG of J over time, one line for each object in its colour."""
+    """An SVG of J over time, one line for each object in its color."""
     palette = davis_palette()
     lines = [
         f"<line x1=0 x2={WIDTH} y1={y} y2={y} stroke='#dde2e7'/>" for y in (1, HEIGHT // 2, HEIGHT)
@@ -100,19 +100,19 @@ def curves(scores: Sequence[ObjectScore]) -> str:
             for index, value in enumerate(values)
         )
         red, green, blue = (int(part) for part in palette[score.object_id])
-        colour = f"rgb({red},{green},{blue})"
-        lines.append(f"<polyline points='{points}' fill=none stroke='{colour}' stroke-width=1.5 />")
+        color = f"rgb({red},{green},{blue})"
+        lines.append(f"<polyline points='{points}' fill=none stroke='{color}' stroke-width=1.5 />")
     size = f"width={WIDTH} height={HEIGHT + 2}"
     return f"<svg {size} role=img aria-label='J over time'>{''.join(lines)}</svg>"
 
 
 def errors_in_red(image: Pixels, labels: Pixels, truth: Pixels) -> Pixels:
-    """The frame (H, W, 3): right pixels in a colour of their object, wrong ones in red."""
-    colours = np.array(RIGHT, np.float32)[(labels.astype(int) - 1) % len(RIGHT)]
+    """The frame (H, W, 3): right pixels in a color of their object, wrong ones in red."""
+    colors = np.array(RIGHT, np.float32)[(labels.astype(int) - 1) % len(RIGHT)]
     shown = image.astype(np.float32)
     right = (labels == truth) & (labels > 0)
     wrong = labels != truth
-    shown[right] = 0.5 * shown[right] + 0.5 * colours[right]
+    shown[right] = 0.5 * shown[right] + 0.5 * colors[right]
     shown[wrong] = 0.3 * shown[wrong] + 0.7 * np.array(RED, np.float32)
     return shown.astype(np.uint8)
 

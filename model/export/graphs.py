@@ -17,7 +17,7 @@ class Memorize(nn.Module):
         self.model = model
 
     def forward(self, frame: Tensor, masks: Tensor) -> tuple[Tensor, ...]:
-        seen = self.model.look(self.model.normalise(frame))
+        seen = self.model.look(self.model.normalize(frame))
         return halves(self.model.memorize(seen, masks.float() / 255))
 
 
@@ -41,7 +41,7 @@ class Segment(nn.Module):
         batch, length, height, width = frames.shape[:4]
         bank = Bank(key_s32.float(), value_s32.float(), key_s16.float(), value_s16.float())
         recency = self.model.timed(age, age >= 0, entry_valid)
-        seen = self.model.look(self.model.normalise(frames.flatten(0, 1)))
+        seen = self.model.look(self.model.normalize(frames.flatten(0, 1)))
         logits = self.model.segment(seen, bank, recency)[-1]
         soft = soft_masks(logits, (height, width))
         known = entry_valid.any(dim=2)[:, None, :, None, None]

@@ -1,6 +1,6 @@
 """Checkpoints on disk: always whole, and only taken up by the training that they belong to.
 
-A checkpoint holds `build`, `step`, `model` (the averaged weights), `raw`, `optimiser`, `settings`.
+A checkpoint holds `build`, `step`, `model` (the averaged weights), `raw`, `optimizer`, `settings`.
 """
 
 import fcntl

@@ -50,7 +50,7 @@ class Processes:
             return module
         return DistributedDataParallel(module, forward_sync_buffers=False)
 
-    def unsynchronised(self, module: nn.Module, wanted: bool) -> AbstractContextManager[None]:
+    def unsynchronized(self, module: nn.Module, wanted: bool) -> AbstractContextManager[None]:
         """Gradients stay in this process for now, where `wanted`."""
         if wanted and isinstance(module, DistributedDataParallel):
             return module.no_sync()

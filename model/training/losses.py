@@ -17,7 +17,7 @@ from torch.nn import functional
 FOCAL_WEIGHT = DICE_WEIGHT = 5.0
 AUXILIARY_WEIGHT = 0.5
 
-Change = Literal["area", "components", "centre"]
+Change = Literal["area", "components", "center"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,33 +106,33 @@ def area_change(target: Tensor) -> Tensor:
 
 
 def component_change(target: Tensor) -> Tensor:
-    """The change of the number of connected parts (4-neighbours), plus 1, (B, F - 1)."""
+    """The change of the number of connected parts (4-neighbors), plus 1, (B, F - 1)."""
     masks = (target.detach().cpu().numpy() > 0.5).astype(np.uint8)
     counts = [[cv2.connectedComponents(mask, connectivity=4)[0] - 1 for mask in m] for m in masks]
     parts = torch.tensor(counts, dtype=target.dtype, device=target.device)
     return (parts[:, 1:] - parts[:, :-1]).abs() + 1
 
 
-def centre_change(target: Tensor) -> Tensor:
-    """How many pixels the centre of mass moved inside the mask's own box, plus 1, (B, F - 1).
+def center_change(target: Tensor) -> Tensor:
+    """How many pixels the center of mass moved inside the mask's own box, plus 1, (B, F - 1).
 
-    The centre counts from the box's top left corner, so that moving as one is no change; that of
+    The center counts from the box's top left corner, so that moving as one is no change; that of
     an empty mask is 0.
     """
-    place = torch.stack((own_centre(target.sum(-1)), own_centre(target.sum(-2))), dim=-1)
+    place = torch.stack((own_center(target.sum(-1)), own_center(target.sum(-2))), dim=-1)
     return (place[:, 1:] - place[:, :-1]).norm(dim=-1) + 1
 
 
-def own_centre(profile: Tensor) -> Tensor:
-    """The centre (B, F) of profiles (B, F, X), counted from their first non-zero place."""
+def own_center(profile: Tensor) -> Tensor:
+    """The center (B, F) of profiles (B, F, X), counted from their first non-zero place."""
     index = torch.arange(profile.shape[-1], device=profile.device, dtype=profile.dtype)
     first = (profile > 0).to(torch.uint8).argmax(dim=-1)
-    centre = (profile * index).sum(-1) / profile.sum(-1).clamp(min=1e-6)
-    return torch.where(profile.sum(-1) > 0, centre - first, 0.0)
+    center = (profile * index).sum(-1) / profile.sum(-1).clamp(min=1e-6)
+    return torch.where(profile.sum(-1) > 0, center - first, 0.0)
 
 
 CHANGES: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
-    {"area": area_change, "components": component_change, "centre": centre_change}
+    {"area": area_change, "components": component_change, "center": center_change}
 )
 
 

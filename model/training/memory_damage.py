@@ -22,14 +22,14 @@ _EARLIEST = 0.6  # of the damaged samples are damaged from the first remembered 
 class MemoryDamage:
     """What happens to each object of each sample in every entry from clip `first` on, (B, O).
 
-    `cut`, `shrunk` and `spilt` say which damage it is. A cut runs across `angle`, `offset`
-    standard deviations from the centre; what is spilt lies at that angle, `reach` extents away.
+    `cut`, `shrunk` and `spilled` say which damage it is. A cut runs across `angle`, `offset`
+    standard deviations from the center; what is spilled lies at that angle, `reach` extents away.
     """
 
     first: Tensor
     cut: Tensor
     shrunk: Tensor
-    spilt: Tensor
+    spilled: Tensor
     angle: Tensor
     offset: Tensor
     reach: Tensor
@@ -41,7 +41,7 @@ class MemoryDamage:
         shape = _Shape.of(masks)
         damaged = torch.where(self.cut[..., None, None], self._without_part(masks, shape), masks)
         damaged = torch.where(self.shrunk[..., None, None], self._eroded(masks), damaged)
-        damaged = torch.where(self.spilt[..., None, None], self._with_blob(masks, shape), damaged)
+        damaged = torch.where(self.spilled[..., None, None], self._with_blob(masks, shape), damaged)
         return torch.where(begun, damaged, masks)
 
     def _without_part(self, masks: Tensor, shape: "_Shape") -> Tensor:
@@ -65,7 +65,7 @@ class MemoryDamage:
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """Where a mask lies: its area (B, O), and every pixel's way from its centre, (B, O, H, W)."""
+    """Where a mask lies: its area (B, O), and every pixel's way from its center, (B, O, H, W)."""
 
     area: Tensor
     x: Tensor
@@ -99,7 +99,7 @@ def draw_damage(shape: tuple[int, int], *, share: float, clips: int) -> MemoryDa
         first=begins,
         cut=kind < 0.5,
         shrunk=(kind >= 0.5) & (kind < 0.75),
-        spilt=(kind >= 0.75) & (kind < 1.0),
+        spilled=(kind >= 0.75) & (kind < 1.0),
         angle=torch.rand(shape) * 2 * torch.pi,
         offset=torch.rand(shape) * 2.0 - 0.8,
         reach=0.6 + 0.9 * torch.rand(shape),

@@ -218,7 +218,7 @@ FURTHER_ABLATIONS: Mapping[str, Variation] = MappingProxyType(
         "tau-half": weighed(tau=0.5),
         "tau-two": weighed(tau=2.0),
         "components": weighed(change="components"),
-        "centre": weighed(change="centre"),
+        "center": weighed(change="center"),
         "on-dice": weighed(weighted="dice"),
         "on-both": weighed(weighted="both"),
         "frames-4": of_frames(4),

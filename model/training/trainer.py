@@ -33,7 +33,7 @@ class BadLoss(ArithmeticError):
 
 
 class Trainer:
-    """Model, optimiser, averaged weights and the step they have reached.
+    """Model, optimizer, averaged weights and the step they have reached.
 
     With several processes, each makes one and all call the same methods; number 0 writes.
     """
@@ -50,7 +50,7 @@ class Trainer:
             if name.startswith(config.frozen):
                 parameter.requires_grad_(False)
         self.averaged = {key: value.clone() for key, value in self.model.state_dict().items()}
-        self.optimiser = torch.optim.AdamW(
+        self.optimizer = torch.optim.AdamW(
             parameter_groups(self.model, config), weight_decay=config.weight_decay
         )
         loss = ClipLoss(self.model, config.loss, recompute=config.recompute, loop=config.loop)
@@ -130,7 +130,7 @@ class Trainer:
     def advance(
         self, batches: Iterator[ClipBatch], log: TrainingLog | None = None
     ) -> tuple[float, float, float]:
-        """One optimiser step: its loss, the seconds waited for data, and the seconds in all."""
+        """One optimizer step: its loss, the seconds waited for data, and the seconds in all."""
         start = time.perf_counter()
         rate = rate_factor(
             self.step,
@@ -139,12 +139,12 @@ class Trainer:
             cool_down=self.config.decay_share,
             drops=self.config.drops,
         )
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = group["base"] * rate
         # Dropout must not depend on what was drawn before a stop.
         torch.manual_seed((self.config.clips.seed << 32) + self.step * 4096 + self.processes.rank)
         loss, waited, shown = self.descend(batches)
-        self.optimiser.step()
+        self.optimizer.step()
         self.average()
         self.step += 1
         took = time.perf_counter() - start
@@ -161,7 +161,7 @@ class Trainer:
         """Gradients of one step; its loss, seconds waited, and the last clips with their logits."""
         config, passes, loss, waited = self.config, self.config.accumulate, 0.0, 0.0
         sources: list[str] = []
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         for index in range(passes):
             start = time.perf_counter()
             batch = next(batches)
@@ -169,7 +169,7 @@ class Trainer:
             sources += batch.sources
             frames = torch.from_numpy(batch.frames).to(self.device)
             masks = torch.from_numpy(batch.masks).to(self.device)
-            with self.processes.unsynchronised(self.loss, index + 1 < passes):
+            with self.processes.unsynchronized(self.loss, index + 1 < passes):
                 value, logits = self.loss(
                     frames, masks, hard_share(self.step), config.half, batch.objects
                 )
@@ -218,7 +218,7 @@ class Trainer:
             "step": self.step,
             "model": self.averaged,
             "raw": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimiser": self.optimizer.state_dict(),
         }
         checkpoints.write(state, self.folder / checkpoints.LAST)
         if self.step and self.step % self.config.keep_every == 0:
@@ -239,9 +239,9 @@ class Trainer:
         self.averaged = {key: value.clone() for key, value in self.model.state_dict().items()}
         load_strictly(self.model, state["raw"], path)
         try:
-            self.optimiser.load_state_dict(state["optimiser"])
+            self.optimizer.load_state_dict(state["optimiser"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"the optimiser in {path} has other parameters") from error
+            raise CheckpointError(f"the optimizer in {path} has other parameters") from error
         self.step = int(state["step"])
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from model.data.samples import ClipBatch
 from model.data.static import Pixels
 
-TRUE_COLOUR, PREDICTED_COLOUR = (0, 220, 90), (255, 60, 60)
+TRUE_COLOR, PREDICTED_COLOR = (0, 220, 90), (255, 60, 60)
 CLIPS_SHOWN, FRAMES_SHOWN, SIDE_SHOWN = 4, 7, 192
 
 
@@ -89,13 +89,13 @@ def outlined(frame: Pixels, true: Pixels, predicted: NDArray[np.bool_] | None) -
     """One cell of the picture."""
     size = (SIDE_SHOWN, SIDE_SHOWN)
     cell = np.ascontiguousarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA))
-    outlines = [(true, TRUE_COLOUR)]
+    outlines = [(true, TRUE_COLOR)]
     if predicted is not None:
-        outlines.append((predicted.astype(np.uint8), PREDICTED_COLOUR))
-    for mask, colour in outlines:
+        outlines.append((predicted.astype(np.uint8), PREDICTED_COLOR))
+    for mask, color in outlines:
         shape = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
         lines, _ = cv2.findContours(shape, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(cell, lines, -1, colour, 1)
+        cv2.drawContours(cell, lines, -1, color, 1)
     return np.asarray(cell, dtype=np.uint8)
 
 

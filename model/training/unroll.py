@@ -72,7 +72,7 @@ def clip_logits(
     count, length = frames.shape[:2]
     step = clip_length or model.config.clip_length
     begin = 1 + silent * step
-    images = model.normalise(frames.flatten(0, 1)).contiguous(memory_format=torch.channels_last)
+    images = model.normalize(frames.flatten(0, 1)).contiguous(memory_format=torch.channels_last)
     images = images.unflatten(0, (count, length))
     trained = torch.cat((images[:, :1], images[:, begin:]), dim=1)
     seen = looked(model, trained.flatten(0, 1), recompute)

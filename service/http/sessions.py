@@ -190,7 +190,7 @@ async def list_masks(
     },
 )
 async def show_mask(session_id: str, frame: FrameNumber, service: ServiceOf) -> Response:
-    """The label map of one frame: a palette PNG in the colours of DAVIS."""
+    """The label map of one frame: a palette PNG in the colors of DAVIS."""
     with service.admission.admit():
         page = await service.tracker.masks(session_id, first=frame, last=frame, most=1)
         body = await service.workers.start(responses.write_png, page.frames[0], page.session)

@@ -29,14 +29,14 @@ INK = (70, 70, 68)
 
 
 def paint(frame: Rgb, labels: Labels) -> Rgb:
-    """The frame with every object tinted in its DAVIS colour and drawn round with a clear line."""
+    """The frame with every object tinted in its DAVIS color and drawn round with a clear line."""
     painted = frame.copy()
     for object_id in _object_ids(labels):
         mask = labels == object_id
-        colour = _bright(davis_palette()[object_id])
-        tint = frame[mask] * (1 - OPACITY) + colour * OPACITY
+        color = _bright(davis_palette()[object_id])
+        tint = frame[mask] * (1 - OPACITY) + color * OPACITY
         painted[mask] = np.rint(tint).astype(np.uint8)
-        _outline(painted, mask, colour)
+        _outline(painted, mask, color)
     return painted
 
 
@@ -82,17 +82,17 @@ def _object_ids(labels: Labels) -> list[int]:
     return [int(value) for value in np.unique(labels) if value]
 
 
-def _bright(colour: Rgb) -> NDArray[np.float64]:
-    """The colour, lightened until it shows on dark frames: DAVIS's own start at half strength."""
-    return np.asarray(colour * (255 / max(int(colour.max()), 1)), dtype=np.float64)
+def _bright(color: Rgb) -> NDArray[np.float64]:
+    """The color, lightened until it shows on dark frames: DAVIS's own start at half strength."""
+    return np.asarray(color * (255 / max(int(color.max()), 1)), dtype=np.float64)
 
 
-def _outline(painted: Rgb, mask: NDArray[np.bool_], colour: NDArray[np.float64]) -> None:
+def _outline(painted: Rgb, mask: NDArray[np.bool_], color: NDArray[np.float64]) -> None:
     """Draws the mask's contours into `painted`: nearly white between dark lines."""
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     thickness = max(1, round(max(mask.shape) / 500))
-    dark = tuple(float(value) * 0.25 for value in colour)
-    light = tuple(255 - (255 - float(value)) * 0.25 for value in colour)
+    dark = tuple(float(value) * 0.25 for value in color)
+    light = tuple(255 - (255 - float(value)) * 0.25 for value in color)
     cv2.drawContours(painted, contours, -1, dark, thickness + 2, cv2.LINE_AA)
     cv2.drawContours(painted, contours, -1, light, thickness, cv2.LINE_AA)
 

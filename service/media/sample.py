@@ -45,7 +45,7 @@ CUP = (
     (138, 94), (149, 85), (160, 78), (171, 72.5),
 )
 # fmt: on
-CUP_CENTRE = (278.0, 210.0)
+CUP_CENTER = (278.0, 210.0)
 # The cup is red, as object 1 is in the palette of DAVIS: object 6 is teal and shows on it.
 CUP_ID = 6
 
@@ -65,9 +65,9 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """Where the cup is at one moment: centre in the frame, scale, turn and phase of its bending."""
+    """Where the cup is at one moment: center in the frame, scale, turn and phase of its bending."""
 
-    centre: tuple[float, float]
+    center: tuple[float, float]
     scale: float
     turn_degrees: float
     phase: float
@@ -121,7 +121,7 @@ def draw_sample() -> Iterator[tuple[Rgb, Labels]]:
 def draw_outline(height: int, width: int) -> NDArray[np.float32]:
     """How much of each pixel of the photograph (H, W) is the cup, 0..1, smooth at the edge."""
     fine = 8
-    # Pixel centres are at whole numbers, so the finer grid starts half a pixel earlier.
+    # Pixel centers are at whole numbers, so the finer grid starts half a pixel earlier.
     points = np.round((np.array(CUP) + 0.5) * fine - 0.5).astype(np.int32)
     canvas = np.zeros((height * fine, width * fine), np.uint8)
     cv2.fillPoly(canvas, [points], color=255)
@@ -143,7 +143,7 @@ def _pose(moment: float) -> Pose:
     """The cup's way through the frame; `moment` runs from 0 to 1."""
     angle = 2 * pi * moment
     return Pose(
-        centre=(WIDTH * (0.5 - 0.24 * cos(angle)), HEIGHT * (0.52 + 0.12 * sin(2 * angle))),
+        center=(WIDTH * (0.5 - 0.24 * cos(angle)), HEIGHT * (0.52 + 0.12 * sin(2 * angle))),
         scale=0.52 + 0.14 * sin(angle),
         turn_degrees=28 * sin(angle) + 8 * sin(3 * angle),
         phase=angle,
@@ -173,10 +173,10 @@ def _compose(
 def _lookup(pose: Pose) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """For each pixel of the frame the place x, y in the photograph that it shows, two (H, W)."""
     rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
-    right, down = (columns - pose.centre[0]) / pose.scale, (rows - pose.centre[1]) / pose.scale
+    right, down = (columns - pose.center[0]) / pose.scale, (rows - pose.center[1]) / pose.scale
     turn = radians(pose.turn_degrees)
-    x = CUP_CENTRE[0] + cos(turn) * right + sin(turn) * down
-    y = CUP_CENTRE[1] - sin(turn) * right + cos(turn) * down
+    x = CUP_CENTER[0] + cos(turn) * right + sin(turn) * down
+    y = CUP_CENTER[1] - sin(turn) * right + cos(turn) * down
     bent_x = x + 10 * np.sin(y / 60 + 2 * pose.phase)
     bent_y = y + 8 * np.sin(x / 75 - 3 * pose.phase)
     return bent_x.astype(np.float32), bent_y.astype(np.float32)

@@ -80,7 +80,7 @@ def write_frames(
 
 
 def write_png(masks: FrameMasks, session: Session) -> bytes:
-    """The frame's label map as a palette PNG in the colours of DAVIS."""
+    """The frame's label map as a palette PNG in the colors of DAVIS."""
     return write_label_map(label_map_of(masks, session))
 
 

@@ -91,7 +91,7 @@ def _answer(
 
 
 def _runs(frames: Sequence[FrameMasks]) -> Iterator[tuple[bool, list[FrameMasks]]]:
-    """Neighbours that are all dropped, or all not."""
+    """Neighbors that are all dropped, or all not."""
     run: list[FrameMasks] = []
     for item in frames:
         if run and run[0].dropped != item.dropped:

@@ -48,7 +48,7 @@ export class Drawing {
     }
   }
 
-  /** Fills a polygon of [x, y] points: even-odd, by the centres of pixels. */
+  /** Fills a polygon of [x, y] points: even-odd, by the centers of pixels. */
   polygon(points, id) {
     const [height, width] = this.size;
     for (let row = 0; row < height; row++) {

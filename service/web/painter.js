@@ -1,19 +1,19 @@
-/** Label maps as colours over a picture. */
+/** Label maps as colors over a picture. */
 
-/** [red, green, blue] of an object id in the colours of DAVIS, as in the service's PNGs. */
-export function davisColour(id) {
+/** [red, green, blue] of an object id in the colors of DAVIS, as in the service's PNGs. */
+export function davisColor(id) {
   if (id > 21) return [id, id, id];
   const channel = (bits) => [0, 1, 2].reduce((sum, k) => sum | (((bits >> (3 * k)) & 1) << (7 - k)), 0);
   return [channel(id), channel(id >> 1), channel(id >> 2)];
 }
 
-export function cssColour(id) {
-  return `rgb(${davisColour(id).join(" ")})`;
+export function cssColor(id) {
+  return `rgb(${davisColor(id).join(" ")})`;
 }
 
-// DAVIS begins with dark colours: the outline is the same one, lighter, and shows on anything.
-function lighter(colour) {
-  return colour.map((value) => Math.round(value + (255 - value) * 0.5));
+// DAVIS begins with dark colors: the outline is the same one, lighter, and shows on anything.
+function lighter(color) {
+  return color.map((value) => Math.round(value + (255 - value) * 0.5));
 }
 
 // One pixel of ImageData; all machines that run browsers are little-endian.
@@ -33,8 +33,8 @@ export class Painter {
 
   set opacity(share) {
     for (let id = 1; id < 255; id++) {
-      this.#fills[id] = rgba(davisColour(id), share);
-      this.#edges[id] = rgba(lighter(davisColour(id)), Math.min(1, share * 1.8));
+      this.#fills[id] = rgba(davisColor(id), share);
+      this.#edges[id] = rgba(lighter(davisColor(id)), Math.min(1, share * 1.8));
     }
   }
 

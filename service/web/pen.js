@@ -169,8 +169,8 @@ export class Pen {
     const path = new Path2D();
     this.#trace(path, spot, scale, dots);
     // A light line on a dark one shows on any picture.
-    for (const [width, colour] of [[3.5, "rgb(0 0 0 / 0.55)"], [1.5, "#fff"]]) {
-      Object.assign(this.#context, { lineWidth: width * dots, strokeStyle: colour, lineJoin: "round" });
+    for (const [width, color] of [[3.5, "rgb(0 0 0 / 0.55)"], [1.5, "#fff"]]) {
+      Object.assign(this.#context, { lineWidth: width * dots, strokeStyle: color, lineJoin: "round" });
       this.#context.stroke(path);
     }
   }

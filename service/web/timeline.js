@@ -1,6 +1,6 @@
 /** When each object is visible, lost or given by hand: one row per object under the slider. */
 
-import { cssColour } from "./painter.js";
+import { cssColor } from "./painter.js";
 
 const ROW = 12;
 const BAR = 6;
@@ -63,7 +63,7 @@ export class Timeline {
   #bar({ id, state }, x, y, width, dots) {
     if (state === "dropped") return;
     const lost = state === "lost";
-    this.context.fillStyle = lost ? "rgb(127 127 127 / 0.55)" : cssColour(id);
+    this.context.fillStyle = lost ? "rgb(127 127 127 / 0.55)" : cssColor(id);
     const thin = lost ? 2 : BAR;
     this.context.fillRect(x, y + ((BAR - thin) / 2) * dots, width, thin * dots);
     if (state !== "human") return;

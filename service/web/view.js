@@ -1,6 +1,6 @@
 /** The page's controls: what they show. Nothing here knows of sessions. */
 
-import { cssColour } from "./painter.js";
+import { cssColor } from "./painter.js";
 import { milliseconds } from "./figures.js";
 
 export const $ = (id) => document.getElementById(id);
@@ -76,7 +76,7 @@ export class ObjectList {
     const row = document.createElement("li");
     const choose = element("input", { type: "radio", name: "object", value: String(id) });
     const swatch = element("span", { className: "swatch", ariaHidden: "true" });
-    swatch.style.background = cssColour(id);
+    swatch.style.background = cssColor(id);
     const name = element("input", { type: "text", maxLength: 100, ariaLabel: `Name of object ${id}` });
     const remove = element("button", { type: "button", className: "remove", textContent: "×" });
     row.append(choose, swatch, name, element("span", { className: "state" }), remove);

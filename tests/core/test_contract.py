@@ -64,7 +64,7 @@ def test_a_calibrated_card_tells_what_is_lost_and_remembered() -> None:
 
 
 def test_fields_of_a_later_exporter_are_ignored() -> None:
-    assert ModelCard.from_json(changed(colour="green")) == CARD
+    assert ModelCard.from_json(changed(color="green")) == CARD
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_a_written_label_map_is_read_again(labels: NDArray[np.uint8]) -> None:
     assert (read_label_map(write_label_map(labels), LIMITS) == settle_ignored(labels)).all()
 
 
-def test_the_colours_are_those_of_davis() -> None:
+def test_the_colors_are_those_of_davis() -> None:
     palette = davis_palette()
     assert palette[:4].tolist() == [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]
     assert palette[8:10].tolist() == [[64, 0, 0], [192, 0, 0]]
@@ -61,7 +61,7 @@ def test_other_programs_see_a_palette_image() -> None:
     assert image.convert("RGB").getpixel((3, 1)) == (128, 0, 0)
 
 
-def test_a_palette_gives_its_indices_whatever_the_colours() -> None:
+def test_a_palette_gives_its_indices_whatever_the_colors() -> None:
     image = Image.fromarray(example())
     image.putpalette([9] * 768)
     assert (read_label_map(png(image), LIMITS) == example()).all()
@@ -104,7 +104,7 @@ def test_a_gray_image_of_few_bits_is_unclear(depth: int) -> None:
         read_label_map(gray_png_of_depth(depth, [b"\x11"], width=8 // depth), LIMITS)
 
 
-def test_an_rgb_image_in_davis_colours_is_understood() -> None:
+def test_an_rgb_image_in_davis_colors_is_understood() -> None:
     rgb = davis_palette()[example()]
     assert (read_label_map(png(Image.fromarray(rgb)), LIMITS) == example()).all()
 
@@ -124,12 +124,12 @@ def test_an_rgb_image_of_gray_ids_is_understood() -> None:
 
 
 def test_a_gray_of_the_palette_in_rgb_is_unclear() -> None:
-    rgb = np.full((4, 4, 3), 128, dtype=np.uint8)  # object 128, or DAVIS's colour of object 7
+    rgb = np.full((4, 4, 3), 128, dtype=np.uint8)  # object 128, or DAVIS's color of object 7
     with pytest.raises(MaskError, match="unclear"):
         read_label_map(png(Image.fromarray(rgb)), LIMITS)
 
 
-def test_other_colours_are_refused() -> None:
+def test_other_colors_are_refused() -> None:
     rgb = np.full((4, 4, 3), (255, 0, 0), dtype=np.uint8)
     with pytest.raises(MaskError, match="DAVIS palette"):
         read_label_map(png(Image.fromarray(rgb)), LIMITS)
@@ -144,7 +144,7 @@ def test_transparency_is_refused_and_opaqueness_is_not(mode: str) -> None:
         read_label_map(png(image), LIMITS)
 
 
-def test_colour_of_16_bits_is_refused() -> None:
+def test_color_of_16_bits_is_refused() -> None:
     data = bytearray(gray_png_of_depth(16, [bytes(12)], width=2))
     data[25] = 2
     data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))

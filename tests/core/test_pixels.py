@@ -74,7 +74,7 @@ def test_a_gray_picture_has_three_equal_channels() -> None:
     assert (rgb == gray[..., None]).all()
 
 
-def test_a_palette_picture_shows_its_colours() -> None:
+def test_a_palette_picture_shows_its_colors() -> None:
     image = Image.fromarray(gradient()).quantize(64)
     rgb = read_image(encoded(image, "PNG", transparency=0), LIMITS)
     assert (rgb == np.asarray(image.convert("RGB"))).all()

@@ -47,7 +47,7 @@ def test_the_demo_prints_speed_latency_and_scores(shown: tuple[Path, Run]) -> No
 def test_the_scores_compare_with_the_truth(shown: tuple[Path, Run]) -> None:
     found = re.search(r"^against truth +J ([\d.]+), F ([\d.]+)$", shown[1].stdout, re.MULTILINE)
     assert found is not None
-    # The toy model knows only one colour, so it finds a part of the cup.
+    # The toy model knows only one color, so it finds a part of the cup.
     assert all(10 < float(score) < 90 for score in found.groups())
 
 

@@ -33,10 +33,10 @@ def labels(number: int, *, objects: int = 1) -> NDArray[np.uint8]:
 
 def picture(number: int, *, objects: int = 1, faded: Collection[int] = ()) -> NDArray[np.uint8]:
     """One frame; the toy model is in doubt of objects that are `faded`."""
-    colours = np.array([FLOOR, SQUARE, OTHER], np.uint8)
+    colors = np.array([FLOOR, SQUARE, OTHER], np.uint8)
     for object_id in faded:
-        colours[object_id] -= np.uint8(FADED) * (colours[object_id] > 128)
-    return np.ascontiguousarray(colours[labels(number, objects=objects)])
+        colors[object_id] -= np.uint8(FADED) * (colors[object_id] > 128)
+    return np.ascontiguousarray(colors[labels(number, objects=objects)])
 
 
 def jpeg(number: int, *, objects: int = 1) -> bytes:

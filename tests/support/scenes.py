@@ -1,4 +1,4 @@
-"""Scenes that the toy model tracks exactly: plain squares, each of its own colour, that move."""
+"""Scenes that the toy model tracks exactly: plain squares, each of its own color, that move."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from service.engines.base import Picture
 
 SIZE = (64, 96)
 FADED = 38
-COLOURS = {1: (220, 40, 40), 2: (40, 210, 60), 3: (50, 60, 230)}
+COLORS = {1: (220, 40, 40), 2: (40, 210, 60), 3: (50, 60, 230)}
 
 
 def picture(frame: int, object_ids: Sequence[int] = (1,)) -> Picture:
@@ -20,7 +20,7 @@ def picture(frame: int, object_ids: Sequence[int] = (1,)) -> Picture:
     masks = np.zeros((len(object_ids), *SIZE), np.uint8)
     for row, object_id in enumerate(object_ids):
         x, y = (5 + 3 * frame + 25 * (object_id - 1)) % 76, (4 + 7 * object_id + frame) % 44
-        rgb[y : y + 18, x : x + 18] = COLOURS[object_id]
+        rgb[y : y + 18, x : x + 18] = COLORS[object_id]
         masks[:, y : y + 18, x : x + 18] = 0  # whoever comes later is in front
         masks[row, y : y + 18, x : x + 18] = 255
     return Picture(rgb, masks)
@@ -32,8 +32,8 @@ def clip(first: int, last: int, object_ids: Sequence[int] = (1,)) -> NDArray[np.
 
 
 def faded(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Frames in which object 1 has a colour that the model doubts."""
-    return np.where(frames == COLOURS[1][0], np.uint8(COLOURS[1][0] - FADED), frames)
+    """Frames in which object 1 has a color that the model doubts."""
+    return np.where(frames == COLORS[1][0], np.uint8(COLORS[1][0] - FADED), frames)
 
 
 def true_masks(first: int, last: int, object_ids: Sequence[int] = (1,)) -> NDArray[np.uint8]:

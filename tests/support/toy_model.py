@@ -1,8 +1,8 @@
-"""A real, tiny model of the complete contract: it follows colours.
+"""A real, tiny model of the complete contract: it follows colors.
 
-An entry keeps, for each 32x32 block, the frame's mean colour and each object's colour sum and
-area. `segment` averages an object's colour over the entries that know it (newer ones count more)
-and marks the pixels of about that colour. So a plain square on a plain background is tracked
+An entry keeps, for each 32x32 block, the frame's mean color and each object's color sum and
+area. `segment` averages an object's color over the entries that know it (newer ones count more)
+and marks the pixels of about that color. So a plain square on a plain background is tracked
 exactly, and a wrong slot, age or `entry_valid` shows in the masks.
 """
 
@@ -135,11 +135,11 @@ class _Graph:
 
 def _entry(graph: _Graph, frame: str, masks: str, *, names: tuple[str, str]) -> None:
     """The entry of frame (B, H, W, 3) and masks (B, O, H, W)."""
-    colours = graph.add("Transpose", graph.unit(frame), perm=[0, 3, 1, 2])  # (B, 3, H, W)
+    colors = graph.add("Transpose", graph.unit(frame), perm=[0, 3, 1, 2])  # (B, 3, H, W)
     share = graph.add("Unsqueeze", graph.unit(masks), graph.ints(2))  # (B, O, 1, H, W)
-    tinted = graph.add("Mul", share, graph.add("Unsqueeze", colours, graph.ints(1)))
+    tinted = graph.add("Mul", share, graph.add("Unsqueeze", colors, graph.ints(1)))
     sums = graph.add("Concat", tinted, share, axis=2)  # (B, O, 4, H, W)
-    key, value = graph.blocks(colours, leading=1), graph.blocks(sums, leading=2)
+    key, value = graph.blocks(colors, leading=1), graph.blocks(sums, leading=2)
     graph.add("Cast", key, name=names[0], to=TensorProto.FLOAT16)
     graph.add("Cast", value, name=names[1], to=TensorProto.FLOAT16)
 
@@ -163,8 +163,8 @@ def _weights_of_entries(graph: _Graph) -> str:
     return graph.add("Mul", graph.add("Unsqueeze", weight, graph.ints(2)), known)
 
 
-def _colours_of_objects(graph: _Graph) -> tuple[str, str]:
-    """Mean colour (B, O, 3) and area (B, O, 1) of each object over its entries."""
+def _colors_of_objects(graph: _Graph) -> tuple[str, str]:
+    """Mean color (B, O, 3) and area (B, O, 1) of each object over its entries."""
     value = graph.add("Cast", "value_s32", to=TensorProto.FLOAT)  # (B, N, O, T, 4)
     weight = graph.add("Unsqueeze", _weights_of_entries(graph), graph.ints(3))
     total = graph.sum(graph.add("Mul", graph.sum(value, 3), weight), 1)  # (B, O, 4)
@@ -174,10 +174,10 @@ def _colours_of_objects(graph: _Graph) -> tuple[str, str]:
 
 
 def _soft_masks(graph: _Graph) -> str:
-    """uint8 (B, L, O, H, W): how near each pixel is to each object's colour."""
-    colour, area = _colours_of_objects(graph)
+    """uint8 (B, L, O, H, W): how near each pixel is to each object's color."""
+    color, area = _colors_of_objects(graph)
     pixels = graph.add("Unsqueeze", graph.unit("frames"), graph.ints(2))  # (B, L, 1, H, W, 3)
-    there = graph.add("Unsqueeze", colour, graph.ints(1, 3, 4))  # (B, 1, O, 1, 1, 3)
+    there = graph.add("Unsqueeze", color, graph.ints(1, 3, 4))  # (B, 1, O, 1, 1, 3)
     apart = graph.add("Abs", graph.add("Sub", pixels, there))
     distance = graph.add("ReduceMax", apart, graph.ints(5), keepdims=0)  # (B, L, O, H, W)
     near = graph.add("Mul", graph.add("Sub", "tolerance", distance), "steepness")

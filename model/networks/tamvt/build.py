@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from model.networks.backbones import backbone
 from model.networks.position import AdditiveTimeEncoding, RelativeTimeEncoding, TimeEncoding
-from model.networks.tamvt.config import CENTRED, ModelConfig, TimeName
+from model.networks.tamvt.config import CENTERED, ModelConfig, TimeName
 from model.networks.tamvt.mask_decoder import MaskDecoder
 from model.networks.tamvt.mask_encoder import BackboneMaskEncoder, StemMaskEncoder
 from model.networks.tamvt.matching import Matching
@@ -27,7 +27,7 @@ TAMVT_MOBILE = ModelConfig(
     norm_groups=16,
     dropout=0.0,
     mask_encoder="stem",
-    normalisation=CENTRED,
+    normalization=CENTERED,
     trained_rows=4,
     short_side=256,
     memory_size=5,  # larger ones follow worse what was trained on few entries (docs/ablations.md)

@@ -8,7 +8,7 @@ MaskEncoderName = Literal["backbone", "stem"]
 TimeName = Literal["multiplicative", "additive", "none"]
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-CENTRED = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # pixels to [-1, 1]
+CENTERED = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # pixels to [-1, 1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class ModelConfig:
     norm_groups: int = 32
     dropout: float = 0.1
     mask_encoder: MaskEncoderName = "backbone"
-    normalisation: tuple[tuple[float, float, float], tuple[float, float, float]] = IMAGENET
+    normalization: tuple[tuple[float, float, float], tuple[float, float, float]] = IMAGENET
     time: TimeName = "multiplicative"
     scales: Literal[1, 2] = 2
     time_rows: int = 9

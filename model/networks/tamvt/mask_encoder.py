@@ -21,7 +21,7 @@ class MaskEncoder(Protocol):
 class BackboneMaskEncoder(nn.Module):
     """The paper's: a mask passes through the image backbone itself, alone, without the picture.
 
-    The mask is not normalised; its one channel stands for three equal ones, which the backbone's
+    The mask is not normalized; its one channel stands for three equal ones, which the backbone's
     first layer sums (TAM-VT, section 3.1). With one of the `scales`, nobody reads the map at stride
     16, and it is not projected.
     """

@@ -40,7 +40,7 @@ class Bank(NamedTuple):
 class Features(NamedTuple):
     """What the backbone says of frames, once for all objects; X frames."""
 
-    images: Tensor  # (X, 3, H, W), normalised
+    images: Tensor  # (X, 3, H, W), normalized
     maps: Maps
     tokens_s32: Tensor  # (X, T, C), with their sine position
     tokens_s16: Tensor  # T is 0 where matching has one scale
@@ -82,16 +82,16 @@ class TamVT(nn.Module):
         self.matching_s32, self.matching_s16 = matching_s32, matching_s16
         self.time = time
         self.pixel_decoder, self.mask_decoder = pixel_decoder, mask_decoder
-        mean, deviation = (torch.tensor(values)[:, None, None] for values in config.normalisation)
+        mean, deviation = (torch.tensor(values)[:, None, None] for values in config.normalization)
         self.register_buffer("mean", mean, persistent=False)
         self.register_buffer("deviation", deviation, persistent=False)
 
-    def normalise(self, frames: Tensor) -> Tensor:
+    def normalize(self, frames: Tensor) -> Tensor:
         """RGB frames uint8 (X, H, W, 3) as the network's input (X, 3, H, W)."""
         return (frames.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.deviation
 
     def look(self, images: Tensor) -> Features:
-        """The features of normalised images (X, 3, H, W)."""
+        """The features of normalized images (X, 3, H, W)."""
         maps = self.backbone(images)
         tokens_s32 = self.placed(self.project_s32(maps[3]))
         if self.project_s16 is None:

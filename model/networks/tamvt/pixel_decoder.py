@@ -50,7 +50,7 @@ class Output(nn.Module):
 
 
 class DoubledConv(nn.Module):
-    """An `Output`'s convolution of maps that nearest neighbour doubles, at their own size.
+    """An `Output`'s convolution of maps that nearest neighbor doubles, at their own size.
 
     The nine pixels around a place of the doubled map are four of the map at most; which ones its
     row and column, even or odd, tell. So four convolutions of 2x2 with summed weights give the
@@ -63,8 +63,8 @@ class DoubledConv(nn.Module):
         # Around an even row lie the one above and, twice, its own; around an odd one that below.
         pairs = (torch.cat((above, middle + below), 2), torch.cat((above + middle, below), 2))
         for row, pair in enumerate(pairs):
-            left, centre, right = pair.split(1, dim=3)
-            even, odd = torch.cat((left, centre + right), 3), torch.cat((left + centre, right), 3)
+            left, center, right = pair.split(1, dim=3)
+            even, odd = torch.cat((left, center + right), 3), torch.cat((left + center, right), 3)
             self.register_buffer(f"kernel_{row}0", even, persistent=False)
             self.register_buffer(f"kernel_{row}1", odd, persistent=False)
 
@@ -134,7 +134,7 @@ class PixelDecoder(nn.Module):
         return (lateral[:, None] + matched).flatten(0, 1)
 
     def upsampled(self, level: int, coarse: Tensor, maps: Maps) -> Tensor:
-        """The coarser output at exactly this level's size, by nearest neighbour."""
+        """The coarser output at exactly this level's size, by nearest neighbor."""
         coarse = self.narrow[level](coarse)
         return functional.interpolate(coarse, size=maps[level].shape[-2:], mode="nearest")
 

@@ -62,7 +62,7 @@ class PlainTamVT:
         fold_batch_norms(self.backbone, SeparateNorm)
 
     def memorize(self, image: Tensor, mask: Tensor) -> PlainEntry:
-        """The entry of a normalised image (1, 3, H, W) and a mask (H, W) in [0, 1]."""
+        """The entry of a normalized image (1, 3, H, W) and a mask (H, W) in [0, 1]."""
         model = self.model
         _, _, image_s16, image_s32 = self.backbone(image)
         _, _, mask_s16, mask_s32 = self.backbone(mask.expand(1, 3, -1, -1))
@@ -75,7 +75,7 @@ class PlainTamVT:
         )
 
     def segment(self, images: Tensor, entries: Sequence[PlainEntry]) -> list[Tensor]:
-        """Logits (L, h, w) of normalised images (L, 3, H, W), from every decoder layer in order.
+        """Logits (L, h, w) of normalized images (L, 3, H, W), from every decoder layer in order.
 
         `entries` are oldest first, the reference at their head.
         """

@@ -127,9 +127,9 @@ def test_rows_of_time_that_were_not_trained_are_interpolated(
 
 
 def test_runs_are_made_one_seed_after_the_other(drawn_data: Path) -> None:
-    runs = planned(drawn_data, ["full", "centre"], [3, 4], steps=20)
+    runs = planned(drawn_data, ["full", "center"], [3, 4], steps=20)
     assert [(run.row, run.seed) for run in runs] == [
-        ("full", 3), ("centre", 3), ("full", 4), ("centre", 4),
+        ("full", 3), ("center", 3), ("full", 4), ("center", 4),
     ]  # fmt: skip
     assert {(run.config.steps, run.config.warm_up) for run in runs} == {(20, 2)}
     assert [run.config.clips.seed for run in runs] == [3, 3, 4, 4]

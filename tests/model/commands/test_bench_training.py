@@ -42,7 +42,7 @@ def test_living_tensors_are_counted_once_until_they_are_gone() -> None:
 
 
 def test_computing_again_keeps_less(config: TrainConfig) -> None:
-    large = (256, 256)  # where activations outweigh the optimiser
+    large = (256, 256)  # where activations outweigh the optimizer
     kept, again = (footprint_of(replace(config, recompute=each), large) for each in (False, True))
     assert again.kept < 0.5 * kept.kept
     assert again.peak < kept.peak
@@ -67,7 +67,7 @@ def test_the_count_is_that_of_a_real_step(config: TrainConfig, tmp_path: Path) -
         kept = live.now - before
         loss.backward()
         del loss, _
-        trainer.optimiser.step()
+        trainer.optimizer.step()
     counted = footprint_of(config, SIZE)
     assert counted.kept == pytest.approx(kept, rel=0.01)
     assert counted.peak == pytest.approx(live.peak, rel=0.01)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from model.__main__ import main
-from model.commands.visualize import attention, centre_of, time_svg
+from model.commands.visualize import attention, center_of, time_svg
 from model.data.video import open_video
 from model.evaluation.report import RED, errors_in_red
 from model.evaluation.scoring import read_truth, write_labels
@@ -53,7 +53,7 @@ def test_wrong_pixels_are_red() -> None:
 def test_the_point_lies_well_inside_the_object() -> None:
     labels = np.zeros((20, 30), np.uint8)
     labels[5:16, 8:19] = 1
-    assert centre_of(labels) == (13, 10)
+    assert center_of(labels) == (13, 10)
 
 
 def test_the_command_draws_all_three(mobile_model: TamVT, drawn_data: Path, tmp_path: Path) -> None:

@@ -16,14 +16,14 @@ def write_list(path: Path, *lines: str) -> None:
 
 
 def write_frames(
-    images: Path, masks: Path, *, stem: str = "{:05d}", labelled: int = 1, ignored: bool = False
+    images: Path, masks: Path, *, stem: str = "{:05d}", labeled: int = 1, ignored: bool = False
 ) -> None:
-    """LENGTH frames with label maps of two objects (every `labelled`-th frame), 255 in a corner."""
+    """LENGTH frames with label maps of two objects (every `labeled`-th frame), 255 in a corner."""
     for index in range(LENGTH):
         write_jpeg(images / f"{stem.format(index)}.jpg", seed=index)
         labels = draw_labels(shift=2 * index)
         labels[labels == 3] = 255 if ignored else 0
-        if index % labelled == 0:
+        if index % labeled == 0:
             write_palette(masks / f"{stem.format(index)}.png", labels)
 
 
@@ -44,7 +44,7 @@ def write_davis_2016(root: Path) -> None:
 
 def write_youtube_vos(root: Path) -> None:
     folder = root / "val"
-    write_frames(folder / "JPEGImages/0a1b", folder / "Annotations/0a1b", labelled=2)
+    write_frames(folder / "JPEGImages/0a1b", folder / "Annotations/0a1b", labeled=2)
     first = folder / "Annotations/0a1b/00000.png"
     labels = draw_labels()
     write_palette(first, np.where(labels == 1, labels, 0).astype(np.uint8))  # object 2 comes later
@@ -101,6 +101,6 @@ def write_coco(root: Path) -> None:
         {"image_id": 9, "segmentation": sized, "iscrowd": 1},
     ]
     image = {"id": 9, "file_name": "000000000009.jpg", "height": HEIGHT, "width": WIDTH}
-    bare = {**image, "id": 10, "file_name": "unlabelled.jpg"}
+    bare = {**image, "id": 10, "file_name": "unlabeled.jpg"}
     content = {"images": [image, bare], "annotations": annotations}
     write_list(root / "annotations/instances_train2017.json", json.dumps(content))

@@ -8,12 +8,12 @@ from model.data.augment import (
     Look,
     add_noise,
     compress,
-    draw_colour,
+    draw_color,
     draw_exposure,
     draw_look,
     finish,
     motion_kernel,
-    recolour,
+    recolor,
     shine,
 )
 from tests.model.data.drawings import draw_picture
@@ -25,16 +25,16 @@ def test_a_look_of_no_strength_changes_nothing() -> None:
     assert (finish(draw_picture(0), look, 2, rng) == draw_picture(0)).all()
 
 
-def test_colours_drift_steadily() -> None:
-    colour = draw_colour(np.random.default_rng(0), frames=5, start=0.5, drift=1.0)
-    steps = np.abs(np.diff(colour[..., 3], axis=0)).sum(axis=1)
-    assert colour.shape == (5, 3, 4)
+def test_colors_drift_steadily() -> None:
+    color = draw_color(np.random.default_rng(0), frames=5, start=0.5, drift=1.0)
+    steps = np.abs(np.diff(color[..., 3], axis=0)).sum(axis=1)
+    assert color.shape == (5, 3, 4)
     assert steps == pytest.approx(steps.mean(), rel=0.3)
 
 
-def test_a_colour_map_clips_rather_than_wraps() -> None:
+def test_a_color_map_clips_rather_than_wraps() -> None:
     brighter = np.concatenate([np.eye(3), np.full((3, 1), 300.0)], axis=1)
-    assert (recolour(draw_picture(0), brighter) == 255).all()
+    assert (recolor(draw_picture(0), brighter) == 255).all()
 
 
 def test_noise_has_the_deviation_asked_for() -> None:
@@ -43,39 +43,39 @@ def test_noise_has_the_deviation_asked_for() -> None:
     assert noisy.astype(float).std() == pytest.approx(6.0, rel=0.1)
 
 
-def test_compression_keeps_the_picture_recognisable() -> None:
+def test_compression_keeps_the_picture_recognizable() -> None:
     picture = draw_picture(0)
     difference = np.abs(compress(picture, 30).astype(int) - picture.astype(int))
     assert 0 < difference.mean() < 25
 
 
 def test_every_part_of_a_look_is_applied() -> None:
-    colour = np.tile(np.eye(3, 4), (2, 1, 1))
-    picture, plain = draw_picture(0), Look(colour)
+    color = np.tile(np.eye(3, 4), (2, 1, 1))
+    picture, plain = draw_picture(0), Look(color)
     assert (finish(picture, plain, 1, np.random.default_rng(0)) == picture).all()
     glare = Glare(np.full((2, 2), 0.5), radius=0.2, height=100.0)
     shakes = np.array([[0.0, 0.0], [9.0, 0.0]])
     for look in (
-        Look(colour, jpeg_quality=30),
-        Look(colour, noise=5.0),
-        Look(colour, softness=1.5),
-        Look(colour, scale=0.5),
-        Look(colour, glare=glare),
-        Look(colour, shakes=shakes),
+        Look(color, jpeg_quality=30),
+        Look(color, noise=5.0),
+        Look(color, softness=1.5),
+        Look(color, scale=0.5),
+        Look(color, glare=glare),
+        Look(color, shakes=shakes),
     ):
         assert (finish(picture, look, 1, np.random.default_rng(0)) != picture).any()
 
 
 def test_what_is_soft_or_was_small_has_less_detail() -> None:
-    rng, colour = np.random.default_rng(0), np.tile(np.eye(3, 4), (1, 1, 1))
+    rng, color = np.random.default_rng(0), np.tile(np.eye(3, 4), (1, 1, 1))
     picture = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    for look in (Look(colour, softness=1.5), Look(colour, scale=0.4)):
+    for look in (Look(color, softness=1.5), Look(color, scale=0.4)):
         blurred = finish(picture, look, 0, rng)
         assert blurred.shape == picture.shape
         assert blurred.std() < 0.7 * picture.std()
 
 
-def test_glare_is_brightest_at_its_centre_and_clips() -> None:
+def test_glare_is_brightest_at_its_center_and_clips() -> None:
     dark, bright = np.full((40, 40, 3), 20, np.uint8), np.full((40, 40, 3), 250, np.uint8)
     glare = Glare(np.array([[0.25, 0.5]]), radius=0.1, height=200.0)
     lit = shine(dark, glare, 0)

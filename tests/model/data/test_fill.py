@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from model.data.fill import fill_hole, spread_colours
+from model.data.fill import fill_hole, spread_colors
 from tests.model.data.drawings import draw_labels, draw_picture, plain, square
 
 SIZE = 64
@@ -15,7 +15,7 @@ def rng() -> np.random.Generator:
 def test_a_filled_hole_looks_like_its_surroundings() -> None:
     image, hole = plain(90), square(left=20, top=20, side=24)
     image[hole == 1] = 255
-    assert np.abs(spread_colours(image, hole) - 90).max() <= 1.0
+    assert np.abs(spread_colors(image, hole) - 90).max() <= 1.0
     assert np.abs(fill_hole(image, hole, rng())[hole == 1].astype(int) - 90).max() <= 1
 
 

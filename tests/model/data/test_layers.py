@@ -23,7 +23,7 @@ STILL_PATH = np.tile(np.eye(3), (4, 1, 1))
 def layer(item: Cutout, *, target: bool) -> Layer:
     surface = with_alpha(item.image, soften(item.mask))
     mask = item.mask if target else None
-    return Layer(surface, mask, STILL_PATH, item.centre, item.box)
+    return Layer(surface, mask, STILL_PATH, item.center, item.box)
 
 
 def backdrop(value: int) -> Layer:
@@ -36,7 +36,7 @@ def patch(value: int, left: int) -> Cutout:
 
 def test_a_cutout_knows_its_measures() -> None:
     item = cut_out(plain(0), square(left=10, top=20, side=9), "dog")
-    assert item.centre == pytest.approx([14, 24])
+    assert item.center == pytest.approx([14, 24])
     assert item.box == (10, 20, 9, 9)
     assert item.extent == 9
     assert item.radius == pytest.approx(4.5 * np.sqrt(2))
@@ -82,7 +82,7 @@ def test_what_lies_outside_the_clip_is_not_drawn() -> None:
     away[1:, 0, 2] = 100.0
     item = patch(200, 10)
     surface = with_alpha(item.image, soften(item.mask))
-    moved = Layer(surface, item.mask, away, item.centre, item.box)
+    moved = Layer(surface, item.mask, away, item.center, item.box)
     image, mask = render([backdrop(50), moved], 1, size=SIZE)
     assert (image == 50).all()
     assert not mask.any()
@@ -93,7 +93,7 @@ def test_a_surface_turns_into_another() -> None:
     alpha = soften(item.mask)
     texture = Texture(with_alpha(plain(100), alpha), np.array([0.0, 0.5, 1.0, 1.0]))
     changing = Layer(
-        with_alpha(item.image, alpha), item.mask, STILL_PATH, item.centre, item.box, texture=texture
+        with_alpha(item.image, alpha), item.mask, STILL_PATH, item.center, item.box, texture=texture
     )
     levels = [int(render([backdrop(50), changing], i, size=SIZE)[0][20, 20, 0]) for i in range(3)]
     assert levels == pytest.approx([200, 150, 100], abs=1)

@@ -115,7 +115,7 @@ def test_every_addition_is_drawn() -> None:
     assert "curtain" in drawn
 
 
-def test_added_objects_are_labelled_where_they_are_seen() -> None:
+def test_added_objects_are_labeled_where_they_are_seen() -> None:
     labels: set[int] = set()
     for seed in range(20):
         made = add_objects(footage(), STILLS, np.random.default_rng(seed), objects=3)

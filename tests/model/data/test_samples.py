@@ -148,7 +148,7 @@ def test_extra_videos_are_drawn_by_their_weight_and_never_the_held_out(
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
-def test_several_objects_are_labelled_and_shown_in_the_reference(
+def test_several_objects_are_labeled_and_shown_in_the_reference(
     config: ClipConfig, share: float
 ) -> None:
     several = replace(config, objects=(0.0, 0.0, 1.0), extra_weight=1.0)

@@ -27,8 +27,8 @@ def test_an_object_is_placed_at_the_share_asked_for() -> None:
     item = cut_out(plain(9), square(left=10, top=10, side=20))
     place = draw_place(item, np.random.default_rng(0), size=SIZE, share=0.5)
     assert scale_of(place) * item.extent == pytest.approx(0.5 * SIZE)
-    assert (apply(place, item.centre) > 0).all()
-    assert (apply(place, item.centre) < SIZE).all()
+    assert (apply(place, item.center) > 0).all()
+    assert (apply(place, item.center) < SIZE).all()
 
 
 def test_what_is_to_be_small_is_kept_small() -> None:

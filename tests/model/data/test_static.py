@@ -67,7 +67,7 @@ def test_a_one_bit_mask_gives_zero_and_one(tmp_path: Path) -> None:
     assert (read_labels(tmp_path / "mask.png") == (draw_labels() > 0)).all()
 
 
-def test_each_instance_is_picked_alone_or_with_its_neighbour() -> None:
+def test_each_instance_is_picked_alone_or_with_its_neighbor() -> None:
     areas = set(picks(draw_labels()))
     assert areas == {30 * 24, 30 * 14, 30 * 24 + 30 * 14}
 
@@ -169,7 +169,7 @@ def test_a_truncated_mask_is_named(tmp_path: Path, keep_bytes: int) -> None:
         read_labels(path)
 
 
-def test_a_colour_picture_is_no_mask(tmp_path: Path) -> None:
+def test_a_color_picture_is_no_mask(tmp_path: Path) -> None:
     Image.fromarray(draw_picture(0)).save(tmp_path / "a.png")
     with pytest.raises(DataError, match="its mode is RGB"):
         read_labels(tmp_path / "a.png")
@@ -182,7 +182,7 @@ def test_a_mask_of_another_size_is_named(tmp_path: Path) -> None:
         read_still(StillPaths(tmp_path / "a.jpg", tmp_path / "a.png"))
 
 
-def test_other_instances_of_a_picture_are_labelled_from_two_on() -> None:
+def test_other_instances_of_a_picture_are_labeled_from_two_on() -> None:
     labels = draw_labels()
     target = (labels == 1).astype(np.uint8)
     others = label_others(Still(labels, labels), target, np.random.default_rng(0), most=3)

@@ -32,8 +32,8 @@ def test_everything_is_drawn_now_and_then() -> None:
         clip = make_clip(stills, np.random.default_rng(seed), size=32, frames=5)
         drawn |= set(() if clip is None else clip.traits)
     scenes = {"whole picture", "in place", "pasted"}
-    changes = {"hinged", "split", "leaves", "recoloured", "retextured"}
-    others = {"twin", "kin", "neighbour", "stranger", "curtain"}
+    changes = {"hinged", "split", "leaves", "recolored", "retextured"}
+    others = {"twin", "kin", "neighbor", "stranger", "curtain"}
     looks = {"compressed", "noisy", "soft", "small", "glare", "exposure", "shaken"}
     assert drawn == scenes | changes | others | looks
 
@@ -48,4 +48,4 @@ def test_what_no_kin_is_known_of_gets_other_company() -> None:
     clips = [make_clip(nameless, np.random.default_rng(i), size=32, frames=2) for i in range(80)]
     drawn = {trait for clip in clips if clip is not None for trait in clip.traits}
     assert "kin" not in drawn
-    assert {"twin", "neighbour", "stranger"} <= drawn
+    assert {"twin", "neighbor", "stranger"} <= drawn

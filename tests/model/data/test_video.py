@@ -60,7 +60,7 @@ def test_a_single_frame_is_repeated() -> None:
 
 
 def test_frames_and_masks_keep_together(data: Path, tmp_path: Path) -> None:
-    """Frames painted by their masks still match them after crop, flip and colours."""
+    """Frames painted by their masks still match them after crop, flip and colors."""
     write_video(tmp_path, "painted", length=8)
     for path in sorted((tmp_path / "painted" / "masks").iterdir()):
         mask = np.array(Image.open(path))

@@ -7,7 +7,7 @@ import torch
 
 from model.training.losses import (
     LossConfig,
-    centre_change,
+    center_change,
     change_weights,
     component_change,
     dice_loss,
@@ -91,12 +91,12 @@ def test_parts_are_counted_by_their_sides_not_their_corners() -> None:
     assert component_change(target).tolist() == [[1 + 1, 1 + 1, 1 + 1]]  # the last frame is empty
 
 
-def test_the_centre_moves_within_the_masks_own_box() -> None:
+def test_the_center_moves_within_the_masks_own_box() -> None:
     target = torch.zeros(1, 3, 8, 8)
     target[0, 0, 1:3, 1:3] = 1
     target[0, 1, 4:6, 5:7] = 1  # moved as one: no change
-    target[0, 2, 4:6, 1:7] = 1  # stretched: its centre is 2.5 from the left, it was 0.5
-    assert centre_change(target).tolist() == [[1.0, 2.0 + 1]]
+    target[0, 2, 4:6, 1:7] = 1  # stretched: its center is 2.5 from the left, it was 0.5
+    assert center_change(target).tolist() == [[1.0, 2.0 + 1]]
 
 
 @pytest.mark.parametrize(

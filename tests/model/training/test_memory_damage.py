@@ -1,4 +1,4 @@
-"""Damaged memories: what is lost, shrunk and spilt, from which clip on, and how often."""
+"""Damaged memories: what is lost, shrunk and spilled, from which clip on, and how often."""
 
 from dataclasses import replace
 from typing import Any
@@ -26,7 +26,7 @@ def damage(kind: str, *, first: int = 0) -> MemoryDamage:
         first=torch.full((1, 1), first),
         cut=no,
         shrunk=no,
-        spilt=no,
+        spilled=no,
         angle=torch.zeros(1, 1),
         offset=torch.zeros(1, 1),
         reach=torch.ones(1, 1),
@@ -49,21 +49,21 @@ def test_a_shrunk_mask_loses_its_rim() -> None:
     assert damaged[..., 23:41, 23:41].all()
 
 
-def test_something_is_spilt_beside_the_object() -> None:
-    damaged = damage("spilt").apply(square(), 0)
+def test_something_is_spilled_beside_the_object() -> None:
+    damaged = damage("spilled").apply(square(), 0)
     assert (damaged >= square()).all()
     assert damaged[..., 32, 55] > 0.9
     assert damaged[..., 32, 8] < 1e-6
 
 
-@pytest.mark.parametrize("kind", ["cut", "shrunk", "spilt"])
+@pytest.mark.parametrize("kind", ["cut", "shrunk", "spilled"])
 def test_nothing_is_damaged_before_its_clip(kind: str) -> None:
     late = damage(kind, first=2)
     assert (late.apply(square(), 1) == square()).all()
     assert (late.apply(square(), 2) != square()).any()
 
 
-@pytest.mark.parametrize("kind", ["none", "cut", "shrunk", "spilt"])
+@pytest.mark.parametrize("kind", ["none", "cut", "shrunk", "spilled"])
 def test_an_empty_mask_stays_empty(kind: str) -> None:
     empty = torch.zeros(1, 1, SIZE, SIZE)
     assert (damage(kind).apply(empty, 0) == 0).all()
@@ -72,7 +72,7 @@ def test_an_empty_mask_stays_empty(kind: str) -> None:
 def test_as_many_objects_are_damaged_as_asked_for() -> None:
     torch.manual_seed(0)
     drawn = draw_damage((400, 2), share=0.5, clips=4)
-    kinds = torch.stack((drawn.cut, drawn.shrunk, drawn.spilt))
+    kinds = torch.stack((drawn.cut, drawn.shrunk, drawn.spilled))
     assert kinds.sum(0).max() == 1
     assert kinds.float().mean((1, 2)).tolist() == pytest.approx([0.25, 0.125, 0.125], abs=0.03)
     assert set(drawn.first.unique().tolist()) == {0, 1, 2, 3}

@@ -65,7 +65,7 @@ def test_an_ablation_differs_from_full_in_what_it_is_named_after() -> None:
         "tau-half": {"loss.tau"},
         "tau-two": {"loss.tau"},
         "components": {"loss.change"},
-        "centre": {"loss.change"},
+        "center": {"loss.change"},
         "on-dice": {"loss.weighted"},
         "on-both": {"loss.weighted"},
         "frames-4": {"clips.frames"},

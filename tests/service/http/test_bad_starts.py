@@ -63,7 +63,7 @@ BAD_OBJECTS: dict[str, tuple[object, int, str]] = {
     "an id that is a text": ([{**BOX, "id": "1"}], 422, "bad-option"),
     "an id that is true": ([{**BOX, "id": True}], 422, "bad-option"),
     "an id twice": ([BOX, BOX], 422, "bad-option"),
-    "an unknown field": ([{**BOX, "colour": "red"}], 422, "bad-option"),
+    "an unknown field": ([{**BOX, "color": "red"}], 422, "bad-option"),
     "a box of three numbers": ([{"id": 1, "box": [1, 1, 5]}], 422, "bad-option"),
     "a box without area": ([{"id": 1, "box": [1, 1, 0, 5]}], 422, "bad-mask"),
     "a box outside": ([{"id": 1, "box": [500, 500, 5, 5]}], 422, "no-objects"),

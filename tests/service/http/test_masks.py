@@ -108,7 +108,7 @@ def test_a_zip_holds_a_palette_png_for_each_frame(api: Api, session: str) -> Non
         assert archive.read(name) == alone.content
 
 
-def test_a_png_is_a_label_map_in_the_colours_of_davis(api: Api, session: str) -> None:
+def test_a_png_is_a_label_map_in_the_colors_of_davis(api: Api, session: str) -> None:
     answer = api.http.get(f"/v1/sessions/{session}/masks/3.png")
     image = Image.open(io.BytesIO(answer.content))
     assert answer.headers["content-type"] == "image/png"

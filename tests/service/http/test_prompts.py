@@ -40,7 +40,7 @@ def test_a_box_becomes_the_mask_of_what_is_in_it(api: Api) -> None:
     [
         ([box(*BOX)], (422, "bad-option")),
         ([IMAGE], (422, "bad-option")),
-        ([IMAGE, box(*BOX), ("colour", b"red")], (422, "bad-option")),
+        ([IMAGE, box(*BOX), ("color", b"red")], (422, "bad-option")),
         ([IMAGE, IMAGE, box(*BOX)], (422, "bad-option")),
         ([IMAGE, box(1, 2, 3)], (422, "bad-option")),
         ([IMAGE, box(0, 0, "wide", 4)], (422, "bad-option")),

@@ -20,7 +20,7 @@ def test_a_png_keeps_every_pixel(picture: NDArray[np.uint8]) -> None:
     assert (decode_image(encode_png(picture)) == picture).all()
 
 
-def test_a_jpeg_keeps_the_order_of_colours(picture: NDArray[np.uint8]) -> None:
+def test_a_jpeg_keeps_the_order_of_colors(picture: NDArray[np.uint8]) -> None:
     off = decode_image(encode_jpeg(picture)).astype(int) - picture
     assert np.abs(off).mean() < 4
 

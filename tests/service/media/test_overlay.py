@@ -30,7 +30,7 @@ def labels_with(object_id: int) -> NDArray[np.uint8]:
     return labels
 
 
-def test_an_object_is_tinted_in_its_colour_of_davis() -> None:
+def test_an_object_is_tinted_in_its_color_of_davis() -> None:
     painted = paint(gray(), labels_with(2))
     red, green, blue = painted[30, 35].tolist()
     assert green > 150 > red == blue
@@ -42,7 +42,7 @@ def test_what_is_far_from_every_object_stays_as_it_is() -> None:
     assert (painted[:, 60:] == 100).all()
 
 
-def test_the_outline_shows_on_an_object_of_the_same_colour() -> None:
+def test_the_outline_shows_on_an_object_of_the_same_color() -> None:
     frame = gray()
     frame[20:40, 20:50] = (255, 0, 0)
     painted = paint(frame, labels_with(1))

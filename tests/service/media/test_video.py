@@ -17,8 +17,8 @@ IDENTITY = [1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30]
 QUARTER_TURN = [0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30]
 
 
-def plain(colour: tuple[int, int, int], *, height: int = 48, width: int = 64) -> NDArray[np.uint8]:
-    return np.full((height, width, 3), colour, np.uint8)
+def plain(color: tuple[int, int, int], *, height: int = 48, width: int = 64) -> NDArray[np.uint8]:
+    return np.full((height, width, 3), color, np.uint8)
 
 
 def write_video(path: Path, pictures: list[NDArray[np.uint8]], *, fps: float = 10) -> None:
@@ -32,11 +32,11 @@ def matrix(values: list[int]) -> bytes:
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
-    colours = [(200, 30, 30), (30, 200, 30), (30, 30, 200)]
-    write_video(tmp_path / "v.mp4", [plain(colour) for colour in colours])
+    colors = [(200, 30, 30), (30, 200, 30), (30, 30, 200)]
+    write_video(tmp_path / "v.mp4", [plain(color) for color in colors])
     frames = list(open_source(tmp_path / "v.mp4").frames())
     means = [decode_image(frame.image).mean(axis=(0, 1)) for frame in frames]
-    assert np.abs(np.array(means) - np.array(colours)).max() < 8
+    assert np.abs(np.array(means) - np.array(colors)).max() < 8
 
 
 def test_a_file_tells_its_length_and_rate(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The page's pure parts in real Chromium: drawing, colours, sizes, figures, COCO."""
+"""The page's pure parts in real Chromium: drawing, colors, sizes, figures, COCO."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ pytestmark = pytest.mark.anyio
 RunJs = Callable[..., Awaitable[Any]]
 
 
-async def test_colours_are_those_of_the_service(run_js: RunJs) -> None:
-    code = "({ davisColour }) => Array.from({ length: 256 }, (_, id) => davisColour(id))"
+async def test_colors_are_those_of_the_service(run_js: RunJs) -> None:
+    code = "({ davisColor }) => Array.from({ length: 256 }, (_, id) => davisColor(id))"
     assert await run_js(code, module="painter.js") == davis_palette().tolist()
 
 

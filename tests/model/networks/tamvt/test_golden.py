@@ -41,12 +41,12 @@ def follow(model: TamVT, golden: Golden) -> Run:
     video = torch.from_numpy(golden["video"])
     reference = torch.from_numpy(golden["reference_mask"]).float()[None, None]
     size = (reference.shape[-2], reference.shape[-1])
-    entries = {0: model.memorize(model.look(model.normalise(video[:1])), reference)}
+    entries = {0: model.memorize(model.look(model.normalize(video[:1])), reference)}
     memory = Memory.start(0, [1], capacity=CAPACITY)
     logits, masks, numbers = [], [], []
     for clip in range(1, CLIPS + 1):
         first = 1 + LENGTH * (clip - 1)
-        seen = model.look(model.normalise(video[first : first + LENGTH]))
+        seen = model.look(model.normalize(video[first : first + LENGTH]))
         bank, age = bank_of(memory, entries)
         logits.append(model.segment(seen, bank, model.recency(age))[-1])
         soft = soft_masks(logits[-1], size)[:, -1]  # (B, O, H, W)

@@ -25,7 +25,7 @@ def frames_of(count: int, size: tuple[int, int] = SIZE) -> Tensor:
 
 def remember(model: TamVT, count: int, *, objects: int, size: tuple[int, int] = SIZE) -> Bank:
     """A bank (1, N, ...) of random frames and masks."""
-    seen = model.look(model.normalise(frames_of(count, size)))
+    seen = model.look(model.normalize(frames_of(count, size)))
     entries = model.memorize(seen, torch.rand(count, objects, *size))
     return Bank(*(tensor[None] for tensor in entries))
 
@@ -48,7 +48,7 @@ def ages(count: int) -> Tensor:
 @torch.inference_mode()
 def segment(model: TamVT, frames: Tensor, bank: Bank, age: Tensor) -> Tensor:
     """Logits (B, L, O, h, w) of frames (B * L, H, W, 3)."""
-    seen = model.look(model.normalise(frames))
+    seen = model.look(model.normalize(frames))
     return model.segment(seen, bank, model.recency(age))[-1]
 
 
@@ -66,7 +66,7 @@ def test_two_objects_are_two_runs_of_one(mobile_model: TamVT) -> None:
 
 def test_objects_are_memorized_one_by_one(mobile_model: TamVT) -> None:
     with torch.inference_mode():
-        seen = mobile_model.look(mobile_model.normalise(frames_of(1)))
+        seen = mobile_model.look(mobile_model.normalize(frames_of(1)))
         masks = torch.rand(1, 2, *SIZE)
         together = mobile_model.memorize(seen, masks)
         alone = mobile_model.memorize(seen, masks[:, 1:])
@@ -139,10 +139,10 @@ def test_soft_masks_are_probabilities() -> None:
     assert_near(soft[0, 0, :, 2, 3], torch.tensor([0.0, 0.5, 1.0]))
 
 
-def test_the_picture_is_normalised_inside() -> None:
+def test_the_picture_is_normalized_inside() -> None:
     model = build(TAMVT_MOBILE)
     black_and_white = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 1, 1, 3)
-    images = model.normalise(black_and_white)
+    images = model.normalize(black_and_white)
     assert images.shape == (2, 3, 1, 1)
     assert images.flatten(1).tolist() == [[-1.0] * 3, [1.0] * 3]
 
@@ -166,7 +166,7 @@ def unlearned(model: TamVT) -> set[str]:
     model.train()
     for parameter in model.parameters():  # a bias of zero would hide the weight behind it
         parameter.data.add_(0.01 * torch.randn_like(parameter))
-    seen = model.look(model.normalise(frames_of(4)))
+    seen = model.look(model.normalize(frames_of(4)))
     entries = model.memorize(seen.at(slice(0, 2)), torch.rand(2, 1, *SIZE))
     bank = Bank(*(tensor[None] for tensor in entries))
     frames = seen.at(slice(2, 4))

@@ -76,7 +76,7 @@ async def test_a_lost_object_is_not_in_the_entry(either: Engine) -> None:
 
 
 async def test_a_clip_that_is_not_remembered_leaves_the_bank_as_it_is(either: Engine) -> None:
-    """The bank is full, and what is not remembered has another colour than what is."""
+    """The bank is full, and what is not remembered has another color than what is."""
     video, other = Video(capacity=2), Video(session_id="b", capacity=2)
     await video.append(either, 1, 2)
     await other.append(either, 1, 2)

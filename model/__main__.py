@@ -7,7 +7,7 @@ from importlib import import_module
 
 from model.data.errors import DataError
 
-VERBS = {
+COMMANDS = {
     "train": "train a model, or go on with a training that stopped",
     "data": "measure the clips that a recipe trains on, and draw some",
     "evaluate": "score a model on whole videos, by the metrics of DAVIS",
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         print(f"tamvt-model {name} needs {error.name}: install the extra `model`", file=sys.stderr)
         return 1
-    parser = argparse.ArgumentParser(prog=f"tamvt-model {name}", description=VERBS[name])
+    parser = argparse.ArgumentParser(prog=f"tamvt-model {name}", description=COMMANDS[name])
     verb.add_arguments(parser)
     arguments = parser.parse_args(words[1:])
     try:
@@ -46,14 +46,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def choose(words: Sequence[str]) -> str:
     """The verb that is named; prints the help and leaves where none is."""
-    listing = "\n".join(f"  {name:11}{meaning}" for name, meaning in VERBS.items())
+    listing = "\n".join(f"  {name:11}{meaning}" for name, meaning in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="tamvt-model",
         description="Trains, scores, exports and times the model.",
         epilog=f"verbs:\n{listing}\n\n`tamvt-model VERB --help` tells more.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("verb", choices=VERBS, metavar="VERB")
+    parser.add_argument("verb", choices=COMMANDS, metavar="VERB")
     return str(parser.parse_args(words).verb)
 
 

@@ -117,15 +117,15 @@ async def measure(url: str, *, threads: int, clips: int) -> None:
     """Prints what was measured."""
     client = InferenceServerClient(url)
     async with embedded_engine(SHIPPED_WEIGHTS, NAME, threads=threads) as embedded:
-        card = embedded.card
-        session = Session(card.buckets.sizes[0], slots=card.memory_size)
+        spec = embedded.spec
+        session = Session(spec.buckets.sizes[0], slots=spec.memory_size)
         alone_ms = await median_ms(session, embedded, clips=clips)
         expected = session.masks
         rebuild_ms = await rebuilt_ms(session, embedded) - alone_ms
         say("embedded", f"{alone_ms:.1f} ms a clip, rebuild {rebuild_ms:.0f} ms")
     for shared in (True, False):
         async with triton_engine(url, NAME, shared=shared) as engine:
-            session = Session(card.buckets.sizes[0], slots=card.memory_size)
+            session = Session(spec.buckets.sizes[0], slots=spec.memory_size)
             clip_ms, model_ms = await parts_ms(session, engine, client, clips=clips)
             rest_ms = clip_ms - model_ms
             say(
@@ -136,8 +136,8 @@ async def measure(url: str, *, threads: int, clips: int) -> None:
             rebuild_ms = await rebuilt_ms(session, engine) - clip_ms
             say(
                 "",
-                f"rebuild of {card.memory_size} entries {rebuild_ms:.0f} ms; "
-                f"N + 1 clips take {(card.memory_size + 1) * clip_ms:.0f} ms",
+                f"rebuild of {spec.memory_size} entries {rebuild_ms:.0f} ms; "
+                f"N + 1 clips take {(spec.memory_size + 1) * clip_ms:.0f} ms",
             )
             await equal(engine, expected, clips=clips)
     await client.close()
@@ -146,7 +146,7 @@ async def measure(url: str, *, threads: int, clips: int) -> None:
 async def equal(engine: Engine, expected: NDArray[np.uint8], *, clips: int) -> None:
     """Says whether this engine gives the bits of the embedded one."""
     await engine.discard("loadtest")
-    session = Session(engine.card.buckets.sizes[0], slots=engine.card.memory_size)
+    session = Session(engine.spec.buckets.sizes[0], slots=engine.spec.memory_size)
     for _ in range(clips + 3):
         await session.clip_ms(engine)
     say("", f"masks equal to the embedded engine's: {bool((session.masks == expected).all())}")

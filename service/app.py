@@ -34,8 +34,8 @@ from service.store.session_store import SessionStore, open_store
 from service.stream import routes
 from service.stream.connection import StreamLimits
 from service.stream.host import StreamHost
-from service.stream.open_streams import Registry
-from service.stream.ownership import open_lookout
+from service.stream.open_streams import OpenStreams
+from service.stream.ownership import watch_ownership
 from service.telemetry.health import Health
 from service.telemetry.metrics import Metrics
 
@@ -104,7 +104,7 @@ async def open_service(
         engine = await stack.enter_async_context(open_engine(settings))
         workers = stack.enter_context(Workers(threads=settings.threads))
         tracker = _tracker(settings, store, engine, workers)
-        lookout = await stack.enter_async_context(open_lookout(store))
+        watch = await stack.enter_async_context(watch_ownership(store))
         admission = Admission(
             max_requests=settings.max_requests, max_bytes=settings.max_request_bytes
         )
@@ -116,9 +116,9 @@ async def open_service(
             admission=admission,
             metrics=metrics,
             access=access,
-            registry=_registry(settings),
+            open_streams=_open_streams(settings),
             tickets=Tickets(store, ttl_s=settings.ticket_ttl_s),
-            lookout=lookout,
+            watch=watch,
             limits=_stream_limits(settings),
         )
         service = Service(
@@ -195,7 +195,7 @@ async def _open_store(settings: Settings) -> AsyncIterator[SessionStore]:
 def _tracker(settings: Settings, store: SessionStore, engine: Engine, workers: Workers) -> Tracker:
     return Tracker(
         store=store,
-        engines={engine.card.name: engine},
+        engines={engine.spec.name: engine},
         workers=workers,
         limits=Limits(
             image=_image_limits(settings),
@@ -216,8 +216,8 @@ def _access(settings: Settings) -> Access:
     )
 
 
-def _registry(settings: Settings) -> Registry:
-    return Registry(
+def _open_streams(settings: Settings) -> OpenStreams:
+    return OpenStreams(
         max_streams=settings.max_streams, max_tenant_streams=settings.max_tenant_streams
     )
 

@@ -21,7 +21,7 @@ from model.data.video import Video
 from model.evaluation.results import NOT_GIVEN, Row, add_row, measured, read_rows, today
 from model.evaluation.tables import write_tables
 from model.export.graph_export import describe, for_serving
-from model.export.torch_runtime import TorchVerbs
+from model.export.torch_runtime import TorchRuntime
 from model.networks.tamvt.build import BUILDS, build
 from model.networks.tamvt.model import TamVT
 from model.training import checkpoints
@@ -111,7 +111,7 @@ def planned(
     for seed in seeds:
         for row in rows:
             config = ablation(data, row)
-            config = replace(config, clips=replace(config.clips, seed=seed))
+            config = replace(config, samples=replace(config.samples, seed=seed))
             if steps is not None:
                 config = replace(config, steps=steps, warm_up=min(config.warm_up, steps // 10))
             runs.append(Run(row, seed, config))
@@ -130,8 +130,8 @@ def ablate(runs: Sequence[Run], videos: Sequence[Video], folder: Path, *, worker
             print("stopped; the same command goes on")
             return STOPPED
         model = rebuilt(each.config, trained)
-        verbs = TorchVerbs(for_serving(model), describe(model, "0" * 64))
-        result = measured(verbs, videos)
+        runtime = TorchRuntime(for_serving(model), describe(model, "0" * 64))
+        result = measured(runtime, videos)
         write_tables(trained.parent, result.scores)
         rows = add_row(folder / ROWS_FILE, {**each.key, **result.cells(), "date": today()})
         write_table(rows, runs, len(videos), folder)
@@ -166,14 +166,14 @@ def rebuilt(config: TrainConfig, checkpoint: Path) -> TamVT:
 def rows_trained(config: TrainConfig) -> int:
     """The most entries that a clip of this training is matched with: one for each clip before."""
     shape = BUILDS[config.build]
-    return min(-(-(config.clips.frames - 1) // shape.clip_length), shape.time_rows)
+    return min(-(-(config.samples.frames - 1) // shape.clip_length), shape.time_rows)
 
 
 def write_table(rows: Sequence[Row], runs: Sequence[Run], videos: int, folder: Path) -> str:
     """Write `table.md`, of all that is done of as many steps, and return it."""
     config = runs[0].config
     done = [row for row in rows if row["steps"] == str(config.steps)]
-    clips = config.clips
+    clips = config.samples
     text = (
         f"{config.steps} steps of {clips.batch} clips of {clips.frames} frames at "
         f"{clips.crop}x{clips.crop} each, averaged weights; J and F in percent on {videos} videos "

@@ -23,11 +23,11 @@ from torch import Tensor
 from model.commands import bench_training
 from model.commands.machine import described
 from model.commands.operator_profile import operator_times, times_table
-from model.evaluation.runtime import GraphVerbs, Tensors, Verbs, stacked
+from model.evaluation.runtime import GraphRuntime, Runtime, Tensors, stacked
 from model.export.graph_export import export
 from model.networks.tamvt.build import BUILDS, build
 from model.networks.tamvt.model import TamVT, soft_masks
-from model.networks.tamvt.reference import PlainEntry, PlainTamVT
+from model.networks.tamvt.reference import ReferenceEntry, ReferenceTamVT
 
 BUILD = "tamvt-r50"
 WANTED = {1: 2.2, 3: 3.5}  # how many times faster, by the number of objects
@@ -55,27 +55,29 @@ class Timing:
     """Median seconds of a clip step with so many objects."""
 
     objects: int
-    plain_s: float
+    reference_s: float
     graphs_s: float
 
     @property
     def ratio(self) -> float:
         """How many times faster the graphs are."""
-        return self.plain_s / self.graphs_s
+        return self.reference_s / self.graphs_s
 
 
-def measure(model: TamVT, graphs: Verbs, setting: Setting, *, objects: int, rounds: int) -> Timing:
+def measure(
+    model: TamVT, graphs: Runtime, setting: Setting, *, objects: int, rounds: int
+) -> Timing:
     """Both ways in turns, so that a disturbance of the machine meets both; medians of `rounds`."""
     frames, masks = pictures(setting, objects=objects)
-    long_way = plain_step(model, frames, masks, setting)
+    long_way = reference_step(model, frames, masks, setting)
     ours = graph_step(graphs, frames, masks, setting)
     for _ in range(WARM_UPS):
         long_way()
         ours()
-    plain_s, graphs_s = zip(
+    reference_s, graphs_s = zip(
         *((seconds(long_way), seconds(ours)) for _ in range(rounds)), strict=True
     )
-    return Timing(objects, statistics.median(plain_s), statistics.median(graphs_s))
+    return Timing(objects, statistics.median(reference_s), statistics.median(graphs_s))
 
 
 def pictures(setting: Setting, *, objects: int) -> tuple[np.ndarray, np.ndarray]:
@@ -93,45 +95,47 @@ def seconds(step: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def plain_step(
+def reference_step(
     model: TamVT, frames: np.ndarray, masks: np.ndarray, setting: Setting
 ) -> Callable[[], None]:
     """A clip step the long way; every object is a run of its own, with its own entries."""
-    plain = PlainTamVT(model)
+    reference = ReferenceTamVT(model)
     images = model.normalize(torch.from_numpy(frames))
     with torch.inference_mode():
         banks = [
-            [plain.memorize(images[:1], torch.from_numpy(mask) / 255)] * setting.memory_size
+            [reference.memorize(images[:1], torch.from_numpy(mask) / 255)] * setting.memory_size
             for mask in masks
         ]
 
     @torch.inference_mode()
     def step() -> None:
         for entries in banks:
-            plain_clip(plain, images, entries)
+            reference_clip(reference, images, entries)
 
     return step
 
 
-def plain_clip(
-    plain: PlainTamVT, images: Tensor, entries: Sequence[PlainEntry]
-) -> tuple[Tensor, PlainEntry]:
+def reference_clip(
+    reference: ReferenceTamVT, images: Tensor, entries: Sequence[ReferenceEntry]
+) -> tuple[Tensor, ReferenceEntry]:
     """Soft masks (L, H, W) of one object in one clip, and the entry of its last frame."""
-    logits = plain.segment(images, entries)[-1]
+    logits = reference.segment(images, entries)[-1]
     size = (images.shape[2], images.shape[3])
     soft = soft_masks(logits[None, :, None], size)[0, :, 0]
-    return soft, plain.memorize(images[-1:], soft[-1])
+    return soft, reference.memorize(images[-1:], soft[-1])
 
 
 def graph_step(
-    graphs: Verbs, frames: np.ndarray, masks: np.ndarray, setting: Setting
+    graphs: Runtime, frames: np.ndarray, masks: np.ndarray, setting: Setting
 ) -> Callable[[], Tensors]:
     """A clip step on the exported graphs, all objects at once."""
     inputs = clip_inputs(graphs, frames, masks, setting)
     return lambda: graphs.segment(inputs)
 
 
-def clip_inputs(graphs: Verbs, frames: np.ndarray, masks: np.ndarray, setting: Setting) -> Tensors:
+def clip_inputs(
+    graphs: Runtime, frames: np.ndarray, masks: np.ndarray, setting: Setting
+) -> Tensors:
     """What `segment` takes with a full memory."""
     entry = graphs.memorize({"frame": frames[:1], "masks": masks[None]})
     return {
@@ -151,7 +155,7 @@ def table(timings: Sequence[Timing]) -> str:
     for timing in timings:
         wanted = WANTED.get(timing.objects)
         lines.append(
-            f"| {timing.objects} | {timing.plain_s:.2f} | {timing.graphs_s:.2f} "
+            f"| {timing.objects} | {timing.reference_s:.2f} | {timing.graphs_s:.2f} "
             f"| {timing.ratio:.2f} | {'' if wanted is None else wanted} |"
         )
     return "\n".join(lines)
@@ -207,7 +211,7 @@ def run(args: argparse.Namespace) -> int:
         folder = args.graphs or Path(fresh)
         if args.graphs is None:
             export(model, folder)
-        graphs = GraphVerbs(folder, BUILD, threads=args.threads)
+        graphs = GraphRuntime(folder, BUILD, threads=args.threads)
         for objects in args.objects if args.profile else ():
             inputs = clip_inputs(graphs, *pictures(setting, objects=objects), setting)
             path = folder / f"{BUILD}_segment.onnx"

@@ -22,12 +22,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from model.commands.machine import described
-from model.data.samples import ClipBatch, clip_batches
+from model.data.samples import SampleBatch, sample_batches
 from model.networks.tamvt.build import BUILDS, build
 from model.training.recipes import RECIPES, TrainConfig
 from model.training.trainer import Trainer, parameter_groups
 from model.training.training_log import Speed, peak_memory_bytes, resident_bytes
-from model.training.unroll import ClipLoss
+from model.training.unroll import SampleLoss
 
 GB = 1e9
 
@@ -78,7 +78,7 @@ def footprint_of(config: TrainConfig, size: tuple[int, int]) -> Footprint:
 
     Tensors have their sizes but no numbers, so it costs neither memory nor much time.
     """
-    clips = config.clips
+    samples = config.samples
     with FakeTensorMode(), LiveBytes() as live:
         model = build(BUILDS[config.build]).train()
         for parameter in model.parameters():  # as the trainer lays them out
@@ -86,9 +86,9 @@ def footprint_of(config: TrainConfig, size: tuple[int, int]) -> Footprint:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         averaged = [value.clone() for value in model.state_dict().values()]
         optimizer = torch.optim.AdamW(parameter_groups(model, config))
-        loss_of = ClipLoss(model, config.loss, recompute=config.recompute, loop=config.loop)
-        frames = torch.zeros((clips.batch, clips.frames, *size, 3), dtype=torch.uint8)
-        masks = torch.zeros((clips.batch, clips.frames, *size), dtype=torch.uint8)
+        loss_of = SampleLoss(model, config.loss, recompute=config.recompute, loop=config.loop)
+        frames = torch.zeros((samples.batch, samples.frames, *size, 3), dtype=torch.uint8)
+        masks = torch.zeros((samples.batch, samples.frames, *size), dtype=torch.uint8)
         before = live.now
         loss, logits = loss_of(frames, masks, 1.0, config.half)
         kept = live.now - before
@@ -114,21 +114,21 @@ def one_step(config: TrainConfig, size: tuple[int, int]) -> tuple[int, float]:
         return max(0, peak_memory_bytes() - before), time.perf_counter() - start
 
 
-def made_up(config: TrainConfig, size: tuple[int, int]) -> Iterator[ClipBatch]:
+def made_up(config: TrainConfig, size: tuple[int, int]) -> Iterator[SampleBatch]:
     """One batch of noise with a square that walks and grows, again and again."""
-    shape = (config.clips.batch, config.clips.frames, *size)
+    shape = (config.samples.batch, config.samples.frames, *size)
     random = np.random.default_rng(0)
     frames = random.integers(0, 256, (*shape, 3), dtype=np.uint8)
     masks = np.zeros(shape, np.uint8)
-    for index in range(config.clips.frames):
+    for index in range(config.samples.frames):
         side = min(size) // 4 + index
         masks[:, index, index : index + side, index : index + side] = 1
-    return repeat(ClipBatch(frames, masks, ("made up",) * config.clips.batch))
+    return repeat(SampleBatch(frames, masks, ("made up",) * config.samples.batch))
 
 
 def timed(config: TrainConfig, *, workers: int) -> Speed:
     """The steps of a recipe on its own data, after one that does not count."""
-    batches = clip_batches(config.clips, 0, workers, parts=range(config.accumulate))
+    batches = sample_batches(config.samples, 0, workers, parts=range(config.accumulate))
     with TemporaryDirectory() as folder:
         trainer = Trainer(config, Path(folder))
         for _ in range(config.steps + 1):
@@ -167,7 +167,7 @@ def report(args: argparse.Namespace) -> Iterator[str]:
             size, took = one_step(config, args.size)
             yield f"one real step took {size / GB:.1f} GB and {took:.0f} s"
         return
-    yield title(config, (config.clips.crop, config.clips.crop))
+    yield title(config, (config.samples.crop, config.samples.crop))
     speed = timed(config, workers=args.workers)
     yield f"{speed.steps} steps: {speed}; {100 * (1 - speed.share_waiting):.1f} % in the model"
 
@@ -175,14 +175,14 @@ def report(args: argparse.Namespace) -> Iterator[str]:
 def configured(args: argparse.Namespace) -> TrainConfig:
     """The recipe with what the command line changes, from fresh weights, which cost the same."""
     config = RECIPES[args.train](args.data or Path(os.environ.get("TAMVT_DATA", "data")))
-    clips = replace(
-        config.clips,
-        batch=args.batch or config.clips.batch,
-        frames=args.frames or config.clips.frames,
+    samples = replace(
+        config.samples,
+        batch=args.batch or config.samples.batch,
+        frames=args.frames or config.samples.frames,
     )
     return replace(
         config,
-        clips=clips,
+        samples=samples,
         steps=args.steps,
         half=config.half and not args.fp32,
         backbone_weights=None,
@@ -196,7 +196,7 @@ def title(config: TrainConfig, size: tuple[int, int]) -> str:
     """What is measured, where and when."""
     products = "bfloat16" if config.half else "fp32"
     return (
-        f"{config.build}, {config.clips.batch} clips of {config.clips.frames} frames of "
+        f"{config.build}, {config.samples.batch} clips of {config.samples.frames} frames of "
         f"{size[0]}x{size[1]}, matrix products in {products}\n"
         f"{described(config.device, threads=torch.get_num_threads())}"
     )

@@ -18,18 +18,18 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from model.core.confidence import Calibration
-from model.core.contract import METADATA_KEY, SHIPPED_WEIGHTS, ModelCard
-from model.data.degradation import make_hard_clips
+from model.core.contract import METADATA_KEY, SHIPPED_WEIGHTS, ModelSpec
+from model.data.degradation import make_degraded_videos
 from model.data.errors import DataError
-from model.data.reappearance import SIZE, Half, Sources, make_clips, open_sources
+from model.data.reappearance import SIZE, DataHalf, Sources, make_reappearances, open_sources
 from model.data.static import Pixels
-from model.evaluation.confidence_quality import Quality, Sighting, quality, watch
-from model.evaluation.runtime import GraphVerbs
+from model.evaluation.confidence_quality import Observation, Quality, observe_object, quality
+from model.evaluation.runtime import GraphRuntime
 
 RIDGE = 1.0  # pulls the weights towards 0, the bias not
 STEPS = 50
 LEAST_OF_EACH = 20  # frames that are good, and that are not
-FIT_HALF: Half = 0
+FIT_HALF: DataHalf = 0
 
 Clip = tuple[str, Sequence[bytes], Pixels]
 
@@ -57,42 +57,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Fit, write both graphs' cards anew, and say how good it is on what it was fitted to."""
     try:
-        verbs = open_verbs(args.graphs, args.model, threads=args.threads)
+        runtime = open_runtime(args.graphs, args.model, threads=args.threads)
         clips = fitting_clips(open_sources(FIT_HALF), args)
         total = args.returning + args.hard
-        sightings = [
+        observations = [
             each
             for _, images, masks in tqdm(clips, total=total, unit="clip", leave=False)
-            for each in watch(verbs, images, masks, gate=False)
+            for each in observe_object(runtime, images, masks, gate=False)
         ]
-        calibration = replace(fitted(sightings, args.threshold), memory_gate=args.memory_gate)
+        calibration = replace(fitted(observations, args.threshold), memory_gate=args.memory_gate)
     except (DataError, ValueError) as error:
         print(f"tamvt-model calibrate: {error}", file=sys.stderr)
         return 2
-    card = write_calibration(args.graphs, args.model, calibration)
-    print(told(calibration, quality(judged_anew(sightings, calibration))))
-    print(f"{args.graphs}: {card.name} is calibrated")
+    spec = write_calibration(args.graphs, args.model, calibration)
+    print(told(calibration, quality(reclassify(observations, calibration))))
+    print(f"{args.graphs}: {spec.name} is calibrated")
     return 0
 
 
-def open_verbs(folder: Path, name: str, *, threads: int) -> GraphVerbs:
+def open_runtime(folder: Path, name: str, *, threads: int) -> GraphRuntime:
     """The graphs of a model; DataError if they are not there."""
     if not (folder / f"{name}_segment.onnx").is_file():
         raise DataError(f"there are no graphs of {name} in {folder}")
-    return GraphVerbs(folder, name, threads=threads or os.cpu_count() or 1)
+    return GraphRuntime(folder, name, threads=threads or os.cpu_count() or 1)
 
 
 def fitting_clips(sources: Sources, args: argparse.Namespace) -> Iterator[Clip]:
     """What a calibration is fitted to: none of it is of a dev video."""
-    for clip in make_clips(sources, seed=args.seed, count=args.returning):
+    for clip in make_reappearances(sources, seed=args.seed, count=args.returning):
         yield clip.name, clip.images, clip.masks
     if sources.videos:
-        yield from make_hard_clips(sources.videos, seed=args.seed, count=args.hard, size=SIZE)
+        yield from make_degraded_videos(sources.videos, seed=args.seed, count=args.hard, size=SIZE)
 
 
-def fitted(sightings: Sequence[Sighting], threshold: float) -> Calibration:
+def fitted(observations: Sequence[Observation], threshold: float) -> Calibration:
     """The calibration that fits best; DataError where there is too little to tell."""
-    told = [each for each in sightings if each.features is not None]
+    told = [each for each in observations if each.features is not None]
     good = np.array([each.good for each in told])
     if min(np.count_nonzero(good), np.count_nonzero(~good)) < LEAST_OF_EACH:
         raise DataError(
@@ -118,17 +118,17 @@ def logistic(values: NDArray[np.float64], good: NDArray[np.bool_]) -> NDArray[np
     return weights
 
 
-def judged_anew(sightings: Sequence[Sighting], calibration: Calibration) -> list[Sighting]:
+def reclassify(observations: Sequence[Observation], calibration: Calibration) -> list[Observation]:
     """The same frames as this calibration sees them."""
     judged = []
-    for each in sightings:
+    for each in observations:
         confidence = 0.0 if each.features is None else calibration.weighed(each.features)
         lost = each.features is None or confidence < calibration.threshold
         judged.append(replace(each, confidence=confidence, lost=lost))
     return judged
 
 
-def write_calibration(folder: Path, name: str, calibration: Calibration) -> ModelCard:
+def write_calibration(folder: Path, name: str, calibration: Calibration) -> ModelSpec:
     """The card that both graphs carry from now on; their tensors stay as they are.
 
     Each is written aside and renamed. Between the two they do not fit, and are refused.
@@ -137,12 +137,12 @@ def write_calibration(folder: Path, name: str, calibration: Calibration) -> Mode
         path = folder / f"{name}_{verb}.onnx"
         graph = onnx.load(str(path), load_external_data=False)
         properties = {entry.key: entry.value for entry in graph.metadata_props}
-        card = replace(ModelCard.from_json(properties[METADATA_KEY]), calibration=calibration)
-        onnx.helper.set_model_props(graph, {**properties, METADATA_KEY: card.to_json()})
+        spec = replace(ModelSpec.from_json(properties[METADATA_KEY]), calibration=calibration)
+        onnx.helper.set_model_props(graph, {**properties, METADATA_KEY: spec.to_json()})
         aside = path.with_suffix(".part")
         aside.write_bytes(graph.SerializeToString())
         aside.replace(path)
-    return card
+    return spec
 
 
 def told(calibration: Calibration, found: Quality) -> str:

@@ -10,7 +10,7 @@ import torch
 from model.evaluation.scoring import ObjectScore
 from model.evaluation.tables import by_subset, by_video, mean_measures
 from model.export.graph_export import describe, for_serving
-from model.export.torch_runtime import TorchVerbs
+from model.export.torch_runtime import TorchRuntime
 from model.networks.tamvt.build import BUILDS, build
 from model.training import checkpoints
 from model.training.checkpoints import CheckpointError, load_strictly
@@ -26,7 +26,7 @@ class Candidate:
     name: str
     path: Path
     step: int
-    verbs: TorchVerbs
+    runtime: TorchRuntime
 
 
 def candidate(name: str, path: Path, *, raw: bool) -> Candidate:
@@ -41,8 +41,8 @@ def candidate(name: str, path: Path, *, raw: bool) -> Candidate:
         raise CheckpointError(f"{path} is of {state['build']!r}; there are {', '.join(BUILDS)}")
     model = build(BUILDS[state["build"]])
     load_strictly(model, state[part], path)
-    card = describe(model, "0" * 64)
-    return Candidate(name, path, int(state["step"]), TorchVerbs(for_serving(model), card))
+    spec = describe(model, "0" * 64)
+    return Candidate(name, path, int(state["step"]), TorchRuntime(for_serving(model), spec))
 
 
 def short_names(paths: Sequence[Path]) -> dict[str, Path]:

@@ -16,15 +16,15 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from model.commands.calibrate import open_verbs
+from model.commands.calibrate import open_runtime
 from model.core.contract import SHIPPED_WEIGHTS
 from model.data.errors import DataError
-from model.data.reappearance import Half, ReturnClip, make_clips, open_sources
+from model.data.reappearance import DataHalf, ReappearanceVideo, make_reappearances, open_sources
 from model.data.video import Video, open_video, read_mask, read_names
-from model.evaluation.confidence_quality import Sighting, quality, watch
-from model.evaluation.runtime import Verbs
+from model.evaluation.confidence_quality import Observation, observe_object, quality
+from model.evaluation.runtime import Runtime
 
-MEASURED_HALF: Half = 1
+MEASURED_HALF: DataHalf = 1
 GATES = (False, True)
 RETURNS = (
     "objects",
@@ -54,7 +54,7 @@ class Watched:
 
     name: str
     gate: bool
-    sightings: tuple[Sighting, ...]
+    observations: tuple[Observation, ...]
     kind: str = ""  # of a clip of leaving and returning
 
     @property
@@ -78,17 +78,17 @@ def run(args: argparse.Namespace) -> int:
     """Print the tables; 2 where data or graphs are missing."""
     root = Path(os.environ.get("TAMVT_DATA", "data"))
     try:
-        verbs = open_verbs(args.graphs, args.model, threads=args.threads)
+        runtime = open_runtime(args.graphs, args.model, threads=args.threads)
         names = read_names(root / "video" / f"{args.split}.txt")
         videos = [open_video(root / "video", name) for name in names]
-        clips = make_clips(open_sources(MEASURED_HALF), seed=args.seed, count=args.clips)
-        both = chain(followed_clips(verbs, clips), followed_videos(verbs, videos))
+        clips = make_reappearances(open_sources(MEASURED_HALF), seed=args.seed, count=args.clips)
+        both = chain(followed_clips(runtime, clips), followed_videos(runtime, videos))
         total = len(GATES) * (args.clips + len(videos))
         watched = list(tqdm(both, total=total, unit="video", leave=False))
     except DataError as error:
         print(f"tamvt-model presence: {error}", file=sys.stderr)
         return 2
-    text = report(watched, args.split, calibrated=verbs.card.calibration is not None)
+    text = report(watched, args.split, calibrated=runtime.spec.calibration is not None)
     print(text)
     if args.output is not None:
         args.output.mkdir(parents=True, exist_ok=True)
@@ -97,21 +97,21 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def followed_clips(verbs: Verbs, clips: Iterator[ReturnClip]) -> Iterator[Watched]:
+def followed_clips(runtime: Runtime, clips: Iterator[ReappearanceVideo]) -> Iterator[Watched]:
     """Each clip without the gate and with it."""
     for clip in clips:
         for gate in GATES:
-            said = watch(verbs, clip.images, clip.masks, gate=gate)
+            said = observe_object(runtime, clip.images, clip.masks, gate=gate)
             yield Watched(clip.name, gate, tuple(said), clip.kind)
 
 
-def followed_videos(verbs: Verbs, videos: Sequence[Video]) -> Iterator[Watched]:
+def followed_videos(runtime: Runtime, videos: Sequence[Video]) -> Iterator[Watched]:
     """Each video likewise; the last frame does not count, as in DAVIS."""
     for video in videos:
         images = [path.read_bytes() for path in video.frames]
         masks = [read_mask(path) for path in video.masks]
         for gate in GATES:
-            said = watch(verbs, images, masks, gate=gate)
+            said = observe_object(runtime, images, masks, gate=gate)
             yield Watched(video.name, gate, tuple(said[:-1]))
 
 
@@ -141,26 +141,26 @@ def return_rows(clips: Sequence[Watched]) -> Iterator[list[str]]:
     for kind in kinds:
         for gate in GATES:
             chosen = [e for e in clips if e.gate is gate and kind in (e.kind, "all")]
-            means = np.mean([phases(each.sightings) for each in chosen], axis=0)
+            means = np.mean([phases(each.observations) for each in chosen], axis=0)
             yield [f"{kind} ({len(chosen)})", on(gate), *(f"{100 * m:.1f}" for m in means)]
 
 
 def gain(clips: Sequence[Watched]) -> str:
     """What the gate brings after the return, with its standard error over the clips."""
-    after = {gate: [phases(e.sightings)[3] for e in clips if e.gate is gate] for gate in GATES}
+    after = {gate: [phases(e.observations)[3] for e in clips if e.gate is gate] for gate in GATES}
     gains = 100 * (np.array(after[True]) - np.array(after[False]))
     error = gains.std(ddof=1) / np.sqrt(len(gains)) if len(gains) > 1 else np.nan
     return f"J after the return, gate on less off: {gains.mean():+.1f}, standard error {error:.1f}."
 
 
-def phases(sightings: Sequence[Sighting]) -> tuple[float, float, float, float, float]:
+def phases(observations: Sequence[Observation]) -> tuple[float, float, float, float, float]:
     """Of one clip: J before; frames away with a mask, and with one not called lost; J after.
 
     J after is given twice, the second time with the masks of lost objects emptied.
     """
-    gone = [index for index, each in enumerate(sightings) if each.away]
-    before, after = sightings[: gone[0]], sightings[gone[-1] + 1 :]
-    away = [sightings[index] for index in gone]
+    gone = [index for index, each in enumerate(observations) if each.away]
+    before, after = observations[: gone[0]], observations[gone[-1] + 1 :]
+    away = [observations[index] for index in gone]
     return (
         float(np.mean([each.iou for each in before])),
         float(np.mean([each.share > 0 for each in away])),
@@ -174,7 +174,7 @@ def video_rows(videos: Sequence[Watched]) -> Iterator[list[str]]:
     """What `VIDEOS` heads, by video, and the means over them."""
     names = dict.fromkeys(each.name for each in videos)
     for gate in GATES:
-        found = {each.name: each.sightings for each in videos if each.gate is gate}
+        found = {each.name: each.observations for each in videos if each.gate is gate}
         values = {
             name: (
                 float(np.mean([each.iou for each in found[name]])),
@@ -190,15 +190,15 @@ def video_rows(videos: Sequence[Watched]) -> Iterator[list[str]]:
 def quality_rows(watched: Sequence[Watched]) -> Iterator[list[str]]:
     """What `QUALITY` heads, over all frames."""
     for gate in GATES:
-        found = quality([s for each in watched if each.gate is gate for s in each.sightings])
+        found = quality([s for each in watched if each.gate is gate for s in each.observations])
         numbers = (found.raw_error, found.error, found.precision, found.recall)
         counts = (str(found.frames), str(found.not_good))
         yield ["all frames", on(gate), *counts, *(f"{number:.3f}" for number in numbers)]
 
 
-def emptied(sighting: Sighting) -> float:
+def emptied(observation: Observation) -> float:
     """IoU where the mask of a lost object is taken away."""
-    return float(sighting.away) if sighting.lost else sighting.iou
+    return float(observation.away) if observation.lost else observation.iou
 
 
 def on(gate: bool) -> str:
@@ -213,6 +213,6 @@ def write_frames(path: Path, watched: Sequence[Watched]) -> None:
         writer = csv.writer(file)
         writer.writerow(["name", "gate", *names])
         for each in watched:
-            for sighting in each.sightings:
-                values = (getattr(sighting, name) for name in names)
+            for observation in each.observations:
+                values = (getattr(observation, name) for name in names)
                 writer.writerow([each.name, on(each.gate), *values])

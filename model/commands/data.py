@@ -28,10 +28,10 @@ def run(args: argparse.Namespace) -> int:
     if min(args.batches, args.clips) < 1:
         print("tamvt-model: --batches and --clips are 1 or more", file=sys.stderr)
         return 2
-    clips = RECIPES[args.recipe](args.data or Path(os.environ.get("TAMVT_DATA", "data"))).clips
-    config = clips if args.frames is None else replace(clips, frames=args.frames)
+    samples = RECIPES[args.recipe](args.data or Path(os.environ.get("TAMVT_DATA", "data"))).samples
+    config = samples if args.frames is None else replace(samples, frames=args.frames)
     print(measure(config, args.batches).text())
     if args.output is not None:
-        write_sheet(args.output, config, clips=args.clips)
+        write_sheet(args.output, config, samples=args.clips)
         print(f"wrote {args.output}")
     return 0

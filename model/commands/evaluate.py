@@ -26,7 +26,7 @@ from model.data.layouts import VIDEO_READERS, VideoSet
 from model.data.static import read_rgb
 from model.data.video import Video, open_video
 from model.evaluation.report import errors_in_red, page, png, row_of, worst_frames
-from model.evaluation.runtime import GraphVerbs, Verbs
+from model.evaluation.runtime import GraphRuntime, Runtime
 from model.evaluation.scoring import (
     DAVIS,
     RULES,
@@ -110,7 +110,7 @@ def compare(args: argparse.Namespace, videos: Sequence[Video]) -> None:
         if folder is not None and len(candidates) > 1:
             folder = folder / each.name
         print(f"{each.path}, step {each.step}\n", flush=True)
-        labeled = Tracked(each.verbs, args, folder)
+        labeled = Tracked(each.runtime, args, folder)
         scores[each.name] = evaluated(args, videos, labeled, folder, str(each.path))
         print(flush=True)
     table = spread_table(scores)
@@ -166,9 +166,9 @@ class Stored:
 class Tracked:
     """Label maps from a model, which are written to `folder` if there is one."""
 
-    def __init__(self, verbs: Verbs, args: argparse.Namespace, folder: Path | None) -> None:
-        self._verbs, self._folder = verbs, folder
-        largest = verbs.card.max_memory_size
+    def __init__(self, runtime: Runtime, args: argparse.Namespace, folder: Path | None) -> None:
+        self._runtime, self._folder = runtime, folder
+        largest = runtime.spec.max_memory_size
         if args.memory_size is not None and args.memory_size > largest:
             raise DataError(f"the memory has room for {largest} entries, not {args.memory_size}")
         self._options = Tracking(
@@ -181,7 +181,7 @@ class Tracked:
     def __call__(self, video: Video, truth: Labels) -> Labels:
         """Those of one video."""
         start = time.perf_counter()
-        labels = predict(self._verbs, video, truth, **self._options)
+        labels = predict(self._runtime, video, truth, **self._options)
         self.rates[video.name] = (len(labels) - 1) / (time.perf_counter() - start)
         if self._folder is not None:
             write_labels(self._folder / "masks" / video.name, labels)
@@ -195,11 +195,11 @@ def labeler(args: argparse.Namespace, videos: Sequence[Video]) -> Labeler:
     if not (args.graphs / f"{args.model}_segment.onnx").is_file():
         raise DataError(f"there are no graphs of {args.model} in {args.graphs}")
     try:
-        verbs = GraphVerbs(args.graphs, args.model, threads=args.threads)
+        runtime = GraphRuntime(args.graphs, args.model, threads=args.threads)
     except Exception as error:  # ONNX Runtime has a class for everything that can be wrong
         reason = str(error).split("\n")[0]
         raise DataError(f"the graphs of {args.model} cannot be opened: {reason}") from error
-    return Tracked(verbs, args, args.output)
+    return Tracked(runtime, args, args.output)
 
 
 def evaluated(

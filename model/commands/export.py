@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from model.evaluation.runtime import GraphVerbs
+from model.evaluation.runtime import GraphRuntime
 from model.export.graph_export import NotExported, export, for_serving
 from model.export.parity import check_parity, real_videos
-from model.export.torch_runtime import TorchVerbs
+from model.export.torch_runtime import TorchRuntime
 from model.networks.tamvt.build import BUILDS, build, load_weights
 
 
@@ -31,14 +31,14 @@ def run(args: argparse.Namespace) -> int:
     if args.weights is not None:
         load_weights(model, args.weights)
     try:
-        card = export(model, args.output)
+        spec = export(model, args.output)
     except NotExported as error:
         print(f"tamvt-model export: {error}", file=sys.stderr)
         return 2
-    size = sum(path.stat().st_size for path in args.output.glob(f"{card.name}*"))
-    print(f"{card.name}: {size / 1e6:.1f} MB in {args.output}, weights {card.weights_sha256[:12]}")
-    ours = TorchVerbs(for_serving(model), card)
-    theirs = GraphVerbs(args.output, card.name)
+    size = sum(path.stat().st_size for path in args.output.glob(f"{spec.name}*"))
+    print(f"{spec.name}: {size / 1e6:.1f} MB in {args.output}, weights {spec.weights_sha256[:12]}")
+    ours = TorchRuntime(for_serving(model), spec)
+    theirs = GraphRuntime(args.output, spec.name)
     parity = check_parity(ours, theirs, real_videos(), clips=args.clips)
     print(parity)
     return 0 if parity.holds else 1

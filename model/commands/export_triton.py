@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the repository and say what it serves."""
-    card = write_repository(
+    spec = write_repository(
         args.folder,
         args.name,
         args.triton,
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         cache=args.cache,
     )
     print(
-        f"{args.triton}: {card.name} for Triton's {args.backend} backend, "
-        f"version {weights_version(card)}"
+        f"{args.triton}: {spec.name} for Triton's {args.backend} backend, "
+        f"version {weights_version(spec)}"
     )
     return 0

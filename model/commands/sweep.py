@@ -20,14 +20,14 @@ from model.data.errors import DataError
 from model.data.layouts import VideoSet
 from model.data.video import Video
 from model.evaluation.results import NOT_GIVEN, Row, add_row, measured, read_rows, today
-from model.evaluation.runtime import GraphVerbs
+from model.evaluation.runtime import GraphRuntime
 from model.training import checkpoints
 from model.training.checkpoints import CheckpointError
 
 ROWS_FILE, TABLE_FILE = "sweep.csv", "sweep.md"
 
 
-class Place(NamedTuple):
+class SweepPoint(NamedTuple):
     """One setting of the loop."""
 
     memory_size: int
@@ -59,9 +59,9 @@ def run(args: argparse.Namespace) -> int:
         check(args.memory_sizes, args.clip_lengths)
         data = args.data or Path(os.environ.get("TAMVT_DATA", "data"))
         videos = VideoSet("shared", data / "video", args.split).open()
-        verbs = GraphVerbs(args.graphs, args.model, threads=args.threads)
+        runtime = GraphRuntime(args.graphs, args.model, threads=args.threads)
         with checkpoints.locked(args.output):
-            text = sweep(verbs, videos, args.memory_sizes, args.clip_lengths, args.output)
+            text = sweep(runtime, videos, args.memory_sizes, args.clip_lengths, args.output)
     except (DataError, CheckpointError, ValueError) as error:
         print(f"tamvt-model sweep: {error}", file=sys.stderr)
         return 2
@@ -78,7 +78,7 @@ def check(memory_sizes: Sequence[int], clip_lengths: Sequence[int]) -> None:
 
 
 def sweep(
-    verbs: GraphVerbs,
+    runtime: GraphRuntime,
     videos: Sequence[Video],
     memory_sizes: Sequence[int],
     clip_lengths: Sequence[int],
@@ -89,20 +89,20 @@ def sweep(
     The one varies N with the model's own L, the other L with its own N. What `sweep.csv` holds of
     the same weights is not measured again.
     """
-    card = verbs.card
-    weights = card.weights_sha256[:12]
-    by_size = [Place(size, card.clip_length) for size in memory_sizes]
-    by_length = [Place(card.memory_size, length) for length in clip_lengths]
+    spec = runtime.spec
+    weights = spec.weights_sha256[:12]
+    by_size = [SweepPoint(size, spec.clip_length) for size in memory_sizes]
+    by_length = [SweepPoint(spec.memory_size, length) for length in clip_lengths]
     rows = read_rows(folder / ROWS_FILE)
-    for place in dict.fromkeys((*by_size, *by_length)):
-        if found(rows, weights, place) is None:
-            print(f"N = {place.memory_size}, L = {place.clip_length}", flush=True)
-            result = measured(verbs, videos, **place._asdict())
-            row = {**key(weights, place), **result.cells(), "date": today()}
+    for point in dict.fromkeys((*by_size, *by_length)):
+        if found(rows, weights, point) is None:
+            print(f"N = {point.memory_size}, L = {point.clip_length}", flush=True)
+            result = measured(runtime, videos, **point._asdict())
+            row = {**key(weights, point), **result.cells(), "date": today()}
             rows = add_row(folder / ROWS_FILE, row)
     where = f"{processor()}, ONNX Runtime {onnxruntime.__version__}, {today()}"
     text = (
-        f"`{card.name}` ({weights}), {len(videos)} videos; J and F in percent, frames a second of "
+        f"`{spec.name}` ({weights}), {len(videos)} videos; J and F in percent, frames a second of "
         f"the offline loop, decoding included ({where}).\n\n"
         f"{table(rows, weights, by_size, 'memory_size', 'N')}\n\n"
         f"{table(rows, weights, by_length, 'clip_length', 'L')}\n"
@@ -111,18 +111,18 @@ def sweep(
     return text
 
 
-def key(weights: str, place: Place) -> dict[str, str]:
+def key(weights: str, point: SweepPoint) -> dict[str, str]:
     """What tells a measurement from the others, as in `sweep.csv`."""
-    return {"weights": weights, **{name: str(value) for name, value in place._asdict().items()}}
+    return {"weights": weights, **{name: str(value) for name, value in point._asdict().items()}}
 
 
-def found(rows: Sequence[Row], weights: str, place: Place) -> Row | None:
+def found(rows: Sequence[Row], weights: str, point: SweepPoint) -> Row | None:
     """The row of one measurement, if it is there."""
-    return next((row for row in rows if key(weights, place).items() <= row.items()), None)
+    return next((row for row in rows if key(weights, point).items() <= row.items()), None)
 
 
 def table(
-    rows: Sequence[Row], weights: str, places: Sequence[Place], varied: str, letter: str
+    rows: Sequence[Row], weights: str, points: Sequence[SweepPoint], varied: str, letter: str
 ) -> str:
     """A Markdown table with a line for each place."""
     paper = {"N": "A2b", "L": "A2c"}[letter]
@@ -130,11 +130,11 @@ def table(
         f"| {letter} | J | F | J&F | J_tr | frames/s | the paper's table {paper} |",
         "|---:|---:|---:|---:|---:|---:|---|",
     ]
-    for place in places:
-        row = found(rows, weights, place)
+    for point in points:
+        row = found(rows, weights, point)
         if row is not None:
             cells = [f"{100 * float(row[name]):.1f}" for name in ("j", "f", "j_and_f", "j_tr")]
             rate = f"{float(row['frames_a_second']):.0f}"
-            line = (str(getattr(place, varied)), *cells, rate, NOT_GIVEN)
+            line = (str(getattr(point, varied)), *cells, rate, NOT_GIVEN)
             lines.append(f"| {' | '.join(line)} |")
     return "\n".join(lines)

@@ -14,7 +14,7 @@ import torch
 from model.data.errors import DataError
 from model.training import checkpoints
 from model.training.checkpoints import CheckpointError
-from model.training.distributed import Processes
+from model.training.distributed import Distributed
 from model.training.recipes import RECIPES, TrainConfig
 from model.training.trainer import BadLoss, Trainer
 
@@ -70,20 +70,20 @@ def recipe_list() -> str:
     return f"one of {', '.join(RECIPES)}"
 
 
-def configured(args: argparse.Namespace, processes: Processes) -> TrainConfig:
+def configured(args: argparse.Namespace, distributed: Distributed) -> TrainConfig:
     """The recipe with what the command line changes."""
     data = args.data or Path(os.environ.get("TAMVT_DATA", "data"))
     config = RECIPES[args.config](data)
-    clips = {name: getattr(args, name) for name in ("seed", "batch", "frames")}
-    config = replace(config, clips=replace(config.clips, **given(clips)))
+    samples = {name: getattr(args, name) for name in ("seed", "batch", "frames")}
+    config = replace(config, samples=replace(config.samples, **given(samples)))
     own = {name: getattr(args, name) for name in ("steps", "accumulate", "weights", "device")}
     config = replace(config, half=config.half and not args.fp32, **given(own))
-    if config.clips.frames < 2:
+    if config.samples.frames < 2:
         raise ValueError("a clip needs a reference and at least one more frame: --frames 2")
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"there is no GPU here for --device {config.device}")
     if config.device == "cuda":
-        config = replace(config, device=f"cuda:{processes.local_rank}")
+        config = replace(config, device=f"cuda:{distributed.local_rank}")
     return config
 
 
@@ -96,12 +96,12 @@ def run(args: argparse.Namespace) -> int:
     """Train; 0 when done, 1 for a bad loss, 2 where it cannot begin, 143 if told to stop."""
     if args.threads is not None:
         torch.set_num_threads(max(1, args.threads))
-    processes = Processes.from_environment()
+    distributed = Distributed.from_environment()
     try:
-        config = configured(args, processes)
+        config = configured(args, distributed)
         # Process 0 takes the folder for all.
-        with checkpoints.locked(args.output) if processes.first else nullcontext():
-            return train(config, args, processes)
+        with checkpoints.locked(args.output) if distributed.first else nullcontext():
+            return train(config, args, distributed)
     except (CheckpointError, DataError, ValueError) as error:
         print(f"tamvt-model train: {error}", file=sys.stderr)
         return 2
@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
         return 1
 
 
-def train(config: TrainConfig, args: argparse.Namespace, processes: Processes) -> int:
+def train(config: TrainConfig, args: argparse.Namespace, distributed: Distributed) -> int:
     """Set up, take up what there is, run, and say how it went."""
     folder: Path = args.output
     device = torch.device(config.device)
@@ -118,14 +118,14 @@ def train(config: TrainConfig, args: argparse.Namespace, processes: Processes) -
         torch.cuda.set_device(device)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     checkpoint = beginning(folder, args.resume)
-    with processes.joined(device):
-        trainer = Trainer(config, folder, processes)
+    with distributed.joined(device):
+        trainer = Trainer(config, folder, distributed)
         if checkpoint is not None:
             trainer.resume(checkpoint, accept_changes=args.accept_changes)
-        processes.wait()
+        distributed.wait()
         trainer.run(args.workers)
     done = trainer.step >= config.steps
-    if processes.first:
+    if distributed.first:
         state = "done" if done else "stopped"
         print(f"{state} at step {trainer.step} of {config.steps}: {trainer.speed}")
     return 0 if done else STOPPED

@@ -20,11 +20,11 @@ from model.data.errors import DataError
 from model.data.static import Pixels, read_rgb
 from model.data.video import Video, open_video, read_names
 from model.evaluation.report import errors_in_red, row_of
-from model.evaluation.runtime import GraphVerbs
+from model.evaluation.runtime import GraphRuntime
 from model.evaluation.scoring import predict, read_predictions, read_truth
 from model.evaluation.tracker import Tracker
 from model.export.graph_export import describe, for_serving
-from model.export.torch_runtime import TorchVerbs
+from model.export.torch_runtime import TorchRuntime
 from model.networks.position import RelativeTimeEncoding
 from model.networks.tamvt.build import BUILDS, build, load_weights
 from model.networks.tamvt.model import TamVT
@@ -90,15 +90,15 @@ def draw_attention(args: argparse.Namespace) -> list[Path]:
 def draw_rows(args: argparse.Namespace) -> list[Path]:
     """`rows.png`: a row of frames for each video, wrong pixels in red."""
     rows = []
-    verbs = None if args.predictions else graphs(args)
+    runtime = None if args.predictions else graphs(args)
     videos = chosen(args)
     for video in videos:
         truth = read_truth(video)
-        if verbs is None:
+        if runtime is None:
             alone = len(videos) == 1
             labels = read_predictions(args.predictions, video, truth, alone=alone)
         else:
-            labels = predict(verbs, video, truth)
+            labels = predict(runtime, video, truth)
         places = np.linspace(1, len(video.frames) - 2, args.columns).round().astype(int)
         cells = []
         for place in places:
@@ -118,11 +118,11 @@ def draw_rows(args: argparse.Namespace) -> list[Path]:
 DRAWERS = {"time": draw_time, "attention": draw_attention, "rows": draw_rows}
 
 
-def graphs(args: argparse.Namespace) -> GraphVerbs:
+def graphs(args: argparse.Namespace) -> GraphRuntime:
     """The exported graphs; DataError where there are none."""
     if not (args.graphs / f"{args.build}_segment.onnx").is_file():
         raise DataError(f"there are no graphs of {args.build} in {args.graphs}")
-    return GraphVerbs(args.graphs, args.build)
+    return GraphRuntime(args.graphs, args.build)
 
 
 def loaded(args: argparse.Namespace) -> TamVT:
@@ -177,12 +177,12 @@ def attention_picture(
 ) -> Pixels:
     """The asking frame with its point, then the memory, newest first; a row for each scale."""
     served = for_serving(model)
-    verbs = TorchVerbs(served, describe(model, digest="0" * 64))
+    runtime = TorchRuntime(served, describe(model, digest="0" * 64))
     truth = read_truth(video)
     index = len(video.frames) // 2 if frame is None else frame
     if not 1 <= index < len(video.frames):
         raise DataError(f"{video.name} has no frame {index} after its first")
-    tracker = Tracker(verbs, video.frames[0].read_bytes(), truth[video.frames[0].stem])
+    tracker = Tracker(runtime, video.frames[0].read_bytes(), truth[video.frames[0].stem])
     for _ in tracker.track(path.read_bytes() for path in video.frames[1:index]):
         pass
     asked = read_rgb(video.frames[index])

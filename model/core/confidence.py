@@ -63,7 +63,7 @@ class Calibration:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class ObjectConfidence:
     """What is said of each object in one frame, in the order of the object ids."""
 
     confidence: tuple[float, ...]  # four digits
@@ -83,36 +83,41 @@ def features(raw: float, mask: NDArray[np.bool_]) -> Features:
     return math.log(sure / (1 - sure)), math.log(max(whole, LEAST_WHOLE)), math.log(share)
 
 
-def judged(
+def classify_objects(
     soft: NDArray[np.uint8], raw: NDArray[np.float32], calibration: Calibration | None
-) -> tuple[Sight, ...]:
+) -> tuple[ObjectConfidence, ...]:
     """What is said of the L frames of soft masks (L, O, h, w) with raw confidence (L, O).
 
     A mask without a pixel has confidence 0 and is lost. Without a calibration the confidence is
     the raw one, and nothing else is lost.
     """
     return tuple(
-        _sight(masks, sure, calibration)
+        _classify_masks(masks, sure, calibration)
         for masks, sure in zip(soft >= INSIDE, raw.tolist(), strict=True)
     )
 
 
-def remembered(
-    memory: Memory, frame: int, object_ids: Sequence[int], sight: Sight, *, gate: bool
+def remember_clip(
+    memory: Memory,
+    frame: int,
+    object_ids: Sequence[int],
+    confidences: ObjectConfidence,
+    *,
+    gate: bool,
 ) -> Memory:
-    """The memory after a clip whose last frame is `frame`, `sight` being what was said of it.
+    """The memory after a clip whose last frame is `frame`, `confidences` being what was said of it.
 
     With the gate, the new entry does not know the objects that are lost, and there is none where
     all of them are.
     """
-    seen = zip(object_ids, sight.lost, strict=True)
+    seen = zip(object_ids, confidences.lost, strict=True)
     known = [object_id for object_id, lost in seen if not (gate and lost)]
     return memory.remember(frame, known) if known else memory
 
 
-def _sight(
+def _classify_masks(
     masks: NDArray[np.bool_], raw: Sequence[float], calibration: Calibration | None
-) -> Sight:
+) -> ObjectConfidence:
     """Of masks (O, h, w)."""
     sure, lost = [], []
     for mask, said in zip(masks, raw, strict=True):
@@ -122,4 +127,4 @@ def _sight(
         confidence = round(said, DIGITS) if there else 0.0
         sure.append(confidence)
         lost.append(not there or (calibration is not None and confidence < calibration.threshold))
-    return Sight(tuple(sure), tuple(lost))
+    return ObjectConfidence(tuple(sure), tuple(lost))

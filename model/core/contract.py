@@ -1,6 +1,6 @@
 """The model contract: what the two graphs of a model say about themselves, and their tensors.
 
-The exporter writes a `ModelCard` as JSON into both graphs' metadata (key `METADATA_KEY`); the
+The exporter writes a `ModelSpec` as JSON into both graphs' metadata (key `METADATA_KEY`); the
 service reads it back and refuses graphs that do not fit. Axes: B sessions, L frames of a clip,
 N entries, O objects, H and W the model's size, T tokens of a stride, C channels.
 """
@@ -75,7 +75,7 @@ class Buckets:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelCard:
+class ModelSpec:
     """What a model says about itself. Both graphs carry the same card."""
 
     name: str
@@ -102,11 +102,11 @@ class ModelCard:
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
 
     @classmethod
-    def from_json(cls, text: str) -> ModelCard:
+    def from_json(cls, text: str) -> ModelSpec:
         """The card in `text`. Fields we do not know are ignored; ContractError if it is unfit."""
         try:
             raw = json.loads(text)
-            return _checked(_card(raw))
+            return _checked(_spec(raw))
         except ContractError:
             raise
         except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -131,19 +131,19 @@ class ModelCard:
         return sum(tensor.slot_bytes(size, objects=objects) for tensor in self.bank)
 
 
-def memorize_inputs(card: ModelCard) -> tuple[Tensor, ...]:
+def memorize_inputs(spec: ModelSpec) -> tuple[Tensor, ...]:
     """The inputs of `<name>_memorize`, in order."""
     return (Tensor("frame", "uint8", "BHW3"), Tensor("masks", "uint8", "BOHW"))
 
 
-def memorize_outputs(card: ModelCard) -> tuple[Tensor, ...]:
+def memorize_outputs(spec: ModelSpec) -> tuple[Tensor, ...]:
     """The outputs of `<name>_memorize`: one entry, as the bank's tensors without N."""
-    return tuple(Tensor(t.name, t.dtype, "BOTC" if t.per_object else "BTC") for t in card.bank)
+    return tuple(Tensor(t.name, t.dtype, "BOTC" if t.per_object else "BTC") for t in spec.bank)
 
 
-def segment_inputs(card: ModelCard) -> tuple[Tensor, ...]:
+def segment_inputs(spec: ModelSpec) -> tuple[Tensor, ...]:
     """The inputs of `<name>_segment`, in order."""
-    bank = (Tensor(t.name, t.dtype, "BNOTC" if t.per_object else "BNTC") for t in card.bank)
+    bank = (Tensor(t.name, t.dtype, "BNOTC" if t.per_object else "BNTC") for t in spec.bank)
     age, valid = Tensor("age", "int32", "BN"), Tensor("entry_valid", "bool", "BON")
     return (Tensor("frames", "uint8", "BLHW3"), *bank, age, valid)
 
@@ -153,9 +153,9 @@ def entry_output(name: str) -> str:
     return f"entry_{name}"
 
 
-def segment_outputs(card: ModelCard) -> tuple[Tensor, ...]:
+def segment_outputs(spec: ModelSpec) -> tuple[Tensor, ...]:
     """The outputs of `<name>_segment`: the masks, their confidence and the last frame's entry."""
-    entry = (Tensor(entry_output(t.name), t.dtype, t.axes) for t in memorize_outputs(card))
+    entry = (Tensor(entry_output(t.name), t.dtype, t.axes) for t in memorize_outputs(spec))
     masks, confidence = Tensor("masks", "uint8", "BLOHW"), Tensor("confidence", "float32", "BLO")
     return (masks, confidence, *entry)
 
@@ -163,14 +163,14 @@ def segment_outputs(card: ModelCard) -> tuple[Tensor, ...]:
 BATCH_SIZE = Tensor("batch_size", "int32", "B1")
 
 
-def triton_segment_outputs(card: ModelCard) -> tuple[Tensor, ...]:
+def triton_segment_outputs(spec: ModelSpec) -> tuple[Tensor, ...]:
     """The outputs of `<name>_segment` on Triton: how many sessions ran together as well."""
-    return (*segment_outputs(card), BATCH_SIZE)
+    return (*segment_outputs(spec), BATCH_SIZE)
 
 
-def weights_version(card: ModelCard) -> int:
+def weights_version(spec: ModelSpec) -> int:
     """The number of the weights as Triton's model version: other weights, another number."""
-    return int(card.weights_sha256[:7], 16) + 1
+    return int(spec.weights_sha256[:7], 16) + 1
 
 
 def weights_digest(tensors: Mapping[str, NDArray[Any]]) -> str:
@@ -183,13 +183,13 @@ def weights_digest(tensors: Mapping[str, NDArray[Any]]) -> str:
     return digest.hexdigest()
 
 
-def _card(raw: Mapping[str, Any]) -> ModelCard:
-    known = {key: raw[key] for key in ModelCard.__dataclass_fields__ if key in raw}
+def _spec(raw: Mapping[str, Any]) -> ModelSpec:
+    known = {key: raw[key] for key in ModelSpec.__dataclass_fields__ if key in raw}
     known["bank"] = tuple(_bank_tensor(tensor) for tensor in raw["bank"])
     known["buckets"] = _buckets(raw["buckets"])
     known["capabilities"] = tuple(raw.get("capabilities", ()))
     known["calibration"] = _calibration(raw.get("calibration"))
-    return ModelCard(**known)
+    return ModelSpec(**known)
 
 
 def _bank_tensor(raw: Mapping[str, Any]) -> BankTensor:
@@ -208,17 +208,17 @@ def _buckets(raw: Mapping[str, Sequence[Any]]) -> Buckets:
     return Buckets(sizes=height_width, **others)
 
 
-def _checked(card: ModelCard) -> ModelCard:
+def _checked(spec: ModelSpec) -> ModelSpec:
     """The card itself, or ContractError saying what cannot be served."""
-    if card.contract != CONTRACT:
-        raise ContractError(f"contract {card.contract} instead of {CONTRACT}")
-    if not card.bank or len({tensor.name for tensor in card.bank}) < len(card.bank):
+    if spec.contract != CONTRACT:
+        raise ContractError(f"contract {spec.contract} instead of {CONTRACT}")
+    if not spec.bank or len({tensor.name for tensor in spec.bank}) < len(spec.bank):
         raise ContractError("a bank needs tensors of different names")
-    if not 1 <= card.clip_length <= card.max_clip_length <= 4:
-        raise ContractError(f"clip lengths {card.clip_length}, {card.max_clip_length}")
-    if not 1 <= card.memory_size <= card.max_memory_size <= 16:
-        raise ContractError(f"memory sizes {card.memory_size}, {card.max_memory_size}")
-    for digest in (card.weights_sha256, card.weights_file_sha256):
+    if not 1 <= spec.clip_length <= spec.max_clip_length <= 4:
+        raise ContractError(f"clip lengths {spec.clip_length}, {spec.max_clip_length}")
+    if not 1 <= spec.memory_size <= spec.max_memory_size <= 16:
+        raise ContractError(f"memory sizes {spec.memory_size}, {spec.max_memory_size}")
+    for digest in (spec.weights_sha256, spec.weights_file_sha256):
         if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
             raise ContractError(f"{digest!r} is no SHA-256")
-    return card
+    return spec

@@ -145,7 +145,7 @@ def decode_polygons(polygons: object, size: tuple[int, int]) -> NDArray[np.bool_
         raise MaskError("polygons are a list of lists [x0, y0, x1, y1, ...]")
     if sum(len(polygon) for polygon in polygons if isinstance(polygon, list)) > MAX_POLYGON_NUMBERS:
         raise MaskError(f"polygons may have at most {MAX_POLYGON_NUMBERS} numbers")
-    outlines = [_outline(polygon, size) for polygon in polygons]
+    outlines = [_contour(polygon, size) for polygon in polygons]
     _check_cover(outlines, size)
     mask = np.zeros(size, dtype=np.uint8)
     for outline in outlines:
@@ -154,7 +154,7 @@ def decode_polygons(polygons: object, size: tuple[int, int]) -> NDArray[np.bool_
     return mask.view(np.bool_)
 
 
-def _outline(polygon: object, size: tuple[int, int]) -> NDArray[np.int32]:
+def _contour(polygon: object, size: tuple[int, int]) -> NDArray[np.int32]:
     """int32 (points, 2): x and y of one checked polygon."""
     if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
         raise MaskError("a polygon is a list [x0, y0, x1, y1, ...] of at least three points")

@@ -44,7 +44,7 @@ def draw_hardship(rng: np.random.Generator, *, most: float) -> Hardship:
     )
 
 
-def draw_clip(
+def draw_degraded(
     videos: Sequence[Video], rng: np.random.Generator, *, size: tuple[int, int], most: float
 ) -> tuple[str, list[bytes], Pixels]:
     """The name of a video, encoded frames of it, and its masks (F, H, W) of 0 and 1."""
@@ -59,7 +59,7 @@ def draw_clip(
         if np.count_nonzero(masks[0]) >= LEAST_PIXELS:
             break
     images = [
-        worsened(shrunk(read_rgb(video.frames[index]), hardship, size), hardship, rng)
+        degrade(shrunk(read_rgb(video.frames[index]), hardship, size), hardship, rng)
         for index in chosen
     ]
     return video.name, images, masks
@@ -84,7 +84,7 @@ def shrunk(pixels: Pixels, hardship: Hardship, size: tuple[int, int]) -> Pixels:
     return np.asarray(warped, np.uint8)
 
 
-def worsened(image: Pixels, hardship: Hardship, rng: np.random.Generator) -> bytes:
+def degrade(image: Pixels, hardship: Hardship, rng: np.random.Generator) -> bytes:
     """A picture (H, W, 3) as a JPEG after its hardship."""
     seen: NDArray[np.float32] = image.astype(np.float32)
     if hardship.blur > 0.3:
@@ -96,12 +96,12 @@ def worsened(image: Pixels, hardship: Hardship, rng: np.random.Generator) -> byt
     return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, hardship.quality])[1].tobytes()
 
 
-def make_hard_clips(
+def make_degraded_videos(
     videos: Sequence[Video], *, seed: int, count: int, size: tuple[int, int]
 ) -> Iterator[tuple[str, list[bytes], Pixels]]:
     """`count` clips, a function of the seed."""
     for number in range(count):
         rng = np.random.default_rng([seed, number])
         most = 0.0 if number % 3 == 2 else 1.0
-        name, images, masks = draw_clip(videos, rng, size=size, most=most)
+        name, images, masks = draw_degraded(videos, rng, size=size, most=most)
         yield f"{seed}-{number:03d}-{name}", images, masks

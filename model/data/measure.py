@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from model.data.errors import DataError
-from model.data.samples import Clip, ClipConfig, sample
+from model.data.samples import Sample, SampleConfig, draw_sample
 from model.data.static import Pixels
 
 _OUTLINE = (0, 220, 90)
@@ -35,7 +35,7 @@ class Measurement:
     absent: float
 
     @property
-    def clips_a_second(self) -> float:
+    def samples_a_second(self) -> float:
         """Clips that one core makes in a second."""
         return self.batch / self.batch_s
 
@@ -43,7 +43,7 @@ class Measurement:
         """The measurement, line by line."""
         return "\n".join(
             (
-                f"{self.clips_a_second:.1f} clips/s on one core",
+                f"{self.samples_a_second:.1f} clips/s on one core",
                 f"{1000 * self.batch_s:.0f} ms a batch of {self.batch}, "
                 f"{1000 * self.batch_wall_s:.0f} ms by the clock (medians of {self.batches})",
                 f"{self.absent:6.1%} of the frames do not show the target",
@@ -52,7 +52,7 @@ class Measurement:
         )
 
 
-def measure(config: ClipConfig, batches: int) -> Measurement:
+def measure(config: SampleConfig, batches: int) -> Measurement:
     """Make so many batches in this process, on one core, and say what that took and gave.
 
     One more comes first, which is not counted: it opens the files.
@@ -64,35 +64,35 @@ def measure(config: ClipConfig, batches: int) -> Measurement:
         made = [_make(config, step) for step in range(1, batches + 1)]
     finally:
         cv2.setNumThreads(threads)
-    clips = [clip for batch, _, _ in made for clip in batch]
+    samples = [sample for batch, _, _ in made for sample in batch]
     return Measurement(
         batches=batches,
         batch=config.batch,
         batch_s=median(spent for _, spent, _ in made),
         batch_wall_s=median(wall for _, _, wall in made),
-        shares=shares_of(clips),
-        absent=float(np.mean([not mask.any() for clip in clips for mask in clip.masks])),
+        shares=shares_of(samples),
+        absent=float(np.mean([not mask.any() for sample in samples for mask in sample.masks])),
     )
 
 
-def _make(config: ClipConfig, step: int) -> tuple[list[Clip], float, float]:
+def _make(config: SampleConfig, step: int) -> tuple[list[Sample], float, float]:
     """The clips of a step, and the seconds of processor and clock that they took."""
     wall, spent = time.perf_counter(), time.process_time()
-    clips = [sample(config, step, index) for index in range(config.batch)]
-    return clips, time.process_time() - spent, time.perf_counter() - wall
+    samples = [draw_sample(config, step, index) for index in range(config.batch)]
+    return samples, time.process_time() - spent, time.perf_counter() - wall
 
 
-def shares_of(clips: Sequence[Clip]) -> dict[str, float]:
+def shares_of(samples: Sequence[Sample]) -> dict[str, float]:
     """The share of the clips with each source and each trait, the sources first."""
-    sources = Counter(clip.source.split("/")[0] for clip in clips)
-    traits = Counter(trait for clip in clips for trait in set(clip.traits))
+    sources = Counter(sample.source.split("/")[0] for sample in samples)
+    traits = Counter(trait for sample in samples for trait in set(sample.traits))
     found = sources.most_common() + traits.most_common()
-    return {name: count / len(clips) for name, count in found}
+    return {name: count / len(samples) for name, count in found}
 
 
-def write_sheet(path: Path, config: ClipConfig, *, clips: int) -> None:
+def write_sheet(path: Path, config: SampleConfig, *, samples: int) -> None:
     """Draw the first clips of as many steps into a picture at `path` (`draw_sheet`)."""
-    sheet = draw_sheet([sample(config, step, 0) for step in range(clips)])
+    sheet = draw_sheet([draw_sample(config, step, 0) for step in range(samples)])
     try:
         written = cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
     except cv2.error as error:
@@ -101,19 +101,19 @@ def write_sheet(path: Path, config: ClipConfig, *, clips: int) -> None:
         raise DataError(f"cannot write {path}")
 
 
-def draw_sheet(clips: Sequence[Clip]) -> Pixels:
+def draw_sheet(samples: Sequence[Sample]) -> Pixels:
     """Clips as rows of frames, (height, width, 3) RGB.
 
     The target is outlined; what was drawn to make the clip is written into its first frame.
     """
-    return np.vstack([_draw_row(clip) for clip in clips])
+    return np.vstack([_draw_row(sample) for sample in samples])
 
 
-def _draw_row(clip: Clip) -> Pixels:
-    last = len(clip.frames) - 1
+def _draw_row(sample: Sample) -> Pixels:
+    last = len(sample.frames) - 1
     moments = np.rint(np.linspace(0, last, _FRAMES_SHOWN)).astype(int)
-    cells = [_draw_cell(clip.frames[moment], clip.masks[moment]) for moment in moments]
-    for line, word in enumerate((clip.source, *clip.traits)):
+    cells = [_draw_cell(sample.frames[moment], sample.masks[moment]) for moment in moments]
+    for line, word in enumerate((sample.source, *sample.traits)):
         place = (3, 11 + 11 * line)
         for color, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
             cv2.putText(cells[0], word, place, cv2.FONT_HERSHEY_SIMPLEX, 0.35, color, width)

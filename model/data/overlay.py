@@ -16,10 +16,10 @@ from model.data.motion import draw_shifts
 from model.data.scene_objects import (
     Stage,
     Stills,
-    draw_curtain,
     draw_cutout,
     draw_mover,
-    draw_place,
+    draw_occluder,
+    draw_placement,
     draw_target_layers,
     fitted,
     moved_to,
@@ -82,24 +82,24 @@ def add_things(
     layers: tuple[Layer, ...] = ()
     drawn = int(rng.choice([1, 2, 3], p=[0.5, 0.3, 0.2]))
     for number in range(max(drawn, missing)):
-        kin = stills.draw_kin(PERSON, rng) if rng.random() < 0.3 else None
-        item = draw_cutout(stills.draw_still(rng) if kin is None else kin, rng)
+        same_category = stills.draw_same_category(PERSON, rng) if rng.random() < 0.3 else None
+        item = draw_cutout(stills.draw_still(rng) if same_category is None else same_category, rng)
         if item is None:
             continue
         share = float(np.clip(extent / size * np.exp(rng.normal(-0.1, 0.5)), 0.05, 0.6))
         item = fitted(item, share=share, size=size)
         aim = places[int(rng.integers(count))] + rng.normal(0.0, 0.25 * size, size=2)
-        place = moved_to(draw_place(item, rng, size=size, share=share), item.center, aim)
+        place = moved_to(draw_placement(item, rng, size=size, share=share), item.center, aim)
         mover = draw_mover(item, place, stage, rng, leaves=0.05)
         layers += (as_object(mover, objects - missing + 1 + number) if number < missing else mover,)
     if radius < 0.4 * size and rng.random() < 0.3:
         picture = stills.draw_still(rng).image
-        layers += (draw_curtain(places, 1.1 * radius, picture, rng, size=size),)
+        layers += (draw_occluder(places, 1.1 * radius, picture, rng, size=size),)
     images, masks = np.empty_like(frames), np.empty_like(seen)
     for moment in range(count):
         images[moment], masks[moment] = render_over(frames[moment], seen[moment], layers, moment)
-    curtain = ("curtain",) if "curtain" in traits_of(layers) else ()
-    return Footage(images, masks, (*traits, "things over video", *curtain))
+    occluder = ("occluder",) if "occluder" in traits_of(layers) else ()
+    return Footage(images, masks, (*traits, "things over video", *occluder))
 
 
 def add_small_target(footage: Footage, stills: Stills, rng: np.random.Generator) -> Footage | None:
@@ -117,7 +117,7 @@ def add_small_target(footage: Footage, stills: Stills, rng: np.random.Generator)
     item = fitted(item, share=share, size=size)
     speed = size * 0.035 * float(np.exp(rng.normal(0.0, 0.6)))
     stage = _still_stage(count, size, speed=speed)
-    place = draw_place(item, rng, size=size, share=share)
+    place = draw_placement(item, rng, size=size, share=share)
     layers = draw_target_layers(item, place, stage, stills, rng)
     behind = rng.random() < 0.35
     images, masks = np.empty_like(frames), np.zeros_like(own)

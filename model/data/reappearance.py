@@ -14,13 +14,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.degradation import draw_hardship, worsened
+from model.data.degradation import degrade, draw_hardship
 from model.data.errors import DataError
 from model.data.layers import soften
 from model.data.static import Pixels, StillPaths, list_stills, pick_object, read_rgb, read_still
 from model.data.video import Video, open_video, training_names
 
-Half = Literal[0, 1]  # of the pictures and videos: one to fit with, the other to measure with
+DataHalf = Literal[0, 1]  # of the pictures and videos: one to fit with, the other to measure with
 Kind = Literal["leaves", "covered"]
 
 KINDS: tuple[Kind, ...] = ("leaves", "covered")
@@ -34,7 +34,7 @@ LEAST_SHARE = 0.003  # of the first frame, that the object takes
 _FULL = 128  # alpha from which a pixel belongs to the object
 _TRIES = 50
 
-Places = NDArray[np.float64]  # (F, 2) centers (x, y)
+Positions = NDArray[np.float64]  # (F, 2) centers (x, y)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Sources:
 
 
 @dataclass(frozen=True, slots=True)
-class ReturnClip:
+class ReappearanceVideo:
     """Encoded frames, the object's true masks (F, H, W) of 0 and 1, and when it is away."""
 
     name: str
@@ -68,7 +68,7 @@ class _Cutout:
     alpha: Pixels
 
 
-def open_sources(half: Half, root: Path | None = None) -> Sources:
+def open_sources(half: DataHalf, root: Path | None = None) -> Sources:
     """Every other picture and training video of `root` (TAMVT_DATA); DataError if there is none."""
     root = root or Path(os.environ.get("TAMVT_DATA", "data"))
     folders = sorted(path for path in (root / "static").glob("*") if path.is_dir())
@@ -80,22 +80,24 @@ def open_sources(half: Half, root: Path | None = None) -> Sources:
     return Sources(tuple(stills[half::2]), videos)
 
 
-def make_clips(sources: Sources, *, seed: int, count: int) -> Iterator[ReturnClip]:
+def make_reappearances(sources: Sources, *, seed: int, count: int) -> Iterator[ReappearanceVideo]:
     """`count` clips, the two kinds in turn."""
     for number in range(count):
         rng = np.random.default_rng([seed, number])
-        yield make_clip(sources, rng, kind=KINDS[number % 2], name=f"{seed}-{number:03d}")
+        yield make_reappearance(sources, rng, kind=KINDS[number % 2], name=f"{seed}-{number:03d}")
 
 
-def make_clip(sources: Sources, rng: np.random.Generator, *, kind: Kind, name: str) -> ReturnClip:
+def make_reappearance(
+    sources: Sources, rng: np.random.Generator, *, kind: Kind, name: str
+) -> ReappearanceVideo:
     """One clip; DataError where no fitting object is found in many tries."""
     for _ in range(_TRIES):
         found = _tried(sources, rng, kind=kind)
         if found is not None:
             images, masks = found
             hardship = draw_hardship(rng, most=0.6)
-            encoded = tuple(worsened(image, hardship, rng) for image in images)
-            return ReturnClip(name, kind, encoded, masks)
+            encoded = tuple(degrade(image, hardship, rng) for image in images)
+            return ReappearanceVideo(name, kind, encoded, masks)
     raise DataError("no still picture has an object that a clip can be made of")
 
 
@@ -163,7 +165,7 @@ def _draw_panel(sources: Sources, rng: np.random.Generator, item: _Cutout) -> _C
 
 def _draw_moves(
     item: _Cutout, rng: np.random.Generator, *, kind: Kind, frames: int, gone: int, back: int
-) -> tuple[Places, Places | None]:
+) -> tuple[Positions, Positions | None]:
     """The object's places, and those of what covers it: out of sight from `gone` to `back`."""
     height, width = SIZE
     reach = 0.75 * float(np.hypot(*item.alpha.shape))

@@ -34,8 +34,8 @@ from model.data.static import (
     list_stills,
     read_still,
 )
-from model.data.synthetic import MIN_SHARE, make_clip
-from model.data.video import Video, cut_clip, open_video, training_names
+from model.data.synthetic import MIN_SHARE, make_sample
+from model.data.video import Video, cut_sample, open_video, training_names
 
 _MAX_TRIES = 50
 _PR_SET_PDEATHSIG = 1  # prctl(2): the signal that a process gets when its parent dies
@@ -45,7 +45,7 @@ _MOST_OBJECTS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class ClipConfig:
+class SampleConfig:
     """What to draw clips from, and how they look.
 
     `crop` is the side in pixels; `frames` counts the reference; `videos` None means all of
@@ -99,7 +99,7 @@ class ClipConfig:
         return mixes and self.pasted_share > 0 and self.synthetic_share < 1
 
 
-class Clip(NamedTuple):
+class Sample(NamedTuple):
     """frames uint8 (F, H, W, 3) RGB; masks uint8 (F, H, W) of labels; where it comes from.
 
     Label 0 is background, the objects are 1, 2, ..., each seen in the first frame. `traits` name
@@ -112,7 +112,7 @@ class Clip(NamedTuple):
     traits: tuple[str, ...] = ()
 
 
-class ClipBatch(NamedTuple):
+class SampleBatch(NamedTuple):
     """frames uint8 (B, F, H, W, 3) RGB; masks uint8 (B, F, H, W) of labels; the sources."""
 
     frames: Pixels
@@ -133,7 +133,7 @@ class Sources:
     set_shares: tuple[float, ...]
     videos: tuple[Video, ...]
     video_shares: tuple[float, ...]
-    kin: Mapping[str, tuple[StillPaths, ...]]
+    same_category: Mapping[str, tuple[StillPaths, ...]]
 
     def draw_still(self, rng: np.random.Generator) -> Still:
         """A picture of a set drawn by weight."""
@@ -141,9 +141,9 @@ class Sources:
         still = stills[int(rng.integers(len(stills)))]
         return read_still(still) if isinstance(still, StillPaths) else still.read()
 
-    def draw_kin(self, kind: str, rng: np.random.Generator) -> Still | None:
+    def draw_same_category(self, kind: str, rng: np.random.Generator) -> Still | None:
         """A picture with an object of that kind, or None where none is known."""
-        stills = self.kin.get(kind, ())
+        stills = self.same_category.get(kind, ())
         return read_still(stills[int(rng.integers(len(stills)))]) if stills else None
 
     def draw_video(self, rng: np.random.Generator) -> Video:
@@ -152,27 +152,27 @@ class Sources:
 
 
 @lru_cache(maxsize=4)
-def open_sources(config: ClipConfig) -> Sources:
+def open_sources(config: SampleConfig) -> Sources:
     """The files of `config`; what is missing, unknown or kept for choosing is a DataError."""
     videos, video_weights = _open_videos(config) if config.synthetic_share < 1 else ((), [])
     wanted = config.synthetic_share > 0 or config.pastes
     sets, set_weights = _open_stills(config) if wanted else ((), [])
-    return Sources(sets, _shares(set_weights), videos, _shares(video_weights), _kin(sets))
+    return Sources(sets, _shares(set_weights), videos, _shares(video_weights), _by_category(sets))
 
 
-def _kin(
+def _by_category(
     sets: tuple[tuple[StillPaths, ...] | tuple[LabeledStill, ...], ...],
 ) -> Mapping[str, tuple[StillPaths, ...]]:
     """The pictures that show each kind of object, as far as kinds are known."""
-    kin: dict[str, list[StillPaths]] = defaultdict(list)
+    same_category: dict[str, list[StillPaths]] = defaultdict(list)
     for still in (still for stills in sets for still in stills):
         if isinstance(still, StillPaths):
             for kind in dict.fromkeys(still.kinds):
-                kin[kind].append(still)
-    return {kind: tuple(stills) for kind, stills in kin.items()}
+                same_category[kind].append(still)
+    return {kind: tuple(stills) for kind, stills in same_category.items()}
 
 
-def _open_stills(config: ClipConfig) -> tuple[Any, list[float]]:
+def _open_stills(config: SampleConfig) -> tuple[Any, list[float]]:
     """The sets of pictures and how often each is drawn."""
     if config.still_sets:
         return tuple(s.open() for s in config.still_sets), [s.weight for s in config.still_sets]
@@ -183,7 +183,7 @@ def _open_stills(config: ClipConfig) -> tuple[Any, list[float]]:
     return sets, [SET_WEIGHTS[name] for name in config.static_sets]
 
 
-def _open_videos(config: ClipConfig) -> tuple[tuple[Video, ...], list[float]]:
+def _open_videos(config: SampleConfig) -> tuple[tuple[Video, ...], list[float]]:
     """The videos and how often each is drawn: long ones more often, within a set's weight."""
     if not config.video_sets:
         root = config.data / "video"
@@ -209,39 +209,39 @@ def _shares(weights: list[float]) -> tuple[float, ...]:
     return tuple(weight / total for weight in weights)
 
 
-def sample(config: ClipConfig, step: int, index: int) -> Clip:
+def draw_sample(config: SampleConfig, step: int, index: int) -> Sample:
     """Clip `index` of step `step`: always the same for the same configuration."""
     sources = open_sources(config)
     rng = np.random.default_rng([config.seed, step, index])
     make = _synthetic if rng.random() < config.synthetic_share else _from_video
     objects = config.objects_of(step)
     for _ in range(_MAX_TRIES):
-        clip = make(sources, config, rng, objects)
-        if clip is not None:
+        sample = make(sources, config, rng, objects)
+        if sample is not None:
             dark = config.dark_share and rng.random() < config.dark_share
-            return _darkened(clip, rng) if dark else clip
+            return _darken(sample, rng) if dark else sample
     raise DataError(
         f"{_MAX_TRIES} draws in a row showed no object: are the masks of {config.data} empty?"
     )
 
 
-def _darkened(clip: Clip, rng: np.random.Generator) -> Clip:
+def _darken(sample: Sample, rng: np.random.Generator) -> Sample:
     """The clip as a camera sees it at night."""
-    return clip._replace(frames=darken(clip.frames, rng), traits=(*clip.traits, "dark"))
+    return sample._replace(frames=darken(sample.frames, rng), traits=(*sample.traits, "dark"))
 
 
 def _synthetic(
-    sources: Sources, config: ClipConfig, rng: np.random.Generator, objects: int
-) -> Clip | None:
-    made = make_clip(sources, rng, size=config.crop, frames=config.frames, objects=objects)
-    return None if made is None else Clip(made.frames, made.masks, "static", made.traits)
+    sources: Sources, config: SampleConfig, rng: np.random.Generator, objects: int
+) -> Sample | None:
+    made = make_sample(sources, rng, size=config.crop, frames=config.frames, objects=objects)
+    return None if made is None else Sample(made.frames, made.masks, "static", made.traits)
 
 
 def _from_video(
-    sources: Sources, config: ClipConfig, rng: np.random.Generator, objects: int
-) -> Clip | None:
+    sources: Sources, config: SampleConfig, rng: np.random.Generator, objects: int
+) -> Sample | None:
     video = sources.draw_video(rng)
-    cut = partial(cut_clip, rng=rng, size=config.crop, frames=config.frames)
+    cut = partial(cut_sample, rng=rng, size=config.crop, frames=config.frames)
     cut = partial(cut, max_step=config.max_frame_step)
     found = cut(video, objects=objects)
     if found is None:
@@ -263,41 +263,41 @@ def _from_video(
     for moment, image in enumerate(footage.frames):
         footage.frames[moment] = finish(image, look, moment, rng)
     traits = footage.traits + look.traits
-    return Clip(footage.frames, footage.seen, f"video/{video.name}", traits)
+    return Sample(footage.frames, footage.seen, f"video/{video.name}", traits)
 
 
-def make_batch(config: ClipConfig, step: int, *, part: int = 0) -> ClipBatch:
+def make_batch(config: SampleConfig, step: int, *, part: int = 0) -> SampleBatch:
     """The clips of one step, or of one of its parts of `config.batch` clips each."""
     first = part * config.batch
-    clips = [sample(config, step, first + index) for index in range(config.batch)]
-    return ClipBatch(
-        frames=np.stack([clip.frames for clip in clips]),
-        masks=np.stack([clip.masks for clip in clips]),
-        sources=tuple(clip.source for clip in clips),
+    samples = [draw_sample(config, step, first + index) for index in range(config.batch)]
+    return SampleBatch(
+        frames=np.stack([sample.frames for sample in samples]),
+        masks=np.stack([sample.masks for sample in samples]),
+        sources=tuple(sample.source for sample in samples),
     )
 
 
-class _Steps(Dataset[ClipBatch]):
+class _Steps(Dataset[SampleBatch]):
     """The batches of a configuration, by step and part."""
 
-    def __init__(self, config: ClipConfig) -> None:
+    def __init__(self, config: SampleConfig) -> None:
         self._config = config
 
-    def __getitem__(self, place: tuple[int, int]) -> ClipBatch:
+    def __getitem__(self, place: tuple[int, int]) -> SampleBatch:
         step, part = place
         return make_batch(self._config, step, part=part)
 
 
-def clip_batches(
-    config: ClipConfig, first_step: int, workers: int = 1, *, parts: Sequence[int] = (0,)
-) -> Iterator[ClipBatch]:
+def sample_batches(
+    config: SampleConfig, first_step: int, workers: int = 1, *, parts: Sequence[int] = (0,)
+) -> Iterator[SampleBatch]:
     """The batches of first_step, first_step + 1, ... without end; of each step the given parts.
 
     `workers` background processes prepare at most 4 batches each ahead (0: this process does);
     a DataError comes at once where files are missing.
     """
     open_sources(config)
-    loader: DataLoader[ClipBatch] = DataLoader(
+    loader: DataLoader[SampleBatch] = DataLoader(
         _Steps(config),
         batch_size=None,
         sampler=((step, part) for step in count(first_step) for part in parts),
@@ -309,7 +309,7 @@ def clip_batches(
     return _plainly(iter(loader))
 
 
-def _plainly(batches: Iterator[ClipBatch]) -> Iterator[ClipBatch]:
+def _plainly(batches: Iterator[SampleBatch]) -> Iterator[SampleBatch]:
     """The batches; an error of a worker tells what was wrong, without the worker's traceback."""
     try:
         yield from batches

@@ -33,7 +33,7 @@ class Stills(Protocol):
 
     def draw_still(self, rng: np.random.Generator) -> Still: ...
 
-    def draw_kin(self, kind: str, rng: np.random.Generator) -> Still | None:
+    def draw_same_category(self, kind: str, rng: np.random.Generator) -> Still | None:
         """A picture with an object of that kind, or None where none is known."""
         ...
 
@@ -159,7 +159,7 @@ def fitted(item: Cutout, *, share: float, size: int) -> Cutout:
     return replace(made, cropped=item.cropped)
 
 
-def draw_place(
+def draw_placement(
     item: Cutout, rng: np.random.Generator, *, size: int, share: float, largest: float = 2.0
 ) -> Matrix:
     """A place where `item` takes `share` of the side: a random spot, a slight turn, a flip."""
@@ -186,7 +186,7 @@ def draw_view(
     return mirrored(view, size=size) if rng.random() < 0.5 else view
 
 
-def draw_curtain(
+def draw_occluder(
     places: NDArray[np.float64],
     radius: float,
     picture: Pixels,
@@ -226,7 +226,7 @@ def draw_curtain(
         center=center,
         box=(0, 0, columns, height),
         shutter=draw_shutter(rng),
-        traits=("curtain",),
+        traits=("occluder",),
     )
 
 

@@ -26,10 +26,10 @@ from model.data.motion import (
 from model.data.scene_objects import (
     Stage,
     Stills,
-    draw_curtain,
     draw_cutout,
     draw_mover,
-    draw_place,
+    draw_occluder,
+    draw_placement,
     draw_shutter,
     draw_target_layers,
     draw_view,
@@ -41,12 +41,12 @@ from model.data.static import Pixels, Still, keep_shown, label_others
 
 # Shares of the first frame that the target has to cover, and may.
 MIN_SHARE, MAX_SHARE = 0.001, 0.7
-_CURTAIN = 0.09
-_TWIN, _KIN, _NEIGHBOR = 0.2, 0.45, 0.7  # cumulated; else a stranger
+_OCCLUDER = 0.09
+_TWIN, _SAME_CATEGORY, _NEIGHBOR = 0.2, 0.45, 0.7  # cumulated; else a stranger
 _UNDER = 0.35  # extras that lie below a target that is a layer of its own
 
 
-class MadeClip(NamedTuple):
+class MadeSample(NamedTuple):
     """frames uint8 (F, H, W, 3), masks uint8 (F, H, W) of labels, what was drawn to make them.
 
     The target is labeled 1, further objects 2, 3, ...; 0 is background.
@@ -57,9 +57,9 @@ class MadeClip(NamedTuple):
     traits: tuple[str, ...]
 
 
-def make_clip(
+def make_sample(
     stills: Stills, rng: np.random.Generator, *, size: int, frames: int, objects: int = 1
-) -> MadeClip | None:
+) -> MadeSample | None:
     """A clip of `frames` frames of that side, of up to so many objects, or None.
 
     None where the drawn picture has no fitting object, or the first frame would not show it.
@@ -82,7 +82,7 @@ def make_clip(
         images[moment] = finish(image, look, moment, rng)
     if objects > 1:
         masks = keep_shown(masks, least=MIN_SHARE)
-    return MadeClip(images, masks, traits_of(layers) + look.traits)
+    return MadeSample(images, masks, traits_of(layers) + look.traits)
 
 
 def shows_target(layers: tuple[Layer, ...], *, size: int) -> bool:
@@ -139,11 +139,11 @@ def _draw_scene(
     for index, extra in enumerate(extras[: objects - known]):
         extras[index] = as_object(extra, known + 1 + index)
     layers = _stack(base, extras, rng)
-    if rng.random() < _CURTAIN:
+    if rng.random() < _OCCLUDER:
         places = np.stack([apply(matrix, target.center) for matrix in base[-1].path])
         radius = 1.1 * target.radius * scale_of(place)
         picture = stills.draw_still(rng).image
-        layers += (draw_curtain(places, radius, picture, rng, size=stage.size),)
+        layers += (draw_occluder(places, radius, picture, rng, size=stage.size),)
     return layers
 
 
@@ -213,7 +213,7 @@ def _pasted(
 ) -> tuple[Layer, ...]:
     """The object, `share` of the side large, moves over another picture."""
     backdrop = replace(draw_backdrop(stills, stage, rng), traits=("pasted",))
-    place = draw_place(target, rng, size=stage.size, share=share)
+    place = draw_placement(target, rng, size=stage.size, share=share)
     return backdrop, *draw_target_layers(target, place, stage, stills, rng)
 
 
@@ -254,10 +254,13 @@ def _draw_extra(
     kind = rng.random()
     if kind < _TWIN:
         return _twin(target, place, stage, rng)
-    item, trait = None, "stranger"
-    if kind < _KIN and target.kind is not None:
-        other = stills.draw_kin(target.kind, rng)
-        item, trait = (None if other is None else draw_cutout(other, rng, target.kind)), "kin"
+    item, trait = None, "distractor"
+    if kind < _SAME_CATEGORY and target.kind is not None:
+        other = stills.draw_same_category(target.kind, rng)
+        item, trait = (
+            (None if other is None else draw_cutout(other, rng, target.kind)),
+            "same category",
+        )
     elif kind < _NEIGHBOR:
         item, trait = draw_cutout(still, rng), "neighbor"
     else:
@@ -287,7 +290,7 @@ def _extra(
     share = target.extent * scale_of(place) / stage.size * np.exp(rng.normal(0.0, 0.4))
     share = float(np.clip(share, 0.05, 0.6))
     twin, item = item is target, fitted(item, share=share, size=stage.size)
-    own = draw_place(item, rng, size=stage.size, share=share)
+    own = draw_placement(item, rng, size=stage.size, share=share)
     if twin or rng.random() < 0.5:
         # Near enough to occlude it in some frame; but a twin not right on it.
         angle, distance = rng.uniform(0, 2 * np.pi), stage.size * rng.uniform(0.2, 0.5)

@@ -93,7 +93,7 @@ def _packed_mask(path: Path) -> tuple[Pixels, tuple[int, int]]:
     return np.packbits(mask), (mask.shape[0], mask.shape[1])
 
 
-def cut_clip(
+def cut_sample(
     video: Video,
     rng: np.random.Generator,
     *,

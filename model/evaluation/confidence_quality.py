@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from model.core.confidence import INSIDE, Features, features
 from model.data.static import Pixels
-from model.evaluation.runtime import Verbs
+from model.evaluation.runtime import Runtime
 from model.evaluation.tracker import TrackedFrame, Tracker
 
 GOOD_IOU = 0.5
@@ -19,7 +19,7 @@ BINS = 10  # of equal width, for the calibration error
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class Observation:
     """One frame: shares of the picture, IoU (1 if both masks are empty), and what was said."""
 
     frame: int
@@ -54,11 +54,11 @@ class Quality:
     recall: float
 
 
-def watch(
-    verbs: Verbs, images: Sequence[bytes], masks: Sequence[Pixels] | Pixels, *, gate: bool
-) -> list[Sighting]:
+def observe_object(
+    runtime: Runtime, images: Sequence[bytes], masks: Sequence[Pixels] | Pixels, *, gate: bool
+) -> list[Observation]:
     """Every frame after the first, from whose mask the object is followed."""
-    tracker = Tracker(verbs, images[0], masks[0], memory_gate=gate)
+    tracker = Tracker(runtime, images[0], masks[0], memory_gate=gate)
     tracked = tracker.track(images[1:])
     return [
         seen(number, frame, mask)
@@ -66,12 +66,12 @@ def watch(
     ]
 
 
-def seen(number: int, frame: TrackedFrame, mask: Pixels) -> Sighting:
+def seen(number: int, frame: TrackedFrame, mask: Pixels) -> Observation:
     """A frame beside its true mask (H, W)."""
     said, true = frame.labels > 0, mask > 0
     union = np.count_nonzero(said | true)
     inside = frame.soft[0] >= INSIDE
-    return Sighting(
+    return Observation(
         frame=number,
         true_share=float(true.mean()),
         share=float(said.mean()),
@@ -83,16 +83,16 @@ def seen(number: int, frame: TrackedFrame, mask: Pixels) -> Sighting:
     )
 
 
-def quality(sightings: Sequence[Sighting]) -> Quality:
+def quality(observations: Sequence[Observation]) -> Quality:
     """The quality of what was said; of at least one frame."""
-    good = np.array([each.good for each in sightings])
-    lost = np.array([each.lost for each in sightings])
+    good = np.array([each.good for each in observations])
+    lost = np.array([each.lost for each in observations])
     hits = float(np.count_nonzero(lost & ~good))
     return Quality(
         frames=len(good),
         not_good=int(np.count_nonzero(~good)),
-        raw_error=calibration_error(np.array([each.raw for each in sightings]), good),
-        error=calibration_error(np.array([each.confidence for each in sightings]), good),
+        raw_error=calibration_error(np.array([each.raw for each in observations]), good),
+        error=calibration_error(np.array([each.confidence for each in observations]), good),
         precision=hits / lost.sum() if lost.any() else float("nan"),
         recall=hits / (~good).sum() if not good.all() else float("nan"),
     )

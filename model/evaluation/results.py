@@ -15,7 +15,7 @@ from typing import Unpack
 from tqdm import tqdm
 
 from model.data.video import Video
-from model.evaluation.runtime import Verbs
+from model.evaluation.runtime import Runtime
 from model.evaluation.scoring import ObjectScore, Tracking, predict, read_truth, score
 from model.evaluation.tables import mean_measures, write_csv
 
@@ -41,7 +41,7 @@ class Measured:
         }
 
 
-def measured(verbs: Verbs, videos: Sequence[Video], **memory: Unpack[Tracking]) -> Measured:
+def measured(runtime: Runtime, videos: Sequence[Video], **memory: Unpack[Tracking]) -> Measured:
     """Whole videos followed from their first masks by the offline loop, and scored.
 
     `memory` may hold another `clip_length` (L) or `memory_size` (N) than the model's own.
@@ -51,7 +51,7 @@ def measured(verbs: Verbs, videos: Sequence[Video], **memory: Unpack[Tracking]) 
     for video in tqdm(videos, unit="video", leave=False, disable=None):
         truth = read_truth(video)
         start = time.perf_counter()
-        labels = predict(verbs, video, truth, **memory)
+        labels = predict(runtime, video, truth, **memory)
         seconds += time.perf_counter() - start
         frames += len(labels) - 1
         scores += score(video, truth, labels)

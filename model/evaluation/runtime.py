@@ -10,29 +10,29 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from model.core.contract import METADATA_KEY, ModelCard
+from model.core.contract import METADATA_KEY, ModelSpec
 
 Tensors = dict[str, NDArray[Any]]
 
 
-class Verbs(Protocol):
+class Runtime(Protocol):
     """Named tensors in, named tensors out (the model contract, `model.core.contract`)."""
 
-    card: ModelCard
+    spec: ModelSpec
 
     def memorize(self, inputs: Tensors) -> Tensors: ...
 
     def segment(self, inputs: Tensors) -> Tensors: ...
 
 
-class GraphVerbs:
+class GraphRuntime:
     """The exported graphs in a folder, on ONNX Runtime."""
 
     def __init__(self, folder: Path, name: str, *, threads: int = 0) -> None:
         self._memorize = open_graph(folder / f"{name}_memorize.onnx", threads=threads)
         self._segment = open_graph(folder / f"{name}_segment.onnx", threads=threads)
         metadata = self._segment.get_modelmeta().custom_metadata_map
-        self.card = ModelCard.from_json(metadata[METADATA_KEY])
+        self.spec = ModelSpec.from_json(metadata[METADATA_KEY])
 
     def memorize(self, inputs: Tensors) -> Tensors:
         """One entry of each session."""

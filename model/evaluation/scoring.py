@@ -23,7 +23,7 @@ from model.core.pixels import read_image
 from model.data.errors import DataError
 from model.data.static import Pixels, read_labels
 from model.data.video import Video
-from model.evaluation.runtime import Verbs
+from model.evaluation.runtime import Runtime
 from model.evaluation.tracker import LIMITS, TrackedFrame, Tracker
 
 LONG_S = 20.0  # subset LNG: longer
@@ -118,7 +118,7 @@ def starts(video: Video, truth: Labels) -> dict[int, str]:
 
 
 def predict(
-    verbs: Verbs, video: Video, truth: Labels, **options: Unpack[Tracking]
+    runtime: Runtime, video: Video, truth: Labels, **options: Unpack[Tracking]
 ) -> dict[str, Pixels]:
     """The model's label maps of every frame, from the given masks on; given ones as they are.
 
@@ -132,7 +132,7 @@ def predict(
     for first in dict.fromkeys(given.values()):
         ids = [object_id for object_id, stem in given.items() if stem == first]
         mask = np.where(np.isin(truth[first], ids), truth[first], np.uint8(0))
-        groups.append(followed(verbs, frames[stems.index(first) :], mask, **options))
+        groups.append(followed(runtime, frames[stems.index(first) :], mask, **options))
     labels = {}
     for stem in stems:
         said = [group[stem] for group in groups if stem in group]
@@ -145,13 +145,13 @@ def predict(
 
 
 def followed(
-    verbs: Verbs, frames: Sequence[Path], mask: Pixels, **options: Unpack[Tracking]
+    runtime: Runtime, frames: Sequence[Path], mask: Pixels, **options: Unpack[Tracking]
 ) -> dict[str, tuple[tuple[int, ...], TrackedFrame]]:
     """What the tracker says of the frames after the first, by stem, with the object ids."""
     if not mask.any():
         return {}
     try:
-        tracker = Tracker(verbs, frames[0].read_bytes(), mask, **options)
+        tracker = Tracker(runtime, frames[0].read_bytes(), mask, **options)
         said = list(tracker.track(path.read_bytes() for path in frames[1:]))
     except PixelError as error:
         raise DataError(f"{first_broken(frames)} cannot be decoded: {error}") from error

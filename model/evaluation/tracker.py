@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.core.confidence import judged, remembered
+from model.core.confidence import classify_objects, remember_clip
 from model.core.contract import entry_output
 from model.core.masks import label_map, soft_masks, split_objects
 from model.core.memory import Entry, Memory
 from model.core.pixels import ImageLimits, keep_frame, model_frame, model_size, read_image
-from model.evaluation.runtime import Tensors, Verbs
+from model.evaluation.runtime import Runtime, Tensors
 
 Pixels = NDArray[np.uint8]
 LIMITS = ImageLimits()
@@ -38,7 +38,7 @@ class Tracker:
 
     def __init__(
         self,
-        verbs: Verbs,
+        runtime: Runtime,
         image: bytes,
         labels: Pixels,
         *,
@@ -46,22 +46,22 @@ class Tracker:
         memory_size: int | None = None,
         memory_gate: bool | None = None,
     ) -> None:
-        card = verbs.card
-        self._verbs = verbs
-        self._clip_length = clip_length or card.clip_length
-        self._gate = card.memory_gate if memory_gate is None else memory_gate
+        spec = runtime.spec
+        self._runtime = runtime
+        self._clip_length = clip_length or spec.clip_length
+        self._gate = spec.memory_gate if memory_gate is None else memory_gate
         self._frame_size = (labels.shape[0], labels.shape[1])
         self.size = model_size(
             *self._frame_size,
-            short_side=card.short_side,
-            max_ratio=card.max_ratio,
-            multiple=card.multiple,
+            short_side=spec.short_side,
+            max_ratio=spec.max_ratio,
+            multiple=spec.multiple,
         )
         self.object_ids, masks = split_objects(labels)
-        self.memory = Memory.start(0, self.object_ids, capacity=memory_size or card.memory_size)
+        self.memory = Memory.start(0, self.object_ids, capacity=memory_size or spec.memory_size)
         soft = soft_masks(masks, self.size)
         frame = seen_by_model(image, self.size)
-        entry = verbs.memorize({"frame": frame[None], "masks": soft[None]})
+        entry = runtime.memorize({"frame": frame[None], "masks": soft[None]})
         self._bank = empty_bank(entry, slots=self.memory.capacity)
         self._put(entry, self.memory.newest)
         self._next = 1
@@ -74,12 +74,12 @@ class Tracker:
 
     def segment(self, frames: Sequence[Pixels]) -> list[TrackedFrame]:
         """The masks of one clip's frames, each (h, w, 3); its last frame is remembered."""
-        outputs = self._verbs.segment(self.inputs(frames))
+        outputs = self._runtime.segment(self.inputs(frames))
         masks = outputs["masks"][0]  # (L, O, h, w)
-        raw, calibration = outputs["confidence"][0], self._verbs.card.calibration
-        sights = judged(masks, raw, calibration)
+        raw, calibration = outputs["confidence"][0], self._runtime.spec.calibration
+        confidences = classify_objects(masks, raw, calibration)
         last = self._next + len(frames) - 1
-        after = remembered(self.memory, last, self.object_ids, sights[-1], gate=self._gate)
+        after = remember_clip(self.memory, last, self.object_ids, confidences[-1], gate=self._gate)
         if after is not self.memory:
             entry = {name: outputs[entry_output(name)] for name in self._bank}
             self._put(entry, after.newest)
@@ -89,10 +89,10 @@ class Tracker:
                 label_map(soft, self.object_ids, self._frame_size),
                 soft,
                 tuple(map(float, sure)),
-                sight.confidence,
-                sight.lost,
+                confidences.confidence,
+                confidences.lost,
             )
-            for soft, sure, sight in zip(masks, raw, sights, strict=True)
+            for soft, sure, confidences in zip(masks, raw, confidences, strict=True)
         ]
 
     def inputs(self, frames: Sequence[Pixels]) -> dict[str, NDArray[Any]]:
@@ -110,7 +110,7 @@ class Tracker:
         unknown = [
             row for row, known in enumerate(self.object_ids) if known not in place.object_ids
         ]
-        for tensor in self._verbs.card.bank:
+        for tensor in self._runtime.spec.bank:
             self._bank[tensor.name][:, place.slot] = entry[tensor.name]
             if tensor.per_object and unknown:
                 self._bank[tensor.name][:, place.slot, unknown] = 0

@@ -25,7 +25,7 @@ from model.core.contract import (
     METADATA_KEY,
     BankTensor,
     Buckets,
-    ModelCard,
+    ModelSpec,
     memorize_inputs,
     memorize_outputs,
     segment_inputs,
@@ -58,28 +58,28 @@ class NotExported(ValueError):
     """A model that the served graphs have no place for."""
 
 
-def export(model: TamVT, folder: Path) -> ModelCard:
+def export(model: TamVT, folder: Path) -> ModelSpec:
     """Write the graphs and their one weights file into `folder`; the card that describes them.
 
     Raises NotExported for a model with one scale: its bank has no tokens at stride 16.
     """
     served = for_serving(model)
     values = {name: tensor.numpy() for name, tensor in served.state_dict().items()}
-    card = describe(model, weights_digest(values))
-    return write_graphs(trace(served), card, folder)
+    spec = describe(model, weights_digest(values))
+    return write_graphs(trace(served), spec, folder)
 
 
 def trace(served: TamVT) -> dict[str, onnx.ModelProto]:
     """Both graphs, by verb; `served` computes as ONNX Runtime does from then on."""
-    card = describe(served, "0" * 64)
+    spec = describe(served, "0" * 64)
     if served.matching_s16 is None:
-        raise NotExported(f"{card.name} matches at one scale: graphs are of two")
+        raise NotExported(f"{spec.name} matches at one scale: graphs are of two")
     for matching in (served.matching_s32, served.matching_s16):
         matching.attend = runtime_attention
     served.pixel_decoder.share()
     return {
-        "memorize": to_graph(Memorize(served), memorize_inputs(card), memorize_outputs(card)),
-        "segment": to_graph(Segment(served), segment_inputs(card), segment_outputs(card)),
+        "memorize": to_graph(Memorize(served), memorize_inputs(spec), memorize_outputs(spec)),
+        "segment": to_graph(Segment(served), segment_inputs(spec), segment_outputs(spec)),
     }
 
 
@@ -97,11 +97,11 @@ def runtime_attention(
     )
 
 
-def describe(model: TamVT, digest: str) -> ModelCard:
+def describe(model: TamVT, digest: str) -> ModelSpec:
     """The card of a model; the digest of its weights file is filled in when that is written."""
     config = model.config
     channels = config.hidden
-    return ModelCard(
+    return ModelSpec(
         name=config.name,
         short_side=config.short_side,
         bank=tuple(
@@ -159,14 +159,14 @@ def to_graph(
         )
     if converted is None:
         raise RuntimeError("the exporter made no graph")
-    graph = without_notes(converted.model_proto)
+    graph = without_metadata(converted.model_proto)
     values = (*graph.graph.input, *graph.graph.output)
     for value, tensor in zip(values, (*inputs, *outputs), strict=True):
         name_axes(value, tensor)
     return graph
 
 
-def without_notes(model: onnx.ModelProto) -> onnx.ModelProto:
+def without_metadata(model: onnx.ModelProto) -> onnx.ModelProto:
     """The graph without the exporter's notes: source lines and shapes it saw while tracing."""
     strip(model.graph)
     return model
@@ -223,26 +223,26 @@ def quiet() -> Iterator[None]:
             logging.disable(previous)
 
 
-def write_graphs(graphs: Mapping[str, onnx.ModelProto], card: ModelCard, folder: Path) -> ModelCard:
+def write_graphs(graphs: Mapping[str, onnx.ModelProto], spec: ModelSpec, folder: Path) -> ModelSpec:
     """Write both graphs over one weights file; equal tensors are stored once.
 
     The graphs are written last, so a folder with graphs has its weights.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    weights = folder / f"{card.name}.weights"
+    weights = folder / f"{spec.name}.weights"
     with weights.open("wb") as file:
         places: dict[bytes, tuple[int, int]] = {}
         for graph in graphs.values():
             for tensor in graph.graph.initializer:
                 move_out(tensor, file, places, weights.name)
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    card = replace(card, weights_file_sha256=digest)
+    spec = replace(spec, weights_file_sha256=digest)
     for verb, graph in graphs.items():
-        onnx.helper.set_model_props(graph, {METADATA_KEY: card.to_json()})
-        path = folder / f"{card.graph(verb)}.onnx"
+        onnx.helper.set_model_props(graph, {METADATA_KEY: spec.to_json()})
+        path = folder / f"{spec.graph(verb)}.onnx"
         path.write_bytes(graph.SerializeToString())
         onnx.checker.check_model(str(path))
-    return card
+    return spec
 
 
 def move_out(

@@ -12,7 +12,7 @@ from model.core.masks import aggregate
 from model.core.palette import read_label_map, write_label_map
 from model.data.photograph import moving_photograph
 from model.data.video import Video, open_video, read_names
-from model.evaluation.runtime import Verbs
+from model.evaluation.runtime import Runtime
 from model.evaluation.tracker import LIMITS, Tracker, seen_by_model
 
 LARGEST_DIFFERENCE = 1  # of 255, in a soft mask
@@ -51,7 +51,9 @@ class RealVideo:
     mask: bytes
 
 
-def check_parity(ours: Verbs, theirs: Verbs, videos: Sequence[RealVideo], *, clips: int) -> Parity:
+def check_parity(
+    ours: Runtime, theirs: Runtime, videos: Sequence[RealVideo], *, clips: int
+) -> Parity:
     """Both implementations over the same clips; each step starts from the same fp16 bank.
 
     The bank is `theirs` throughout, so a difference in one step does not add up in the next.
@@ -63,12 +65,12 @@ def check_parity(ours: Verbs, theirs: Verbs, videos: Sequence[RealVideo], *, cli
 
 
 def compared(
-    ours: Verbs, theirs: Verbs, video: RealVideo, *, clips: int
+    ours: Runtime, theirs: Runtime, video: RealVideo, *, clips: int
 ) -> Iterator[tuple[int, float, float]]:
     """For each clip: the largest soft difference, the share of equal labels, of confidence."""
     labels = read_label_map(video.mask, LIMITS)
     tracker = Tracker(theirs, video.frames[0], labels)
-    length = theirs.card.clip_length
+    length = theirs.spec.clip_length
     images = [seen_by_model(image, tracker.size) for image in video.frames[1:]]
     for first in range(0, min(clips * length, len(images)), length):
         frames = images[first : first + length]

@@ -23,7 +23,7 @@ def portable(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     written = onnx.ModelProto()
     written.CopyFrom(model)
-    nodes = [new for node in model.graph.node for new in plain(node, written.graph)]
+    nodes = [new for node in model.graph.node for new in expand(node, written.graph)]
     written.graph.ClearField("node")
     written.graph.node.extend(nodes)
     kept = [opset for opset in model.opset_import if opset.domain != FUSED_DOMAIN]
@@ -32,7 +32,7 @@ def portable(model: onnx.ModelProto) -> onnx.ModelProto:
     return written
 
 
-def plain(node: onnx.NodeProto, graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+def expand(node: onnx.NodeProto, graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     """The node itself, or the plain operators that do the same."""
     if (node.domain, node.op_type) == (FUSED_DOMAIN, FUSED):
         yield from attention(node, graph)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor
 
-from model.core.contract import METADATA_KEY, ModelCard, weights_digest
+from model.core.contract import METADATA_KEY, ModelSpec, weights_digest
 from model.export.graph_export import for_serving, trace
 from model.networks.backbones import FoldedConv, FrozenBatchNorm
 from model.networks.position import RelativeTimeEncoding
@@ -89,10 +89,10 @@ def where(value: Numbers, places: Values) -> str | None:
 def check(served: dict[str, Tensor], graph: onnx.ModelProto) -> None:
     """RecoveryError unless these are the weights whose digest the graph carries."""
     metadata = {entry.key: entry.value for entry in graph.metadata_props}
-    card = ModelCard.from_json(metadata.get(METADATA_KEY, ""))
+    spec = ModelSpec.from_json(metadata.get(METADATA_KEY, ""))
     digest = weights_digest({name: value.numpy() for name, value in served.items()})
-    if digest != card.weights_sha256:
-        raise RecoveryError(f"recovered weights {digest[:12]} are not {card.weights_sha256[:12]}")
+    if digest != spec.weights_sha256:
+        raise RecoveryError(f"recovered weights {digest[:12]} are not {spec.weights_sha256[:12]}")
 
 
 def put_back(model: TamVT, probe: TamVT, served: dict[str, Tensor]) -> None:

@@ -6,7 +6,7 @@ Axes as in the model contract: B sessions, L frames of a clip, N entries, O obje
 import torch
 
 from model.core.contract import (
-    ModelCard,
+    ModelSpec,
     memorize_inputs,
     memorize_outputs,
     segment_inputs,
@@ -17,25 +17,25 @@ from model.export.graphs import Memorize, Segment
 from model.networks.tamvt.model import TamVT
 
 
-class TorchVerbs:
+class TorchRuntime:
     """A model made ready for serving (`model.export.graph_export.for_serving`), on PyTorch."""
 
-    def __init__(self, served: TamVT, card: ModelCard) -> None:
-        self.card = card
+    def __init__(self, served: TamVT, spec: ModelSpec) -> None:
+        self.spec = spec
         self._memorize, self._segment = Memorize(served), Segment(served)
 
     def memorize(self, inputs: Tensors) -> Tensors:
         """One entry of each session."""
-        names = [tensor.name for tensor in memorize_inputs(self.card)]
+        names = [tensor.name for tensor in memorize_inputs(self.spec)]
         with torch.inference_mode():
             outputs = self._memorize(*(torch.from_numpy(inputs[name]) for name in names))
-        named = zip(memorize_outputs(self.card), outputs, strict=True)
+        named = zip(memorize_outputs(self.spec), outputs, strict=True)
         return {tensor.name: output.numpy() for tensor, output in named}
 
     def segment(self, inputs: Tensors) -> Tensors:
         """Masks, confidence and the new entry of each session."""
-        names = [tensor.name for tensor in segment_inputs(self.card)]
+        names = [tensor.name for tensor in segment_inputs(self.spec)]
         with torch.inference_mode():
             outputs = self._segment(*(torch.from_numpy(inputs[name]) for name in names))
-        named = zip(segment_outputs(self.card), outputs, strict=True)
+        named = zip(segment_outputs(self.spec), outputs, strict=True)
         return {tensor.name: output.numpy() for tensor, output in named}

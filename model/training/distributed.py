@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 
 @dataclass(frozen=True, slots=True)
-class Processes:
+class Distributed:
     """Which of `count` processes this is; number 0 writes."""
 
     rank: int = 0
@@ -19,7 +19,7 @@ class Processes:
     local_rank: int = 0
 
     @classmethod
-    def from_environment(cls) -> "Processes":
+    def from_environment(cls) -> "Distributed":
         """As `torchrun` says in RANK, WORLD_SIZE and LOCAL_RANK; alone without them."""
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
         rank, count, local = (

@@ -11,7 +11,7 @@ import torch
 
 from model.core.contract import SHIPPED_WEIGHTS
 from model.data.layouts import StillSet, VideoSet
-from model.data.samples import ClipConfig
+from model.data.samples import SampleConfig
 from model.data.static import FIRST_SETS, SET_WEIGHTS
 from model.training.checkpoints import Settings
 from model.training.losses import LossConfig
@@ -45,7 +45,7 @@ class TrainConfig:
     """
 
     build: str
-    clips: ClipConfig
+    samples: SampleConfig
     backbone_weights: Path | None
     steps: int = 7_300
     rate: float = 5e-4
@@ -81,11 +81,11 @@ class TrainConfig:
         the training goes on, or where files lie.
         """
         values = {name: value for name, value in asdict(self).items() if name not in FREE}
-        clips = values["clips"]
-        clips["clips_a_step"] = clips.pop("batch") * self.accumulate * processes
+        samples = values["clips"] = values.pop("samples")  # the name in files of checkpoints
+        samples["clips_a_step"] = samples.pop("batch") * self.accumulate * processes
         for kind in ("still_sets", "video_sets"):
-            clips[kind] = [{**each, "root": None} for each in clips[kind]]
-        del clips["data"]
+            samples[kind] = [{**each, "root": None} for each in samples[kind]]
+        del samples["data"]
         return flat(values)
 
 
@@ -103,16 +103,16 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | f
 
 def mobile(data: Path) -> TrainConfig:
     """The shipped model: synthetic clips and video mixed, from ImageNet's MobileNetV2."""
-    clips = ClipConfig(data=data, seed=1, batch=4, crop=256, frames=9, static_sets=FIRST_SETS)
+    samples = SampleConfig(data=data, seed=1, batch=4, crop=256, frames=9, static_sets=FIRST_SETS)
     backbone = data / "backbone" / "mobilenet_v2_imagenet.pth"
-    return TrainConfig("tamvt-mobile", clips, backbone)
+    return TrainConfig("tamvt-mobile", samples, backbone)
 
 
 def mobile_loop(data: Path) -> TrainConfig:
     """`tamvt-mobile` taken on to hold its loop: older and damaged memories, several objects."""
     config = mobile(data)
-    clips = replace(
-        config.clips,
+    samples = replace(
+        config.samples,
         seed=2,
         frames=13,
         extra_weight=0.5,
@@ -122,7 +122,7 @@ def mobile_loop(data: Path) -> TrainConfig:
     )
     return replace(
         config,
-        clips=clips,
+        samples=samples,
         weights=SHIPPED_WEIGHTS,
         steps=6_000,
         rate=3e-4,
@@ -144,14 +144,14 @@ def mobile_deeplab(data: Path) -> TrainConfig:
 def mobile_static(data: Path) -> TrainConfig:
     """The first of two stages: synthetic clips of still pictures alone."""
     config = mobile(data)
-    return replace(config, clips=replace(config.clips, synthetic_share=1.0))
+    return replace(config, samples=replace(config.samples, synthetic_share=1.0))
 
 
 def mobile_video(data: Path) -> TrainConfig:
     """The second of two stages: video, from the first stage's weights, at lower rates."""
     config = mobile(data)
-    clips = replace(config.clips, synthetic_share=0.2)
-    return replace(config, clips=clips, backbone_weights=None, rate=2e-4, backbone_rate=4e-5)
+    samples = replace(config.samples, synthetic_share=0.2)
+    return replace(config, samples=samples, backbone_weights=None, rate=2e-4, backbone_rate=4e-5)
 
 
 def mobile_transformation(data: Path) -> TrainConfig:
@@ -174,7 +174,7 @@ def ablation(data: Path, row: str) -> TrainConfig:
     base = mobile(data)
     full = replace(
         base,
-        clips=replace(base.clips, crop=128, frames=7),
+        samples=replace(base.samples, crop=128, frames=7),
         steps=400,
         warm_up=30,
         decay_share=0.4,
@@ -199,7 +199,7 @@ def weighed(**values: Any) -> Variation:
 
 def of_frames(frames: int) -> Variation:
     """Clips of so many frames, the reference included."""
-    return lambda config: replace(config, clips=replace(config.clips, frames=frames))
+    return lambda config: replace(config, samples=replace(config.samples, frames=frames))
 
 
 ABLATIONS: Mapping[str, Variation] = MappingProxyType(
@@ -229,11 +229,11 @@ FURTHER_ABLATIONS: Mapping[str, Variation] = MappingProxyType(
 ABLATION_ROWS: Mapping[str, Variation] = MappingProxyType({**ABLATIONS, **FURTHER_ABLATIONS})
 
 
-def r50(data: Path, clips: ClipConfig) -> TrainConfig:
+def r50(data: Path, samples: SampleConfig) -> TrainConfig:
     """The numbers of the authors' scripts (reference: the published repository, section 10)."""
     return TrainConfig(
         "tamvt-r50",
-        clips,
+        samples,
         data / "backbone" / "resnet50_imagenet.pth",
         steps=30_000,
         rate=1e-4,
@@ -257,15 +257,15 @@ def r50_static(data: Path) -> TrainConfig:
         StillSet("msra10k", data / "msra10k", weight=0.2),
         StillSet("voc", data / "VOCdevkit" / "VOC2012", "trainval", 0.1),
     )
-    clips = ClipConfig(
+    samples = SampleConfig(
         data=data, seed=1, crop=465, frames=6, batch=1, synthetic_share=1.0, still_sets=sets
     )
-    return replace(r50(data, clips), loss=LossConfig("published"), frozen=("time.",))
+    return replace(r50(data, samples), loss=LossConfig("published"), frozen=("time.",))
 
 
 def r50_video(data: Path, *sets: VideoSet, frames: int, crop: int) -> TrainConfig:
     """The paper's second stage on videos of `frames` frames, from `r50_static`'s weights."""
-    clips = ClipConfig(
+    samples = SampleConfig(
         data=data,
         seed=1,
         crop=crop,
@@ -275,7 +275,7 @@ def r50_video(data: Path, *sets: VideoSet, frames: int, crop: int) -> TrainConfi
         max_frame_step=1,
         video_sets=sets,
     )
-    return replace(r50(data, clips), backbone_weights=None, fresh_time=True)
+    return replace(r50(data, samples), backbone_weights=None, fresh_time=True)
 
 
 def r50_vost(data: Path) -> TrainConfig:
@@ -299,12 +299,12 @@ def r50_davis(data: Path) -> TrainConfig:
 
 def smoke(data: Path) -> TrainConfig:
     """Does everything work? A minute on a laptop; the result is worth nothing."""
-    clips = ClipConfig(
+    samples = SampleConfig(
         data=data, seed=1, crop=64, frames=4, batch=2, synthetic_share=0.5, static_sets=("ecssd",)
     )
     return TrainConfig(
         "tamvt-mobile",
-        clips,
+        samples,
         None,
         steps=40,
         warm_up=5,

@@ -12,20 +12,20 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from model.data.samples import ClipBatch, clip_batches
+from model.data.samples import SampleBatch, sample_batches
 from model.export.recover import recover
 from model.networks.backbones import load_public_weights
 from model.networks.tamvt.build import BUILDS, build
 from model.networks.tamvt.model import TamVT
 from model.training import checkpoints
 from model.training.checkpoints import CheckpointError, load_strictly
-from model.training.distributed import Processes
+from model.training.distributed import Distributed
 from model.training.recipes import TrainConfig
 from model.training.schedule import averaging, hard_share, rate_factor
 from model.training.training_log import Speed, TrainingLog, picture_of
-from model.training.unroll import ClipLoss
+from model.training.unroll import SampleLoss
 
-ALONE = Processes()
+ALONE = Distributed()
 
 
 class BadLoss(ArithmeticError):
@@ -38,10 +38,10 @@ class Trainer:
     With several processes, each makes one and all call the same methods; number 0 writes.
     """
 
-    def __init__(self, config: TrainConfig, folder: Path, processes: Processes = ALONE) -> None:
-        self.config, self.folder, self.processes = config, folder, processes
+    def __init__(self, config: TrainConfig, folder: Path, distributed: Distributed = ALONE) -> None:
+        self.config, self.folder, self.distributed = config, folder, distributed
         self.device = torch.device(config.device)
-        torch.manual_seed(config.clips.seed)
+        torch.manual_seed(config.samples.seed)
         self.model = build(BUILDS[config.build])
         self.load_beginning()
         self.model.to(self.device).train()
@@ -53,9 +53,9 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             parameter_groups(self.model, config), weight_decay=config.weight_decay
         )
-        loss = ClipLoss(self.model, config.loss, recompute=config.recompute, loop=config.loop)
-        self.loss = processes.spread(loss)
-        self.speed = Speed(config.clips.batch * config.accumulate * processes.count)
+        loss = SampleLoss(self.model, config.loss, recompute=config.recompute, loop=config.loop)
+        self.loss = distributed.spread(loss)
+        self.speed = Speed(config.samples.batch * config.accumulate * distributed.count)
         self.step = 0
         self.stopping = False
 
@@ -84,10 +84,10 @@ class Trainer:
 
         Raises BadLoss, with a checkpoint of the last good state on disk.
         """
-        count, rank, passes = self.processes.count, self.processes.rank, self.config.accumulate
+        count, rank, passes = self.distributed.count, self.distributed.rank, self.config.accumulate
         parts = [each * count + rank for each in range(passes)]
-        batches = clip_batches(self.config.clips, self.step, workers, parts=parts)
-        first = self.processes.first
+        batches = sample_batches(self.config.samples, self.step, workers, parts=parts)
+        first = self.distributed.first
         log = TrainingLog(self.folder, first_step=self.step) if first else None
         bar = tqdm(
             total=self.config.steps,
@@ -128,7 +128,7 @@ class Trainer:
         self.stopping = True
 
     def advance(
-        self, batches: Iterator[ClipBatch], log: TrainingLog | None = None
+        self, batches: Iterator[SampleBatch], log: TrainingLog | None = None
     ) -> tuple[float, float, float]:
         """One optimizer step: its loss, the seconds waited for data, and the seconds in all."""
         start = time.perf_counter()
@@ -142,7 +142,9 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = group["base"] * rate
         # Dropout must not depend on what was drawn before a stop.
-        torch.manual_seed((self.config.clips.seed << 32) + self.step * 4096 + self.processes.rank)
+        torch.manual_seed(
+            (self.config.samples.seed << 32) + self.step * 4096 + self.distributed.rank
+        )
         loss, waited, shown = self.descend(batches)
         self.optimizer.step()
         self.average()
@@ -156,8 +158,8 @@ class Trainer:
         return loss, waited, took
 
     def descend(
-        self, batches: Iterator[ClipBatch]
-    ) -> tuple[float, float, tuple[ClipBatch, Tensor]]:
+        self, batches: Iterator[SampleBatch]
+    ) -> tuple[float, float, tuple[SampleBatch, Tensor]]:
         """Gradients of one step; its loss, seconds waited, and the last clips with their logits."""
         config, passes, loss, waited = self.config, self.config.accumulate, 0.0, 0.0
         sources: list[str] = []
@@ -169,7 +171,7 @@ class Trainer:
             sources += batch.sources
             frames = torch.from_numpy(batch.frames).to(self.device)
             masks = torch.from_numpy(batch.masks).to(self.device)
-            with self.processes.unsynchronized(self.loss, index + 1 < passes):
+            with self.distributed.unsynchronized(self.loss, index + 1 < passes):
                 value, logits = self.loss(
                     frames, masks, hard_share(self.step), config.half, batch.objects
                 )
@@ -185,15 +187,17 @@ class Trainer:
 
         The weights have not changed yet, so what is saved then is the last good state.
         """
-        mean, stopping, size = self.processes.mean([loss, float(self.stopping), norm], self.device)
+        mean, stopping, size = self.distributed.mean(
+            [loss, float(self.stopping), norm], self.device
+        )
         self.stopping = stopping > 0
         if math.isfinite(mean) and math.isfinite(size):
             return mean
-        own = "" if math.isfinite(loss) and self.processes.count > 1 else ", ".join(sources)
-        blamed = "; ".join(filter(None, self.processes.gathered(own))) or ", ".join(sources)
+        own = "" if math.isfinite(loss) and self.distributed.count > 1 else ", ".join(sources)
+        blamed = "; ".join(filter(None, self.distributed.gathered(own))) or ", ".join(sources)
         raise BadLoss(
             f"loss is {mean}, gradient {size}, at step {self.step} "
-            f"(seed {self.config.clips.seed}) on: {blamed}"
+            f"(seed {self.config.samples.seed}) on: {blamed}"
         )
 
     @torch.no_grad()
@@ -210,10 +214,10 @@ class Trainer:
 
     def save(self) -> None:
         """Write `last.pt`, and now and then one that is kept, from process 0."""
-        if not self.processes.first:
+        if not self.distributed.first:
             return
         state = {
-            "settings": self.config.settings(processes=self.processes.count),
+            "settings": self.config.settings(processes=self.distributed.count),
             "build": self.config.build,
             "step": self.step,
             "model": self.averaged,
@@ -232,7 +236,7 @@ class Trainer:
                 f"{path} is a checkpoint of {state['build']}, not of {self.config.build}"
             )
         if not accept_changes:
-            wanted = self.config.settings(processes=self.processes.count)
+            wanted = self.config.settings(processes=self.distributed.count)
             checkpoints.compare(state.get("settings"), wanted, path)
         # The averaged weights pass through the model too, so that they are those of this one.
         load_strictly(self.model, state["model"], path)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.data.samples import ClipBatch
+from model.data.samples import SampleBatch
 from model.data.static import Pixels
 
 TRUE_COLOR, PREDICTED_COLOR = (0, 220, 90), (255, 60, 60)
@@ -67,7 +67,7 @@ class TrainingLog:
             self._board.close()
 
 
-def picture_of(batch: ClipBatch, logits: torch.Tensor) -> Pixels:
+def picture_of(batch: SampleBatch, logits: torch.Tensor) -> Pixels:
     """Clips as rows of frames, the truth outlined in green, the prediction in red.
 
     `logits` (B, F', h, w) are those of the last F' frames.

@@ -50,7 +50,7 @@ class LoopConfig:
             raise ValueError(f"memory_size must be at least 1, not {self.memory_size}")
 
 
-def clip_logits(
+def unroll(
     model: TamVT,
     frames: Tensor,
     masks: Tensor,
@@ -78,7 +78,9 @@ def clip_logits(
     seen = looked(model, trained.flatten(0, 1), recompute)
     row = torch.arange(count * trained.shape[1], device=frames.device).view(count, -1)
     # A tuple, since what is computed again must see the entries of then, not those of the end.
-    entries: tuple[Entry, ...] = (light(recompute, model.memorize, seen.at(row[:, 0]), masks),)
+    entries: tuple[Entry, ...] = (
+        checkpointed(recompute, model.memorize, seen.at(row[:, 0]), masks),
+    )
     parts: list[list[Tensor]] = []
     for number, first in enumerate(range(1, length, step)):
         is_silent = first < begin
@@ -89,14 +91,14 @@ def clip_logits(
             else:
                 own = row[:, first - begin + 1 :][:, :step]  # column 0 is the reference
                 clip = seen.at(own.flatten())
-            logits = light(again, segmented, model, clip, entries)
+            logits = checkpointed(again, segmented, model, clip, entries)
             if not is_silent:
                 parts.append([each.transpose(1, 2) for each in logits])
             if first + step < length:
                 soft = remember(last_masks(logits[-1], masks.shape[-2:]), number)
                 last = clip.at(slice(step - 1, None, step))
                 entries = retained(
-                    (*entries, light(again, model.memorize, last, soft)), memory_size
+                    (*entries, checkpointed(again, model.memorize, last, soft)), memory_size
                 )
     return [torch.cat(layer, dim=2) for layer in zip(*parts, strict=True)]
 
@@ -117,7 +119,7 @@ def looked(model: TamVT, images: Tensor, recompute: bool) -> Features:
     """The features of images (X, 3, H, W): of all at once, or image by image to save memory."""
     if not recompute:
         return model.look(images)
-    each = [light(True, model.look, image[None]) for image in images]
+    each = [checkpointed(True, model.look, image[None]) for image in images]
     s4, s8, s16, s32 = (torch.cat(maps) for maps in zip(*(one.maps for one in each), strict=True))
     return Features(
         images,
@@ -136,7 +138,7 @@ def segmented(model: TamVT, seen: Features, entries: tuple[Entry, ...]) -> list[
     return model.segment(seen, bank, recency, every_layer=True)
 
 
-def light(recompute: bool, function: Any, *inputs: Any) -> Any:
+def checkpointed(recompute: bool, function: Any, *inputs: Any) -> Any:
     """`function(*inputs)`, whose activations are computed again in the backward pass if asked."""
     if not recompute:
         return function(*inputs)
@@ -168,7 +170,7 @@ def aggregated_logits(logits: Tensor, present: Tensor) -> Tensor:
     return (logits - torch.stack(others, dim=1)) / 2
 
 
-class ClipLoss(nn.Module):
+class SampleLoss(nn.Module):
     """A model with its loss, so that one call is one forward pass (which `torchrun` spreads)."""
 
     def __init__(
@@ -205,7 +207,7 @@ class ClipLoss(nn.Module):
             shape = (target.shape[0], target.shape[1])
             remember = draw_damage(shape, share=loop.damage_share, clips=clips).apply
         with torch.autocast(frames.device.type, torch.bfloat16, enabled=half):
-            layers = clip_logits(
+            layers = unroll(
                 self.model,
                 frames,
                 target[:, :, 0],

@@ -18,40 +18,40 @@ class Admission:
         self.held_bytes = 0
 
     @contextmanager
-    def admit(self) -> Iterator[Hold]:
+    def admit(self) -> Iterator[Reservation]:
         """A place among the requests, given back at the end of the block; else Overloaded."""
         if self.requests >= self._max_requests:
             raise Overloaded(f"{self._max_requests} requests are being worked on; try again")
         self.requests += 1
-        hold = Hold(self)
+        reservation = Reservation(self)
         try:
-            yield hold
+            yield reservation
         finally:
             self.requests -= 1
-            self.held_bytes -= hold.size
+            self.held_bytes -= reservation.size
 
     @contextmanager
-    def hold(self) -> Iterator[Hold]:
+    def reservation(self) -> Iterator[Reservation]:
         """Counts bytes without a place among the requests; all are given back at the end."""
-        hold = Hold(self)
+        reservation = Reservation(self)
         try:
-            yield hold
+            yield reservation
         finally:
-            hold.give(hold.size)
+            reservation.give(reservation.size)
 
-    def take(self, hold: Hold, *, size: int) -> None:
+    def take(self, reservation: Reservation, *, size: int) -> None:
         """Adds `size` bytes to what a request holds, or raises and adds nothing."""
-        if hold.size + size > self._max_bytes:
+        if reservation.size + size > self._max_bytes:
             raise PayloadTooLarge(
                 f"a request may hold {self._max_bytes} bytes", limit=self._max_bytes
             )
         if self.held_bytes + size > self._max_bytes:
             raise Overloaded(f"uploads hold {self.held_bytes} bytes already; try again")
         self.held_bytes += size
-        hold.size += size
+        reservation.size += size
 
 
-class Hold:
+class Reservation:
     """The bytes that one request or stream holds."""
 
     def __init__(self, admission: Admission) -> None:

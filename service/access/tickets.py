@@ -20,12 +20,12 @@ class Tickets:
         """A new ticket for this session; UnknownSession."""
         await self._store.load(session_id)
         ticket = secrets.token_urlsafe(24)
-        await self._store.set_note(session_id, _name(ticket), "1", ttl_s=self.ttl_s)
+        await self._store.set_side_key(session_id, _name(ticket), "1", ttl_s=self.ttl_s)
         return ticket
 
     async def use(self, session_id: str, ticket: str) -> None:
         """Nothing, and the ticket is used up; BadTicket if it is not one of this session."""
-        if await self._store.take_note(session_id, _name(ticket)) is None:
+        if await self._store.take_side_key(session_id, _name(ticket)) is None:
             raise BadTicket("the ticket is unknown, used, expired, or of another session")
 
 

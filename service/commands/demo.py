@@ -29,7 +29,7 @@ from service.errors import BadOption
 from service.local.private_service import private_service
 from service.media.images import decode_image, encode_png
 from service.media.overlay import contact_sheet, evenly_spaced, paint, write_overlay
-from service.media.sample import BUILT_IN, Clip, find_clip, write_sample
+from service.media.sample import BUILT_IN, SampleVideo, find_sample_video, write_sample
 from service.media.video import Source, open_source
 from tamvt_client.client import Client
 from tamvt_client.values import Session
@@ -42,7 +42,7 @@ LEAST_SCORED = 3  # the first and the last frame do not count
 class Tracked:
     """A clip whose masks are on disk, and what it took; `names` are the frames' stems."""
 
-    clip: Clip
+    clip: SampleVideo
     source: Source
     session: Session
     names: tuple[str, ...]
@@ -95,17 +95,17 @@ def _demo(args: Namespace) -> None:
     print(f"masks          {tracked.masks}\noverlay video  {overlay}\ncontact sheet  {sheet}")
 
 
-def _clip(args: Namespace) -> Clip:
+def _clip(args: Namespace) -> SampleVideo:
     """The user's own video, else the sample that was asked for, else the best one there is."""
     if (args.video is None) != (args.mask is None):
         raise BadOption("your own video needs both --video and --mask (VIDEO and MASK for make)")
     if args.video is not None:
-        return Clip(name=args.video.stem, video=args.video, mask=args.mask, truth=None)
+        return SampleVideo(name=args.video.stem, video=args.video, mask=args.mask, truth=None)
     data = Path(os.environ.get("TAMVT_DATA") or "data")
-    return find_clip(data, name=args.sample) or write_sample(args.out / "sample" / BUILT_IN)
+    return find_sample_video(data, name=args.sample) or write_sample(args.out / "sample" / BUILT_IN)
 
 
-def _check_apart(clip: Clip, masks: Path) -> None:
+def _check_apart(clip: SampleVideo, masks: Path) -> None:
     """Nothing, or BadOption where the found masks would replace the given ones."""
     given = {clip.mask.parent, clip.truth or clip.mask.parent}
     if masks.resolve() in {folder.resolve() for folder in given}:
@@ -124,7 +124,7 @@ def _service(url: str | None) -> Iterator[str]:
         yield address
 
 
-def track_clip(client: Client, clip: Clip, *, masks: Path) -> Tracked:
+def track_clip(client: Client, clip: SampleVideo, *, masks: Path) -> Tracked:
     """Tracks the whole clip, one append for each clip of the model, and writes its masks."""
     _check_apart(clip, masks)
     source = open_source(clip.video)

@@ -15,7 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from model.core.contract import ModelCard
+from model.core.contract import ModelSpec
 from model.core.memory import Memory
 from service.errors import Overloaded
 
@@ -30,7 +30,7 @@ class Bank:
     """
 
     def __init__(
-        self, card: ModelCard, size: tuple[int, int], memory: Memory, object_ids: Sequence[int]
+        self, spec: ModelSpec, size: tuple[int, int], memory: Memory, object_ids: Sequence[int]
     ) -> None:
         self.memory = memory
         self.object_ids = tuple(object_ids)
@@ -39,9 +39,9 @@ class Bank:
         slots, objects = memory.capacity, len(object_ids)
         self._tensors = {
             tensor.name: np.zeros((slots, *tensor.slot_shape(size, objects=objects)), tensor.dtype)
-            for tensor in card.bank
+            for tensor in spec.bank
         }
-        self.nbytes = bank_bytes(card, size, memory, object_ids)
+        self.nbytes = bank_bytes(spec, size, memory, object_ids)
 
     def holds(self, memory: Memory, object_ids: Sequence[int], size: tuple[int, int]) -> bool:
         """Whether these tensors are those of this memory, for these objects in this order."""
@@ -63,10 +63,10 @@ class Bank:
 
 
 def bank_bytes(
-    card: ModelCard, size: tuple[int, int], memory: Memory, object_ids: Sequence[int]
+    spec: ModelSpec, size: tuple[int, int], memory: Memory, object_ids: Sequence[int]
 ) -> int:
     """Bytes of a bank with all its slots."""
-    return memory.capacity * card.slot_bytes(size, objects=len(object_ids))
+    return memory.capacity * spec.slot_bytes(size, objects=len(object_ids))
 
 
 class Kept(Protocol):
@@ -138,19 +138,19 @@ class BankCache(Generic[B]):
 
 
 @dataclass(slots=True)
-class _Turn:
+class _Lock:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     users: int = 0
 
 
-class Turns:
+class SessionLocks:
     """One at a time for each session; nothing is left of a session that nobody waits for."""
 
     def __init__(self) -> None:
-        self._turns: dict[str, _Turn] = {}
+        self._locks: dict[str, _Lock] = {}
 
     def __len__(self) -> int:
-        return len(self._turns)
+        return len(self._locks)
 
     @asynccontextmanager
     async def wait(self, session_id: str, *, deadline_s: float) -> AsyncIterator[None]:
@@ -167,12 +167,12 @@ class Turns:
                 turn.lock.release()
 
     @contextmanager
-    def _user(self, session_id: str) -> Iterator[_Turn]:
-        turn = self._turns.setdefault(session_id, _Turn())
+    def _user(self, session_id: str) -> Iterator[_Lock]:
+        turn = self._locks.setdefault(session_id, _Lock())
         turn.users += 1
         try:
             yield turn
         finally:
             turn.users -= 1
             if not turn.users:
-                del self._turns[session_id]
+                del self._locks[session_id]

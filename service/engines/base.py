@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from model.core.contract import ModelCard
+from model.core.contract import ModelSpec
 from model.core.memory import Memory
 
 
@@ -68,7 +68,7 @@ class Engine(Protocol):
     """Runs one model for many sessions."""
 
     @property
-    def card(self) -> ModelCard: ...
+    def spec(self) -> ModelSpec: ...
 
     async def ready(self) -> None:
         """Nothing, once the model can answer; EngineUnavailable otherwise."""

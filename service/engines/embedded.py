@@ -17,9 +17,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from model.core.contract import ModelCard, entry_output
+from model.core.contract import ModelSpec, entry_output
 from model.core.memory import Memory
-from service.engines.bank import Bank, BankCache, Tensors, Turns, bank_bytes
+from service.engines.bank import Bank, BankCache, SessionLocks, Tensors, bank_bytes
 from service.engines.base import BankLease, ClipMasks, Picture, Pictures
 from service.engines.graphs import Graphs, Run, open_graphs
 from service.engines.pictures import MASKS_PER_BATCH, arranged, check_pictures, only_known
@@ -105,12 +105,12 @@ class EmbeddedEngine:
         self._graphs = graphs
         self._pool = pool
         self._banks = banks
-        self._turns = Turns()
+        self._locks = SessionLocks()
         self._deadline_s = deadline_s
 
     @property
-    def card(self) -> ModelCard:
-        return self._graphs.card
+    def spec(self) -> ModelSpec:
+        return self._graphs.spec
 
     async def ready(self) -> None:
         """Nothing while the engine is open; EngineUnavailable otherwise."""
@@ -118,11 +118,11 @@ class EmbeddedEngine:
 
     async def warm_up(self) -> None:
         """Run both graphs once at the first size that is served."""
-        height, width = self.card.buckets.sizes[0]
-        frames = np.zeros((self.card.clip_length, height, width, 3), np.uint8)
+        height, width = self.spec.buckets.sizes[0]
+        frames = np.zeros((self.spec.clip_length, height, width, 3), np.uint8)
         blank = Picture(frames[0], np.zeros((1, height, width), np.uint8))
         memory = Memory.start(0, [1], capacity=1)
-        bank = Bank(self.card, (height, width), memory, [1])
+        bank = Bank(self.spec, (height, width), memory, [1])
         await self._pool.run(lambda run: rebuild(self._graphs, run, bank, [blank]))
         await self._pool.run(lambda run: segment(self._graphs, run, bank, frames))
 
@@ -137,7 +137,7 @@ class EmbeddedEngine:
         pictures: Pictures,
     ) -> AsyncIterator[BankLease]:
         """See `base.Engine.lease`."""
-        async with self._turns.wait(session_id, deadline_s=self._deadline_s):
+        async with self._locks.wait(session_id, deadline_s=self._deadline_s):
             bank = self._banks.take(session_id, version=version, memory=memory)
             lease = EmbeddedLease(
                 session_id,
@@ -199,7 +199,7 @@ class EmbeddedLease:
         bank, entry = self._bank, self._entry
         assert bank is not None, "a clip is segmented before it is remembered"
         assert entry is not None, "a clip is remembered once"
-        known = only_known(self._graphs.card, entry, after.newest, bank.object_ids)
+        known = only_known(self._graphs.spec, entry, after.newest, bank.object_ids)
         bank.write(after.newest.slot, known)
         bank.memory, self._entry = after, None
 
@@ -224,10 +224,10 @@ class EmbeddedLease:
         self._bank = None
         self._banks.release(self._leased_bytes)
         self._leased_bytes = 0
-        nbytes = bank_bytes(self._graphs.card, self._model_size, memory, object_ids)
+        nbytes = bank_bytes(self._graphs.spec, self._model_size, memory, object_ids)
         self._banks.reserve(nbytes)
         self._leased_bytes = nbytes
-        bank = Bank(self._graphs.card, self._model_size, memory, object_ids)
+        bank = Bank(self._graphs.spec, self._model_size, memory, object_ids)
         pictures = await self._pictures()
         check_pictures(
             pictures, self._memory, session_id=self._session_id, model_size=self._model_size
@@ -241,12 +241,12 @@ def segment(
 ) -> tuple[ClipMasks, Tensors]:
     """The masks of frames (L, h, w, 3), and the last one's entry, (T, C) or (O, T, C) by name."""
     outputs = run(graphs.segment, {"frames": frames[None], **bank.inputs()})
-    entry = {t.name: outputs[entry_output(t.name)][0] for t in graphs.card.bank}
+    entry = {t.name: outputs[entry_output(t.name)][0] for t in graphs.spec.bank}
     found = ClipMasks(
         outputs["masks"][0],
         outputs["confidence"][0],
         batch_size=1,
-        weights_sha256=graphs.card.weights_sha256,
+        weights_sha256=graphs.spec.weights_sha256,
     )
     return found, entry
 
@@ -262,4 +262,4 @@ def rebuild(graphs: Graphs, run: Run, bank: Bank, pictures: Sequence[Picture]) -
         outputs = run(graphs.memorize, {"frame": frame, "masks": masks})
         for row, (entry, _) in enumerate(batch):
             made = {name: values[row] for name, values in outputs.items()}
-            bank.write(entry.slot, only_known(graphs.card, made, entry, bank.object_ids))
+            bank.write(entry.slot, only_known(graphs.spec, made, entry, bank.object_ids))

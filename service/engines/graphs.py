@@ -15,7 +15,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as states
 from model.core.contract import (
     METADATA_KEY,
     ContractError,
-    ModelCard,
+    ModelSpec,
     Tensor,
     memorize_inputs,
     memorize_outputs,
@@ -72,7 +72,7 @@ class Graph:
 class Graphs:
     """Both graphs of one model, and the card they agree on."""
 
-    card: ModelCard
+    spec: ModelSpec
     memorize: Graph
     segment: Graph
 
@@ -89,18 +89,18 @@ def open_graphs(folder: Path, name: str, *, threads: int) -> Graphs:
         if not path.is_file():
             raise ModelMissing(f"no model {name!r}: {path} does not exist")
     memorize, segment = (_open(path, threads=threads) for path in paths.values())
-    card = _card(memorize, paths["memorize"])
-    if card != _card(segment, paths["segment"]) or card.name != name:
+    spec = _spec(memorize, paths["memorize"])
+    if spec != _spec(segment, paths["segment"]) or spec.name != name:
         raise ModelMismatch(f"the two graphs of {name!r} are not of the same model")
     with weights.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != card.weights_file_sha256:
+        if hashlib.file_digest(file, "sha256").hexdigest() != spec.weights_file_sha256:
             raise ModelMismatch(f"{weights} is not the file that the graphs were exported with")
-    _check(memorize, memorize_inputs(card), memorize_outputs(card), card.graph("memorize"))
-    _check(segment, segment_inputs(card), segment_outputs(card), card.graph("segment"))
+    _check(memorize, memorize_inputs(spec), memorize_outputs(spec), spec.graph("memorize"))
+    _check(segment, segment_inputs(spec), segment_outputs(spec), spec.graph("segment"))
     return Graphs(
-        card,
-        Graph(memorize, tuple(tensor.name for tensor in memorize_outputs(card))),
-        Graph(segment, tuple(tensor.name for tensor in segment_outputs(card))),
+        spec,
+        Graph(memorize, tuple(tensor.name for tensor in memorize_outputs(spec))),
+        Graph(segment, tuple(tensor.name for tensor in segment_outputs(spec))),
     )
 
 
@@ -119,10 +119,10 @@ def _open(path: Path, *, threads: int) -> onnxruntime.InferenceSession:
         raise ModelMismatch(f"{path} cannot be opened: {_line(error)}") from error
 
 
-def _card(session: onnxruntime.InferenceSession, path: Path) -> ModelCard:
+def _spec(session: onnxruntime.InferenceSession, path: Path) -> ModelSpec:
     metadata = session.get_modelmeta().custom_metadata_map
     try:
-        return ModelCard.from_json(metadata.get(METADATA_KEY, ""))
+        return ModelSpec.from_json(metadata.get(METADATA_KEY, ""))
     except ContractError as error:
         raise ModelMismatch(f"{path}: {error}") from error
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.core.contract import ModelCard
+from model.core.contract import ModelSpec
 from model.core.memory import Entry, Memory
 from service.engines.bank import Tensors
 from service.engines.base import Picture
@@ -40,13 +40,13 @@ def arranged(entry: Entry, picture: Picture, object_ids: Iterable[int]) -> NDArr
 
 
 def only_known(
-    card: ModelCard, made: Tensors, entry: Entry, object_ids: Iterable[int]
+    spec: ModelSpec, made: Tensors, entry: Entry, object_ids: Iterable[int]
 ) -> dict[str, NDArray[Any]]:
     """The entry with zeros for the objects that it does not know."""
     known = np.array([object_id in entry.object_ids for object_id in object_ids])
     if known.all():
         return dict(made)
-    per_object = {tensor.name: tensor.per_object for tensor in card.bank}
+    per_object = {tensor.name: tensor.per_object for tensor in spec.bank}
     return {
         name: np.where(known[:, None, None], values, 0) if per_object[name] else values
         for name, values in made.items()

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from starlette.requests import Request
 
-from service.access.admission import Hold
+from service.access.admission import Reservation
 from service.errors import BadOption, UnsupportedMedia
 from service.http.bodies import read_body
 from service.http.dependencies import UploadLimits
@@ -40,7 +40,7 @@ APPEND_BODY: Final[dict[str, Any]] = {
 
 
 async def read_source(
-    request: Request, limits: UploadLimits, hold: Hold, query: AppendQuery
+    request: Request, limits: UploadLimits, reservation: Reservation, query: AppendQuery
 ) -> Source:
     """The images of an append, or its video; BadOption, and what `uploads` raises."""
     if is_form(request):
@@ -48,12 +48,14 @@ async def read_source(
             "frames": PartRule(limits.frame_bytes, limits.append_frames),
             "video": PartRule(limits.video_bytes),
         }
-        form = await receive_form(request, rules, deadline_s=limits.deadline_s, hold=hold)
+        form = await receive_form(
+            request, rules, deadline_s=limits.deadline_s, reservation=reservation
+        )
         if "video" in form:
             return _video(form, query)
         images = form.get("frames", [])
     else:
-        images = await _bare_image(request, limits, hold)
+        images = await _bare_image(request, limits, reservation)
     if query.skip or query.count is not None:
         raise BadOption("skip and count are for a video only")
     return images
@@ -65,12 +67,14 @@ def _video(form: Form, query: AppendQuery) -> Video:
     return Video(form["video"][0], skip=query.skip, count=query.count)
 
 
-async def _bare_image(request: Request, limits: UploadLimits, hold: Hold) -> list[bytes]:
+async def _bare_image(
+    request: Request, limits: UploadLimits, reservation: Reservation
+) -> list[bytes]:
     kind = request.headers.get("content-type", IMAGE_TYPES[-1]).partition(";")[0].strip().lower()
     if kind not in IMAGE_TYPES:
         known = ", ".join(("multipart/form-data", *IMAGE_TYPES))
         raise UnsupportedMedia(f"the body is {kind!r}; it may be {known}")
     body = await read_body(
-        request, max_bytes=limits.frame_bytes, deadline_s=limits.deadline_s, hold=hold
+        request, max_bytes=limits.frame_bytes, deadline_s=limits.deadline_s, reservation=reservation
     )
     return [body] if body else []

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 
 from starlette.requests import Request
 
-from service.access.admission import Hold
+from service.access.admission import Reservation
 from service.errors import PayloadTooLarge, SlowUpload
 
 
 async def body_chunks(
-    request: Request, *, max_bytes: int, deadline_s: float, hold: Hold
+    request: Request, *, max_bytes: int, deadline_s: float, reservation: Reservation
 ) -> AsyncIterator[bytes]:
     """The body piece by piece; PayloadTooLarge, Overloaded or SlowUpload as soon as it is known."""
     check_length(announced_length(request), max_bytes=max_bytes)
@@ -30,13 +30,17 @@ async def body_chunks(
             return
         size += len(chunk)
         check_length(size, max_bytes=max_bytes)
-        hold.take(len(chunk))
+        reservation.take(len(chunk))
         yield chunk
 
 
-async def read_body(request: Request, *, max_bytes: int, deadline_s: float, hold: Hold) -> bytes:
+async def read_body(
+    request: Request, *, max_bytes: int, deadline_s: float, reservation: Reservation
+) -> bytes:
     """The whole body."""
-    chunks = body_chunks(request, max_bytes=max_bytes, deadline_s=deadline_s, hold=hold)
+    chunks = body_chunks(
+        request, max_bytes=max_bytes, deadline_s=deadline_s, reservation=reservation
+    )
     return b"".join([chunk async for chunk in chunks])
 
 

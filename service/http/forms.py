@@ -9,7 +9,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
-from service.access.admission import Hold
+from service.access.admission import Reservation
 from service.errors import (
     BadOption,
     MalformedBody,
@@ -62,12 +62,16 @@ def is_form(request: Request) -> bool:
     return kind == b"multipart/form-data"
 
 
-async def receive_form(request: Request, rules: Rules, *, deadline_s: float, hold: Hold) -> Form:
+async def receive_form(
+    request: Request, rules: Rules, *, deadline_s: float, reservation: Reservation
+) -> Form:
     """The request's form; UnsupportedMedia if it has none, and what `read_form` raises."""
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind != b"multipart/form-data":
         raise UnsupportedMedia(f"the body is {kind.decode('latin-1')!r}, not multipart/form-data")
-    chunks = body_chunks(request, max_bytes=form_bytes(rules), deadline_s=deadline_s, hold=hold)
+    chunks = body_chunks(
+        request, max_bytes=form_bytes(rules), deadline_s=deadline_s, reservation=reservation
+    )
     return await read_form(chunks, boundary=options.get(b"boundary", b""), rules=rules)
 
 

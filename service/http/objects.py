@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
 from service import errors
-from service.access.admission import Hold
+from service.access.admission import Reservation
 from service.errors import UnsupportedMedia
 from service.http.bodies import read_body
 from service.http.dependencies import ServiceOf, UploadLimits, no_repeated_parameters
@@ -78,8 +78,8 @@ async def correct_objects(
     query: Annotated[CorrectQuery, Query()],
 ) -> Response:
     """Masks for the newest frame: they correct objects, and add those that are not known yet."""
-    with service.admission.admit() as hold:
-        given = await _read_given(request, service.uploads, hold)
+    with service.admission.admit() as reservation:
+        given = await _read_given(request, service.uploads, reservation)
         corrected = await service.tracker.correct(session_id, given, frame=query.frame)
         (written,) = await service.workers.start(
             responses.frames_json,
@@ -135,11 +135,15 @@ async def fork_session(
     return Response(body, status_code=201, headers=headers, media_type=JSON)
 
 
-async def _read_given(request: Request, limits: UploadLimits, hold: Hold) -> Annotation:
+async def _read_given(
+    request: Request, limits: UploadLimits, reservation: Reservation
+) -> Annotation:
     """The masks in a form, a bare PNG or a bare JSON list."""
     if is_form(request):
         rules = {"mask": PartRule(limits.frame_bytes), "objects": PartRule(limits.frame_bytes)}
-        form = await receive_form(request, rules, deadline_s=limits.deadline_s, hold=hold)
+        form = await receive_form(
+            request, rules, deadline_s=limits.deadline_s, reservation=reservation
+        )
         return given_in(form)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in ("image/png", JSON):
@@ -147,6 +151,6 @@ async def _read_given(request: Request, limits: UploadLimits, hold: Hold) -> Ann
             f"the body is {kind!r}; it may be multipart/form-data, image/png or {JSON}"
         )
     body = await read_body(
-        request, max_bytes=limits.frame_bytes, deadline_s=limits.deadline_s, hold=hold
+        request, max_bytes=limits.frame_bytes, deadline_s=limits.deadline_s, reservation=reservation
     )
     return shapes_in(body) if kind == JSON else body

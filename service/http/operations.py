@@ -16,9 +16,9 @@ router = APIRouter(tags=["operations"])
 @router.get("/v1/models", response_model=None, responses={200: {"model": ModelsOut}})
 async def list_models(service: ServiceOf) -> Response:
     """The models that are served; the first one is the default."""
-    cards = service.tracker.cards
+    specs = service.tracker.specs
     names = ModelOut.model_fields
-    return JSONResponse({"models": [{n: getattr(card, n) for n in names} for card in cards]})
+    return JSONResponse({"models": [{n: getattr(spec, n) for n in names} for spec in specs]})
 
 
 @router.get("/healthz", response_model=None, responses={200: {"model": StatusOut}})

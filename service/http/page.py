@@ -67,16 +67,16 @@ router = APIRouter(include_in_schema=False)
 @router.api_route("/", methods=["GET", "HEAD"])
 async def show_page(request: Request) -> Response:
     """The page to try the service on."""
-    return _answer(request, "index.html")
+    return _file_response(request, "index.html")
 
 
 @router.api_route("/web/{name}", methods=["GET", "HEAD"])
 async def show_file(name: str, request: Request) -> Response:
     """One of the page's files: the browser client is /web/tamvt.js."""
-    return _answer(request, name)
+    return _file_response(request, name)
 
 
-def _answer(request: Request, name: str) -> Response:
+def _file_response(request: Request, name: str) -> Response:
     file = FILES.get(name)
     if file is None:
         raise HTTPException(404)

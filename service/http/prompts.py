@@ -16,7 +16,7 @@ from service.http.dependencies import ServiceOf, no_repeated_parameters
 from service.http.forms import BODY_ERRORS, PartRule, receive_form
 from service.http.schemas import BOX, RefinedOut
 from service.http.strict_json import read_json
-from service.media.grabcut import outline_in_box
+from service.media.grabcut import segment_box
 from service.problems import documented
 from service.sessions import responses
 from service.sessions.frames import read_picture
@@ -74,8 +74,10 @@ async def refine_box(request: Request, service: ServiceOf) -> Response:
     """The mask of what stands out inside a box of an image; nothing is stored."""
     limits = service.uploads
     rules = {"image": PartRule(limits.frame_bytes), "box": PartRule(BOX_BYTES)}
-    with service.admission.admit() as hold:
-        form = await receive_form(request, rules, deadline_s=limits.deadline_s, hold=hold)
+    with service.admission.admit() as reservation:
+        form = await receive_form(
+            request, rules, deadline_s=limits.deadline_s, reservation=reservation
+        )
         for part in rules:
             if part not in form:
                 raise errors.BadOption(f"the form has no part {part!r}")
@@ -90,6 +92,6 @@ async def refine_box(request: Request, service: ServiceOf) -> Response:
 
 def _refined(image: bytes, box: list[float], limits: ImageLimits) -> bytes:
     """What `RefinedOut` documents."""
-    mask = outline_in_box(read_picture(image, limits, name="the image"), box)
+    mask = segment_box(read_picture(image, limits, name="the image"), box)
     content = {"rle": encode_rle(mask), "area": int(mask.sum()), "bbox": bounding_box(mask)}
     return responses.write_json(content)

@@ -55,8 +55,8 @@ FrameNumber = Annotated[int, Path(ge=0, lt=2**53)]
 )
 async def start_session(request: Request, service: ServiceOf) -> Response:
     """A new session from one frame and a mask of each object in it."""
-    with service.admission.admit() as hold:
-        start = await read_start(request, service.uploads, hold)
+    with service.admission.admit() as reservation:
+        start = await read_start(request, service.uploads, reservation)
         tenant = service.access.tenant(request.headers)
         session = await service.tracker.start(
             start.frame, start.given, start.options, tenant=tenant
@@ -94,8 +94,8 @@ async def append_frames(
 ) -> Response:
     """The masks of the next frames. Safe to repeat: a frame is committed once."""
     watch = Stopwatch()
-    with service.admission.admit() as hold:
-        source = await read_source(request, service.uploads, hold, query)
+    with service.admission.admit() as reservation:
+        source = await read_source(request, service.uploads, reservation, query)
         watch.lap("receive")
         appended = await service.tracker.append(
             session_id, source, first_frame=query.first_frame, watch=watch

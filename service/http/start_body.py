@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from starlette.requests import Request
 
-from service.access.admission import Hold
+from service.access.admission import Reservation
 from service.errors import BadOption
 from service.http.dependencies import UploadLimits
 from service.http.forms import BINARY, Form, PartRule, receive_form
@@ -57,7 +57,7 @@ class Start:
     options: Options
 
 
-async def read_start(request: Request, limits: UploadLimits, hold: Hold) -> Start:
+async def read_start(request: Request, limits: UploadLimits, reservation: Reservation) -> Start:
     """The form of a start; BadOption, and what `uploads` and `strict_json` raise."""
     rules = {
         "frame": PartRule(limits.frame_bytes),
@@ -65,7 +65,7 @@ async def read_start(request: Request, limits: UploadLimits, hold: Hold) -> Star
         "objects": PartRule(limits.frame_bytes),
         "options": PartRule(OPTIONS_BYTES),
     }
-    form = await receive_form(request, rules, deadline_s=limits.deadline_s, hold=hold)
+    form = await receive_form(request, rules, deadline_s=limits.deadline_s, reservation=reservation)
     if "frame" not in form:
         raise BadOption("the form has no part 'frame'")
     return Start(frame=form["frame"][0], given=given_in(form), options=_options(form))

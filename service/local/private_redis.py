@@ -57,7 +57,7 @@ async def private_redis(
             path = sockets / "redis.sock"
             child = _Child(await _start(program, state, path, lock=lock))
             try:
-                await _answers(child.process, path, state, deadline_s=deadline_s)
+                await _wait_until_answering(child.process, path, state, deadline_s=deadline_s)
                 async with _kept_alive(child, partial(_start, program, state, path, lock=lock)):
                     yield f"unix://{path}"
             finally:
@@ -202,7 +202,9 @@ def _arguments(state: Path, socket: Path) -> Sequence[str]:
     return [word for name, value in options.items() for word in (f"--{name}", value)]
 
 
-async def _answers(process: Process, socket: Path, state: Path, *, deadline_s: float) -> None:
+async def _wait_until_answering(
+    process: Process, socket: Path, state: Path, *, deadline_s: float
+) -> None:
     """Nothing, once PING is answered: the append-only file has then been read."""
     redis = Redis(
         unix_socket_path=str(socket), socket_timeout=deadline_s, retry=Retry(NoBackoff(), 0)

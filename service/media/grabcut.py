@@ -26,7 +26,7 @@ Rgb = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
 
-def outline_in_box(rgb: Rgb, box: list[float]) -> Mask:
+def segment_box(rgb: Rgb, box: list[float]) -> Mask:
     """bool (H, W): the pixels within `box` ([x, y, width, height]) that differ from around it.
 
     Equal pictures and boxes give equal masks.

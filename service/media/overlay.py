@@ -36,7 +36,7 @@ def paint(frame: Rgb, labels: Labels) -> Rgb:
         color = _bright(davis_palette()[object_id])
         tint = frame[mask] * (1 - OPACITY) + color * OPACITY
         painted[mask] = np.rint(tint).astype(np.uint8)
-        _outline(painted, mask, color)
+        _contour(painted, mask, color)
     return painted
 
 
@@ -87,7 +87,7 @@ def _bright(color: Rgb) -> NDArray[np.float64]:
     return np.asarray(color * (255 / max(int(color.max()), 1)), dtype=np.float64)
 
 
-def _outline(painted: Rgb, mask: NDArray[np.bool_], color: NDArray[np.float64]) -> None:
+def _contour(painted: Rgb, mask: NDArray[np.bool_], color: NDArray[np.float64]) -> None:
     """Draws the mask's contours into `painted`: nearly white between dark lines."""
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     thickness = max(1, round(max(mask.shape) / 500))

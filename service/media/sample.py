@@ -51,7 +51,7 @@ CUP_ID = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
+class SampleVideo:
     """A clip on disk in the layout of DAVIS: images, the first mask, and all true masks if known.
 
     `truth` is a folder with one label map per image, under the image's own stem.
@@ -73,7 +73,7 @@ class Pose:
     phase: float
 
 
-def find_clip(data: Path, *, name: str | None) -> Clip | None:
+def find_sample_video(data: Path, *, name: str | None) -> SampleVideo | None:
     """The video `name` of the shared data, the preferred one if None; None: use the built-in one.
 
     Raises:
@@ -83,18 +83,20 @@ def find_clip(data: Path, *, name: str | None) -> Clip | None:
         return None
     folder = data / "video" / (name or PREFERRED)
     if (folder / "frames").is_dir() and (folder / "masks").is_dir():
-        return _clip_of(folder)
+        return _sample_video_of(folder)
     if name is not None:
         raise Misconfigured(f"there is no video {name!r} in {data / 'video'} (TAMVT_DATA)")
     return None
 
 
-def _clip_of(folder: Path) -> Clip:
+def _sample_video_of(folder: Path) -> SampleVideo:
     masks = folder / "masks"
-    return Clip(name=folder.name, video=folder / "frames", mask=masks / "00000.png", truth=masks)
+    return SampleVideo(
+        name=folder.name, video=folder / "frames", mask=masks / "00000.png", truth=masks
+    )
 
 
-def write_sample(folder: Path) -> Clip:
+def write_sample(folder: Path) -> SampleVideo:
     """The built-in sample, written as `folder/frames/*.jpg` and `folder/masks/*.png`."""
     frames, masks = folder / "frames", folder / "masks"
     for part in (frames, masks):
@@ -102,7 +104,7 @@ def write_sample(folder: Path) -> Clip:
     for number, (picture, labels) in enumerate(draw_sample()):
         (frames / f"{number:05d}.jpg").write_bytes(encode_jpeg(picture))
         (masks / f"{number:05d}.png").write_bytes(write_label_map(labels))
-    return _clip_of(folder)
+    return _sample_video_of(folder)
 
 
 def draw_sample() -> Iterator[tuple[Rgb, Labels]]:
@@ -112,13 +114,13 @@ def draw_sample() -> Iterator[tuple[Rgb, Labels]]:
         Misconfigured: scikit-image, which carries the photographs, is not installed.
     """
     coffee, deep_field = _photographs()
-    outline = draw_outline(coffee.shape[0], coffee.shape[1])
+    outline = draw_silhouette(coffee.shape[0], coffee.shape[1])
     for number in range(FRAMES):
         moment = number / FRAMES
         yield _compose(_background(deep_field, moment), coffee, outline, _pose(moment))
 
 
-def draw_outline(height: int, width: int) -> NDArray[np.float32]:
+def draw_silhouette(height: int, width: int) -> NDArray[np.float32]:
     """How much of each pixel of the photograph (H, W) is the cup, 0..1, smooth at the edge."""
     fine = 8
     # Pixel centers are at whole numbers, so the finer grid starts half a pixel earlier.

@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
-from model.core.contract import ModelCard
+from model.core.contract import ModelSpec
 from service.engines.base import BankLease, ClipMasks
 from service.errors import FrameAhead
 from service.server.workers import Workers
@@ -30,7 +30,7 @@ from service.store.session_store import SessionStore
 
 
 @dataclass(slots=True)
-class Moments:
+class ClipTimes:
     """When the stages of a clip ended, in seconds of `time.perf_counter`; 0: there was none."""
 
     queued: float = 0.0  # the engine began
@@ -47,22 +47,22 @@ class Tracked:
     session: Session
     frames: tuple[FrameMasks, ...]
     replayed: int  # of these, so many were committed before
-    moments: Moments
+    times: ClipTimes
 
 
 Replay = Callable[..., Awaitable[tuple[FrameMasks, ...]]]
 Then = Callable[[Tracked], Awaitable[None]]
 
 
-class Burst:
-    """Made by `Tracker.burst`, which holds the turn and the bank meanwhile."""
+class ClipPipeline:
+    """Made by `Tracker.pipeline`, which holds the turn and the bank meanwhile."""
 
     def __init__(
         self,
         session: Session,
         bank: BankLease,
         *,
-        card: ModelCard,
+        spec: ModelSpec,
         store: SessionStore,
         workers: Workers,
         replay: Replay,
@@ -70,7 +70,7 @@ class Burst:
     ) -> None:
         self.session = session  # as it is once every clip so far is committed
         self._bank = bank
-        self._card = card
+        self._spec = spec
         self._store = store
         self._workers = workers
         self._replay = replay
@@ -93,7 +93,7 @@ class Burst:
         known = await self._known(frames, first_frame=first_frame)
         fresh = frames[len(known) :]
         if not fresh:
-            await then(Tracked(self.session, known, len(known), Moments()))
+            await then(Tracked(self.session, known, len(known), ClipTimes()))
             return
         before, first = self.session, first_frame + len(known)
         if first > before.next_frame and not skipping:
@@ -101,12 +101,12 @@ class Burst:
                 f"frame {first} was sent, but frame {before.next_frame} comes next",
                 expected=before.next_frame,
             )
-        moments = Moments()
-        outcome, found = await self._segment(fresh, moments, first=first)
+        times = ClipTimes()
+        outcome, found = await self._segment(fresh, times, first=first)
         await self.settle()
         self.session = after = self._after(outcome)
         self._finishing = asyncio.create_task(
-            self._finish(outcome, found, before, after, known, moments, then)
+            self._finish(outcome, found, before, after, known, times, then)
         )
 
     async def settle(self) -> None:
@@ -132,19 +132,19 @@ class Burst:
         return await self._replay(self.session, frames, first_frame=first_frame)
 
     async def _segment(
-        self, frames: Sequence[Frame], moments: Moments, *, first: int
+        self, frames: Sequence[Frame], times: ClipTimes, *, first: int
     ) -> tuple[Outcome, ClipMasks]:
         """What becomes of a clip that begins with frame `first`; the bank remembers it."""
         session, before = self.session, self.session.memory
         steps = plan(replace(session, next_frame=first), frames)
         assert len(steps) == 1, "a clip of more frames than the session's clips have"
         pixels = await self._workers.start(clip_pixels, steps[0], model_size=session.model_size)
-        moments.queued = time.perf_counter()
+        times.queued = time.perf_counter()
         found = await self._bank.segment(pixels, before=before, object_ids=session.object_ids)
-        moments.inferred = time.perf_counter()
-        moments.batch_size = found.batch_size
+        times.inferred = time.perf_counter()
+        times.batch_size = found.batch_size
         outcome = await self._workers.start(
-            conclude, steps[0], found, session, before, self._card.calibration
+            conclude, steps[0], found, session, before, self._spec.calibration
         )
         if outcome.after is not before:
             self._bank.remember(outcome.after)
@@ -167,13 +167,13 @@ class Burst:
         before: Session,
         after: Session,
         known: tuple[FrameMasks, ...],
-        moments: Moments,
+        times: ClipTimes,
         then: Then,
     ) -> None:
         clip = await self._workers.start(encode_clip, outcome, found, before)
-        moments.encoded = time.perf_counter()
+        times.encoded = time.perf_counter()
         entries = {} if clip.entry is None else {outcome.step.last: clip.entry}
         masks = (*passed_over(before, range(before.next_frame, outcome.step.first)), *clip.masks)
         committed = await self._store.append(before, after, masks=masks, entries=entries)
-        moments.stored = time.perf_counter()
-        await then(Tracked(committed, (*known, *masks), len(known), moments))
+        times.stored = time.perf_counter()
+        await then(Tracked(committed, (*known, *masks), len(known), times))

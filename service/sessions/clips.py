@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.core.confidence import Calibration, Sight, judged, remembered
+from model.core.confidence import Calibration, ObjectConfidence, classify_objects, remember_clip
 from model.core.encoding import encode_rle
 from model.core.image_headers import PixelError
 from model.core.masks import (
@@ -58,7 +58,7 @@ class Outcome:
     """One clip that was segmented, and the memory after it."""
 
     step: Step
-    sights: tuple[Sight, ...]  # one for each frame
+    confidences: tuple[ObjectConfidence, ...]  # one for each frame
     after: Memory
     weights_sha256: str  # of the model that made the masks
 
@@ -95,9 +95,11 @@ def conclude(
     calibration: Calibration | None,
 ) -> Outcome:
     """What becomes of a clip that was segmented from the memory `before`."""
-    sights = judged(found.masks, found.confidence, calibration)
-    after = remembered(before, step.last, session.object_ids, sights[-1], gate=session.memory_gate)
-    return Outcome(step, sights, after, found.weights_sha256)
+    confidences = classify_objects(found.masks, found.confidence, calibration)
+    after = remember_clip(
+        before, step.last, session.object_ids, confidences[-1], gate=session.memory_gate
+    )
+    return Outcome(step, confidences, after, found.weights_sha256)
 
 
 def history_after(
@@ -121,7 +123,7 @@ def encode_clip(outcome: Outcome, found: ClipMasks, session: Session) -> Encoded
             frame=step.first + index,
             clip=(step.first, step.last),
             digest=frame.digest,
-            objects=_predicted(soft[index], outcome.sights[index], session),
+            objects=_predicted(soft[index], outcome.confidences[index], session),
         )
         for index, frame in enumerate(step.frames)
     )
@@ -202,11 +204,13 @@ def object_mask(
     )
 
 
-def _predicted(soft: NDArray[np.uint8], sight: Sight, session: Session) -> tuple[ObjectMask, ...]:
+def _predicted(
+    soft: NDArray[np.uint8], confidences: ObjectConfidence, session: Session
+) -> tuple[ObjectMask, ...]:
     """The objects of one frame from its soft masks (O, h, w)."""
     labels = label_map(soft, session.object_ids, session.frame_size)  # (H, W)
     masks = [labels == object_id for object_id in session.object_ids]
-    seen = zip(session.object_ids, masks, sight.confidence, sight.lost, strict=True)
+    seen = zip(session.object_ids, masks, confidences.confidence, confidences.lost, strict=True)
     return tuple(
         object_mask(
             object_id,

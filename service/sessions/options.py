@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from model.core.contract import ModelCard
+from model.core.contract import ModelSpec
 from model.core.memory import Memory
 from model.core.pixels import model_size
 from service.errors import BadOption
@@ -26,31 +26,31 @@ class Options:
 
 
 def new_session(
-    card: ModelCard, frame_size: tuple[int, int], objects: GivenObjects, options: Options
+    spec: ModelSpec, frame_size: tuple[int, int], objects: GivenObjects, options: Options
 ) -> Session:
     """A session that has seen nothing but its reference; BadOption for an impossible choice."""
     memory_size = _chosen(
-        "memory_size", options.memory_size, card.memory_size, most=card.max_memory_size
+        "memory_size", options.memory_size, spec.memory_size, most=spec.max_memory_size
     )
     memory = Memory.start(0, objects.object_ids, capacity=memory_size)
     return Session(
         session_id=new_session_id(),
-        model=card.name,
-        weights_sha256=card.weights_sha256,
+        model=spec.name,
+        weights_sha256=spec.weights_sha256,
         frame_size=frame_size,
         model_size=model_size(
             *frame_size,
-            short_side=card.short_side,
-            max_ratio=card.max_ratio,
-            multiple=card.multiple,
+            short_side=spec.short_side,
+            max_ratio=spec.max_ratio,
+            multiple=spec.multiple,
         ),
         object_ids=objects.object_ids,
         labels=_labels(objects, options),
         clip_length=_chosen(
-            "clip_length", options.clip_length, card.clip_length, most=card.max_clip_length
+            "clip_length", options.clip_length, spec.clip_length, most=spec.max_clip_length
         ),
         memory_size=memory_size,
-        memory_gate=card.memory_gate if options.memory_gate is None else options.memory_gate,
+        memory_gate=spec.memory_gate if options.memory_gate is None else options.memory_gate,
         memory=memory,
         next_frame=1,
         history=(Snapshot(0, objects.object_ids, memory),),

@@ -13,8 +13,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
-from model.core.contract import ModelCard
-from service.engines.bank import Turns
+from model.core.contract import ModelSpec
+from service.engines.bank import SessionLocks
 from service.engines.base import BankLease, Engine, Picture
 from service.errors import (
     Conflict,
@@ -27,7 +27,7 @@ from service.errors import (
 )
 from service.server.workers import Workers
 from service.sessions.annotations import Annotation, read_annotation
-from service.sessions.clip_pipeline import Burst
+from service.sessions.clip_pipeline import ClipPipeline
 from service.sessions.clips import (
     EncodedClip,
     Outcome,
@@ -95,18 +95,18 @@ class Tracker:
         self._limits = limits
         self._deadline_s = deadline_s
         self._rollback_clips = rollback_clips
-        self._turns = Turns()
+        self._locks = SessionLocks()
 
     @property
-    def cards(self) -> tuple[ModelCard, ...]:
+    def specs(self) -> tuple[ModelSpec, ...]:
         """The models that are served; the first one is the default."""
-        return tuple(engine.card for engine in self._engines.values())
+        return tuple(engine.spec for engine in self._engines.values())
 
     async def start(
         self, image: bytes, given: Annotation, options: Options, *, tenant: str
     ) -> Session:
         """A new session whose frame 0 is `image`, with the masks that the client gives."""
-        card = self._engine(options.model).card
+        spec = self._engine(options.model).spec
         run, limits = self._workers.start, self._limits
         async with self._deadline():
             rgb = await run(read_picture, image, limits.image, name="the frame")
@@ -116,9 +116,9 @@ class Tracker:
                 given,
                 frame_size=frame_size,
                 limits=limits.image,
-                max_objects=min(limits.objects, card.max_objects),
+                max_objects=min(limits.objects, spec.max_objects),
             )
-            session = new_session(card, frame_size, objects, options)
+            session = new_session(spec, frame_size, objects, options)
             frame = await run(frame_of_picture, image, rgb, model_size=session.model_size)
             masks, entry = await run(encode_reference, frame, objects, session)
             return await self._store.create(
@@ -138,7 +138,7 @@ class Tracker:
             Unavailable: the store, the engine or the deadline; the same request may be repeated.
         """
         # The turn comes before the load: a retry waits for its first try, and then sees it.
-        async with self._deadline(), self._turns.wait(session_id, deadline_s=self._deadline_s):
+        async with self._deadline(), self._locks.wait(session_id, deadline_s=self._deadline_s):
             watch.lap("queue")
             session = await self._store.load(session_id)
             watch.lap("store")
@@ -168,9 +168,9 @@ class Tracker:
         )
 
     @asynccontextmanager
-    async def burst(self, session_id: str) -> AsyncIterator[Burst]:
+    async def pipeline(self, session_id: str) -> AsyncIterator[ClipPipeline]:
         """The session's turn and bank, for a few clips that are committed one by one."""
-        async with self._turns.wait(session_id, deadline_s=self._deadline_s):
+        async with self._locks.wait(session_id, deadline_s=self._deadline_s):
             session = await self._store.load(session_id)
             engine = self._engine(session.model)
             async with engine.lease(
@@ -180,21 +180,21 @@ class Tracker:
                 model_size=session.model_size,
                 pictures=partial(self._pictures, session),
             ) as bank:
-                burst = Burst(
+                pipeline = ClipPipeline(
                     session,
                     bank,
-                    card=engine.card,
+                    spec=engine.spec,
                     store=self._store,
                     workers=self._workers,
                     replay=self._replay,
                     rollback_clips=self._rollback_clips,
                 )
                 try:
-                    yield burst
-                    await burst.settle()
+                    yield pipeline
+                    await pipeline.settle()
                 finally:
-                    await burst.close()
-                bank.commit(burst.session.version)
+                    await pipeline.close()
+                bank.commit(pipeline.session.version)
 
     async def correct(
         self, session_id: str, given: Annotation, *, frame: int | None = None
@@ -203,9 +203,9 @@ class Tracker:
 
         `frame`, where it is not the newest frame's number, makes it a Conflict.
         """
-        async with self._deadline(), self._turns.wait(session_id, deadline_s=self._deadline_s):
+        async with self._deadline(), self._locks.wait(session_id, deadline_s=self._deadline_s):
             session = await self._store.load(session_id)
-            most = min(self._limits.objects, self._engine(session.model).card.max_objects)
+            most = min(self._limits.objects, self._engine(session.model).spec.max_objects)
             return await correct(
                 session,
                 given,
@@ -217,14 +217,14 @@ class Tracker:
 
     async def remove(self, session_id: str, object_id: int) -> None:
         """The session tracks the object no longer; UnknownObject, LastObject, Conflict."""
-        async with self._deadline(), self._turns.wait(session_id, deadline_s=self._deadline_s):
+        async with self._deadline(), self._locks.wait(session_id, deadline_s=self._deadline_s):
             session = await self._store.load(session_id)
             after = without_object(session, object_id)
             await self._store.append(session, after, masks=[], entries={})
 
     async def fork(self, session_id: str, *, tenant: str, at: int | None = None) -> Session:
         """A new session from this one, as it is or as it was after frame `at`; see `forks`."""
-        async with self._deadline(), self._turns.wait(session_id, deadline_s=self._deadline_s):
+        async with self._deadline(), self._locks.wait(session_id, deadline_s=self._deadline_s):
             session = await self._store.load(session_id)
             return await fork(session, at, store=self._store, tenant=tenant)
 
@@ -339,7 +339,7 @@ class Tracker:
         self, session: Session, steps: Sequence[Step], bank: BankLease, *, watch: Stopwatch
     ) -> tuple[list[Outcome], list[EncodedClip]]:
         """Every clip, one after the other; one is encoded while the next is in the engine."""
-        run, calibration = self._workers.start, self._engine(session.model).card.calibration
+        run, calibration = self._workers.start, self._engine(session.model).spec.calibration
         outcomes: list[Outcome] = []
         encoding: list[asyncio.Future[EncodedClip]] = []
         memory = session.memory

@@ -29,7 +29,7 @@ LEAST_MS: Final = 1000  # between two looks at what is still there
 GONE: Final = -2  # Redis's word for the time left of what is not there
 
 
-class Places:
+class SessionQuota:
     """At most `limit` sessions of each tenant; 0: as many as they like."""
 
     def __init__(self, redis: Client, *, limit: int, ttl_ms: int, deadline_s: float) -> None:

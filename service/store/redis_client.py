@@ -95,10 +95,10 @@ class _BoundedCluster(RedisCluster):
     def __init__(self, *, max_connections: int, **options: Any) -> None:
         # A connection that is being closed still counts as one of its node.
         super().__init__(max_connections=2 * max_connections, **options)
-        self._places = asyncio.Semaphore(max_connections)
+        self._quota = asyncio.Semaphore(max_connections)
 
     async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
-        async with self._places:
+        async with self._quota:
             return await super().execute_command(*args, **kwargs)
 
 

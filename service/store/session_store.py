@@ -22,7 +22,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from model.core.memory import Memory
 from service.errors import Conflict, CorruptSession, TamvtError, UnknownSession
 from service.store import lua
-from service.store.quotas import DEFAULT_TENANT, Places
+from service.store.quotas import DEFAULT_TENANT, SessionQuota
 from service.store.records import (
     EncodedEntry,
     FrameMasks,
@@ -106,7 +106,7 @@ class SessionStore:
         self._ttl = timedelta(seconds=ttl_s)
         self._deadline_s = deadline_s
         self._kept_frames = kept_frames
-        self._places = Places(
+        self._quota = SessionQuota(
             redis, limit=tenant_sessions, ttl_ms=self._ttl_ms, deadline_s=deadline_s
         )
 
@@ -125,7 +125,7 @@ class SessionStore:
     ) -> Session:
         """The session as stored, with its `expires_at`; Conflict if the id is taken, TooMany."""
         sealed = _sealed_entries(session, entries, _fields_kept(session))
-        async with self._places.taken(tenant, session.session_id):
+        async with self._quota.taken(tenant, session.session_id):
             return await self._commit(session, (0, 0), masks=masks, entries=sealed, evicted=())
 
     async def append(
@@ -218,33 +218,33 @@ class SessionStore:
         """The session is gone, and does not count as the tenant's any more; UnknownSession."""
         async with self._deadline(session_id):
             existed = await self._run(lua.DELETE, session_id, [])
-        await self._places.give_back(tenant, session_id)
+        await self._quota.give_back(tenant, session_id)
         if not existed:
             raise UnknownSession(session_id)
 
-    async def set_note(self, session_id: str, name: str, value: str, *, ttl_s: float) -> None:
+    async def set_side_key(self, session_id: str, name: str, value: str, *, ttl_s: float) -> None:
         """Keeps a word beside the session, under the same hash tag, for so many seconds."""
         async with self._deadline(session_id):
-            await self._redis.set(_note(session_id, name), value, px=round(1000 * ttl_s))
+            await self._redis.set(_side_key(session_id, name), value, px=round(1000 * ttl_s))
 
-    async def read_note(self, session_id: str, name: str) -> str | None:
+    async def read_side_key(self, session_id: str, name: str) -> str | None:
         """The word; None if it is not there, or not any more."""
         async with self._deadline(session_id):
-            return _word(await self._redis.get(_note(session_id, name)))
+            return _word(await self._redis.get(_side_key(session_id, name)))
 
-    async def read_notes(
+    async def read_side_keys(
         self, session_ids: Sequence[str], name: str
     ) -> list[str | TamvtError | None]:
-        """The word beside each session, as `read_note`, all at once; an error is its own only."""
+        """The value beside each session, all at once; an error is its own only."""
         async with self._deadline():
-            notes = [_note(session_id, name) for session_id in session_ids]
+            notes = [_side_key(session_id, name) for session_id in session_ids]
             found = await read_words(self._redis, notes)
         return [_heard(i, value) for i, value in zip(session_ids, found, strict=True)]
 
-    async def take_note(self, session_id: str, name: str) -> str | None:
+    async def take_side_key(self, session_id: str, name: str) -> str | None:
         """The word, which is gone then: only one of several callers gets it."""
         async with self._deadline(session_id):
-            return _word(await self._redis.getdel(_note(session_id, name)))
+            return _word(await self._redis.getdel(_side_key(session_id, name)))
 
     @property
     def _ttl_ms(self) -> int:
@@ -334,7 +334,7 @@ def _sealed_entries(
     }
 
 
-def _note(session_id: str, name: str) -> str:
+def _side_key(session_id: str, name: str) -> str:
     return key(session_id, name)
 
 

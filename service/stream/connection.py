@@ -14,23 +14,23 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol
 
-from service.access.admission import Hold
+from service.access.admission import Reservation
 from service.errors import BadMessage, Conflict, Idle, PayloadTooLarge, TamvtError
 from service.problems import kind_of, problem
 from service.server.workers import Workers
-from service.sessions.clip_pipeline import Burst, Tracked
+from service.sessions.clip_pipeline import ClipPipeline, Tracked
 from service.sessions.frames import Frame
 from service.sessions.tracking import Tracker
 from service.store.records import Session
-from service.stream.flow import Arrival, Clip, Flow, Mode, Phase
+from service.stream.flow import Clip, Flow, Mode, PendingFrame, Phase
 from service.stream.outbox import Message, Outbox, SlowReader
-from service.stream.ownership import Lookout, Ownership
-from service.stream.responses import Known, Sent, Written, write_answers
+from service.stream.ownership import Ownership, OwnershipWatch
+from service.stream.responses import Known, Sent, Written, write_responses
 from service.stream.tasks import end_tasks
 from service.telemetry.metrics import Metrics
 from tamvt_client import wire
 
-CLIPS_PER_BURST: Final = 8  # then others on the same session have their turn
+CLIPS_PER_LEASE: Final = 8  # then others on the same session have their turn
 REPLAYED_AT_ONCE: Final = 50  # frames
 MAX_REASON: Final = 120  # bytes of a close frame's text
 
@@ -39,7 +39,7 @@ NORMAL, INTERNAL, RESTART, TRY_LATER = 1000, 1011, 1012, 1013
 REPLACED, REFUSED = 4001, 4000  # a refusal closes with 4000 and its HTTP status
 
 
-class Gone(Exception):
+class Disconnected(Exception):
     """The client is no longer there."""
 
 
@@ -60,7 +60,7 @@ class Channel(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ConnectionOptions:
     """What the client asked for when it connected."""
 
     mode: Mode = "lossless"
@@ -81,7 +81,7 @@ class StreamLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Farewell:
+class CloseReason:
     """How a stream ends: its last words, if any, and its close code. `flush`: what waits is sent
     before.
     """
@@ -92,44 +92,44 @@ class Farewell:
     flush: bool = True
 
 
-class Conversation:
+class Connection:
     """One stream of one session. `replace` and `drain` end it from outside."""
 
     def __init__(
         self,
         channel: Channel,
         session: Session,
-        choice: Choice,
+        options: ConnectionOptions,
         *,
         limits: StreamLimits,
         tracker: Tracker,
         workers: Workers,
         metrics: Metrics,
-        hold: Hold,
+        reservation: Reservation,
         ownership: Ownership,
-        lookout: Lookout,
+        watch: OwnershipWatch,
     ) -> None:
         self._channel = channel
         self._session = session
-        self._choice = choice
+        self._options = options
         self._limits = limits
         self._tracker = tracker
         self._workers = workers
         self._metrics = metrics
-        self._hold = hold
+        self._reservation = reservation
         self._ownership = ownership
-        self._lookout = lookout
+        self._watch_ownership = watch
         self._outbox = Outbox(channel.send, stall_s=limits.stall_s)
         self._awake = asyncio.Event()  # something for the tracking task to look at
         self._decoding: dict[float, asyncio.Future[tuple[Frame, Sent]]] = {}  # by received_s
         self._begun = False
         self._active_s = time.monotonic()
         self._flow = Flow(
-            mode=choice.mode,
+            mode=options.mode,
             clip_length=session.clip_length,
             credits=limits.credits,
             next_frame=session.next_frame,
-            max_wait_s=choice.max_wait_s,
+            max_wait_s=options.max_wait_s,
         )
 
     def replace(self) -> None:
@@ -143,14 +143,14 @@ class Conversation:
             if self._begun:
                 self._outbox.put(GOODBYE)
 
-    async def run(self) -> Farewell | None:
+    async def run(self) -> CloseReason | None:
         """How the stream ended, once nothing of it is under way; None if the client has gone."""
-        credits = self._limits.credits if self._choice.mode == "lossless" else None
+        credits = self._limits.credits if self._options.mode == "lossless" else None
         self._outbox.put(wire.write_ready(next_frame=self._flow.next_frame, credits=credits))
         self._begun = True
         if self._flow.phase is Phase.DRAINING:
             self._outbox.put(GOODBYE)
-        parts: tuple[Coroutine[Any, Any, Farewell], ...] = (
+        parts: tuple[Coroutine[Any, Any, CloseReason], ...] = (
             self._track(),
             self._receive(),
             self._watch(),
@@ -163,10 +163,10 @@ class Conversation:
             ended = [task for task in tasks if task.done()]
             await end_tasks(tasks)
             await self._forget_decoding()
-        farewell, *_ = [_how(task) for task in ended]
-        if farewell is not None and farewell.flush:
+        close_reason, *_ = [_close_reason_of_task(task) for task in ended]
+        if close_reason is not None and close_reason.flush:
             await self._flush()
-        return farewell
+        return close_reason
 
     async def _flush(self) -> None:
         """Sends what is left, as far as the client reads it in time."""
@@ -181,7 +181,7 @@ class Conversation:
 
     # What comes in
 
-    async def _receive(self) -> Farewell:
+    async def _receive(self) -> CloseReason:
         while True:
             message = await self._channel.receive()
             self._active_s = time.monotonic()
@@ -196,14 +196,16 @@ class Conversation:
                     self._end()
 
     def _arrive(self, picture: wire.Picture) -> None:
-        frame = Arrival(picture.number, picture.timestamp_us, picture.image, time.perf_counter())
+        frame = PendingFrame(
+            picture.number, picture.timestamp_us, picture.image, time.perf_counter()
+        )
         if len(frame.image) > self._limits.frame_bytes:
             limit = self._limits.frame_bytes
             raise PayloadTooLarge(f"a frame may have {limit} bytes", limit=limit)
         displaced = self._flow.arrive(frame)
-        self._hold.give(sum(len(item.image) for item in displaced))
-        self._hold.take(len(frame.image))
-        if self._choice.mode == "lossless":
+        self._reservation.give(sum(len(item.image) for item in displaced))
+        self._reservation.take(len(frame.image))
+        if self._options.mode == "lossless":
             self._decode(frame)
         self._awake.set()
 
@@ -222,20 +224,20 @@ class Conversation:
 
     # What is tracked
 
-    async def _track(self) -> Farewell:
+    async def _track(self) -> CloseReason:
         await self._replay()
         while (clip := await self._next_clip()) is not None:
-            await self._burst(clip)
+            await self._run_pipeline(clip)
         if self._flow.phase is Phase.ENDED:
-            return Farewell(NORMAL, "end", wire.write_bye(reason="end", resume=False))
+            return CloseReason(NORMAL, "end", wire.write_bye(reason="end", resume=False))
         if self._flow.phase is Phase.DRAINING:
-            return Farewell(RESTART, "the service restarts; connect again")
-        return Farewell(REPLACED, "replaced", wire.write_bye(reason="replaced", resume=False))
+            return CloseReason(RESTART, "the service restarts; connect again")
+        return CloseReason(REPLACED, "replaced", wire.write_bye(reason="replaced", resume=False))
 
     async def _next_clip(self) -> Clip | None:
         """The clip that is due, waited for; None once there will be no other."""
         while True:
-            await self._outbox.room()
+            await self._outbox.wait_until_writable()
             self._awake.clear()
             clip = self._flow.take(time.perf_counter())
             if clip is not None or self._flow.finished:
@@ -248,38 +250,38 @@ class Conversation:
             except TimeoutError:
                 continue
 
-    async def _burst(self, first: Clip) -> None:
+    async def _run_pipeline(self, first: Clip) -> None:
         if not await self._ownership.is_mine():
             self._turn(Phase.STOPPED)
             return
-        async with self._tracker.burst(self._session.session_id) as burst:
+        async with self._tracker.pipeline(self._session.session_id) as pipeline:
             clip: Clip | None = first
-            left = CLIPS_PER_BURST
+            left = CLIPS_PER_LEASE
             while clip is not None:
-                await self._add(burst, clip)
+                await self._add(pipeline, clip)
                 left -= 1
-                more = left and self._outbox.has_room
+                more = left and self._outbox.is_writable
                 clip = self._flow.take(time.perf_counter()) if more else None
 
-    async def _add(self, burst: Burst, clip: Clip) -> None:
+    async def _add(self, pipeline: ClipPipeline, clip: Clip) -> None:
         decoded = [await self._decoded(frame) for frame in clip]
-        await burst.add(
+        await pipeline.add(
             [frame for frame, _ in decoded],
             first_frame=clip[0].number,
-            skipping=self._choice.mode == "latest",
+            skipping=self._options.mode == "latest",
             then=partial(self._tell, clip, [sent for _, sent in decoded]),
         )
 
     async def _tell(self, clip: Clip, sent: list[Sent], tracked: Tracked) -> None:
         """Puts the answers for a committed clip into the outbox."""
         numbers = [frame.number for frame in clip]
-        known = Known(dict(zip(numbers, sent, strict=True)), tracked.moments)
+        known = Known(dict(zip(numbers, sent, strict=True)), tracked.times)
         messages = await self._workers.start(
-            write_answers, tracked.frames, tracked.session, known, masks=self._choice.masks
+            write_responses, tracked.frames, tracked.session, known, masks=self._options.masks
         )
         self._outbox.put(*messages)
         self._flow.answered(numbers)
-        self._hold.give(sum(len(frame.image) for frame in clip))
+        self._reservation.give(sum(len(frame.image) for frame in clip))
         self._active_s = time.monotonic()
         self._count(tracked)
 
@@ -290,26 +292,26 @@ class Conversation:
         self._metrics.dropped.inc(dropped)
         self._metrics.frames.inc(len(fresh) - dropped)
         self._metrics.clips.inc(bool(fresh))
-        if tracked.moments.batch_size:
-            self._metrics.batch_size.observe(tracked.moments.batch_size)
+        if tracked.times.batch_size:
+            self._metrics.batch_size.observe(tracked.times.batch_size)
 
     async def _replay(self) -> None:
         """Puts stored masks into the outbox as fast as the client reads them."""
-        first, end = self._choice.first, self._session.next_frame
+        first, end = self._options.first, self._session.next_frame
         while first is not None and first < end:
-            await self._outbox.room()
+            await self._outbox.wait_until_writable()
             page = await self._tracker.masks(
                 self._session.session_id, first=first, last=end - 1, most=REPLAYED_AT_ONCE
             )
             messages = await self._workers.start(
-                write_answers, page.frames, page.session, Known(), masks=self._choice.masks
+                write_responses, page.frames, page.session, Known(), masks=self._options.masks
             )
             self._outbox.put(*messages)
             first += len(page.frames)
 
     # Pixels
 
-    def _decode(self, frame: Arrival) -> None:
+    def _decode(self, frame: PendingFrame) -> None:
         decoding = self._workers.start(self._read, frame)
         decoding.add_done_callback(self._hurry_after)
         self._decoding[frame.received_s] = decoding
@@ -320,14 +322,14 @@ class Conversation:
             self._flow.hurry()
             self._awake.set()
 
-    def _read(self, frame: Arrival) -> tuple[Frame, Sent]:
+    def _read(self, frame: PendingFrame) -> tuple[Frame, Sent]:
         """The decoded frame; runs on a worker."""
         begun_s = time.perf_counter()
         decoded = self._tracker.read_frame(self._session, frame.image, number=frame.number)
         sent = Sent(frame.timestamp_us, frame.received_s, begun_s, time.perf_counter())
         return decoded, sent
 
-    async def _decoded(self, frame: Arrival) -> tuple[Frame, Sent]:
+    async def _decoded(self, frame: PendingFrame) -> tuple[Frame, Sent]:
         if frame.received_s not in self._decoding:
             self._decode(frame)
         return await self._decoding.pop(frame.received_s)
@@ -339,13 +341,13 @@ class Conversation:
 
     # What goes out, and what else may happen
 
-    async def _deliver(self) -> Farewell:
+    async def _deliver(self) -> CloseReason:
         try:
             await self._outbox.deliver()
         except SlowReader:
-            return Farewell(TRY_LATER, "messages were not read in time", flush=False)
+            return CloseReason(TRY_LATER, "messages were not read in time", flush=False)
 
-    async def _watch(self) -> Farewell:
+    async def _watch(self) -> CloseReason:
         """Notices that nothing happens, or that a stream elsewhere took the session over."""
         while True:
             is_mine = await self._look()
@@ -357,7 +359,7 @@ class Conversation:
     async def _look(self) -> bool:
         """Whether the session is still this stream's; one that ends anyway needs not know."""
         try:
-            return await self._lookout.look(self._ownership)
+            return await self._watch_ownership.look(self._ownership)
         except TamvtError:
             if self._flow.phase is Phase.OPEN:
                 raise
@@ -374,19 +376,19 @@ def check_first(first: int | None, session: Session) -> None:
         )
 
 
-def farewell_of(error: TamvtError) -> Farewell:
+def close_reason_of(error: TamvtError) -> CloseReason:
     """An error, told to the client, and the close code of its status."""
     status = kind_of(error).status
     code = {500: INTERNAL, 503: TRY_LATER}.get(status, REFUSED + status)
     reason = str(error).encode()[:MAX_REASON].decode(errors="ignore")
-    return Farewell(code, reason, wire.write_error(problem(error)))
+    return CloseReason(code, reason, wire.write_error(problem(error)))
 
 
-def _how(task: asyncio.Task[Farewell]) -> Farewell | None:
+def _close_reason_of_task(task: asyncio.Task[CloseReason]) -> CloseReason | None:
     """What the first task that ended came to."""
     try:
         return task.result()
-    except Gone:
+    except Disconnected:
         return None
     except TamvtError as error:
-        return farewell_of(error)
+        return close_reason_of(error)

@@ -22,7 +22,7 @@ MOST_SKIPPED: Final = 1000  # frames that one clip may leave out
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class PendingFrame:
     """One frame as it came."""
 
     number: int
@@ -31,7 +31,7 @@ class Arrival:
     received_s: float
 
 
-Clip = tuple[Arrival, ...]  # consecutive numbers, at least one
+Clip = tuple[PendingFrame, ...]  # consecutive numbers, at least one
 
 
 class Phase(Enum):
@@ -56,8 +56,8 @@ class Flow:
         self._next = next_frame  # the next new number
         self._answered = next_frame  # numbers below are answered
         self._unanswered = 0  # frames that hold a credit
-        self._again: deque[Arrival] = deque()  # answered before, and sent again
-        self._waiting: deque[Arrival] = deque()
+        self._again: deque[PendingFrame] = deque()  # answered before, and sent again
+        self._waiting: deque[PendingFrame] = deque()
         self._hurried = False
         self.phase = Phase.OPEN
 
@@ -75,7 +75,7 @@ class Flow:
             return not self._again and not self._whole_clip_waits()
         return self.phase is Phase.STOPPED
 
-    def arrive(self, frame: Arrival) -> Sequence[Arrival]:
+    def arrive(self, frame: PendingFrame) -> Sequence[PendingFrame]:
         """The frames that the new one displaces; they are dropped once a later one is committed.
 
         Raises:
@@ -135,7 +135,7 @@ class Flow:
                 f"frame {number} was sent, but frame {self._next} comes next", expected=self._next
             )
 
-    def _displaced(self) -> list[Arrival]:
+    def _displaced(self) -> list[PendingFrame]:
         """Leaves the newest run of consecutive frames, at most a clip; gives those removed."""
         kept = 1
         while kept < min(self._clip_length, len(self._waiting)):
@@ -156,7 +156,7 @@ class Flow:
         return due is not None and now >= due
 
 
-def _first_run(frames: deque[Arrival], *, most: int) -> Clip:
+def _first_run(frames: deque[PendingFrame], *, most: int) -> Clip:
     """Removes and gives the first frames of consecutive numbers."""
     run = [frames.popleft()]
     while frames and len(run) < most and frames[0].number == run[-1].number + 1:

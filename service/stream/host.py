@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from service.access.admission import Admission, Hold
+from service.access.admission import Admission, Reservation
 from service.access.origins import Access
 from service.access.tickets import Tickets
 from service.errors import BadMessage, TamvtError
@@ -20,16 +20,16 @@ from service.stream.connection import (
     GOODBYE,
     RESTART,
     Channel,
-    Choice,
-    Conversation,
-    Farewell,
-    Gone,
+    CloseReason,
+    Connection,
+    ConnectionOptions,
+    Disconnected,
     StreamLimits,
     check_first,
-    farewell_of,
+    close_reason_of,
 )
-from service.stream.open_streams import Registry
-from service.stream.ownership import Lookout, Ownership
+from service.stream.open_streams import OpenStreams
+from service.stream.ownership import Ownership, OwnershipWatch
 from service.stream.tasks import end_tasks
 from service.telemetry.metrics import Metrics
 
@@ -43,7 +43,7 @@ class StreamRequest:
     """Which session, how, and for whom."""
 
     session_id: str
-    choice: Choice
+    options: ConnectionOptions
     tenant: str
     ticket: str | None
 
@@ -60,9 +60,9 @@ class StreamHost:
         admission: Admission,
         metrics: Metrics,
         access: Access,
-        registry: Registry,
+        open_streams: OpenStreams,
         tickets: Tickets,
-        lookout: Lookout,
+        watch: OwnershipWatch,
         limits: StreamLimits,
     ) -> None:
         self.tickets = tickets
@@ -72,81 +72,85 @@ class StreamHost:
         self._workers = workers
         self._admission = admission
         self._metrics = metrics
-        self._registry = registry
-        self._lookout = lookout
+        self._open_streams = open_streams
+        self._watch_ownership = watch
         self._limits = limits
 
     async def drain(self, *, deadline_s: float) -> None:
         """No stream is open any more, or the deadline is over; new ones are sent elsewhere."""
-        await self._registry.drain(deadline_s=deadline_s)
+        await self._open_streams.drain(deadline_s=deadline_s)
 
     async def serve(self, channel: Channel, read_request: Callable[[], StreamRequest]) -> None:
         """Carries one stream from its opening to its close code."""
         with self._metrics.streams.track_inprogress():
             try:
-                farewell = await self._conversation(channel, read_request)
+                close_reason = await self._connect(channel, read_request)
             except TamvtError as error:
-                farewell = farewell_of(error)
-            except Gone:
-                farewell = None
+                close_reason = close_reason_of(error)
+            except Disconnected:
+                close_reason = None
             except Exception:
                 log.exception("a stream failed")
-                farewell = farewell_of(
+                close_reason = close_reason_of(
                     TamvtError("an unexpected error; it is in the service's log")
                 )
-            code = ABNORMAL if farewell is None else farewell.code
+            code = ABNORMAL if close_reason is None else close_reason.code
             self._metrics.streams_closed.labels(str(code)).inc()
-            if farewell is not None:
-                await self._close(channel, farewell)
+            if close_reason is not None:
+                await self._close(channel, close_reason)
 
-    async def _conversation(
+    async def _connect(
         self, channel: Channel, read_request: Callable[[], StreamRequest]
-    ) -> Farewell | None:
-        if self._registry.draining:
-            return Farewell(RESTART, "the service restarts; connect again", GOODBYE)
+    ) -> CloseReason | None:
+        if self._open_streams.draining:
+            return CloseReason(RESTART, "the service restarts; connect again", GOODBYE)
         request = read_request()
         async with AsyncExitStack() as stack:
-            stack.enter_context(self._registry.place(request.tenant))
-            hold = stack.enter_context(self._admission.hold())
-            opening = self._open(channel, request, hold, stack)
-            conversation = await _before_any_message(channel, opening)
-            return await conversation.run()
+            stack.enter_context(self._open_streams.place(request.tenant))
+            reservation = stack.enter_context(self._admission.reservation())
+            opening = self._open(channel, request, reservation, stack)
+            connection = await _before_any_message(channel, opening)
+            return await connection.run()
 
     async def _open(
-        self, channel: Channel, request: StreamRequest, hold: Hold, stack: AsyncExitStack
-    ) -> Conversation:
+        self,
+        channel: Channel,
+        request: StreamRequest,
+        reservation: Reservation,
+        stack: AsyncExitStack,
+    ) -> Connection:
         """The conversation, once the session belongs to it."""
         if request.ticket is not None:
             await self.tickets.use(request.session_id, request.ticket)
         await self._tracker.session(request.session_id)  # an unknown one is claimed by nobody
-        seat = await stack.enter_async_context(self._registry.seat(request.session_id))
+        slot = await stack.enter_async_context(self._open_streams.slot(request.session_id))
         ownership = Ownership(self._store, request.session_id)
         await ownership.claim()
         session = await self._tracker.session(request.session_id)
-        check_first(request.choice.first, session)
-        conversation = Conversation(
+        check_first(request.options.first, session)
+        connection = Connection(
             channel,
             session,
-            request.choice,
+            request.options,
             limits=self._limits,
             tracker=self._tracker,
             workers=self._workers,
             metrics=self._metrics,
-            hold=hold,
+            reservation=reservation,
             ownership=ownership,
-            lookout=self._lookout,
+            watch=self._watch_ownership,
         )
-        seat.attach(conversation)
-        return conversation
+        slot.attach(connection)
+        return connection
 
-    async def _close(self, channel: Channel, farewell: Farewell) -> None:
+    async def _close(self, channel: Channel, close_reason: CloseReason) -> None:
         """Says the last words and the close code, as far as the client reads them in time."""
         try:
             async with asyncio.timeout(self._limits.close_s):
-                if farewell.last is not None:
-                    await channel.send(farewell.last)
-                await channel.close(farewell.code, farewell.reason)
-        except (TimeoutError, Gone):
+                if close_reason.last is not None:
+                    await channel.send(close_reason.last)
+                await channel.close(close_reason.code, close_reason.reason)
+        except (TimeoutError, Disconnected):
             return
 
 

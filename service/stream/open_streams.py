@@ -26,7 +26,7 @@ class Stoppable(Protocol):
 Signal = Callable[[Stoppable], None]
 
 
-class Seat:
+class SessionSlot:
     """A session's place for one stream: what happens before the stream is there reaches it then."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Seat:
             signal(self._stream)
 
 
-class Registry:
+class OpenStreams:
     """Counts streams, ends the one that a new one replaces, and all of them on shutdown."""
 
     def __init__(
@@ -56,7 +56,7 @@ class Registry:
         self._max_streams = max_streams
         self._max_tenant_streams = max_tenant_streams
         self._takeover_s = takeover_s
-        self._seats: dict[str, Seat] = {}  # the newest of each session
+        self._seats: dict[str, SessionSlot] = {}  # the newest of each session
         self._open = 0
         self._of_tenant: Counter[str] = Counter()
         self._all_left = asyncio.Event()
@@ -88,9 +88,9 @@ class Registry:
                 self._all_left.set()
 
     @asynccontextmanager
-    async def seat(self, session_id: str) -> AsyncIterator[Seat]:
+    async def slot(self, session_id: str) -> AsyncIterator[SessionSlot]:
         """The session's seat; the stream that had it has left, or had its time to."""
-        mine = Seat()
+        mine = SessionSlot()
         before = self._seats.get(session_id)
         self._seats[session_id] = mine
         try:
@@ -106,8 +106,8 @@ class Registry:
     async def drain(self, *, deadline_s: float) -> None:
         """Every stream has said goodbye and left, or the deadline is over."""
         self.draining = True
-        for seat in list(self._seats.values()):
-            seat.tell(lambda stream: stream.drain())
+        for slot in list(self._seats.values()):
+            slot.tell(lambda stream: stream.drain())
         await _wait(self._all_left, deadline_s=deadline_s)
 
 

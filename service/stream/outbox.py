@@ -10,7 +10,7 @@ from typing import Final, NoReturn
 Message = str | bytes
 SendMessage = Callable[[Message], Awaitable[None]]
 
-ROOM_BYTES: Final = 256_000  # above it nothing new is begun until the client has read some
+WRITABLE_BYTES: Final = 256_000  # above it nothing new is begun until the client has read some
 
 
 class SlowReader(Exception):
@@ -32,11 +32,11 @@ class Outbox:
         self._empty.set()
 
     @property
-    def has_room(self) -> bool:
+    def is_writable(self) -> bool:
         """Whether something new may be begun."""
         return self._drained.is_set()
 
-    async def room(self) -> None:
+    async def wait_until_writable(self) -> None:
         """Nothing, once something new may be begun."""
         await self._drained.wait()
 
@@ -50,7 +50,7 @@ class Outbox:
         self._bytes += sum(map(len, messages))
         self._filled.set()
         self._empty.clear()
-        if self._bytes > ROOM_BYTES:
+        if self._bytes > WRITABLE_BYTES:
             self._drained.clear()
 
     async def deliver(self) -> NoReturn:
@@ -68,7 +68,7 @@ class Outbox:
     def _sent(self, message: Message) -> None:
         self._messages.popleft()
         self._bytes -= len(message)
-        if self._bytes <= ROOM_BYTES:
+        if self._bytes <= WRITABLE_BYTES:
             self._drained.set()
         if not self._messages:
             self._filled.clear()

@@ -25,11 +25,11 @@ class Ownership:
 
     async def claim(self) -> None:
         """The session's stream is this one from now on."""
-        await self._store.set_note(self.session_id, OWNER, self._token, ttl_s=OWNER_TTL_S)
+        await self._store.set_side_key(self.session_id, OWNER, self._token, ttl_s=OWNER_TTL_S)
 
     async def is_mine(self) -> bool:
         """Whether no other stream has claimed the session since."""
-        return await self.is_named(await self._store.read_note(self.session_id, OWNER))
+        return await self.is_named(await self._store.read_side_key(self.session_id, OWNER))
 
     async def is_named(self, owner: str | None) -> bool:
         """The same, where the note was read already; what nobody claims any more it claims."""
@@ -38,7 +38,7 @@ class Ownership:
         return owner in (None, self._token)
 
 
-class Lookout:
+class OwnershipWatch:
     """Looks, for all streams of this process at once, whether they are still their sessions'."""
 
     def __init__(self, store: SessionStore) -> None:
@@ -65,12 +65,12 @@ class Lookout:
             self._wanted.clear()
             asked, self._asked = self._asked, {}
             if asked:
-                await self._answer(asked)
+                await self._respond(asked)
 
-    async def _answer(self, asked: Mapping[Ownership, asyncio.Future[bool]]) -> None:
+    async def _respond(self, asked: Mapping[Ownership, asyncio.Future[bool]]) -> None:
         owners: Sequence[str | Exception | None]
         try:
-            owners = await self._store.read_notes([one.session_id for one in asked], OWNER)
+            owners = await self._store.read_side_keys([one.session_id for one in asked], OWNER)
         except Exception as error:  # whatever it is, whoever asked hears of it
             owners = [error] * len(asked)
         for (ownership, answer), owner in zip(asked.items(), owners, strict=True):
@@ -78,12 +78,14 @@ class Lookout:
 
 
 @asynccontextmanager
-async def open_lookout(store: SessionStore, *, every_s: float = 2.0) -> AsyncIterator[Lookout]:
+async def watch_ownership(
+    store: SessionStore, *, every_s: float = 2.0
+) -> AsyncIterator[OwnershipWatch]:
     """A lookout that looks so often, until the block is left."""
-    lookout = Lookout(store)
-    task = asyncio.create_task(lookout.run(every_s=every_s))
+    watch = OwnershipWatch(store)
+    task = asyncio.create_task(watch.run(every_s=every_s))
     try:
-        yield lookout
+        yield watch
     finally:
         await end_tasks([task])
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from service.sessions.clip_pipeline import Moments
+from service.sessions.clip_pipeline import ClipTimes
 from service.sessions.responses import frames_json, write_png
 from service.store.records import FrameMasks, Session
 from service.stream.outbox import Message
@@ -30,10 +30,10 @@ class Known:
     """The frames of a clip as they came, by number, and the clip's moments."""
 
     sent: Mapping[int, Sent] = field(default_factory=dict)
-    moments: Moments = field(default_factory=Moments)
+    times: ClipTimes = field(default_factory=ClipTimes)
 
 
-def write_answers(
+def write_responses(
     frames: Sequence[FrameMasks], session: Session, known: Known, *, masks: Written
 ) -> list[Message]:
     """The messages for these frames, in order: `masks` for each, `dropped` for each run of them."""
@@ -43,11 +43,11 @@ def write_answers(
             messages.append(wire.write_dropped([item.frame for item in run]))
             continue
         for item in run:
-            messages += _answer(item, session, known, masks=masks)
+            messages += _respond(item, session, known, masks=masks)
     return messages
 
 
-def timing(sent: Sent, moments: Moments) -> dict[str, float]:
+def timing(sent: Sent, times: ClipTimes) -> dict[str, float]:
     """Milliseconds by stage, which add up to `total_ms`. Stages that there were not are left out.
 
     receive: until a worker took the frame; queue: from decoded until the engine began.
@@ -55,10 +55,10 @@ def timing(sent: Sent, moments: Moments) -> dict[str, float]:
     marks = {
         "receive": sent.begun_s,
         "decode": sent.decoded_s,
-        "queue": moments.queued,
-        "inference": moments.inferred,
-        "encode": moments.encoded,
-        "store": moments.stored,
+        "queue": times.queued,
+        "inference": times.inferred,
+        "encode": times.encoded,
+        "store": times.stored,
     }
     found: dict[str, float] = {}
     last = sent.received_s
@@ -69,7 +69,7 @@ def timing(sent: Sent, moments: Moments) -> dict[str, float]:
     return {**found, "total_ms": round(1000 * (last - sent.received_s), 3)}
 
 
-def _answer(
+def _respond(
     item: FrameMasks, session: Session, known: Known, *, masks: Written
 ) -> Iterator[Message]:
     sent = known.sent.get(item.frame)
@@ -82,7 +82,7 @@ def _answer(
         frame=item.frame,
         timestamp=sent.timestamp_us if sent else None,
         objects=objects,
-        timing=timing(sent, known.moments) if sent else {},
+        timing=timing(sent, known.times) if sent else {},
     )
     if masks == "png":
         timestamp_us = sent.timestamp_us if sent else 0

@@ -13,7 +13,7 @@ from starlette.websockets import WebSocketDisconnect, WebSocketDisconnected
 from service import errors
 from service.problems import MEDIA_TYPE, documented, kind_of, problem
 from service.sessions import responses
-from service.stream.connection import Choice, Gone
+from service.stream.connection import ConnectionOptions, Disconnected
 from service.stream.host import StreamHost, StreamRequest
 from service.stream.outbox import Message
 from tamvt_client import wire
@@ -57,33 +57,33 @@ class SocketChannel:
         self._socket = socket
 
     async def receive(self) -> Message:
-        """See `conversation.Channel.receive`."""
+        """See `connection.Channel.receive`."""
         try:
             message = await self._socket.receive()
         except WebSocketDisconnected as error:
-            raise Gone from error
+            raise Disconnected from error
         if message["type"] == "websocket.disconnect":
-            raise Gone
+            raise Disconnected
         text: str | None = message.get("text")
         data: bytes = message.get("bytes") or b""
         return data if text is None else text
 
     async def send(self, message: Message) -> None:
-        """See `conversation.Channel.send`."""
+        """See `connection.Channel.send`."""
         try:
             if isinstance(message, str):
                 await self._socket.send_text(message)
             else:
                 await self._socket.send_bytes(message)
         except (WebSocketDisconnect, WebSocketDisconnected) as error:
-            raise Gone from error
+            raise Disconnected from error
 
     async def close(self, code: int, reason: str) -> None:
-        """See `conversation.Channel.close`."""
+        """See `connection.Channel.close`."""
         try:
             await self._socket.close(code, reason)
         except (WebSocketDisconnect, WebSocketDisconnected) as error:
-            raise Gone from error
+            raise Disconnected from error
 
 
 @router.post(
@@ -128,8 +128,8 @@ def _request(socket: WebSocket, session_id: str, tenant: str, streams: StreamHos
         raise errors.BadOption("; ".join(found)) from error
     if query.ticket is None and streams.access.tickets_required:
         raise errors.BadTicket("a stream needs a ticket here")
-    choice = Choice(query.mode, query.masks, query.first, query.max_wait_ms / 1000)
-    return StreamRequest(session_id, choice, tenant=tenant, ticket=query.ticket)
+    options = ConnectionOptions(query.mode, query.masks, query.first, query.max_wait_ms / 1000)
+    return StreamRequest(session_id, options, tenant=tenant, ticket=query.ticket)
 
 
 def _check_handshake(socket: WebSocket, streams: StreamHost) -> None:

@@ -24,7 +24,7 @@ from tamvt_client.errors import (
     Rejected,
     ServiceFault,
     TimedOut,
-    UnexpectedAnswer,
+    UnexpectedResponse,
     Unreachable,
 )
 from tamvt_client.values import Image, ObjectPrompt, Options, Rle, Session
@@ -265,7 +265,7 @@ def test_an_answer_of_something_else_is_unexpected(running: Running) -> None:
     with (
         relay_to(running.url, ["nonsense"]) as relay,
         Client(relay.url, retry=QUICK) as unlucky,
-        pytest.raises(UnexpectedAnswer, match="GET /v1/models"),
+        pytest.raises(UnexpectedResponse, match="GET /v1/models"),
     ):
         unlucky.models()
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tamvt_client.errors import UnexpectedAnswer
+from tamvt_client.errors import UnexpectedResponse
 from tamvt_client.send_window import Newest, Sending, Window
 from tamvt_client.wire import Picture
 
@@ -65,9 +65,9 @@ def test_a_window_has_room_for_its_credits() -> None:
     window = Window()
     window.ready(next_frame=1, credits=2)
     fill(window, 1)
-    assert window.has_room
+    assert window.is_writable
     fill(window, 2)
-    assert not window.has_room
+    assert not window.is_writable
 
 
 def test_a_service_that_lost_answered_frames_is_noticed() -> None:
@@ -75,7 +75,7 @@ def test_a_service_that_lost_answered_frames_is_noticed() -> None:
     window.ready(next_frame=1, credits=4)
     fill(window, 1, 2)
     window.answered(2)
-    with pytest.raises(UnexpectedAnswer, match="expects frame 1"):
+    with pytest.raises(UnexpectedResponse, match="expects frame 1"):
         window.ready(next_frame=1, credits=4)
 
 
@@ -101,7 +101,7 @@ def test_every_frame_is_committed_once_and_in_order(breaks: list[tuple[int, int]
     window, source, committed = Window(), 1, 0
     for arrive, heard in [*breaks, (6, 6)]:
         window.ready(next_frame=committed + 1, credits=6)
-        while window.has_room:
+        while window.is_writable:
             fill(window, source)
             source += 1
         got = sent(window)[:arrive]

@@ -14,7 +14,7 @@ from model.core.confidence import Calibration
 from model.core.encoding import decode_rle
 from model.core.masks import overlay_masks
 from model.core.palette import write_label_map
-from model.evaluation.runtime import GraphVerbs
+from model.evaluation.runtime import GraphRuntime
 from model.evaluation.tracker import Tracker
 from tests.faults.gateways import gateways
 from tests.support import scene
@@ -76,10 +76,10 @@ def calls(service: Running) -> Iterator[Api]:
 
 @pytest.mark.parametrize("gate", [True, False])
 def test_both_loops_judge_alike(calls: Api, calibrated: Path, gate: bool) -> None:
-    verbs = GraphVerbs(calibrated, "toy", threads=1)
+    runtime = GraphRuntime(calibrated, "toy", threads=1)
     first = scene.labels(0, objects=2)
     tracker = Tracker(
-        verbs, scene.png(0, objects=2), first, memory_size=MEMORY_SIZE, memory_gate=gate
+        runtime, scene.png(0, objects=2), first, memory_size=MEMORY_SIZE, memory_gate=gate
     )
     ours = list(tracker.track(IMAGES[1:]))
     _, theirs = tracked(calls, memory_gate=gate)

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from model.core.palette import read_label_map
-from model.evaluation.runtime import GraphVerbs
+from model.evaluation.runtime import GraphRuntime
 from model.evaluation.tracker import LIMITS, Tracker
 from tests.support import scene
 from tests.support.running import Api, Running, form, running_service
@@ -34,8 +34,8 @@ def offline(
     folder: Path, name: str, images: Sequence[bytes], *, objects: int, **memory: Any
 ) -> list[NDArray[np.uint8]]:
     """The label maps of the loop, from the second frame on."""
-    verbs = GraphVerbs(folder, name, threads=1)
-    tracker = Tracker(verbs, images[0], scene.labels(0, objects=objects), **memory)
+    runtime = GraphRuntime(folder, name, threads=1)
+    tracker = Tracker(runtime, images[0], scene.labels(0, objects=objects), **memory)
     return [frame.labels for frame in tracker.track(images[1:])]
 
 

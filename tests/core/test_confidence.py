@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.core.confidence import Calibration, Sight, features, judged, remembered
+from model.core.confidence import (
+    Calibration,
+    ObjectConfidence,
+    classify_objects,
+    features,
+    remember_clip,
+)
 from model.core.memory import Memory
 
 SIZE = (40, 60)
@@ -31,31 +37,31 @@ def sure(*values: float) -> NDArray[np.float32]:
 
 
 def test_without_a_calibration_the_confidence_is_the_raw_one() -> None:
-    (sight,) = judged(clip(square(), square(0)), sure(0.75, 0.0), None)
-    assert sight == Sight(confidence=(0.75, 0.0), lost=(False, True))
+    (confidences,) = classify_objects(clip(square(), square(0)), sure(0.75, 0.0), None)
+    assert confidences == ObjectConfidence(confidence=(0.75, 0.0), lost=(False, True))
 
 
 def test_below_the_threshold_an_object_is_lost() -> None:
-    (sight,) = judged(clip(square(), square()), sure(0.9, 0.7), EVEN)
-    assert sight == Sight(confidence=(0.9, 0.7), lost=(False, True))
+    (confidences,) = classify_objects(clip(square(), square()), sure(0.9, 0.7), EVEN)
+    assert confidences == ObjectConfidence(confidence=(0.9, 0.7), lost=(False, True))
 
 
 def test_what_has_no_pixel_is_lost_however_it_is_calibrated() -> None:
     sanguine = Calibration(bias=40.0, sureness=0.0, wholeness=0.0, size=0.0, threshold=0.0)
-    (sight,) = judged(clip(square(127)), sure(0.0), sanguine)
-    assert sight == Sight(confidence=(0.0,), lost=(True,))
+    (confidences,) = classify_objects(clip(square(127)), sure(0.0), sanguine)
+    assert confidences == ObjectConfidence(confidence=(0.0,), lost=(True,))
 
 
 def test_each_frame_of_a_clip_is_judged_by_itself() -> None:
     soft = np.stack([clip(square())[0], clip(square(0))[0]])
-    sights = judged(soft, np.array([[0.9], [0.0]], np.float32), EVEN)
-    assert [sight.lost for sight in sights] == [(False,), (True,)]
+    confidences = classify_objects(soft, np.array([[0.9], [0.0]], np.float32), EVEN)
+    assert [confidences.lost for confidences in confidences] == [(False,), (True,)]
 
 
 def test_a_mask_in_pieces_counts_against_the_object() -> None:
     calibration = Calibration(bias=0.0, sureness=1.0, wholeness=4.0, size=0.0, threshold=0.5)
     pieces = square(side=6) | np.roll(square(side=6), 30, axis=1)
-    whole, broken = judged(
+    whole, broken = classify_objects(
         np.stack([clip(square())[0], clip(pieces)[0]]), sure(0.9, 0.9).T, calibration
     )
     assert whole.confidence[0] == 0.9
@@ -100,16 +106,16 @@ def test_a_calibration_that_makes_no_sense_is_refused(changed: dict[str, object]
 
 
 def test_without_the_gate_lost_objects_are_remembered() -> None:
-    sight = Sight((0.1, 0.2), (True, True))
-    after = remembered(MEMORY, 2, [3, 9], sight, gate=False)
+    confidences = ObjectConfidence((0.1, 0.2), (True, True))
+    after = remember_clip(MEMORY, 2, [3, 9], confidences, gate=False)
     assert after == MEMORY.remember(2, [3, 9])
 
 
 def test_with_the_gate_an_entry_does_not_know_lost_objects() -> None:
-    after = remembered(MEMORY, 2, [3, 9], Sight((0.1, 0.9), (True, False)), gate=True)
+    after = remember_clip(MEMORY, 2, [3, 9], ObjectConfidence((0.1, 0.9), (True, False)), gate=True)
     assert after.newest.object_ids == (9,)
 
 
 def test_with_the_gate_there_is_no_entry_where_all_are_lost() -> None:
-    sight = Sight((0.1, 0.2), (True, True))
-    assert remembered(MEMORY, 2, [3, 9], sight, gate=True) is MEMORY
+    confidences = ObjectConfidence((0.1, 0.2), (True, True))
+    assert remember_clip(MEMORY, 2, [3, 9], confidences, gate=True) is MEMORY

@@ -14,14 +14,14 @@ from model.core.contract import (
     BankTensor,
     Buckets,
     ContractError,
-    ModelCard,
+    ModelSpec,
     memorize_outputs,
     segment_inputs,
     segment_outputs,
     weights_digest,
 )
 
-CARD = ModelCard(
+SPEC = ModelSpec(
     name="m",
     short_side=256,
     bank=(
@@ -37,7 +37,7 @@ CARD = ModelCard(
 
 
 def changed(**fields: Any) -> str:
-    return json.dumps({**json.loads(CARD.to_json()), **fields})
+    return json.dumps({**json.loads(SPEC.to_json()), **fields})
 
 
 CALIBRATION = Calibration(
@@ -47,24 +47,24 @@ CALIBRATION = Calibration(
 
 @pytest.mark.parametrize("calibration", [None, CALIBRATION])
 def test_a_card_comes_back_as_it_was(calibration: Calibration | None) -> None:
-    card = replace(CARD, calibration=calibration)
-    assert ModelCard.from_json(card.to_json()) == card
+    spec = replace(SPEC, calibration=calibration)
+    assert ModelSpec.from_json(spec.to_json()) == spec
 
 
 def test_a_card_of_an_earlier_exporter_is_not_calibrated() -> None:
-    fields = json.loads(CARD.to_json())
+    fields = json.loads(SPEC.to_json())
     del fields["calibration"]
-    card = ModelCard.from_json(json.dumps(fields))
-    assert (card.calibration, card.memory_gate, card.lost_below) == (None, False, None)
+    spec = ModelSpec.from_json(json.dumps(fields))
+    assert (spec.calibration, spec.memory_gate, spec.lost_below) == (None, False, None)
 
 
 def test_a_calibrated_card_tells_what_is_lost_and_remembered() -> None:
-    card = replace(CARD, calibration=CALIBRATION)
-    assert (card.memory_gate, card.lost_below) == (True, 0.5)
+    spec = replace(SPEC, calibration=CALIBRATION)
+    assert (spec.memory_gate, spec.lost_below) == (True, 0.5)
 
 
 def test_fields_of_a_later_exporter_are_ignored() -> None:
-    assert ModelCard.from_json(changed(color="green")) == CARD
+    assert ModelSpec.from_json(changed(color="green")) == SPEC
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_fields_of_a_later_exporter_are_ignored() -> None:
         changed(contract=2),
         changed(bank=[]),
         changed(bank=[{"name": "key"}]),
-        changed(bank=json.loads(CARD.to_json())["bank"][:1] * 2),
+        changed(bank=json.loads(SPEC.to_json())["bank"][:1] * 2),
         changed(buckets={}),
         changed(buckets={"sizes": [[1]]}),
         changed(clip_length=9),
@@ -91,33 +91,33 @@ def test_fields_of_a_later_exporter_are_ignored() -> None:
 )
 def test_an_unfit_card_is_refused(text: str) -> None:
     with pytest.raises(ContractError):
-        ModelCard.from_json(text)
+        ModelSpec.from_json(text)
 
 
 def test_a_slot_is_as_large_as_its_tensors() -> None:
     # 8 x 14 tokens of stride 32, 16 x 28 of stride 16, two bytes each.
     expected = 2 * (112 * 128 + 3 * 448 * 64)
-    assert CARD.slot_bytes((256, 448), objects=3) == expected
+    assert SPEC.slot_bytes((256, 448), objects=3) == expected
 
 
 def test_a_size_that_is_no_multiple_of_the_stride_rounds_up() -> None:
-    assert CARD.bank[0].tokens((90, 150)) == 3 * 5
+    assert SPEC.bank[0].tokens((90, 150)) == 3 * 5
 
 
 def test_the_tensors_of_the_graphs_follow_the_card() -> None:
-    names = [tensor.name for tensor in segment_inputs(CARD)]
+    names = [tensor.name for tensor in segment_inputs(SPEC)]
     assert names == ["frames", "key_s32", "value_s16", "age", "entry_valid"]
-    assert [(t.name, t.axes) for t in memorize_outputs(CARD)] == [
+    assert [(t.name, t.axes) for t in memorize_outputs(SPEC)] == [
         ("key_s32", "BTC"),
         ("value_s16", "BOTC"),
     ]
-    names = [tensor.name for tensor in segment_outputs(CARD)]
+    names = [tensor.name for tensor in segment_outputs(SPEC)]
     assert names == ["masks", "confidence", "entry_key_s32", "entry_value_s16"]
 
 
 def test_inputs_and_outputs_of_a_graph_never_share_a_name() -> None:
-    inputs = {tensor.name for tensor in segment_inputs(CARD)}
-    assert inputs.isdisjoint(tensor.name for tensor in segment_outputs(CARD))
+    inputs = {tensor.name for tensor in segment_inputs(SPEC)}
+    assert inputs.isdisjoint(tensor.name for tensor in segment_outputs(SPEC))
 
 
 def test_the_digest_of_weights_ignores_their_order() -> None:
@@ -151,4 +151,4 @@ def test_a_scalar_keeps_its_shape_in_the_digest() -> None:
 
 
 def test_cards_of_different_weights_differ() -> None:
-    assert replace(CARD, weights_sha256="c" * 64) != CARD
+    assert replace(SPEC, weights_sha256="c" * 64) != SPEC

@@ -16,7 +16,7 @@ import numpy as np
 import uvicorn
 from numpy.typing import NDArray
 
-from model.core.contract import ModelCard
+from model.core.contract import ModelSpec
 from model.core.memory import Memory
 from service.app import chosen_engine, create_app
 from service.commands.serve import address, listen
@@ -51,8 +51,8 @@ class GatedEngine:
         self._gate = gate
 
     @property
-    def card(self) -> ModelCard:
-        return self._engine.card
+    def spec(self) -> ModelSpec:
+        return self._engine.spec
 
     async def ready(self) -> None:
         await self._engine.ready()

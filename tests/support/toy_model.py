@@ -24,7 +24,7 @@ from model.core.contract import (
     METADATA_KEY,
     BankTensor,
     Buckets,
-    ModelCard,
+    ModelSpec,
     Tensor,
     entry_output,
     memorize_inputs,
@@ -49,7 +49,7 @@ TYPES = {
     "int32": TensorProto.INT32,
     "bool": TensorProto.BOOL,
 }
-CARD = ModelCard(
+SPEC = ModelSpec(
     name="toy",
     short_side=64,
     bank=(
@@ -79,15 +79,15 @@ def write_toy_model(
     folder.mkdir(parents=True, exist_ok=True)
     data = b"".join(weights[key].tobytes() for key in WEIGHTS)
     (folder / f"{name}.weights").write_bytes(data)
-    card = replace(
-        CARD,
+    spec = replace(
+        SPEC,
         name=name,
         weights_sha256=weights_digest(weights),
         weights_file_sha256=hashlib.sha256(data).hexdigest(),
         calibration=calibration,
     )
-    _save(_memorize(), memorize_inputs(card), memorize_outputs(card), folder, card, "memorize")
-    _save(_segment(), segment_inputs(card), segment_outputs(card), folder, card, "segment")
+    _save(_memorize(), memorize_inputs(spec), memorize_outputs(spec), folder, spec, "memorize")
+    _save(_segment(), segment_inputs(spec), segment_outputs(spec), folder, spec, "segment")
 
 
 class _Graph:
@@ -214,23 +214,23 @@ def _save(
     inputs: Sequence[Tensor],
     outputs: Sequence[Tensor],
     folder: Path,
-    card: ModelCard,
+    spec: ModelSpec,
     verb: str,
 ) -> None:
     used = {name for node in graph.nodes for name in node.input}
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,
-            card.graph(verb),
+            spec.graph(verb),
             [_value(tensor) for tensor in inputs],
             [_value(tensor) for tensor in outputs],
-            [tensor for tensor in _initializers(f"{card.name}.weights") if tensor.name in used],
+            [tensor for tensor in _initializers(f"{spec.name}.weights") if tensor.name in used],
         ),
         opset_imports=[helper.make_opsetid("", 18)],
         ir_version=9,
     )
-    helper.set_model_props(model, {METADATA_KEY: card.to_json()})
-    path = folder / f"{card.graph(verb)}.onnx"
+    helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
+    path = folder / f"{spec.graph(verb)}.onnx"
     path.write_bytes(model.SerializeToString())
     onnx.checker.check_model(str(path), full_check=True)
 

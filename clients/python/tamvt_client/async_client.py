@@ -15,10 +15,10 @@ from tamvt_client.calls import FRAMES_PER_APPEND, Call, Format, Retry, http_time
 from tamvt_client.errors import ClientError
 from tamvt_client.streaming import (
     OnProgress,
-    StreamChoice,
     StreamImage,
     Streaming,
     StreamOptions,
+    StreamOptionsDict,
     stream_masks,
 )
 from tamvt_client.values import (
@@ -130,7 +130,7 @@ class AsyncClient:
         *,
         with_tickets: bool = False,
         on_progress: OnProgress | None = None,
-        **choice: Unpack[StreamChoice],
+        **choice: Unpack[StreamOptionsDict],
     ) -> AsyncGenerator[StreamedMasks, None]:
         """See `Client.stream`; `on_progress` is called on the event loop."""
         streaming = Streaming(

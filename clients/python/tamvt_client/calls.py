@@ -23,7 +23,7 @@ from tamvt_client.errors import (
     ClientError,
     Problem,
     TimedOut,
-    UnexpectedAnswer,
+    UnexpectedResponse,
     Unreachable,
     problem_error,
 )
@@ -89,15 +89,15 @@ def read_or_raise(call: Call[T], response: httpx.Response) -> T:
     """The answer's value.
 
     Raises:
-        ProblemAnswer: the service said no.
-        UnexpectedAnswer: the answer is not of this API.
+        ProblemResponse: the service said no.
+        UnexpectedResponse: the answer is not of this API.
     """
     if not response.is_success:
         raise problem_error(_problem(response))
     try:
         return call.read(response)
     except (ValidationError, ValueError) as error:
-        raise UnexpectedAnswer(f"{call.method} {call.path}: {error}") from error
+        raise UnexpectedResponse(f"{call.method} {call.path}: {error}") from error
 
 
 def transport_error(call: Call[T], error: httpx.TransportError) -> ClientError:
@@ -290,7 +290,7 @@ def _problem(response: httpx.Response) -> Problem:
         try:
             return Problem.model_validate_json(response.content)
         except ValidationError as error:
-            raise UnexpectedAnswer(f"a damaged problem: {error}") from error
+            raise UnexpectedResponse(f"a damaged problem: {error}") from error
     # A proxy on the way answers in its own words.
     return Problem(status=response.status_code, title=response.reason_phrase)
 

@@ -28,10 +28,10 @@ from tamvt_client.errors import ClientError
 from tamvt_client.stream_thread import StreamThread
 from tamvt_client.streaming import (
     OnProgress,
-    StreamChoice,
     StreamImage,
     Streaming,
     StreamOptions,
+    StreamOptionsDict,
 )
 from tamvt_client.values import (
     Appended,
@@ -137,7 +137,7 @@ class Client:
         *,
         with_tickets: bool = False,
         on_progress: OnProgress | None = None,
-        **choice: Unpack[StreamChoice],
+        **choice: Unpack[StreamOptionsDict],
     ) -> Iterator[StreamedMasks]:
         """The masks of frames that are sent as they come, over a WebSocket that resumes by itself.
 

@@ -3,9 +3,9 @@
 ClientError
 ├── Unreachable        the service cannot be reached, or the connection broke, also when retried
 ├── TimedOut           no answer within the deadline; what was sent may have been done
-├── UnexpectedAnswer   something answered, but not this service
+├── UnexpectedResponse   something answered, but not this service
 ├── Replaced           another stream took the session over
-└── ProblemAnswer      the service said no; carries its `Problem`
+└── ProblemResponse      the service said no; carries its `Problem`
     ├── Rejected       the request is at fault (4xx)
     ├── NotFound       a session that is unknown or expired, or a frame that is not there (404)
     ├── FrameConflict  another frame is due (409): carries the `expected` number
@@ -42,7 +42,7 @@ class TimedOut(ClientError):
     """No answer within the deadline."""
 
 
-class UnexpectedAnswer(ClientError):
+class UnexpectedResponse(ClientError):
     """An answer that is not of this API."""
 
 
@@ -50,7 +50,7 @@ class Replaced(ClientError):
     """Another stream took the session over."""
 
 
-class ProblemAnswer(ClientError):
+class ProblemResponse(ClientError):
     """The service answered with a problem."""
 
     def __init__(self, problem: Problem) -> None:
@@ -58,15 +58,15 @@ class ProblemAnswer(ClientError):
         self.problem = problem
 
 
-class Rejected(ProblemAnswer):
+class Rejected(ProblemResponse):
     """The request is at fault and changed nothing."""
 
 
-class NotFound(ProblemAnswer):
+class NotFound(ProblemResponse):
     """What was asked for is unknown, deleted or expired."""
 
 
-class FrameConflict(ProblemAnswer):
+class FrameConflict(ProblemResponse):
     """The session is not where the request assumes: `expected` is the frame number it takes."""
 
     @property
@@ -76,7 +76,7 @@ class FrameConflict(ProblemAnswer):
         return value if isinstance(value, int) else None
 
 
-class Busy(ProblemAnswer):
+class Busy(ProblemResponse):
     """The service cannot answer now; the same request may succeed later."""
 
     @property
@@ -86,13 +86,13 @@ class Busy(ProblemAnswer):
         return float(value) if isinstance(value, int | float) else 0.0
 
 
-class ServiceFault(ProblemAnswer):
+class ServiceFault(ProblemResponse):
     """The service failed."""
 
 
-def problem_error(problem: Problem) -> ProblemAnswer:
+def problem_error(problem: Problem) -> ProblemResponse:
     """The error for a problem, by its status."""
-    by_status: dict[int, type[ProblemAnswer]] = {404: NotFound, 409: FrameConflict, 503: Busy}
+    by_status: dict[int, type[ProblemResponse]] = {404: NotFound, 409: FrameConflict, 503: Busy}
     if problem.status == 409 and "expected" not in (problem.model_extra or {}):
         return Rejected(problem)  # a conflict of another kind: a full memory, for example
     fallback = ServiceFault if problem.status >= 500 else Rejected

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Protocol
 
-from tamvt_client.errors import UnexpectedAnswer
+from tamvt_client.errors import UnexpectedResponse
 from tamvt_client.wire import Picture
 
 CREDITS = 8  # until the service says how many
@@ -19,7 +19,7 @@ class Sending(Protocol):
     """Frames on their way from a source to the service."""
 
     @property
-    def has_room(self) -> bool:
+    def is_writable(self) -> bool:
         """Whether the source is asked for another frame."""
         ...
 
@@ -59,8 +59,8 @@ class Window:
         self._next_frame = 0
 
     @property
-    def has_room(self) -> bool:
-        """See `Sending.has_room`."""
+    def is_writable(self) -> bool:
+        """See `Sending.is_writable`."""
         return len(self._frames) < self._credits
 
     @property
@@ -81,9 +81,9 @@ class Window:
         return self._frames[self._sent - 1]
 
     def ready(self, *, next_frame: int, credits: int | None) -> None:
-        """See `Sending.ready`; UnexpectedAnswer if the service has lost what it had answered."""
+        """See `Sending.ready`; UnexpectedResponse if the service has lost what it had answered."""
         if next_frame < self._next_frame:
-            raise UnexpectedAnswer(
+            raise UnexpectedResponse(
                 f"the service expects frame {next_frame}, which it had committed before"
             )
         self._credits = CREDITS if credits is None else credits
@@ -107,7 +107,7 @@ class Window:
 class Newest:
     """The newest frame only: what could not be sent in time is passed over."""
 
-    has_room = True
+    is_writable = True
 
     def __init__(self) -> None:
         self._frame: Picture | None = None

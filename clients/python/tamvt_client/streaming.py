@@ -27,7 +27,7 @@ from tamvt_client.errors import (
     ClientError,
     Problem,
     Replaced,
-    UnexpectedAnswer,
+    UnexpectedResponse,
     Unreachable,
     problem_error,
 )
@@ -64,7 +64,7 @@ class StreamOptions:
         return f"{base}/v1/sessions/{self.session_id}/stream?{query}{ticket_part}"
 
 
-class StreamChoice(TypedDict, total=False):
+class StreamOptionsDict(TypedDict, total=False):
     """The members of `StreamOptions` that a client's user may give."""
 
     first_frame: int
@@ -102,7 +102,7 @@ class Streaming:
         """Gives the masks of each frame to `put`, in order, until all frames have an answer.
 
         Raises:
-            ProblemAnswer: the service refuses; what it has committed stays.
+            ProblemResponse: the service refuses; what it has committed stays.
             Replaced: another stream took the session over.
             Unreachable, Busy: no progress in as many attempts as `retry` allows.
             What the source raised, once the frames before have their masks.
@@ -135,7 +135,7 @@ class Streaming:
         number = self._options.first_frame
         try:
             async for frame in frames:
-                while not self._sending.has_room:
+                while not self._sending.is_writable:
                     await self._change()
                 self._sending.add(await asyncio.to_thread(_picture, frame, number=number))
                 number += 1
@@ -288,9 +288,9 @@ def _message(data: str | bytes) -> dict[str, Any]:
     try:
         message = json.loads(data) if isinstance(data, str) else None
     except ValueError as error:
-        raise UnexpectedAnswer(f"a message that is no JSON: {error}") from error
+        raise UnexpectedResponse(f"a message that is no JSON: {error}") from error
     if not isinstance(message, dict) or "type" not in message:
-        raise UnexpectedAnswer("a message without a type")
+        raise UnexpectedResponse("a message without a type")
     return message
 
 
@@ -301,7 +301,7 @@ def _masks(message: dict[str, Any], png: str | bytes | None) -> StreamedMasks:
             return masks
         picture = wire.read_picture(png, kind=wire.LABEL_MAP)
     except (ValidationError, BadMessage) as error:
-        raise UnexpectedAnswer(f"masks: {error}") from error
+        raise UnexpectedResponse(f"masks: {error}") from error
     return masks.model_copy(update={"png": picture.image})
 
 

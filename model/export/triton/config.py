@@ -12,7 +12,7 @@ from typing import Literal
 from model.core.contract import (
     METADATA_KEY,
     BankTensor,
-    ModelCard,
+    ModelSpec,
     Tensor,
     memorize_inputs,
     memorize_outputs,
@@ -21,7 +21,7 @@ from model.core.contract import (
 )
 
 Backend = Literal["python", "onnxruntime", "tensorrt"]
-Verb = Literal["memorize", "segment"]
+GraphName = Literal["memorize", "segment"]
 Shapes = Mapping[str, tuple[int, ...]]  # a graph's inputs by name, each with B in front
 
 TYPES = {
@@ -37,51 +37,51 @@ GPU_DELAY_US = 500  # worth waiting for other sessions; on a CPU they queue up b
 
 
 def config_text(
-    card: ModelCard, verb: Verb, *, backend: Backend, threads: int = 0, cache: str = ""
+    spec: ModelSpec, verb: GraphName, *, backend: Backend, threads: int = 0, cache: str = ""
 ) -> str:
     """The whole file. `threads` is that of one inference on a CPU, `cache` a folder for engines."""
-    inputs, outputs = tensors(card, verb)
+    inputs, outputs = tensors(spec, verb)
     parts = [
-        f'name: "{card.graph(verb)}"',
+        f'name: "{spec.graph(verb)}"',
         *_platform(backend),
-        f"max_batch_size: {max(card.buckets.batch)}",
+        f"max_batch_size: {max(spec.buckets.batch)}",
         "version_policy { all { } }",
-        *(f"input [ {_tensor(card, tensor)} ]" for tensor in inputs),
-        *(f"output [ {_tensor(card, tensor)} ]" for tensor in outputs),
-        _batching(card, backend),
+        *(f"input [ {_tensor(spec, tensor)} ]" for tensor in inputs),
+        *(f"output [ {_tensor(spec, tensor)} ]" for tensor in outputs),
+        _batching(spec, backend),
         f"instance_group [ {{ kind: KIND_{'CPU' if backend == 'python' else 'GPU'} count: 1 }} ]",
-        _parameter(METADATA_KEY, card.to_json()),
+        _parameter(METADATA_KEY, spec.to_json()),
         _parameter("threads", str(threads)),
     ]
     if backend == "onnxruntime":
-        parts.append(_tensorrt_provider(card, verb, cache=cache))
-    warm = [_warmup(card, verb, shapes) for shapes in _warm_shapes(card, verb, backend)]
+        parts.append(_tensorrt_provider(spec, verb, cache=cache))
+    warm = [_warmup(spec, verb, shapes) for shapes in _warm_shapes(spec, verb, backend)]
     return "\n".join([*parts, *warm]) + "\n"
 
 
-def tensors(card: ModelCard, verb: Verb) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+def tensors(spec: ModelSpec, verb: GraphName) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
     """The inputs and the outputs of a graph as Triton serves it."""
     if verb == "memorize":
-        return memorize_inputs(card), memorize_outputs(card)
-    return segment_inputs(card), triton_segment_outputs(card)
+        return memorize_inputs(spec), memorize_outputs(spec)
+    return segment_inputs(spec), triton_segment_outputs(spec)
 
 
-def profile(card: ModelCard, verb: Verb) -> tuple[Shapes, Shapes, Shapes]:
+def profile(spec: ModelSpec, verb: GraphName) -> tuple[Shapes, Shapes, Shapes]:
     """The least, the usual and the largest shape of every input that is served."""
-    buckets = card.buckets
+    buckets = spec.buckets
     heights, widths = zip(*buckets.sizes, strict=True)
-    least = shapes(card, verb, (min(heights), min(widths)), batch=1, length=1, slots=1, objects=1)
+    least = shapes(spec, verb, (min(heights), min(widths)), batch=1, length=1, slots=1, objects=1)
     usual = shapes(
-        card,
+        spec,
         verb,
         buckets.sizes[0],
         batch=1,
-        length=card.clip_length,
+        length=spec.clip_length,
         slots=max(buckets.memory_sizes),
         objects=1,
     )
     largest = shapes(
-        card,
+        spec,
         verb,
         (max(heights), max(widths)),
         batch=max(buckets.batch),
@@ -93,8 +93,8 @@ def profile(card: ModelCard, verb: Verb) -> tuple[Shapes, Shapes, Shapes]:
 
 
 def shapes(
-    card: ModelCard,
-    verb: Verb,
+    spec: ModelSpec,
+    verb: GraphName,
     size: tuple[int, int],
     *,
     batch: int,
@@ -104,13 +104,13 @@ def shapes(
 ) -> Shapes:
     """The shape of each input, B included, in a model size (h, w)."""
     letters = {"B": batch, "L": length, "N": slots, "O": objects, "H": size[0], "W": size[1]}
-    bank = {tensor.name: tensor for tensor in card.bank}
+    bank = {tensor.name: tensor for tensor in spec.bank}
     return {
         tensor.name: tuple(
             letters.get(axis) or _bank_axis(bank.get(tensor.name), axis, size)
             for axis in tensor.axes
         )
-        for tensor in tensors(card, verb)[0]
+        for tensor in tensors(spec, verb)[0]
     }
 
 
@@ -133,14 +133,14 @@ def _platform(backend: Backend) -> list[str]:
     return ['backend: "python"']
 
 
-def _tensor(card: ModelCard, tensor: Tensor) -> str:
-    channels = {bank.name: bank.channels for bank in card.bank}
+def _tensor(spec: ModelSpec, tensor: Tensor) -> str:
+    channels = {bank.name: bank.channels for bank in spec.bank}
     known = {"C": channels.get(tensor.name.removeprefix("entry_"), -1)}
     dims = (known.get(axis, int(axis) if axis.isdigit() else -1) for axis in tensor.axes[1:])
     return f'{{ name: "{tensor.name}" data_type: {TYPES[tensor.dtype]} dims: {_list(dims)} }}'
 
 
-def _batching(card: ModelCard, backend: Backend) -> str:
+def _batching(spec: ModelSpec, backend: Backend) -> str:
     delay = 0 if backend == "python" else GPU_DELAY_US
     return "\n".join(
         [
@@ -157,13 +157,13 @@ def _batching(card: ModelCard, backend: Backend) -> str:
     )
 
 
-def _tensorrt_provider(card: ModelCard, verb: Verb, *, cache: str) -> str:
+def _tensorrt_provider(spec: ModelSpec, verb: GraphName, *, cache: str) -> str:
     """TensorRT under ONNX Runtime; what it cannot run falls back to CUDA."""
-    least, usual, largest = profile(card, verb)
+    least, usual, largest = profile(spec, verb)
     options = {
         "precision_mode": "FP16",
         "trt_engine_cache_enable": "1",
-        "trt_engine_cache_path": f"{cache}/{card.graph(verb)}-{card.weights_sha256[:16]}",
+        "trt_engine_cache_path": f"{cache}/{spec.graph(verb)}-{spec.weights_sha256[:16]}",
         "trt_timing_cache_enable": "1",
         "trt_layer_norm_fp32_fallback": "1",
         "trt_profile_min_shapes": shapes_text(least),
@@ -182,20 +182,20 @@ def _tensorrt_provider(card: ModelCard, verb: Verb, *, cache: str) -> str:
     )
 
 
-def _warm_shapes(card: ModelCard, verb: Verb, backend: Backend) -> Iterator[Shapes]:
+def _warm_shapes(spec: ModelSpec, verb: GraphName, backend: Backend) -> Iterator[Shapes]:
     """Every bucket on a GPU; on a CPU, where a new shape costs little, those of one session."""
-    buckets = card.buckets
+    buckets = spec.buckets
     gpu = backend != "python"
     lengths = (1,) if verb == "memorize" else buckets.clip_lengths
     slots = (1,) if verb == "memorize" else buckets.memory_sizes
     for size, length, n, objects, batch in product(
         buckets.sizes, lengths, slots, buckets.objects, buckets.batch if gpu else (1,)
     ):
-        yield shapes(card, verb, size, batch=batch, length=length, slots=n, objects=objects)
+        yield shapes(spec, verb, size, batch=batch, length=length, slots=n, objects=objects)
 
 
-def _warmup(card: ModelCard, verb: Verb, shapes: Shapes) -> str:
-    types = {tensor.name: TYPES[tensor.dtype] for tensor in tensors(card, verb)[0]}
+def _warmup(spec: ModelSpec, verb: GraphName, shapes: Shapes) -> str:
+    types = {tensor.name: TYPES[tensor.dtype] for tensor in tensors(spec, verb)[0]}
     batch = next(iter(shapes.values()))[0]
     inputs = (
         f'  inputs {{ key: "{name}" value '

@@ -15,13 +15,13 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, helper
 
-from model.core.contract import BATCH_SIZE, METADATA_KEY, ModelCard, weights_version
+from model.core.contract import BATCH_SIZE, METADATA_KEY, ModelSpec, weights_version
 from model.export.portable import portable
-from model.export.triton.config import Backend, Verb, config_text, profile, shapes_text
+from model.export.triton.config import Backend, GraphName, config_text, profile, shapes_text
 from model.export.triton.tensorrt import fit_tensorrt
 
 BACKENDS: tuple[Backend, ...] = ("python", "onnxruntime", "tensorrt")
-VERBS: tuple[Verb, ...] = ("memorize", "segment")
+GRAPHS: tuple[GraphName, ...] = ("memorize", "segment")
 ENGINE_CACHE = "/var/cache/tamvt"
 
 
@@ -33,18 +33,18 @@ def write_repository(
     backend: Backend = "python",
     threads: int = 0,
     cache: str = ENGINE_CACHE,
-) -> ModelCard:
+) -> ModelSpec:
     """The card of the model `name` in `folder`, once `target` serves it and no older weights.
 
     `threads` is that of one inference on a CPU (0: one for each processor); `cache` is the folder
     in which ONNX Runtime keeps TensorRT's engines. Raises FileNotFoundError, ContractError.
     """
-    for verb in VERBS:
+    for verb in GRAPHS:
         graph = onnx.load(str(folder / f"{name}_{verb}.onnx"), load_external_data=False)
-        card = _card(graph)
-        served = target / card.graph(verb)
+        spec = _spec(graph)
+        served = target / spec.graph(verb)
         shutil.rmtree(served, ignore_errors=True)
-        version = served / str(weights_version(card))
+        version = served / str(weights_version(spec))
         version.mkdir(parents=True)
         if verb == "segment":
             _say_batch_size(graph)
@@ -57,15 +57,15 @@ def write_repository(
         if backend == "python":
             shutil.copy(Path(__file__).with_name("backend.py"), version / "model.py")
         if backend == "tensorrt":
-            (served / "trtexec.args").write_text(_trtexec_arguments(card, verb))
-        text = config_text(card, verb, backend=backend, threads=threads, cache=cache)
+            (served / "trtexec.args").write_text(_trtexec_arguments(spec, verb))
+        text = config_text(spec, verb, backend=backend, threads=threads, cache=cache)
         (served / "config.pbtxt").write_text(text)
-    return card
+    return spec
 
 
-def _card(graph: onnx.ModelProto) -> ModelCard:
+def _spec(graph: onnx.ModelProto) -> ModelSpec:
     metadata = {entry.key: entry.value for entry in graph.metadata_props}
-    return ModelCard.from_json(metadata.get(METADATA_KEY, ""))
+    return ModelSpec.from_json(metadata.get(METADATA_KEY, ""))
 
 
 def _say_batch_size(graph: onnx.ModelProto) -> None:
@@ -85,8 +85,8 @@ def _say_batch_size(graph: onnx.ModelProto) -> None:
     graph.graph.output.append(helper.make_tensor_value_info(rows[3], TensorProto.INT32, shape))
 
 
-def _trtexec_arguments(card: ModelCard, verb: Verb) -> str:
+def _trtexec_arguments(spec: ModelSpec, verb: GraphName) -> str:
     """One option of trtexec a line, for deploy/triton/build_engine.sh."""
     names = ("--minShapes", "--optShapes", "--maxShapes")
-    lines = [f"{n}={shapes_text(s)}" for n, s in zip(names, profile(card, verb), strict=True)]
-    return "\n".join([*lines, f"--key={card.weights_sha256}"]) + "\n"
+    lines = [f"{n}={shapes_text(s)}" for n, s in zip(names, profile(spec, verb), strict=True)]
+    return "\n".join([*lines, f"--key={spec.weights_sha256}"]) + "\n"

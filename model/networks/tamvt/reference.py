@@ -27,7 +27,7 @@ from model.networks.tamvt.pixel_decoder import Pyramid, map_of, tokens_of
 LARGEST_LOGIT = 1e4
 
 
-class PlainEntry(NamedTuple):
+class ReferenceEntry(NamedTuple):
     """One remembered (frame, mask) of one object: tokens (1, T, C) before any projection."""
 
     image_s32: Tensor
@@ -48,7 +48,7 @@ class SeparateNorm(nn.Module):
         return self.conv(x) * scale[:, None, None] + shift[:, None, None]
 
 
-class PlainTamVT:
+class ReferenceTamVT:
     """A model's verbs the long way, for one session and one object."""
 
     def __init__(self, model: TamVT) -> None:
@@ -61,20 +61,20 @@ class PlainTamVT:
         self.backbone = copy.deepcopy(model.backbone)
         fold_batch_norms(self.backbone, SeparateNorm)
 
-    def memorize(self, image: Tensor, mask: Tensor) -> PlainEntry:
+    def memorize(self, image: Tensor, mask: Tensor) -> ReferenceEntry:
         """The entry of a normalized image (1, 3, H, W) and a mask (H, W) in [0, 1]."""
         model = self.model
         _, _, image_s16, image_s32 = self.backbone(image)
         _, _, mask_s16, mask_s32 = self.backbone(mask.expand(1, 3, -1, -1))
         self.backbone(1 - mask.expand(1, 3, -1, -1))  # the published code reads nothing of it
-        return PlainEntry(
+        return ReferenceEntry(
             model.placed(model.project_s32(image_s32)),
             model.placed(self.project_s16(image_s16)),
             model.placed(self.encoder.project_s32(mask_s32)),
             model.placed(self.encoder.project_s16(mask_s16)),
         )
 
-    def segment(self, images: Tensor, entries: Sequence[PlainEntry]) -> list[Tensor]:
+    def segment(self, images: Tensor, entries: Sequence[ReferenceEntry]) -> list[Tensor]:
         """Logits (L, h, w) of normalized images (L, 3, H, W), from every decoder layer in order.
 
         `entries` are oldest first, the reference at their head.

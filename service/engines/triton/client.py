@@ -16,7 +16,7 @@ from tritonclient.grpc import InferInput, InferRequestedOutput, InferResult
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
-from model.core.contract import ModelCard, weights_version
+from model.core.contract import ModelSpec, weights_version
 from service.engines.triton.models import (
     AWAY,
     CONTROL_DEADLINE_S,
@@ -122,7 +122,7 @@ class TritonClient:
         """Nothing if Triton serves the model; EngineUnavailable otherwise."""
         self._check()
         try:
-            served = self.served.card
+            served = self.served.spec
             version = str(weights_version(served))
             for verb in ("memorize", "segment"):
                 if not await self._client.is_model_ready(
@@ -135,14 +135,14 @@ class TritonClient:
 
     async def infer(
         self,
-        card: ModelCard,
+        spec: ModelSpec,
         verb: str,
         inputs: Sequence[InferInput],
         outputs: Sequence[InferRequestedOutput],
         *,
         deadline_s: float,
     ) -> InferResult:
-        """The answer of one graph of `card`.
+        """The answer of one graph of `spec`.
 
         Raises UnknownRegion, UnknownWeights, Overloaded or EngineUnavailable where nothing has
         run, and Lost where that is not known.
@@ -160,14 +160,14 @@ class TritonClient:
                 raise Overloaded(f"Triton was busy for {deadline_s:g} s") from error
             try:
                 left_s = max(0.001, deadline_s - (time.monotonic() - started_at))
-                return await self._infer(card, verb, inputs, outputs, left_s=left_s)
+                return await self._infer(spec, verb, inputs, outputs, left_s=left_s)
             finally:
                 self._running.release()
         finally:
             self._places += 1
 
     async def register(self, name: str, nbytes: int) -> None:
-        """See `regions.Registry`."""
+        """See `regions.RegionRegistry`."""
         self._check()
         try:
             await register(self._client, name, nbytes)
@@ -175,7 +175,7 @@ class TritonClient:
             self._raise_if_away(error)
 
     async def forget(self, name: str) -> bool:
-        """See `regions.Registry`. A newer Triton agrees at once, and forgets when it can."""
+        """See `regions.RegionRegistry`. A newer Triton agrees at once, and forgets when it can."""
         self._check()
         try:
             await self._client.unregister_system_shared_memory(
@@ -190,7 +190,7 @@ class TritonClient:
         return False
 
     async def names(self) -> tuple[str, ...]:
-        """See `regions.Registry`."""
+        """See `regions.RegionRegistry`."""
         self._check()
         try:
             answer = await self._client.get_system_shared_memory_status(
@@ -203,7 +203,7 @@ class TritonClient:
 
     async def _infer(
         self,
-        card: ModelCard,
+        spec: ModelSpec,
         verb: str,
         inputs: Sequence[InferInput],
         outputs: Sequence[InferRequestedOutput],
@@ -212,9 +212,9 @@ class TritonClient:
     ) -> InferResult:
         try:
             return await self._client.infer(
-                card.graph(verb),
+                spec.graph(verb),
                 list(inputs),
-                model_version=str(weights_version(card)),
+                model_version=str(weights_version(spec)),
                 outputs=list(outputs),
                 timeout=int(left_s * 1e6),  # of Triton's queue
                 client_timeout=left_s,

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model.core.contract import ModelCard
+from model.core.contract import ModelSpec
 from model.core.memory import Memory
-from service.engines.bank import BankCache, Turns
+from service.engines.bank import BankCache, SessionLocks
 from service.engines.base import BankLease, ClipMasks, Pictures
 from service.engines.pictures import check_pictures
 from service.engines.triton.bank import TritonBank
@@ -96,14 +96,14 @@ class TritonEngine:
         self._regions = regions
         self._shared = SharedBanks(client, regions, deadline_s=deadline_s) if shared else None
         self._inline = InlineBanks(client, cache, deadline_s=deadline_s)
-        self._turns = Turns()
+        self._locks = SessionLocks()
         self._deadline_s = deadline_s
         self._doomed = asyncio.Event()
         self._warned = False
 
     @property
-    def card(self) -> ModelCard:
-        return self._client.served.card
+    def spec(self) -> ModelSpec:
+        return self._client.served.spec
 
     async def ready(self) -> None:
         """See `base.Engine.ready`."""
@@ -120,7 +120,7 @@ class TritonEngine:
         pictures: Pictures,
     ) -> AsyncIterator[BankLease]:
         """See `base.Engine.lease`."""
-        async with self._turns.wait(session_id, deadline_s=self._deadline_s):
+        async with self._locks.wait(session_id, deadline_s=self._deadline_s):
             lease = TritonLease(self, session_id, version, memory, model_size, pictures)
             try:
                 yield lease
@@ -173,10 +173,10 @@ class TritonEngine:
         while True:
             try:
                 if self._regions.doomed:
-                    await self._regions.drop_doomed()
+                    await self._regions.remove_scheduled()
                 if loop.time() >= sweep_at:
                     sweep_at = loop.time() + SWEEP_S
-                    await self._regions.sweep(weights_sha256=self.card.weights_sha256)
+                    await self._regions.sweep(weights_sha256=self.spec.weights_sha256)
             except (EngineUnavailable, OSError) as error:
                 log.debug("regions are tidied later: %s", error)
             self._doomed.clear()

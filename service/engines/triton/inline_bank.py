@@ -11,12 +11,12 @@ from tritonclient.grpc import InferInput, InferRequestedOutput, InferResult
 
 from model.core.memory import Memory
 from service.engines.bank import BankCache
-from service.engines.triton.bank import Places, TritonBank, inline_input
+from service.engines.triton.bank import TensorLocations, TritonBank, inline_input
 from service.engines.triton.client import TritonClient
-from service.engines.triton.layout import Place, layout_of, shape_of
+from service.engines.triton.layout import TensorLocation, layout_of, shape_of
 
 
-class InlineRoom:
+class InlineStorage:
     """A buffer, as the place of a bank. Laid out as a region is."""
 
     def __init__(self, nbytes: int) -> None:
@@ -26,9 +26,9 @@ class InlineRoom:
     def nbytes(self) -> int:
         return self._buffer.nbytes
 
-    def array(self, place: Place) -> NDArray[Any]:
-        flat = self._buffer[place.offset : place.offset + place.nbytes]
-        return flat.view(place.dtype).reshape(place.shape)
+    def array(self, location: TensorLocation) -> NDArray[Any]:
+        flat = self._buffer[location.offset : location.offset + location.nbytes]
+        return flat.view(location.dtype).reshape(location.shape)
 
     def begin(self) -> None:
         """Nothing: whoever does not keep a bank forgets it."""
@@ -36,15 +36,15 @@ class InlineRoom:
     async def announce(self) -> None:
         """Nothing: Triton need not know."""
 
-    def input(self, name: str, place: Place) -> InferInput:
-        return inline_input(name, self.array(place)[None])
+    def input(self, name: str, location: TensorLocation) -> InferInput:
+        return inline_input(name, self.array(location)[None])
 
-    def output(self, name: str, place: Place) -> InferRequestedOutput:
+    def output(self, name: str, location: TensorLocation) -> InferRequestedOutput:
         return InferRequestedOutput(name)
 
-    def collect(self, result: InferResult, places: Places) -> None:
-        for name, place in places.items():
-            self.array(place)[:] = result.as_numpy(name).reshape(place.shape)
+    def collect(self, result: InferResult, locations: TensorLocations) -> None:
+        for name, location in locations.items():
+            self.array(location)[:] = result.as_numpy(name).reshape(location.shape)
 
 
 class InlineBanks:
@@ -67,22 +67,22 @@ class InlineBanks:
         frames: int,
     ) -> tuple[TritonBank, bool]:
         """A bank for the session, and whether it is that of this memory already; Overloaded."""
-        card = self._client.served.card
+        spec = self._client.served.spec
         shape = shape_of(
-            card, model_size, slots=memory.capacity, objects=len(object_ids), frames=frames
+            spec, model_size, slots=memory.capacity, objects=len(object_ids), frames=frames
         )
-        layout = layout_of(card, shape)
+        layout = layout_of(spec, shape)
         kept = self._cache.take(session_id, version=version, memory=memory)
         if kept is not None:
-            fits = (kept.layout, kept.weights_sha256) == (layout, card.weights_sha256)
+            fits = (kept.layout, kept.weights_sha256) == (layout, spec.weights_sha256)
             if fits and kept.holds(memory, object_ids):
                 return kept, True
             self._cache.release(kept.nbytes)
         self._cache.reserve(layout.nbytes)
         bank = TritonBank(
             self._client,
-            card,
-            InlineRoom(layout.nbytes),
+            spec,
+            InlineStorage(layout.nbytes),
             layout,
             memory,
             object_ids,

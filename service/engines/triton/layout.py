@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model.core.contract import BATCH_SIZE, ModelCard, entry_output
+from model.core.contract import BATCH_SIZE, ModelSpec, entry_output
 
 HEADER_BYTES = 4096
 ALIGNMENT = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TensorLocation:
     """One tensor in a region: it starts `offset` bytes behind its beginning."""
 
     offset: int
@@ -47,23 +47,23 @@ class Layout:
     """The places of all tensors, and how many bytes they take with the header."""
 
     shape: Shape
-    places: Mapping[str, Place]
+    locations: Mapping[str, TensorLocation]
     nbytes: int
 
-    def slots(self, name: str, first: int, count: int = 1) -> Place:
+    def slots(self, name: str, first: int, count: int = 1) -> TensorLocation:
         """The place of `count` slots of a bank's tensor, from `first` on: (count, ...)."""
-        whole = self.places[name]
+        whole = self.locations[name]
         block = whole.nbytes // whole.shape[0]
-        return Place(whole.offset + first * block, whole.dtype, (count, *whole.shape[1:]))
+        return TensorLocation(whole.offset + first * block, whole.dtype, (count, *whole.shape[1:]))
 
-    def clip(self, name: str, frames: int) -> Place:
+    def clip(self, name: str, frames: int) -> TensorLocation:
         """The place of `frames` or `masks` or `confidence` for a clip of so many frames."""
-        whole = self.places[name]
-        return Place(whole.offset, whole.dtype, (frames, *whole.shape[1:]))
+        whole = self.locations[name]
+        return TensorLocation(whole.offset, whole.dtype, (frames, *whole.shape[1:]))
 
 
 def shape_of(
-    card: ModelCard, size: tuple[int, int], *, slots: int, objects: int, frames: int
+    spec: ModelSpec, size: tuple[int, int], *, slots: int, objects: int, frames: int
 ) -> Shape:
     """The shape a session is served in: N and O as in a bucket, so that sessions share batches.
 
@@ -72,25 +72,25 @@ def shape_of(
     """
     return Shape(
         size=size,
-        slots=_bucket(card.buckets.memory_sizes, slots),
-        objects=_bucket(card.buckets.objects, objects),
-        frames=max(frames, card.clip_length),
+        slots=_bucket(spec.buckets.memory_sizes, slots),
+        objects=_bucket(spec.buckets.objects, objects),
+        frames=max(frames, spec.clip_length),
     )
 
 
-def layout_of(card: ModelCard, shape: Shape) -> Layout:
+def layout_of(spec: ModelSpec, shape: Shape) -> Layout:
     """The layout of a region of this shape."""
-    places: dict[str, Place] = {}
+    locations: dict[str, TensorLocation] = {}
     end = HEADER_BYTES
-    for name, dtype, dims in _tensors(card, shape):
-        places[name] = Place(end, dtype, dims)
-        end += -(-places[name].nbytes // ALIGNMENT) * ALIGNMENT
-    return Layout(shape, places, end)
+    for name, dtype, dims in _tensors(spec, shape):
+        locations[name] = TensorLocation(end, dtype, dims)
+        end += -(-locations[name].nbytes // ALIGNMENT) * ALIGNMENT
+    return Layout(shape, locations, end)
 
 
-def _tensors(card: ModelCard, shape: Shape) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+def _tensors(spec: ModelSpec, shape: Shape) -> Iterator[tuple[str, str, tuple[int, ...]]]:
     slots, objects, frames = shape.slots, shape.objects, shape.frames
-    for tensor in card.bank:
+    for tensor in spec.bank:
         block = tensor.slot_shape(shape.size, objects=objects)
         yield tensor.name, tensor.dtype, (slots, *block)
     yield "age", "int32", (slots,)
@@ -98,7 +98,7 @@ def _tensors(card: ModelCard, shape: Shape) -> Iterator[tuple[str, str, tuple[in
     yield "frames", "uint8", (frames, *shape.size, 3)
     yield "masks", "uint8", (frames, objects, *shape.size)
     yield "confidence", "float32", (frames, objects)
-    for tensor in card.bank:
+    for tensor in spec.bank:
         entry = tensor.slot_shape(shape.size, objects=objects)
         yield entry_output(tensor.name), tensor.dtype, (1, *entry)
     yield BATCH_SIZE.name, BATCH_SIZE.dtype, (1,)

@@ -14,7 +14,7 @@ from tritonclient.utils import InferenceServerException
 from model.core.contract import (
     METADATA_KEY,
     ContractError,
-    ModelCard,
+    ModelSpec,
     Tensor,
     memorize_inputs,
     memorize_outputs,
@@ -42,7 +42,7 @@ AWAY = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED")
 class Served:
     """The model's card, and why Triton takes no shared memory, if it does not."""
 
-    card: ModelCard
+    spec: ModelSpec
     refusal: str
 
     @property
@@ -53,36 +53,36 @@ class Served:
 async def compare(client: InferenceServerClient, name: str) -> Served:
     """What Triton serves as `name`; ModelMismatch if it breaks the contract, EngineUnavailable."""
     try:
-        cards = [await _card(client, f"{name}_{verb}") for verb in ("memorize", "segment")]
-        if cards[0] != cards[1] or cards[0].name != name:
+        specs = [await _spec(client, f"{name}_{verb}") for verb in ("memorize", "segment")]
+        if specs[0] != specs[1] or specs[0].name != name:
             raise ModelMismatch(f"Triton's two graphs of {name!r} are not of the same model")
-        await _compare_tensors(client, cards[0])
-        return Served(cards[0], await _refusal(client))
+        await _compare_tensors(client, specs[0])
+        return Served(specs[0], await _refusal(client))
     except InferenceServerException as error:
         raise EngineUnavailable(f"Triton: {line_of(error)}") from error
 
 
-async def _card(client: InferenceServerClient, graph: str) -> ModelCard:
+async def _spec(client: InferenceServerClient, graph: str) -> ModelSpec:
     answer = await client.get_model_config(graph, client_timeout=CONTROL_DEADLINE_S)
     try:
-        return ModelCard.from_json(answer.config.parameters[METADATA_KEY].string_value)
+        return ModelSpec.from_json(answer.config.parameters[METADATA_KEY].string_value)
     except ContractError as error:
         raise ModelMismatch(f"Triton's graph {graph}: {error}") from error
 
 
-async def _compare_tensors(client: InferenceServerClient, card: ModelCard) -> None:
+async def _compare_tensors(client: InferenceServerClient, spec: ModelSpec) -> None:
     expected = {
-        "memorize": (memorize_inputs(card), memorize_outputs(card)),
-        "segment": (segment_inputs(card), triton_segment_outputs(card)),
+        "memorize": (memorize_inputs(spec), memorize_outputs(spec)),
+        "segment": (segment_inputs(spec), triton_segment_outputs(spec)),
     }
     for verb, (inputs, outputs) in expected.items():
         found = await client.get_model_metadata(
-            card.graph(verb), str(weights_version(card)), client_timeout=CONTROL_DEADLINE_S
+            spec.graph(verb), str(weights_version(spec)), client_timeout=CONTROL_DEADLINE_S
         )
         wrong = _differences(found.inputs, inputs) | _differences(found.outputs, outputs)
         if wrong:
             names = ", ".join(sorted(wrong))
-            raise ModelMismatch(f"Triton's graph {card.graph(verb)} breaks the contract at {names}")
+            raise ModelMismatch(f"Triton's graph {spec.graph(verb)} breaks the contract at {names}")
 
 
 async def _refusal(client: InferenceServerClient) -> str:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.core.memory import MAX_CAPACITY, Memory
-from service.engines.triton.layout import HEADER_BYTES, Layout, Place
+from service.engines.triton.layout import HEADER_BYTES, Layout, TensorLocation
 
 MAGIC = b"TAMVTBNK"
 FORMAT = 1
@@ -35,7 +35,7 @@ OWNER = slice(HEADER.size, HEADER.size + 8)  # the process that wrote it last
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class RegionHeader:
     """Which bank a region holds."""
 
     version: int  # of the session
@@ -51,7 +51,7 @@ class Header:
         return HEADER.pack(MAGIC, FORMAT, int(dirty), *numbers)
 
     @classmethod
-    def read(cls, data: bytes) -> Header | None:
+    def read(cls, data: bytes) -> RegionHeader | None:
         """The header of a region that may be used; None if it is dirty, or not ours."""
         if len(data) < HEADER.size:
             return None
@@ -68,10 +68,10 @@ def header_of(
     *,
     version: int,
     weights_sha256: str,
-) -> Header:
+) -> RegionHeader:
     """The header of a region that holds the bank of this memory."""
     bank = f"{memory.to_json()} {list(object_ids)} {layout.shape}".encode()
-    return Header(
+    return RegionHeader(
         version=version,
         nbytes=layout.nbytes,
         weights=bytes.fromhex(weights_sha256),
@@ -103,7 +103,7 @@ class Region:
             path.unlink(missing_ok=True)
             os.close(descriptor)
             raise
-        nothing = Header(0, nbytes, bytes(32), bytes(32), ())
+        nothing = RegionHeader(0, nbytes, bytes(32), bytes(32), ())
         region._map[: HEADER.size] = nothing.pack(dirty=True)
         return region
 
@@ -124,12 +124,12 @@ class Region:
         os.close(descriptor)
         return None
 
-    def header(self) -> Header | None:
+    def header(self) -> RegionHeader | None:
         """What it holds; None if nothing that may be used, or if its size is not what it says."""
-        header = Header.read(self._map[: HEADER.size])
+        header = RegionHeader.read(self._map[: HEADER.size])
         return header if header and header.nbytes == self.nbytes else None
 
-    def soil(self) -> None:
+    def mark_dirty(self) -> None:
         """What it holds is in doubt from now on."""
         if self.nbytes >= HEADER_BYTES:
             self._map[DIRTY_OFFSET : DIRTY_OFFSET + DIRTY.size] = DIRTY.pack(1)
@@ -139,19 +139,19 @@ class Region:
         """The process that wrote it last: 8 bytes."""
         return self._map[OWNER]
 
-    def settle(self, header: Header, *, owner: bytes) -> None:
+    def settle(self, header: RegionHeader, *, owner: bytes) -> None:
         """It holds just this bank, and nobody writes into it any more."""
         self._map[: HEADER.size] = header.pack(dirty=True)
         self._map[OWNER] = owner
         self._map[DIRTY_OFFSET : DIRTY_OFFSET + DIRTY.size] = DIRTY.pack(0)
         os.utime(self._descriptor)
 
-    def array(self, place: Place) -> NDArray[Any]:
+    def array(self, location: TensorLocation) -> NDArray[Any]:
         """The tensor at a place: a view, to be dropped before the region is closed."""
         flat = np.frombuffer(
-            self._map, place.dtype, count=int(np.prod(place.shape)), offset=place.offset
+            self._map, location.dtype, count=int(np.prod(location.shape)), offset=location.offset
         )
-        return flat.reshape(place.shape)
+        return flat.reshape(location.shape)
 
     def close(self) -> None:
         """Give back the lock, the file and the mapping; a view that is left keeps those two."""

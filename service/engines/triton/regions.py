@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from service.engines.triton.region import Header, Region
+from service.engines.triton.region import Region, RegionHeader
 from service.errors import EngineUnavailable, Overloaded
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -28,7 +28,7 @@ class NoSharedMemory(Exception):
     """Shared memory is used up, or Triton does not take it: tensors go inline instead."""
 
 
-class Registry(Protocol):
+class RegionRegistry(Protocol):
     """Triton's list of regions."""
 
     async def register(self, name: str, nbytes: int) -> None:
@@ -55,7 +55,7 @@ class Regions:
 
     def __init__(
         self,
-        registry: Registry,
+        registry: RegionRegistry,
         *,
         limit_bytes: int,
         idle_s: float,
@@ -66,7 +66,7 @@ class Regions:
         self._limit_bytes = limit_bytes
         self._idle_s = idle_s
         self._folder, self._prefix = folder, prefix
-        self._room = asyncio.Lock()
+        self._freeing = asyncio.Lock()
         self.doomed: set[str] = set()  # by name: to be dropped once Triton lets them go
 
     def holding(self, session_id: str) -> Iterator[Region]:
@@ -81,8 +81,8 @@ class Regions:
         The regions used least recently make room for it.
         """
         name = f"{self._prefix}-{_digest(session_id)}-{secrets.token_hex(4)}"
-        async with self._room:
-            await self._make_room(nbytes)
+        async with self._freeing:
+            await self._free_bytes(nbytes)
             region = await self._made(self._folder / name, nbytes)
         try:
             await self._registry.register(region.name, nbytes)
@@ -102,12 +102,12 @@ class Regions:
             # The thread goes on: what it makes would stay locked by this process.
             await asyncio.wait([making])
             if making.exception() is None:
-                self.doom(making.result())
+                self.schedule_removal(making.result())
             raise
 
     async def drop(self, region: Region) -> None:
         """The region is gone, or doomed: its lock is given back in any case."""
-        region.soil()
+        region.mark_dirty()
         try:
             gone = await self._registry.forget(region.name)
         except EngineUnavailable:
@@ -119,9 +119,9 @@ class Regions:
             region.unlink()
             self.doomed.discard(region.name)
 
-    def doom(self, region: Region) -> None:
+    def schedule_removal(self, region: Region) -> None:
         """The region is dirty: it will be dropped once Triton lets it go."""
-        region.soil()
+        region.mark_dirty()
         self.doomed.add(region.name)
         region.close()
 
@@ -130,7 +130,7 @@ class Regions:
         for region in self.holding(session_id):
             await self.drop(region)
 
-    async def drop_doomed(self) -> None:
+    async def remove_scheduled(self) -> None:
         """Those of the doomed that Triton lets go are gone; EngineUnavailable."""
         for name in tuple(self.doomed):
             region = Region.open(self._folder / name)
@@ -175,13 +175,13 @@ class Regions:
         region = Region.open(file.path)
         if region is None:
             return
-        header: Header | None = region.header()
+        header: RegionHeader | None = region.header()
         if header is None or header.weights != weights or idle_s > self._idle_s:
             await self.drop(region)
         else:
             region.close()
 
-    async def _make_room(self, nbytes: int) -> None:
+    async def _free_bytes(self, nbytes: int) -> None:
         """Drop what was used least recently; Overloaded while the rest is in use."""
         files = sorted(self._files(), key=lambda file: file.used_at)
         taken = sum(file.nbytes for file in files)

@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from tritonclient.grpc import InferInput, InferRequestedOutput, InferResult
 
 from model.core.memory import Memory
-from service.engines.triton.bank import Places, TritonBank
+from service.engines.triton.bank import TensorLocations, TritonBank
 from service.engines.triton.client import TritonClient
-from service.engines.triton.layout import Place, layout_of, shape_of
+from service.engines.triton.layout import TensorLocation, layout_of, shape_of
 from service.engines.triton.models import datatype
-from service.engines.triton.region import Header, Region, header_of
+from service.engines.triton.region import Region, RegionHeader, header_of
 from service.engines.triton.regions import Regions
 
 
-class SharedRoom:
+class SharedStorage:
     """A region, as the place of a bank."""
 
     def __init__(self, region: Region, client: TritonClient) -> None:
@@ -29,26 +29,26 @@ class SharedRoom:
     def nbytes(self) -> int:
         return self.region.nbytes
 
-    def array(self, place: Place) -> NDArray[Any]:
-        return self.region.array(place)
+    def array(self, location: TensorLocation) -> NDArray[Any]:
+        return self.region.array(location)
 
     def begin(self) -> None:
-        self.region.soil()
+        self.region.mark_dirty()
 
     async def announce(self) -> None:
         await self._client.register(self.region.name, self.region.nbytes)
 
-    def input(self, name: str, place: Place) -> InferInput:
-        made = InferInput(name, (1, *place.shape), datatype(place.dtype))
-        made.set_shared_memory(self.region.name, place.nbytes, place.offset)
+    def input(self, name: str, location: TensorLocation) -> InferInput:
+        made = InferInput(name, (1, *location.shape), datatype(location.dtype))
+        made.set_shared_memory(self.region.name, location.nbytes, location.offset)
         return made
 
-    def output(self, name: str, place: Place) -> InferRequestedOutput:
+    def output(self, name: str, location: TensorLocation) -> InferRequestedOutput:
         made = InferRequestedOutput(name)
-        made.set_shared_memory(self.region.name, place.nbytes, place.offset)
+        made.set_shared_memory(self.region.name, location.nbytes, location.offset)
         return made
 
-    def collect(self, result: InferResult, places: Places) -> None:
+    def collect(self, result: InferResult, locations: TensorLocations) -> None:
         """Nothing: Triton has put them there."""
 
 
@@ -74,13 +74,13 @@ class SharedBanks:
 
         Raises NoSharedMemory, Overloaded, EngineUnavailable.
         """
-        card = self._client.served.card
+        spec = self._client.served.spec
         shape = shape_of(
-            card, model_size, slots=memory.capacity, objects=len(object_ids), frames=frames
+            spec, model_size, slots=memory.capacity, objects=len(object_ids), frames=frames
         )
-        layout = layout_of(card, shape)
+        layout = layout_of(spec, shape)
         wanted = header_of(
-            memory, object_ids, layout, version=version, weights_sha256=card.weights_sha256
+            memory, object_ids, layout, version=version, weights_sha256=spec.weights_sha256
         )
         region = self._find(session_id, wanted)
         hit = region is not None and region.header() == wanted
@@ -88,8 +88,8 @@ class SharedBanks:
             region = await self._regions.create(session_id, layout.nbytes)
         bank = TritonBank(
             self._client,
-            card,
-            SharedRoom(region, self._client),
+            spec,
+            SharedStorage(region, self._client),
             layout,
             memory,
             object_ids,
@@ -99,8 +99,8 @@ class SharedBanks:
 
     def keep(self, session_id: str, bank: TritonBank, *, version: int) -> None:
         """The bank is that of this version of the session: any process may use it."""
-        room = bank.room
-        assert isinstance(room, SharedRoom)
+        storage = bank.storage
+        assert isinstance(storage, SharedStorage)
         header = header_of(
             bank.memory,
             bank.object_ids,
@@ -108,36 +108,36 @@ class SharedBanks:
             version=version,
             weights_sha256=bank.weights_sha256,
         )
-        room.region.settle(header, owner=self._owner)
-        room.region.close()
+        storage.region.settle(header, owner=self._owner)
+        storage.region.close()
 
     def give_up(self, bank: TritonBank) -> None:
         """The bank is of no use, and Triton may still write into it."""
-        assert isinstance(bank.room, SharedRoom)
-        self._regions.doom(bank.room.region)
+        assert isinstance(bank.storage, SharedStorage)
+        self._regions.schedule_removal(bank.storage.region)
 
     async def close(self) -> None:
         """The regions that this process wrote last are gone."""
         await self._regions.drop_owned(self._owner)
 
-    def _find(self, session_id: str, wanted: Header) -> Region | None:
+    def _find(self, session_id: str, wanted: RegionHeader) -> Region | None:
         """The session's region that holds the bank that is wanted, or one to build it in."""
         usable: Region | None = None
         for region in self._regions.holding(session_id):
             header = region.header()
             if header == wanted:
                 if usable is not None:
-                    self._regions.doom(usable)
+                    self._regions.schedule_removal(usable)
                 return region
             if header is not None and header.version > wanted.version:
                 region.close()  # we are late: it is the bank of whoever was quicker
             elif header is None or usable is not None or not _alike(header, wanted):
-                self._regions.doom(region)
+                self._regions.schedule_removal(region)
             else:
                 usable = region
         return usable
 
 
-def _alike(header: Header, wanted: Header) -> bool:
+def _alike(header: RegionHeader, wanted: RegionHeader) -> bool:
     """Whether a bank can be rebuilt in the region of another."""
     return (header.nbytes, header.weights) == (wanted.nbytes, wanted.weights)

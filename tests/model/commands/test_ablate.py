@@ -25,8 +25,8 @@ pytestmark = pytest.mark.timeout(600)  # whole trainings, however small
 def small(data: Path, row: str, *, seed: int = 1, steps: int = 2) -> Run:
     """A run that takes moments: one clip of three frames of 32 pixels a step, in fp32."""
     config = ablation(data, row)
-    clips = replace(config.clips, crop=32, frames=3, batch=1, seed=seed, static_sets=("ecssd",))
-    config = replace(config, clips=clips, steps=steps, backbone_weights=None)
+    clips = replace(config.samples, crop=32, frames=3, batch=1, seed=seed, static_sets=("ecssd",))
+    config = replace(config, samples=clips, steps=steps, backbone_weights=None)
     return Run(row, seed, replace(config, half=False, device="cpu", warm_up=1))
 
 
@@ -132,7 +132,7 @@ def test_runs_are_made_one_seed_after_the_other(drawn_data: Path) -> None:
         ("full", 3), ("center", 3), ("full", 4), ("center", 4),
     ]  # fmt: skip
     assert {(run.config.steps, run.config.warm_up) for run in runs} == {(20, 2)}
-    assert [run.config.clips.seed for run in runs] == [3, 3, 4, 4]
+    assert [run.config.samples.seed for run in runs] == [3, 3, 4, 4]
 
 
 def test_what_cannot_begin_is_said(

@@ -22,9 +22,9 @@ SIZE = (64, 96)
 def config(drawn_data: Path) -> TrainConfig:
     """One clip of six frames a step, in fp32, with the paper's loss."""
     base = smoke(drawn_data)
-    clips = replace(base.clips, batch=1, frames=6, crop=32)
+    clips = replace(base.samples, batch=1, frames=6, crop=32)
     loss = LossConfig("published", "area")
-    return replace(base, clips=clips, loss=loss, half=False, device="cpu", steps=2)
+    return replace(base, samples=clips, loss=loss, half=False, device="cpu", steps=2)
 
 
 def test_living_tensors_are_counted_once_until_they_are_gone() -> None:

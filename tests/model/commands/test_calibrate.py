@@ -9,14 +9,14 @@ import pytest
 from model.__main__ import main
 from model.commands.calibrate import (
     fitted,
-    judged_anew,
     logistic,
+    reclassify,
     told,
     write_calibration,
 )
 from model.core.confidence import Calibration
 from model.data.errors import DataError
-from model.evaluation.confidence_quality import Sighting, quality
+from model.evaluation.confidence_quality import Observation, quality
 from service.engines.graphs import open_graphs
 from tests.model.data.drawings import write_palette
 from tests.support import scene
@@ -27,17 +27,17 @@ CALIBRATION = Calibration(
 )
 
 
-def made_up(count: int) -> list[Sighting]:
+def made_up(count: int) -> list[Observation]:
     """Frames whose masks are the likelier good the surer the model is; every tenth is empty."""
     rng = np.random.default_rng(0)
-    sightings = []
+    observations = []
     for number in range(count):
         sureness, wholeness, size = rng.normal(1, 2), -rng.exponential(0.3), rng.normal(-4, 1)
         chance = 1 / (1 + np.exp(-(2.0 * sureness + 3.0 * wholeness - 1.0)))
         good = bool(rng.random() < chance)
         empty = number % 10 == 0
-        sightings.append(
-            Sighting(
+        observations.append(
+            Observation(
                 frame=number,
                 true_share=0.0 if empty else 0.1,
                 share=0.0 if empty else 0.1,
@@ -48,7 +48,7 @@ def made_up(count: int) -> list[Sighting]:
                 features=None if empty else (sureness, wholeness, size),
             )
         )
-    return sightings
+    return observations
 
 
 def test_the_regression_finds_the_weights_that_made_the_data() -> None:
@@ -60,9 +60,9 @@ def test_the_regression_finds_the_weights_that_made_the_data() -> None:
 
 
 def test_what_is_fitted_says_about_what_happens() -> None:
-    sightings = made_up(4000)
-    calibration = fitted(sightings, 0.5)
-    found = quality(judged_anew(sightings, calibration))
+    observations = made_up(4000)
+    calibration = fitted(observations, 0.5)
+    found = quality(reclassify(observations, calibration))
     assert found.error < 0.03 < found.raw_error
     assert found.precision > 0.75
     assert found.recall > 0.75
@@ -78,9 +78,9 @@ def test_the_calibration_goes_into_both_graphs_and_nothing_else_changes(
 ) -> None:
     folder = tmp_path / "graphs"
     shutil.copytree(toy_folder, folder)
-    before = open_graphs(folder, "toy", threads=1).card
+    before = open_graphs(folder, "toy", threads=1).spec
     written = write_calibration(folder, "toy", CALIBRATION)
-    after = open_graphs(folder, "toy", threads=1).card
+    after = open_graphs(folder, "toy", threads=1).spec
     assert after == written
     assert after.calibration == CALIBRATION
     assert after.weights_sha256 == before.weights_sha256
@@ -119,7 +119,7 @@ def test_too_few_clips_leave_the_graphs_as_they_were(
     words = ["calibrate", "toy", "--graphs", str(folder), "--returning", "0", "--hard", "1"]
     assert main(words) == 2
     assert "too few" in capsys.readouterr().err
-    assert open_graphs(folder, "toy", threads=1).card.calibration is None
+    assert open_graphs(folder, "toy", threads=1).spec.calibration is None
 
 
 @pytest.fixture
@@ -155,6 +155,6 @@ def test_the_command_calibrates_the_graphs(
     words = ["calibrate", "toy", "--graphs", str(folder), "--returning", "1"]
     assert main([*words, "--hard", "24", "--threads", "1", "--memory-gate"]) == 0
     assert "toy is calibrated" in capsys.readouterr().out
-    card = open_graphs(folder, "toy", threads=1).card
-    assert card.calibration is not None
-    assert card.memory_gate is True
+    spec = open_graphs(folder, "toy", threads=1).spec
+    assert spec.calibration is not None
+    assert spec.memory_gate is True

@@ -67,8 +67,8 @@ def test_averaged_weights_are_run_unless_raw_ones_are_asked_for(
     mobile_model: TamVT, tmp_path: Path
 ) -> None:
     path = write_checkpoint(tmp_path / "last.pt", mobile_model)
-    averaged = candidate("last", path, raw=False).verbs.memorize(FRAME)
-    raw = candidate("last", path, raw=True).verbs.memorize(FRAME)
+    averaged = candidate("last", path, raw=False).runtime.memorize(FRAME)
+    raw = candidate("last", path, raw=True).runtime.memorize(FRAME)
     assert np.abs(averaged["key_s32"] - raw["key_s32"]).max() > 0.1
 
 

@@ -7,21 +7,23 @@ import pytest
 
 from model.__main__ import main
 from model.commands.confidence import Watched, emptied, phases, report
-from model.evaluation.confidence_quality import Sighting
+from model.evaluation.confidence_quality import Observation
 
 
-def sighting(number: int, *, true: float, share: float, iou: float, lost: bool = False) -> Sighting:
-    return Sighting(number, true, share, iou, 0.9, 0.9, lost, (0.0, 0.0, 0.0))
+def observation(
+    number: int, *, true: float, share: float, iou: float, lost: bool = False
+) -> Observation:
+    return Observation(number, true, share, iou, 0.9, 0.9, lost, (0.0, 0.0, 0.0))
 
 
 CLIP = (
-    sighting(1, true=0.1, share=0.1, iou=0.8),
-    sighting(2, true=0.0, share=0.2, iou=0.0),
-    sighting(3, true=0.0, share=0.2, iou=0.0, lost=True),
-    sighting(4, true=0.0, share=0.0, iou=1.0, lost=True),
-    sighting(5, true=0.0, share=0.0, iou=1.0, lost=True),
-    sighting(6, true=0.1, share=0.1, iou=0.6),
-    sighting(7, true=0.1, share=0.1, iou=0.4, lost=True),
+    observation(1, true=0.1, share=0.1, iou=0.8),
+    observation(2, true=0.0, share=0.2, iou=0.0),
+    observation(3, true=0.0, share=0.2, iou=0.0, lost=True),
+    observation(4, true=0.0, share=0.0, iou=1.0, lost=True),
+    observation(5, true=0.0, share=0.0, iou=1.0, lost=True),
+    observation(6, true=0.1, share=0.1, iou=0.6),
+    observation(7, true=0.1, share=0.1, iou=0.4, lost=True),
 )
 
 

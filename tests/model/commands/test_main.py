@@ -6,7 +6,7 @@ from importlib import import_module
 
 import pytest
 
-from model.__main__ import VERBS, main
+from model.__main__ import COMMANDS, main
 
 
 def test_without_a_verb_it_says_which_there_are(capsys: pytest.CaptureFixture[str]) -> None:
@@ -17,10 +17,10 @@ def test_without_a_verb_it_says_which_there_are(capsys: pytest.CaptureFixture[st
         main(["--help"])
     assert exit_.value.code == 0
     listing = capsys.readouterr().out
-    assert [verb for verb in VERBS if verb not in listing] == []
+    assert [verb for verb in COMMANDS if verb not in listing] == []
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", COMMANDS)
 def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main([verb, "--help"])
@@ -28,7 +28,7 @@ def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str
     assert f"tamvt-model {verb}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", COMMANDS)
 def test_every_verb_has_arguments_and_runs(verb: str) -> None:
     module = import_module(f"model.commands.{verb}")
     assert callable(module.add_arguments)

@@ -13,14 +13,14 @@ from tests.support.toy_model import WEIGHTS, write_toy_model
 def words(drawn_data: Path, tmp_path: Path) -> list[str]:
     """A call of the command on the toy model and the drawn videos."""
     write_toy_model(tmp_path / "graphs")
-    places = ["--graphs", str(tmp_path / "graphs"), "--data", str(drawn_data)]
-    return ["sweep", "toy", *places, "--threads", "1", "-o", str(tmp_path / "out")]
+    points = ["--graphs", str(tmp_path / "graphs"), "--data", str(drawn_data)]
+    return ["sweep", "toy", *points, "--threads", "1", "-o", str(tmp_path / "out")]
 
 
 SMALL = ("--memory-sizes", "1,12", "--clip-lengths", "1,2,4")  # the toy's own are 9 and 2
 
 
-def places(folder: Path) -> list[tuple[str, str]]:
+def points(folder: Path) -> list[tuple[str, str]]:
     """What was measured, (N, L) in order."""
     return [(row["memory_size"], row["clip_length"]) for row in read_rows(folder / "sweep.csv")]
 
@@ -29,7 +29,7 @@ def test_memory_size_and_clip_length_are_varied_one_at_a_time(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*words, *SMALL]) == 0
-    assert places(tmp_path / "out") == [("1", "2"), ("12", "2"), ("9", "1"), ("9", "2"), ("9", "4")]
+    assert points(tmp_path / "out") == [("1", "2"), ("12", "2"), ("9", "1"), ("9", "2"), ("9", "4")]
     table = (tmp_path / "out" / "sweep.md").read_text()
     assert table in capsys.readouterr().out
     assert [line.split(" | ")[0] for line in table.splitlines() if line.startswith("| ")] == [

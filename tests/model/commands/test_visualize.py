@@ -15,7 +15,7 @@ from model.evaluation.report import RED, errors_in_red
 from model.evaluation.scoring import read_truth, write_labels
 from model.evaluation.tracker import Tracker
 from model.export.graph_export import describe, for_serving
-from model.export.torch_runtime import TorchVerbs
+from model.export.torch_runtime import TorchRuntime
 from model.networks.position import RelativeTimeEncoding
 from model.networks.tamvt.model import TamVT
 
@@ -32,8 +32,8 @@ def test_attention_is_a_share_of_the_whole_memory(mobile_model: TamVT, drawn_dat
     video = open_video(drawn_data / "video", "walk")
     truth = read_truth(video)["00000"]
     served = for_serving(mobile_model)
-    verbs = TorchVerbs(served, describe(mobile_model, "0" * 64))
-    tracker = Tracker(verbs, video.frames[0].read_bytes(), truth)
+    runtime = TorchRuntime(served, describe(mobile_model, "0" * 64))
+    tracker = Tracker(runtime, video.frames[0].read_bytes(), truth)
     list(tracker.track(path.read_bytes() for path in video.frames[1:3]))
     frame = np.zeros((*tracker.size, 3), np.uint8)
     for stride in (32, 16):

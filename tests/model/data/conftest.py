@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from model.data.samples import ClipConfig
+from model.data.samples import SampleConfig
 from tests.model.data.drawings import write_data
 
 
@@ -15,9 +15,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def config(data: Path) -> ClipConfig:
+def config(data: Path) -> SampleConfig:
     """Small clips of the drawn data, half of them synthetic."""
-    return ClipConfig(
+    return SampleConfig(
         data=data,
         seed=5,
         crop=64,

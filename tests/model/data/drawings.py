@@ -18,13 +18,13 @@ class OneStill:
     """Draws the same picture every time, and the same one for its kin, if it has any."""
 
     still: Still
-    kin: Still | None = None
+    same_category: Still | None = None
 
     def draw_still(self, rng: np.random.Generator) -> Still:
         return self.still
 
-    def draw_kin(self, kind: str, rng: np.random.Generator) -> Still | None:
-        return self.kin
+    def draw_same_category(self, kind: str, rng: np.random.Generator) -> Still | None:
+        return self.same_category
 
 
 def draw_painted(*, bright: int = 235) -> Still:

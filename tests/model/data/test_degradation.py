@@ -7,7 +7,7 @@ import pytest
 
 from model.core.image_headers import ImageLimits
 from model.core.pixels import read_image
-from model.data.degradation import Hardship, draw_hardship, make_hard_clips, shrunk, worsened
+from model.data.degradation import Hardship, degrade, draw_hardship, make_degraded_videos, shrunk
 from model.data.video import Video, open_video
 
 SIZE = (128, 224)
@@ -20,7 +20,9 @@ def video(drawn_data: Path) -> Video:
 
 
 def test_a_clip_is_a_function_of_its_seed(video: Video) -> None:
-    first, again = (list(make_hard_clips([video], seed=1, count=3, size=SIZE)) for _ in range(2))
+    first, again = (
+        list(make_degraded_videos([video], seed=1, count=3, size=SIZE)) for _ in range(2)
+    )
     for (name, images, masks), (_, same_images, same_masks) in zip(first, again, strict=True):
         assert name.endswith("walk")
         assert images == same_images
@@ -34,7 +36,7 @@ def test_without_hardship_nothing_changes() -> None:
     assert draw_hardship(rng, most=0.0) == Hardship(1.0, 0.0, 1.0, 0.0, 0.0, 90)
     image = np.full((*SIZE, 3), 90, np.uint8)
     assert np.abs(shrunk(image, NONE, SIZE).astype(int) - 90).max() == 0
-    seen = read_image(worsened(image, NONE, rng), ImageLimits())
+    seen = read_image(degrade(image, NONE, rng), ImageLimits())
     assert np.abs(seen.astype(int) - 90).max() <= 2
 
 

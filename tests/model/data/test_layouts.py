@@ -7,7 +7,7 @@ import pytest
 
 from model.data.errors import DataError
 from model.data.layouts import StillSet, VideoSet
-from model.data.samples import ClipConfig, make_batch
+from model.data.samples import SampleConfig, make_batch
 from tests.model.data import layouts
 from tests.model.data.layouts import LENGTH
 
@@ -75,7 +75,7 @@ def test_coco_draws_small_instances_over_large_ones(tmp_path: Path) -> None:
 def test_training_follows_one_object_of_a_published_set(tmp_path: Path) -> None:
     layouts.write_vost(tmp_path)
     sets = (VideoSet("vost", tmp_path, "val"),)
-    config = ClipConfig(
+    config = SampleConfig(
         data=tmp_path, seed=0, crop=64, frames=3, batch=4, synthetic_share=0, video_sets=sets
     )
     batch = make_batch(config, 0)
@@ -87,7 +87,7 @@ def test_training_draws_from_published_pictures(tmp_path: Path) -> None:
     layouts.write_coco(tmp_path)
     layouts.write_ecssd(tmp_path)
     sets = (StillSet("coco", tmp_path, weight=0.5), StillSet("ecssd", tmp_path, weight=0.5))
-    config = ClipConfig(
+    config = SampleConfig(
         data=tmp_path, seed=0, crop=64, frames=2, batch=2, synthetic_share=1, still_sets=sets
     )
     assert make_batch(config, 0).frames.shape == (2, 2, 64, 64, 3)

@@ -16,7 +16,7 @@ from model.data.overlay import (
 from tests.model.data.drawings import OneStill, draw_painted, square
 
 SIZE, FRAMES = 64, 6
-STILLS = OneStill(draw_painted(), kin=draw_painted())
+STILLS = OneStill(draw_painted(), same_category=draw_painted())
 
 
 def footage(*, left: int = 10) -> Footage:
@@ -112,7 +112,7 @@ def test_every_addition_is_drawn() -> None:
         rng = np.random.default_rng(seed)
         drawn |= set(add_something(footage(), STILLS, black_video, rng).traits)
     assert {"things over video", "small target on video", "twin on video", "transplanted"} <= drawn
-    assert "curtain" in drawn
+    assert "occluder" in drawn
 
 
 def test_added_objects_are_labeled_where_they_are_seen() -> None:

@@ -8,7 +8,15 @@ import pytest
 from model.core.image_headers import ImageLimits
 from model.core.pixels import read_image
 from model.data.errors import DataError
-from model.data.reappearance import AWAY, FRAMES, SIZE, Sources, make_clip, make_clips, open_sources
+from model.data.reappearance import (
+    AWAY,
+    FRAMES,
+    SIZE,
+    Sources,
+    make_reappearance,
+    make_reappearances,
+    open_sources,
+)
 from model.data.static import StillPaths
 from tests.model.data.drawings import HEIGHT, WIDTH, write_jpeg, write_palette
 
@@ -25,7 +33,7 @@ def test_the_halves_share_nothing(drawn_data: Path) -> None:
 
 
 def test_a_clip_is_a_function_of_its_seed(sources: Sources) -> None:
-    first, again = (list(make_clips(sources, seed=3, count=2)) for _ in range(2))
+    first, again = (list(make_reappearances(sources, seed=3, count=2)) for _ in range(2))
     for one, other in zip(first, again, strict=True):
         assert one.images == other.images
         assert (one.masks == other.masks).all()
@@ -34,20 +42,20 @@ def test_a_clip_is_a_function_of_its_seed(sources: Sources) -> None:
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_the_object_is_away_for_a_while_and_comes_back(sources: Sources, number: int) -> None:
-    clip = list(make_clips(sources, seed=5, count=2))[number]
-    away = np.flatnonzero(clip.away)
-    assert clip.kind == ("leaves", "covered")[number]
-    assert FRAMES[0] <= len(clip.images) <= FRAMES[1]
+    sample = list(make_reappearances(sources, seed=5, count=2))[number]
+    away = np.flatnonzero(sample.away)
+    assert sample.kind == ("leaves", "covered")[number]
+    assert FRAMES[0] <= len(sample.images) <= FRAMES[1]
     assert len(away) >= AWAY[0]
-    assert clip.masks[0].any()
-    assert clip.masks[-1].any()
-    assert 0 < away[0] < away[-1] < len(clip.images) - 1
+    assert sample.masks[0].any()
+    assert sample.masks[-1].any()
+    assert 0 < away[0] < away[-1] < len(sample.images) - 1
 
 
 def test_frames_and_masks_are_of_one_size(sources: Sources) -> None:
-    clip = next(make_clips(sources, seed=0, count=1))
-    assert clip.masks.shape == (len(clip.images), *SIZE)
-    assert read_image(clip.images[0], ImageLimits()).shape == (*SIZE, 3)
+    sample = next(make_reappearances(sources, seed=0, count=1))
+    assert sample.masks.shape == (len(sample.images), *SIZE)
+    assert read_image(sample.images[0], ImageLimits()).shape == (*SIZE, 3)
 
 
 def test_where_nothing_can_be_cut_out_it_says_so(tmp_path: Path) -> None:
@@ -55,7 +63,7 @@ def test_where_nothing_can_be_cut_out_it_says_so(tmp_path: Path) -> None:
     write_palette(tmp_path / "0.png", np.zeros((HEIGHT, WIDTH), np.uint8))
     empty = Sources((StillPaths(tmp_path / "0.jpg", tmp_path / "0.png"),), ())
     with pytest.raises(DataError, match="can be made"):
-        make_clip(empty, np.random.default_rng(0), kind="leaves", name="none")
+        make_reappearance(empty, np.random.default_rng(0), kind="leaves", name="none")
 
 
 def test_without_data_it_says_so(tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ from model.data.layers import cut_out, render_over
 from model.data.motion import apply
 from model.data.scene_objects import (
     Stage,
-    draw_curtain,
     draw_cutout,
     draw_mover,
-    draw_place,
+    draw_occluder,
+    draw_placement,
     draw_target_layers,
     fitted,
     mirrored_indices,
@@ -25,7 +25,7 @@ STAGE = Stage(np.tile(np.eye(3), (FRAMES, 1, 1)), SIZE, speed=2.0)
 
 def test_an_object_is_placed_at_the_share_asked_for() -> None:
     item = cut_out(plain(9), square(left=10, top=10, side=20))
-    place = draw_place(item, np.random.default_rng(0), size=SIZE, share=0.5)
+    place = draw_placement(item, np.random.default_rng(0), size=SIZE, share=0.5)
     assert scale_of(place) * item.extent == pytest.approx(0.5 * SIZE)
     assert (apply(place, item.center) > 0).all()
     assert (apply(place, item.center) < SIZE).all()
@@ -49,7 +49,7 @@ def test_an_object_of_a_kind_is_found_or_not() -> None:
 
 def test_a_mover_that_leaves_says_so() -> None:
     item = cut_out(plain(9), square(left=10, top=10, side=20))
-    place = draw_place(item, np.random.default_rng(0), size=SIZE, share=0.2)
+    place = draw_placement(item, np.random.default_rng(0), size=SIZE, share=0.2)
     leaving = draw_mover(item, place, STAGE, np.random.default_rng(1), leaves=1.0)
     staying = draw_mover(item, place, STAGE, np.random.default_rng(1), leaves=0.0)
     black, none = plain(0), np.zeros((SIZE, SIZE), np.uint8)
@@ -66,7 +66,7 @@ def test_targets_of_one_layer_and_of_parts_begin_alike() -> None:
     counts, areas = set(), []
     for seed in range(40):
         rng = np.random.default_rng(seed)
-        place = draw_place(item, np.random.default_rng(7), size=SIZE, share=0.4)
+        place = draw_placement(item, np.random.default_rng(7), size=SIZE, share=0.4)
         layers = draw_target_layers(item, place, STAGE, stills, rng)
         counts.add(len(layers))
         areas.append(int(render_over(black, none, layers, 0)[1].sum()))
@@ -95,12 +95,12 @@ def test_a_curtain_hides_its_target_for_one_to_three_frames() -> None:
     places = np.stack([np.linspace(20, 40, FRAMES), np.full(FRAMES, 32.0)], axis=1)
     for seed in range(30):
         rng = np.random.default_rng(seed)
-        curtain = draw_curtain(places, 6.0, draw_picture(1), rng, size=SIZE)
+        occluder = draw_occluder(places, 6.0, draw_picture(1), rng, size=SIZE)
         covered = []
         for moment in range(FRAMES):
             x, y = places[moment].round().astype(int)
             seen = np.zeros((SIZE, SIZE), np.uint8)
             seen[y - 3 : y + 4, x - 3 : x + 4] = 1
-            covered.append(not render_over(plain(0), seen, [curtain], moment)[1].any())
+            covered.append(not render_over(plain(0), seen, [occluder], moment)[1].any())
         assert 1 <= sum(covered) <= 4
         assert not covered[0]

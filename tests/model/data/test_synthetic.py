@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from model.data.static import Still
-from model.data.synthetic import make_clip
+from model.data.synthetic import make_sample
 from tests.model.data.drawings import OneStill, draw_labels, draw_painted, draw_picture
 
 SIZE = 64
@@ -16,36 +16,38 @@ def test_masks_follow_a_moving_bending_object() -> None:
     agreements = []
     for seed in range(40):
         rng = np.random.default_rng(seed)
-        clip = make_clip(OneStill(draw_painted()), rng, size=SIZE, frames=4)
-        if clip is not None:
-            bright = clip.frames.mean(axis=-1) > 100
+        sample = make_sample(OneStill(draw_painted()), rng, size=SIZE, frames=4)
+        if sample is not None:
+            bright = sample.frames.mean(axis=-1) > 100
             # An occluder is as bright as the object: only dark pixels can tell.
-            agreements.append((bright | (clip.masks == 0)).mean())
+            agreements.append((bright | (sample.masks == 0)).mean())
     assert len(agreements) >= 20
     assert np.median(agreements) > 0.98
 
 
 def test_everything_is_drawn_now_and_then() -> None:
-    stills = OneStill(draw_painted(), kin=draw_painted(bright=180))
+    stills = OneStill(draw_painted(), same_category=draw_painted(bright=180))
     drawn: set[str] = set()
     for seed in range(300):
-        clip = make_clip(stills, np.random.default_rng(seed), size=32, frames=5)
-        drawn |= set(() if clip is None else clip.traits)
+        sample = make_sample(stills, np.random.default_rng(seed), size=32, frames=5)
+        drawn |= set(() if sample is None else sample.traits)
     scenes = {"whole picture", "in place", "pasted"}
     changes = {"hinged", "split", "leaves", "recolored", "retextured"}
-    others = {"twin", "kin", "neighbor", "stranger", "curtain"}
+    others = {"twin", "same category", "neighbor", "distractor", "occluder"}
     looks = {"compressed", "noisy", "soft", "small", "glare", "exposure", "shaken"}
     assert drawn == scenes | changes | others | looks
 
 
 def test_a_picture_without_objects_gives_no_clip() -> None:
     empty = Still(draw_picture(0), np.zeros_like(draw_labels()))
-    assert make_clip(OneStill(empty), np.random.default_rng(0), size=SIZE, frames=3) is None
+    assert make_sample(OneStill(empty), np.random.default_rng(0), size=SIZE, frames=3) is None
 
 
 def test_what_no_kin_is_known_of_gets_other_company() -> None:
     nameless = OneStill(replace(draw_painted(), kinds=()))
-    clips = [make_clip(nameless, np.random.default_rng(i), size=32, frames=2) for i in range(80)]
-    drawn = {trait for clip in clips if clip is not None for trait in clip.traits}
-    assert "kin" not in drawn
-    assert {"twin", "neighbor", "stranger"} <= drawn
+    samples = [
+        make_sample(nameless, np.random.default_rng(i), size=32, frames=2) for i in range(80)
+    ]
+    drawn = {trait for sample in samples if sample is not None for trait in sample.traits}
+    assert "same category" not in drawn
+    assert {"twin", "neighbor", "distractor"} <= drawn

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from model.data.errors import DataError
-from model.data.video import cut_clip, draw_indices, is_slow, open_video, training_names
+from model.data.video import cut_sample, draw_indices, is_slow, open_video, training_names
 from tests.model.data.drawings import HEIGHT, WIDTH, write_video
 
 
@@ -68,7 +68,7 @@ def test_frames_and_masks_keep_together(data: Path, tmp_path: Path) -> None:
         frame_path = tmp_path / "painted" / "frames" / f"{path.stem}.jpg"
         Image.fromarray(frame).save(frame_path, quality=95)
     video, rng = open_video(tmp_path, "painted"), np.random.default_rng(2)
-    cuts = [cut_clip(video, rng, size=64, frames=4, max_step=2) for _ in range(20)]
+    cuts = [cut_sample(video, rng, size=64, frames=4, max_step=2) for _ in range(20)]
     agreements = []
     for frames, masks in filter(None, cuts):
         bright = frames.mean(axis=-1) > (frames.max() / 2 + frames.min() / 2)
@@ -82,7 +82,7 @@ def test_a_first_frame_without_the_object_gives_no_clip(tmp_path: Path) -> None:
     for path in (tmp_path / "empty" / "masks").iterdir():
         Image.fromarray(np.zeros((HEIGHT, WIDTH), bool)).save(path)
     video = open_video(tmp_path, "empty")
-    assert cut_clip(video, np.random.default_rng(0), size=32, frames=3, max_step=1) is None
+    assert cut_sample(video, np.random.default_rng(0), size=32, frames=3, max_step=1) is None
 
 
 def test_a_clip_that_may_be_empty_shows_any_place(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_clip_that_may_be_empty_shows_any_place(tmp_path: Path) -> None:
     for path in (tmp_path / "empty" / "masks").iterdir():
         Image.fromarray(np.zeros((HEIGHT, WIDTH), bool)).save(path)
     rng = np.random.default_rng(0)
-    cut = cut_clip(open_video(tmp_path, "empty"), rng, size=32, frames=3, max_step=1, empty=True)
+    cut = cut_sample(open_video(tmp_path, "empty"), rng, size=32, frames=3, max_step=1, empty=True)
     assert cut is not None
     assert cut[0].shape == (3, 32, 32, 3)
     assert not cut[1].any()

@@ -14,7 +14,7 @@ from model.core.palette import write_label_map
 from model.data.errors import DataError
 from model.data.layouts import VideoSet
 from model.data.video import Video
-from model.evaluation.runtime import GraphVerbs
+from model.evaluation.runtime import GraphRuntime
 from model.evaluation.scoring import (
     RULES,
     predict,
@@ -151,7 +151,7 @@ def test_ignored_pixels_are_background(tmp_path: Path) -> None:
 
 def test_the_toy_model_follows_both_objects(video: Video, toy: Path) -> None:
     truth = read_truth(video)
-    labels = predict(GraphVerbs(toy, "toy", threads=1), video, truth)
+    labels = predict(GraphRuntime(toy, "toy", threads=1), video, truth)
     assert [each.scores.j.mean > 0.95 for each in score(video, truth, labels)] == [True, True]
     assert (labels["frame00000"] == truth["frame00000"]).all()
 
@@ -161,7 +161,7 @@ def test_an_object_that_comes_later_is_followed_from_there(video: Video, toy: Pa
     for stem in list(truth)[:4]:
         truth[stem] = np.where(truth[stem] == 1, truth[stem], np.uint8(0))
     late = replace(video, late=True)
-    labels = predict(GraphVerbs(toy, "toy", threads=1), late, truth)
+    labels = predict(GraphRuntime(toy, "toy", threads=1), late, truth)
     first, second = score(late, truth, labels)
     assert len(second.frames) == LENGTH - 4 - 2
     assert min(first.scores.j.mean, second.scores.j.mean) > 0.95

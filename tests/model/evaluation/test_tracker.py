@@ -7,13 +7,13 @@ import pytest
 from model.core.contract import SHIPPED_WEIGHTS
 from model.core.j_and_f import jaccard
 from model.data.photograph import moving_photograph
-from model.evaluation.runtime import GraphVerbs
+from model.evaluation.runtime import GraphRuntime
 from model.evaluation.tracker import Tracker
 
 
 @pytest.fixture(scope="module")
-def shipped() -> GraphVerbs:
-    return GraphVerbs(SHIPPED_WEIGHTS, "tamvt-mobile", threads=1)
+def shipped() -> GraphRuntime:
+    return GraphRuntime(SHIPPED_WEIGHTS, "tamvt-mobile", threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def video() -> tuple[list[bytes], np.ndarray]:
 
 
 def test_the_shipped_model_follows_a_face(
-    shipped: GraphVerbs, video: tuple[list[bytes], np.ndarray]
+    shipped: GraphRuntime, video: tuple[list[bytes], np.ndarray]
 ) -> None:
     images, masks = video
     tracker = Tracker(shipped, images[0], masks[0])
@@ -35,7 +35,7 @@ def test_the_shipped_model_follows_a_face(
 
 
 def test_the_last_clip_may_be_shorter_and_is_remembered(
-    shipped: GraphVerbs, video: tuple[list[bytes], np.ndarray]
+    shipped: GraphRuntime, video: tuple[list[bytes], np.ndarray]
 ) -> None:
     images, masks = video
     tracker = Tracker(shipped, images[0], masks[0], memory_size=3)
@@ -45,7 +45,7 @@ def test_the_last_clip_may_be_shorter_and_is_remembered(
 
 
 def test_two_objects_are_told_apart(
-    shipped: GraphVerbs, video: tuple[list[bytes], np.ndarray]
+    shipped: GraphRuntime, video: tuple[list[bytes], np.ndarray]
 ) -> None:
     images, masks = video
     labels = masks[0] * 3

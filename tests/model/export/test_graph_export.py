@@ -13,19 +13,19 @@ from model.__main__ import main
 from model.commands.operator_profile import operator_times, times_table
 from model.core.contract import (
     METADATA_KEY,
-    ModelCard,
+    ModelSpec,
     memorize_inputs,
     memorize_outputs,
     segment_inputs,
     segment_outputs,
     weights_digest,
 )
-from model.evaluation.runtime import GraphVerbs, Tensors, open_graph, run_graph, stacked
+from model.evaluation.runtime import GraphRuntime, Tensors, open_graph, run_graph, stacked
 from model.export.graph_export import export, for_serving
 from model.export.parity import check_parity, photograph
 from model.export.portable import portable
 from model.export.recover import recover
-from model.export.torch_runtime import TorchVerbs
+from model.export.torch_runtime import TorchRuntime
 from model.networks.backbones import FrozenBatchNorm
 from model.networks.tamvt.build import TAMVT_MOBILE, build
 from model.networks.tamvt.model import TamVT
@@ -74,8 +74,8 @@ def folder(small: TamVT, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def graphs(folder: Path) -> GraphVerbs:
-    return GraphVerbs(folder, "small", threads=1)
+def graphs(folder: Path) -> GraphRuntime:
+    return GraphRuntime(folder, "small", threads=1)
 
 
 def loaded(folder: Path, verb: str) -> onnx.ModelProto:
@@ -103,11 +103,11 @@ def test_both_graphs_read_one_weights_file_in_their_folder(folder: Path) -> None
         assert places == {"small.weights"}
 
 
-def test_names_and_free_axes_are_the_contracts(folder: Path, graphs: GraphVerbs) -> None:
-    card = graphs.card
+def test_names_and_free_axes_are_the_contracts(folder: Path, graphs: GraphRuntime) -> None:
+    spec = graphs.spec
     expected = {
-        "memorize": (memorize_inputs(card), memorize_outputs(card)),
-        "segment": (segment_inputs(card), segment_outputs(card)),
+        "memorize": (memorize_inputs(spec), memorize_outputs(spec)),
+        "segment": (segment_inputs(spec), segment_outputs(spec)),
     }
     for verb, (inputs, outputs) in expected.items():
         graph = loaded(folder, verb).graph
@@ -119,16 +119,16 @@ def test_names_and_free_axes_are_the_contracts(folder: Path, graphs: GraphVerbs)
 
 
 def test_both_graphs_carry_the_same_card(folder: Path, small: TamVT) -> None:
-    cards = {
+    specs = {
         entry.value
         for verb in ("memorize", "segment")
         for entry in loaded(folder, verb).metadata_props
         if entry.key == METADATA_KEY
     }
-    assert len(cards) == 1
-    card = ModelCard.from_json(cards.pop())
+    assert len(specs) == 1
+    spec = ModelSpec.from_json(specs.pop())
     values = {name: value.numpy() for name, value in for_serving(small).state_dict().items()}
-    assert card.weights_sha256 == weights_digest(values)
+    assert spec.weights_sha256 == weights_digest(values)
 
 
 def test_the_graphs_tell_nothing_of_the_machine_they_were_made_on(folder: Path) -> None:
@@ -138,27 +138,27 @@ def test_the_graphs_tell_nothing_of_the_machine_they_were_made_on(folder: Path) 
         assert str(Path(__file__).parents[3]).encode() not in raw
 
 
-def test_graphs_and_pytorch_agree_step_by_step(small: TamVT, graphs: GraphVerbs) -> None:
-    ours = TorchVerbs(for_serving(small), graphs.card)
+def test_graphs_and_pytorch_agree_step_by_step(small: TamVT, graphs: GraphRuntime) -> None:
+    ours = TorchRuntime(for_serving(small), graphs.spec)
     parity = check_parity(ours, graphs, [photograph()], clips=8)
     assert parity.clips == 8
     assert parity.holds, parity
 
 
-def test_a_graph_of_other_weights_fails_the_comparison(graphs: GraphVerbs) -> None:
-    other = TorchVerbs(for_serving(drawn(seed=4)), graphs.card)
+def test_a_graph_of_other_weights_fails_the_comparison(graphs: GraphRuntime) -> None:
+    other = TorchRuntime(for_serving(drawn(seed=4)), graphs.spec)
     assert not check_parity(other, graphs, [photograph()], clips=2).holds
 
 
 @pytest.mark.parametrize(("batch", "length", "objects"), [(1, 1, 1), (3, 2, 1), (2, 4, 3)])
-def test_every_axis_is_free(graphs: GraphVerbs, batch: int, length: int, objects: int) -> None:
+def test_every_axis_is_free(graphs: GraphRuntime, batch: int, length: int, objects: int) -> None:
     outputs = graphs.segment(clip_inputs(graphs, batch=batch, length=length, objects=objects))
     assert outputs["masks"].shape == (batch, length, objects, *SIZE)
     assert outputs["confidence"].shape == (batch, length, objects)
     assert outputs["entry_value_s16"].shape[:2] == (batch, objects)
 
 
-def test_sessions_in_a_batch_do_not_touch_each_other(graphs: GraphVerbs) -> None:
+def test_sessions_in_a_batch_do_not_touch_each_other(graphs: GraphRuntime) -> None:
     inputs = clip_inputs(graphs, batch=3, length=2, objects=2)
     together = graphs.segment(inputs)
     for index in range(3):
@@ -167,7 +167,7 @@ def test_sessions_in_a_batch_do_not_touch_each_other(graphs: GraphVerbs) -> None
         assert apart.max() <= 1
 
 
-def test_an_entry_is_the_same_bits_from_either_graph(graphs: GraphVerbs) -> None:
+def test_an_entry_is_the_same_bits_from_either_graph(graphs: GraphRuntime) -> None:
     inputs = clip_inputs(graphs, batch=1, length=2, objects=2)
     first = graphs.segment(inputs)
     again = graphs.memorize({"frame": inputs["frames"][:, -1], "masks": first["masks"][:, -1]})
@@ -175,7 +175,7 @@ def test_an_entry_is_the_same_bits_from_either_graph(graphs: GraphVerbs) -> None
         assert np.array_equal(tensor, first[f"entry_{name}"])
 
 
-def test_an_empty_slot_changes_nothing(graphs: GraphVerbs) -> None:
+def test_an_empty_slot_changes_nothing(graphs: GraphRuntime) -> None:
     inputs = clip_inputs(graphs, batch=1, length=2, objects=2)
     padded = dict(inputs)
     for name in ("key_s32", "value_s32", "key_s16", "value_s16", "age"):
@@ -189,7 +189,7 @@ def test_an_empty_slot_changes_nothing(graphs: GraphVerbs) -> None:
 
 
 def test_the_portable_graph_has_standard_operators_and_says_the_same(
-    graphs: GraphVerbs, folder: Path, tmp_path: Path
+    graphs: GraphRuntime, folder: Path, tmp_path: Path
 ) -> None:
     fused = loaded(folder, "segment")
     assert "com.microsoft" in {node.domain for node in fused.graph.node}
@@ -206,16 +206,16 @@ def test_the_portable_graph_has_standard_operators_and_says_the_same(
 
 
 def test_an_object_added_later_is_read_from_the_entries_that_know_it(
-    small: TamVT, graphs: GraphVerbs
+    small: TamVT, graphs: GraphRuntime
 ) -> None:
     inputs = clip_inputs(graphs, batch=1, length=2, objects=2)
     inputs["entry_valid"][:, 1, 0] = False
-    ours = TorchVerbs(for_serving(small), graphs.card).segment(inputs)
+    ours = TorchRuntime(for_serving(small), graphs.spec).segment(inputs)
     apart = ours["masks"].astype(int) - graphs.segment(inputs)["masks"].astype(int)
     assert np.abs(apart).max() <= 1
 
 
-def test_a_profile_names_the_operators(graphs: GraphVerbs, folder: Path) -> None:
+def test_a_profile_names_the_operators(graphs: GraphRuntime, folder: Path) -> None:
     inputs = clip_inputs(graphs, batch=1, length=2, objects=2)
     times = operator_times(folder / "small_segment.onnx", inputs, threads=1, rounds=2)
     assert {"Conv", "MultiHeadAttention"} <= set(times)
@@ -240,12 +240,12 @@ def test_weights_come_back_out_of_the_graphs(small: TamVT, folder: Path) -> None
 def test_an_additive_time_encoding_is_exported_as_it_is(tmp_path: Path) -> None:
     model = build(replace(SMALL, time="additive"))
     model.get_parameter("time.table").data.normal_(std=2.0)
-    card = export(model, tmp_path)
-    theirs = GraphVerbs(tmp_path, "small", threads=1)
+    spec = export(model, tmp_path)
+    theirs = GraphRuntime(tmp_path, "small", threads=1)
     inputs = clip_inputs(theirs, batch=2, length=2, objects=2)
     apart = [
-        verbs.segment(inputs)["masks"].astype(int)
-        for verbs in (TorchVerbs(for_serving(model), card), theirs)
+        runtime.segment(inputs)["masks"].astype(int)
+        for runtime in (TorchRuntime(for_serving(model), spec), theirs)
     ]
     assert np.abs(apart[0] - apart[1]).max() <= 1
 
@@ -259,7 +259,7 @@ def test_one_scale_is_not_exported(tmp_path: Path, capsys: pytest.CaptureFixture
     assert not (tmp_path / "graphs").exists()
 
 
-def test_an_object_without_entries_has_no_mask(graphs: GraphVerbs) -> None:
+def test_an_object_without_entries_has_no_mask(graphs: GraphRuntime) -> None:
     inputs = clip_inputs(graphs, batch=1, length=2, objects=2)
     inputs["entry_valid"][:, 1] = False
     outputs = graphs.segment(inputs)
@@ -268,7 +268,7 @@ def test_an_object_without_entries_has_no_mask(graphs: GraphVerbs) -> None:
     assert np.isfinite(outputs["entry_value_s32"]).all()
 
 
-def clip_inputs(graphs: GraphVerbs, *, batch: int, length: int, objects: int) -> Tensors:
+def clip_inputs(graphs: GraphRuntime, *, batch: int, length: int, objects: int) -> Tensors:
     """Inputs of `segment` with a bank of two remembered pictures."""
     frames, masks = pictures(count=2, objects=objects)
     entries = [

@@ -31,18 +31,18 @@ def test_the_published_numbers_are_those_of_the_authors() -> None:
     published = (config.rate, config.backbone_rate, config.weight_decay, config.gradient_clip)
     assert published == (1e-4, 2e-5, 1e-4, 0.1)
     assert (config.ema, config.loss.kind, config.loss.change) == (0.9998, "published", "area")
-    assert (config.clips.frames, config.drops) == (12, (0.4, 0.8))
+    assert (config.samples.frames, config.drops) == (12, (0.4, 0.8))
 
 
 def test_the_two_stages_are_pictures_then_videos() -> None:
     first, second = RECIPES["tamvt-r50-static"](DATA), RECIPES["tamvt-r50-vost"](DATA)
-    assert (first.clips.synthetic_share, second.clips.synthetic_share) == (1.0, 0.0)
+    assert (first.samples.synthetic_share, second.samples.synthetic_share) == (1.0, 0.0)
     assert second.fresh_time
 
 
 def test_the_shipped_recipe_is_the_default() -> None:
     config = RECIPES["tamvt-mobile"](DATA)
-    assert config == TrainConfig("tamvt-mobile", config.clips, config.backbone_weights)
+    assert config == TrainConfig("tamvt-mobile", config.samples, config.backbone_weights)
 
 
 def test_an_ablation_differs_from_full_in_what_it_is_named_after() -> None:
@@ -80,4 +80,4 @@ def test_all_ablations_take_as_many_steps() -> None:
 
 def test_nonsense_is_refused() -> None:
     with pytest.raises(ValueError, match="steps must be at least 1"):
-        TrainConfig("tamvt-mobile", RECIPES["smoke"](DATA).clips, None, steps=0)
+        TrainConfig("tamvt-mobile", RECIPES["smoke"](DATA).samples, None, steps=0)

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.data.samples import clip_batches, make_batch
+from model.data.samples import make_batch, sample_batches
 from model.networks.tamvt.build import TAMVT_MOBILE, build
 from model.training import checkpoints
 from model.training.checkpoints import CheckpointError
 from model.training.losses import LossConfig
 from model.training.recipes import TrainConfig, smoke
 from model.training.trainer import BadLoss, Trainer
-from model.training.unroll import ClipLoss
+from model.training.unroll import SampleLoss
 
 CPU = torch.device("cpu")
 
@@ -25,8 +25,8 @@ CPU = torch.device("cpu")
 def config(drawn_data: Path) -> TrainConfig:
     """Two clips of three frames of 32 pixels a step, in fp32."""
     base = smoke(drawn_data)
-    clips = replace(base.clips, crop=32, frames=3, batch=2)
-    return replace(base, clips=clips, steps=4, half=False, device="cpu", pictures_every=2)
+    clips = replace(base.samples, crop=32, frames=3, batch=2)
+    return replace(base, samples=clips, steps=4, half=False, device="cpu", pictures_every=2)
 
 
 def trained(config: TrainConfig, folder: Path, *, steps: int | None = None) -> Trainer:
@@ -36,7 +36,7 @@ def trained(config: TrainConfig, folder: Path, *, steps: int | None = None) -> T
     if steps is None:
         trainer.run(workers=0)
         return trainer
-    batches = clip_batches(config.clips, 0, 0, parts=range(config.accumulate))
+    batches = sample_batches(config.samples, 0, 0, parts=range(config.accumulate))
     for _ in range(steps):
         trainer.advance(batches)
     return trainer
@@ -62,7 +62,7 @@ def test_a_training_goes_on_as_if_it_had_not_stopped(config: TrainConfig, tmp_pa
 
 
 def test_passes_add_up_to_one_step(config: TrainConfig, tmp_path: Path) -> None:
-    halves = replace(config, clips=replace(config.clips, batch=1), accumulate=2)
+    halves = replace(config, samples=replace(config.samples, batch=1), accumulate=2)
     together = trained(config, tmp_path / "a", steps=2)
     apart_by = trained(halves, tmp_path / "b", steps=2)
     assert apart(together.model.state_dict(), apart_by.model.state_dict()) < 2e-4
@@ -77,7 +77,7 @@ def test_a_loss_that_is_no_number_stops_it_with_the_last_good_state(
     good = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     norm = trainer.model.mask_decoder.norm
     norm.register_forward_hook(lambda module, inputs, output: output * float("nan"))
-    sources = make_batch(config.clips, 1).sources
+    sources = make_batch(config.samples, 1).sources
     with pytest.raises(BadLoss, match=f"loss is nan, .* at step 1 .*{sources[0]}"):
         trainer.run(workers=0)
     saved = checkpoints.read(tmp_path / "last.pt", CPU)
@@ -156,8 +156,8 @@ def gradients(config: TrainConfig, **options: Any) -> tuple[float, dict[str, Ten
     """Loss and gradients of one batch."""
     torch.manual_seed(0)
     model = build(TAMVT_MOBILE).train()
-    batch = make_batch(config.clips, 0)
-    loss, _ = ClipLoss(model, LossConfig("published", "area"), **options)(
+    batch = make_batch(config.samples, 0)
+    loss, _ = SampleLoss(model, LossConfig("published", "area"), **options)(
         torch.from_numpy(batch.frames), torch.from_numpy(batch.masks), 1.0, False
     )
     loss.backward()
@@ -167,7 +167,7 @@ def gradients(config: TrainConfig, **options: Any) -> tuple[float, dict[str, Ten
 
 def test_recomputing_changes_nothing(config: TrainConfig) -> None:
     """Over three clips, so that the memory has grown when the first is computed again."""
-    config = replace(config, clips=replace(config.clips, frames=6))
+    config = replace(config, samples=replace(config.samples, frames=6))
     kept, again = gradients(config), gradients(config, recompute=True)
     assert again[0] == pytest.approx(kept[0], rel=1e-5)
     assert kept[1].keys() == again[1].keys()

@@ -11,7 +11,7 @@ from model.core.masks import aggregate
 from model.networks.tamvt.build import TAMVT_MOBILE, build
 from model.networks.tamvt.model import TamVT
 from model.training.losses import LossConfig
-from model.training.unroll import ClipLoss, LoopConfig, aggregated_logits, clip_logits
+from model.training.unroll import LoopConfig, SampleLoss, aggregated_logits, unroll
 
 FRAMES, SIZE = 9, 32
 
@@ -47,13 +47,13 @@ def counting(model: TamVT) -> list[int]:
 
 def test_a_memory_keeps_as_many_entries_as_are_served(model: TamVT) -> None:
     entries = counting(model)
-    clip_logits(model, *sample(), memory_size=3)
+    unroll(model, *sample(), memory_size=3)
     assert entries == [1, 2, 3, 3]
 
 
 def test_silent_clips_change_no_mask_that_counts(model: TamVT) -> None:
-    whole = clip_logits(model, *sample())[-1]
-    silent = clip_logits(model, *sample(), silent=2)[-1]
+    whole = unroll(model, *sample())[-1]
+    silent = unroll(model, *sample(), silent=2)[-1]
     assert silent.shape == (2, 1, FRAMES - 1 - 4, SIZE // 4, SIZE // 4)
     assert torch.allclose(silent, whole[:, :, 4:], atol=1e-3)
 
@@ -67,14 +67,14 @@ def test_silent_clips_have_no_gradient_of_their_own(model: TamVT) -> None:
         return look(images)
 
     model.look = watched  # type: ignore[method-assign]
-    clip_logits(model, *sample(), silent=2)
+    unroll(model, *sample(), silent=2)
     assert looks == [True, False, False]
 
 
 @pytest.mark.parametrize("length", [1, 2, 3])
 def test_a_clip_may_have_another_length(model: TamVT, length: int) -> None:
     entries = counting(model)
-    logits = clip_logits(model, *sample(), clip_length=length)
+    logits = unroll(model, *sample(), clip_length=length)
     assert logits[-1].shape[2] == FRAMES - 1
     assert len(entries) == -(-(FRAMES - 1) // length)
 
@@ -86,8 +86,8 @@ def test_the_reference_is_not_damaged_but_what_is_remembered(model: TamVT) -> No
         clips.append(clip)
         return torch.zeros_like(masks)
 
-    plain = clip_logits(model, *sample())[-1]
-    damaged = clip_logits(model, *sample(), remember=emptied)[-1]
+    plain = unroll(model, *sample())[-1]
+    damaged = unroll(model, *sample(), remember=emptied)[-1]
     assert clips == [0, 1, 2]
     assert torch.allclose(damaged[:, :, :2], plain[:, :, :2])
     assert not torch.allclose(damaged[:, :, 2:], plain[:, :, 2:])
@@ -100,7 +100,7 @@ def test_a_step_of_the_loop_counts_the_frames_behind_the_silent_clips(model: Tam
     counted = set()
     for seed in range(12):
         torch.manual_seed(seed)
-        loss, logits = ClipLoss(model.train(), LossConfig("hard"), loop=loop)(
+        loss, logits = SampleLoss(model.train(), LossConfig("hard"), loop=loop)(
             frames, labels, 1.0, False
         )
         assert loss.isfinite()
@@ -153,9 +153,9 @@ def test_objects_that_a_sample_does_not_have_do_not_count(model: TamVT) -> None:
     frames, _ = sample()
     labels = torch.zeros(2, FRAMES, SIZE, SIZE, dtype=torch.uint8)
     labels[:, :, 4:12, 4:12] = 1
-    alone, _ = ClipLoss(model, LossConfig("hard"))(frames[:1], labels[:1], 1.0, False)
+    alone, _ = SampleLoss(model, LossConfig("hard"))(frames[:1], labels[:1], 1.0, False)
     labels[1, :, 20:28, 20:28] = 2
-    loss = ClipLoss(model, LossConfig("hard"))
+    loss = SampleLoss(model, LossConfig("hard"))
     both, logits = loss(frames, labels, 1.0, False, objects=2)
     assert both.isfinite()
     assert logits.shape == (2, FRAMES - 1, SIZE // 4, SIZE // 4)

@@ -20,8 +20,8 @@ def test_one_request_too_many_is_refused() -> None:
 
 def test_a_place_is_given_back_after_an_error() -> None:
     admission = Admission(max_requests=1, max_bytes=10)
-    with pytest.raises(PayloadTooLarge), admission.admit() as hold:
-        hold.take(11)
+    with pytest.raises(PayloadTooLarge), admission.admit() as reservation:
+        reservation.take(11)
     assert (admission.requests, admission.held_bytes) == (0, 0)
 
 
@@ -38,6 +38,6 @@ def test_bytes_of_all_requests_are_counted_together() -> None:
 
 def test_a_request_that_could_never_fit_is_told_so() -> None:
     admission = Admission(max_requests=2, max_bytes=10)
-    with admission.admit() as hold, pytest.raises(PayloadTooLarge) as caught:
-        hold.take(11)
+    with admission.admit() as reservation, pytest.raises(PayloadTooLarge) as caught:
+        reservation.take(11)
     assert caught.value.limit == 10

@@ -8,21 +8,21 @@ import numpy as np
 import pytest
 
 from model.core.memory import Memory
-from service.engines.bank import Bank, BankCache, Turns, bank_bytes
+from service.engines.bank import Bank, BankCache, SessionLocks, bank_bytes
 from service.errors import Overloaded
 from tests.support.scenes import SIZE
-from tests.support.toy_model import CARD
+from tests.support.toy_model import SPEC
 
 MEMORY = Memory.start(0, [1], capacity=4)
 
 
 def bank(*, version: int = 1, memory: Memory = MEMORY) -> Bank:
-    made = Bank(CARD, SIZE, memory, [1])
+    made = Bank(SPEC, SIZE, memory, [1])
     made.version = version
     return made
 
 
-ONE = bank_bytes(CARD, SIZE, MEMORY, [1])
+ONE = bank_bytes(SPEC, SIZE, MEMORY, [1])
 
 
 def put(cache: BankCache[Bank], session_id: str, made: Bank) -> None:
@@ -117,7 +117,7 @@ def test_a_dropped_bank_gives_its_bytes_back() -> None:
 
 @pytest.mark.anyio
 async def test_one_session_has_one_turn_at_a_time() -> None:
-    turns, inside, most = Turns(), 0, 0
+    turns, inside, most = SessionLocks(), 0, 0
 
     async def visit() -> None:
         nonlocal inside, most
@@ -134,7 +134,7 @@ async def test_one_session_has_one_turn_at_a_time() -> None:
 
 @pytest.mark.anyio
 async def test_sessions_do_not_wait_for_each_other() -> None:
-    turns = Turns()
+    turns = SessionLocks()
     async with turns.wait("a", deadline_s=1), turns.wait("b", deadline_s=1):
         assert len(turns) == 2
     assert len(turns) == 0
@@ -142,7 +142,7 @@ async def test_sessions_do_not_wait_for_each_other() -> None:
 
 @pytest.mark.anyio
 async def test_a_turn_that_does_not_come_is_an_overload() -> None:
-    turns = Turns()
+    turns = SessionLocks()
     async with turns.wait("a", deadline_s=1):
         with pytest.raises(Overloaded):
             async with turns.wait("a", deadline_s=0.02):

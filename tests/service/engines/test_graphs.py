@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from model.core.contract import METADATA_KEY, ModelCard
+from model.core.contract import METADATA_KEY, ModelSpec
 from service.engines.graphs import open_graphs
 from service.errors import ModelMismatch, ModelMissing
 
@@ -21,12 +21,12 @@ def folder(toy_folder: Path, tmp_path: Path) -> Path:
 
 
 def rewrite(
-    path: Path, *, card: ModelCard | None = None, rename: tuple[str, str] | None = None
+    path: Path, *, spec: ModelSpec | None = None, rename: tuple[str, str] | None = None
 ) -> None:
     """Give a graph another card, or one of its outputs another name."""
     model = onnx.load(str(path), load_external_data=False)
-    if card is not None:
-        onnx.helper.set_model_props(model, {METADATA_KEY: card.to_json()})
+    if spec is not None:
+        onnx.helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
     if rename is not None:
         old, new = rename
         for node in model.graph.node:
@@ -39,8 +39,8 @@ def rewrite(
 
 def test_a_model_opens_with_its_card(toy_folder: Path) -> None:
     graphs = open_graphs(toy_folder, "toy", threads=1)
-    assert graphs.card.name == "toy"
-    assert [tensor.name for tensor in graphs.card.bank] == ["key_s32", "value_s32"]
+    assert graphs.spec.name == "toy"
+    assert [tensor.name for tensor in graphs.spec.bank] == ["key_s32", "value_s32"]
 
 
 @pytest.mark.parametrize("name", ["toy_memorize.onnx", "toy_segment.onnx", "toy.weights"])
@@ -94,8 +94,8 @@ def test_a_graph_without_a_card_is_refused(folder: Path) -> None:
 
 
 def test_graphs_of_two_exports_are_refused(folder: Path, toy_folder: Path) -> None:
-    card = open_graphs(toy_folder, "toy", threads=1).card
-    rewrite(folder / "toy_segment.onnx", card=replace(card, weights_sha256="1" * 64))
+    spec = open_graphs(toy_folder, "toy", threads=1).spec
+    rewrite(folder / "toy_segment.onnx", spec=replace(spec, weights_sha256="1" * 64))
     with pytest.raises(ModelMismatch, match="same model"):
         open_graphs(folder, "toy", threads=1)
 

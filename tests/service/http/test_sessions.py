@@ -14,7 +14,7 @@ from pycocotools import mask as coco
 
 from tests.support import scene
 from tests.support.running import Api, problem
-from tests.support.toy_model import CARD
+from tests.support.toy_model import SPEC
 
 # pycocotools 2.0.11 converts arrays as NumPy 1 did.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -41,7 +41,7 @@ def test_a_session_starts_with_one_frame_and_a_mask(api: Api) -> None:
     assert answer.headers["location"] == f"/v1/sessions/{body['session_id']}"
     assert {name: body[name] for name in body if name not in ("session_id", "expires_at")} == {
         "model": "toy",
-        "weights_sha256": CARD.weights_sha256,
+        "weights_sha256": SPEC.weights_sha256,
         "frame_size": [scene.HEIGHT, scene.WIDTH],
         "objects": [{"id": 1, "label": None}],
         "clip_length": 2,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from model.core.j_and_f import jaccard
 from service.errors import BadOption, NoObjects
-from service.media.grabcut import outline_in_box
+from service.media.grabcut import segment_box
 from service.media.sample import draw_sample
 
 
@@ -34,17 +34,17 @@ def box_of(mask: NDArray[np.bool_], *, margin: int) -> list[float]:
 
 def test_what_stands_out_in_the_box_is_found() -> None:
     rgb, mask = disc(120, 160, radius=30)
-    assert jaccard(outline_in_box(rgb, box_of(mask, margin=5)), mask) > 0.97
+    assert jaccard(segment_box(rgb, box_of(mask, margin=5)), mask) > 0.97
 
 
 def test_a_photograph_is_cut_out() -> None:
     rgb, labels = next(draw_sample())
-    assert jaccard(outline_in_box(rgb, box_of(labels > 0, margin=6)), labels > 0) > 0.97
+    assert jaccard(segment_box(rgb, box_of(labels > 0, margin=6)), labels > 0) > 0.97
 
 
 def test_the_mask_stays_inside_of_the_box() -> None:
     rgb, mask = disc(120, 160, radius=30)
-    found = outline_in_box(rgb, [52, 32, 60, 60])
+    found = segment_box(rgb, [52, 32, 60, 60])
     assert jaccard(found, mask) > 0.9
     assert not found[:, :52].any()
     assert not found[92:].any()
@@ -53,25 +53,25 @@ def test_the_mask_stays_inside_of_the_box() -> None:
 def test_equal_pictures_give_equal_masks() -> None:
     rgb, mask = disc(120, 160, radius=30)
     box = box_of(mask, margin=20)
-    assert np.array_equal(outline_in_box(rgb, box), outline_in_box(rgb, box))
+    assert np.array_equal(segment_box(rgb, box), segment_box(rgb, box))
 
 
 def test_a_large_picture_takes_little_longer_than_a_small_one() -> None:
     rgb, mask = disc(3000, 4000, radius=1000)
     begun_s = time.thread_time()
-    found = outline_in_box(rgb, box_of(mask, margin=100))
+    found = segment_box(rgb, box_of(mask, margin=100))
     assert time.thread_time() - begun_s < 3
     assert jaccard(found, mask) > 0.97
 
 
 def test_a_box_that_fills_the_picture_is_cut_too() -> None:
     rgb, mask = disc(120, 160, radius=40)
-    assert jaccard(outline_in_box(rgb, [0, 0, 160, 120]), mask) > 0.95
+    assert jaccard(segment_box(rgb, [0, 0, 160, 120]), mask) > 0.95
 
 
 def test_where_nothing_stands_out_there_is_no_mask() -> None:
     with pytest.raises(NoObjects):
-        outline_in_box(np.full((60, 80, 3), 128, np.uint8), [20, 20, 30, 20])
+        segment_box(np.full((60, 80, 3), 128, np.uint8), [20, 20, 30, 20])
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_where_nothing_stands_out_there_is_no_mask() -> None:
 )
 def test_a_box_that_is_none_is_refused(box: list[float]) -> None:
     with pytest.raises(BadOption, match="box"):
-        outline_in_box(disc(120, 160, radius=30)[0], box)
+        segment_box(disc(120, 160, radius=30)[0], box)
 
 
 @settings(max_examples=40, deadline=None)
@@ -95,7 +95,7 @@ def test_any_small_picture_gives_a_mask_or_a_refusal(
     random = np.random.default_rng(seed)
     rgb = random.integers(0, 1 + 85 * seed, (height, width, 3), dtype=np.uint8)
     try:
-        found = outline_in_box(rgb, list(box))
+        found = segment_box(rgb, list(box))
     except (BadOption, NoObjects):
         return
     assert found.shape == (height, width)

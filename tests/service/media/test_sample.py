@@ -15,7 +15,14 @@ from model.core.palette import read_label_map
 from model.core.pixels import ImageLimits
 from service.errors import Misconfigured
 from service.media.images import decode_image
-from service.media.sample import CUP_ID, Clip, draw_outline, draw_sample, find_clip, write_sample
+from service.media.sample import (
+    CUP_ID,
+    SampleVideo,
+    draw_sample,
+    draw_silhouette,
+    find_sample_video,
+    write_sample,
+)
 from service.media.video import open_source
 
 Drawn = list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]
@@ -27,7 +34,7 @@ def drawn() -> Drawn:
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Clip:
+def written(tmp_path_factory: pytest.TempPathFactory) -> SampleVideo:
     return write_sample(tmp_path_factory.mktemp("sample"))
 
 
@@ -37,7 +44,7 @@ def write_video_folder(data: Path, name: str) -> None:
 
 
 def test_the_outline_is_where_the_cup_is() -> None:
-    outline = draw_outline(400, 600) >= 0.5
+    outline = draw_silhouette(400, 600) >= 0.5
     assert outline[210, 278], "inside the cup"
     assert outline[300, 360], "on the spoon"
     assert not outline[:, :70].any(), "left of the saucer"
@@ -75,7 +82,7 @@ def test_the_same_sample_is_drawn_again(drawn: Drawn) -> None:
     assert (labels == drawn[0][1]).all()
 
 
-def test_the_written_sample_is_the_drawn_one(written: Clip, drawn: Drawn) -> None:
+def test_the_written_sample_is_the_drawn_one(written: SampleVideo, drawn: Drawn) -> None:
     frames = list(open_source(written.video).frames())
     assert [frame.name for frame in frames] == [f"{number:05d}" for number in range(60)]
     off = decode_image(frames[7].image).astype(int) - drawn[7][0]
@@ -87,22 +94,22 @@ def test_the_written_sample_is_the_drawn_one(written: Clip, drawn: Drawn) -> Non
 
 def test_a_video_of_the_data_is_found_by_name(tmp_path: Path) -> None:
     write_video_folder(tmp_path, "rhino")
-    clip = find_clip(tmp_path, name="rhino")
+    clip = find_sample_video(tmp_path, name="rhino")
     assert clip is not None
     assert clip.video == tmp_path / "video" / "rhino" / "frames"
     assert clip.mask == tmp_path / "video" / "rhino" / "masks" / "00000.png"
 
 
 def test_without_data_the_built_in_sample_is_taken(tmp_path: Path) -> None:
-    assert find_clip(tmp_path, name=None) is None
+    assert find_sample_video(tmp_path, name=None) is None
 
 
 def test_the_built_in_sample_can_be_asked_for(tmp_path: Path) -> None:
     write_video_folder(tmp_path, "dog-agility")
-    assert find_clip(tmp_path, name="coffee") is None
-    assert find_clip(tmp_path, name=None) is not None
+    assert find_sample_video(tmp_path, name="coffee") is None
+    assert find_sample_video(tmp_path, name=None) is not None
 
 
 def test_a_video_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match="'unicorn'"):
-        find_clip(tmp_path, name="unicorn")
+        find_sample_video(tmp_path, name="unicorn")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from service.errors import BadMessage, Conflict, FrameAhead
-from service.stream.flow import Arrival, Clip, Flow, Mode, Phase
+from service.stream.flow import Clip, Flow, Mode, PendingFrame, Phase
 
 CREDITS = 6
 MAX_WAIT_S = 1.0
@@ -24,8 +24,8 @@ def flow(mode: Mode = "lossless", *, clip_length: int = 2, next_frame: int = 1) 
     )
 
 
-def arrival(number: int, *, at: float = 0.0) -> Arrival:
-    return Arrival(number, 0, b"", at)
+def arrival(number: int, *, at: float = 0.0) -> PendingFrame:
+    return PendingFrame(number, 0, b"", at)
 
 
 def arrive(stream: Flow, *numbers: int, at: float = 0.0) -> list[int]:

@@ -12,11 +12,11 @@ import onnx
 import onnxruntime
 import pytest
 
-from model.core.contract import METADATA_KEY, ModelCard, segment_inputs, weights_version
+from model.core.contract import METADATA_KEY, ModelSpec, segment_inputs, weights_version
 from model.export.triton.config import Backend, config_text, profile, shapes, shapes_text
-from model.export.triton.repository import BACKENDS, VERBS, write_repository
+from model.export.triton.repository import BACKENDS, GRAPHS, write_repository
 from tests.support.running import ROOT
-from tests.support.toy_model import CARD, write_toy_model
+from tests.support.toy_model import SPEC, write_toy_model
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +39,11 @@ def files(folder: Path) -> set[str]:
 def test_each_model_has_its_own_copy_of_the_weights(
     weights: Path, tmp_path: Path, backend: Backend
 ) -> None:
-    card = write_repository(weights, "toy", tmp_path, backend=backend)
-    version = str(weights_version(card))
+    spec = write_repository(weights, "toy", tmp_path, backend=backend)
+    version = str(weights_version(spec))
     more = {"python": {f"{version}/model.py"}, "tensorrt": {"trtexec.args"}}.get(backend, set())
     expected = {"config.pbtxt", f"{version}/model.onnx", f"{version}/toy.weights", *more}
-    for verb in VERBS:
+    for verb in GRAPHS:
         assert files(tmp_path / f"toy_{verb}") == expected
         copied = tmp_path / f"toy_{verb}" / version / "toy.weights"
         assert not copied.is_symlink()
@@ -62,10 +62,10 @@ def test_names_and_tensors_are_the_same_in_all_three(weights: Path, tmp_path: Pa
 
 
 def test_the_card_is_in_the_parameters_of_both(weights: Path, tmp_path: Path) -> None:
-    card = write_repository(weights, "toy", tmp_path)
-    for verb in VERBS:
+    spec = write_repository(weights, "toy", tmp_path)
+    for verb in GRAPHS:
         text = (tmp_path / f"toy_{verb}" / "config.pbtxt").read_text()
-        escaped = card.to_json().replace('"', '\\"')
+        escaped = spec.to_json().replace('"', '\\"')
         assert f'key: "{METADATA_KEY}" value {{ string_value: "{escaped}" }}' in text
 
 
@@ -84,13 +84,13 @@ def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
 def test_the_graph_says_how_many_ran_together(weights: Path, tmp_path: Path, batch: int) -> None:
-    card = write_repository(weights, "toy", tmp_path)
-    path = tmp_path / "toy_segment" / str(weights_version(card)) / "model.onnx"
+    spec = write_repository(weights, "toy", tmp_path)
+    path = tmp_path / "toy_segment" / str(weights_version(spec)) / "model.onnx"
     onnx.checker.check_model(str(path), full_check=True)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    wanted = shapes(card, "segment", (64, 96), batch=batch, length=2, slots=9, objects=1)
+    wanted = shapes(spec, "segment", (64, 96), batch=batch, length=2, slots=9, objects=1)
     inputs = {
-        tensor.name: np.zeros(wanted[tensor.name], tensor.dtype) for tensor in segment_inputs(card)
+        tensor.name: np.zeros(wanted[tensor.name], tensor.dtype) for tensor in segment_inputs(spec)
     }
     (sizes,) = session.run(["batch_size"], inputs)
     assert sizes.tolist() == [[batch]] * batch
@@ -98,21 +98,21 @@ def test_the_graph_says_how_many_ran_together(weights: Path, tmp_path: Path, bat
 
 
 def test_a_gpu_is_warmed_up_for_every_bucket() -> None:
-    buckets = replace(CARD.buckets, sizes=((64, 96), (96, 64)), clip_lengths=(1, 2))
-    card = replace(CARD, buckets=buckets)
-    text = config_text(card, "segment", backend="tensorrt")
+    buckets = replace(SPEC.buckets, sizes=((64, 96), (96, 64)), clip_lengths=(1, 2))
+    spec = replace(SPEC, buckets=buckets)
+    text = config_text(spec, "segment", backend="tensorrt")
     # 2 sizes, 2 lengths, 1 number of slots, 2 of objects, 2 batch sizes
     assert text.count("model_warmup") == 2 * 2 * 1 * 2 * 2
-    assert config_text(card, "segment", backend="python").count("model_warmup") == 2 * 2 * 1 * 2
+    assert config_text(spec, "segment", backend="python").count("model_warmup") == 2 * 2 * 1 * 2
 
 
 def test_profiles_cover_every_dynamic_input_of_every_bucket() -> None:
-    least, usual, largest = profile(CARD, "segment")
+    least, usual, largest = profile(SPEC, "segment")
     assert least.keys() == usual.keys() == largest.keys()
-    for objects in CARD.buckets.objects:
-        for batch in CARD.buckets.batch:
+    for objects in SPEC.buckets.objects:
+        for batch in SPEC.buckets.batch:
             served = shapes(
-                CARD, "segment", (64, 96), batch=batch, length=2, slots=9, objects=objects
+                SPEC, "segment", (64, 96), batch=batch, length=2, slots=9, objects=objects
             )
             for name, shape in served.items():
                 assert all(np.array(least[name]) <= shape)
@@ -124,10 +124,10 @@ def test_shapes_are_written_as_tensorrt_reads_them() -> None:
 
 
 def test_the_tensorrt_provider_is_given_its_profiles_and_a_cache_of_these_weights() -> None:
-    text = config_text(CARD, "segment", backend="onnxruntime", cache="/cache")
+    text = config_text(SPEC, "segment", backend="onnxruntime", cache="/cache")
     for option in ("trt_profile_min_shapes", "trt_profile_opt_shapes", "trt_profile_max_shapes"):
         assert f'key: "{option}" value: "frames:' in text
-    assert f'"/cache/toy_segment-{CARD.weights_sha256[:16]}"' in text
+    assert f'"/cache/toy_segment-{SPEC.weights_sha256[:16]}"' in text
 
 
 def test_the_command_writes_the_shipped_model(tmp_path: Path) -> None:
@@ -162,6 +162,6 @@ def test_plans_are_not_built_without_their_tool(tmp_path: Path) -> None:
 
 
 def test_other_weights_are_another_version() -> None:
-    assert weights_version(CARD) > 0
-    other: ModelCard = replace(CARD, weights_sha256="f" * 64)
-    assert weights_version(CARD) != weights_version(other) == 2**28
+    assert weights_version(SPEC) > 0
+    other: ModelSpec = replace(SPEC, weights_sha256="f" * 64)
+    assert weights_version(SPEC) != weights_version(other) == 2**28

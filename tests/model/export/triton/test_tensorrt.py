@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto
 
-from model.core.contract import ModelCard, Tensor, memorize_inputs, segment_inputs, weights_version
+from model.core.contract import ModelSpec, Tensor, memorize_inputs, segment_inputs, weights_version
 from model.export.triton.repository import write_repository
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -36,7 +36,7 @@ RESIZE["coordinate_transformation_mode"] = {b"half_pixel", b"asymmetric", b"alig
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, ModelCard]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, ModelSpec]:
     """The shipped model's folder, its repository for TensorRT, and its card."""
     weights, target = ROOT / "model" / "weights", tmp_path_factory.mktemp("repository")
     return weights, target, write_repository(weights, "tamvt-mobile", target, backend="tensorrt")
@@ -48,9 +48,9 @@ def verb(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def path(served: tuple[Path, Path, ModelCard], verb: str) -> Path:
-    _, target, card = served
-    return target / card.graph(verb) / str(weights_version(card)) / "model.onnx"
+def path(served: tuple[Path, Path, ModelSpec], verb: str) -> Path:
+    _, target, spec = served
+    return target / spec.graph(verb) / str(weights_version(spec)) / "model.onnx"
 
 
 @pytest.fixture(scope="module")
@@ -113,12 +113,12 @@ def test_pictures_are_resized_as_tensorrt_can(graph: ModelProto) -> None:
                 assert told.get(name, next(iter(allowed))) in allowed
 
 
-def random_inputs(card: ModelCard, tensors: tuple[Tensor, ...]) -> dict[str, NDArray[Any]]:
+def random_inputs(spec: ModelSpec, tensors: tuple[Tensor, ...]) -> dict[str, NDArray[Any]]:
     """Something for every input, in the smallest size."""
     height, width = 64, 96
     random = np.random.default_rng(0)
     letters = {"B": 1, "L": 2, "N": 3, "O": 2, "H": height, "W": width, "3": 3}
-    bank = {tensor.name: tensor for tensor in card.bank}
+    bank = {tensor.name: tensor for tensor in spec.bank}
     made: dict[str, NDArray[Any]] = {}
     for tensor in tensors:
         own = bank.get(tensor.name)
@@ -139,15 +139,15 @@ def random_inputs(card: ModelCard, tensors: tuple[Tensor, ...]) -> dict[str, NDA
 
 
 def test_the_graph_computes_the_same_bits_as_the_one_that_was_exported(
-    served: tuple[Path, Path, ModelCard], verb: str, path: Path
+    served: tuple[Path, Path, ModelSpec], verb: str, path: Path
 ) -> None:
-    weights, _, card = served
-    tensors = memorize_inputs(card) if verb == "memorize" else segment_inputs(card)
-    inputs = random_inputs(card, tensors)
+    weights, _, spec = served
+    tensors = memorize_inputs(spec) if verb == "memorize" else segment_inputs(spec)
+    inputs = random_inputs(spec, tensors)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     outputs = []
-    for file in (weights / f"{card.graph(verb)}.onnx", path):
+    for file in (weights / f"{spec.graph(verb)}.onnx", path):
         session = onnxruntime.InferenceSession(
             str(file), options, providers=["CPUExecutionProvider"]
         )

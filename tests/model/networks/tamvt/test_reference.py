@@ -9,14 +9,14 @@ from torch import Tensor
 
 from model.networks.tamvt.build import BUILDS, build
 from model.networks.tamvt.model import Bank, TamVT
-from model.networks.tamvt.reference import PlainEntry, PlainTamVT
+from model.networks.tamvt.reference import ReferenceEntry, ReferenceTamVT
 
 SIZE = (64, 96)
 
 
 def test_the_long_way_gives_the_same_logits(published_model: TamVT) -> None:
     plain, images, masks = (
-        PlainTamVT(published_model),
+        ReferenceTamVT(published_model),
         torch.randn(5, 3, *SIZE),
         torch.rand(3, *SIZE),
     )
@@ -41,20 +41,22 @@ def test_the_long_way_gives_the_same_logits(published_model: TamVT) -> None:
 def test_there_is_no_long_way_of_an_ablation(changes: dict[str, Any]) -> None:
     config = replace(BUILDS["tamvt-mobile-backbone-masks"], **changes)
     with pytest.raises(TypeError, match="an ablation"):
-        PlainTamVT(build(config))
+        ReferenceTamVT(build(config))
 
 
 def test_an_entry_holds_tokens_before_their_projection(published_model: TamVT) -> None:
     with torch.inference_mode():
-        entry = PlainTamVT(published_model).memorize(torch.randn(1, 3, *SIZE), torch.rand(*SIZE))
+        entry = ReferenceTamVT(published_model).memorize(
+            torch.randn(1, 3, *SIZE), torch.rand(*SIZE)
+        )
     assert shapes(entry) == [(1, 6, 256), (1, 24, 256), (1, 6, 256), (1, 24, 256)]
 
 
-def shapes(entry: PlainEntry) -> list[tuple[int, ...]]:
+def shapes(entry: ReferenceEntry) -> list[tuple[int, ...]]:
     tensors: tuple[Tensor, ...] = entry
     return [tuple(tensor.shape) for tensor in tensors]
 
 
 def test_the_paper_s_way_with_masks_is_required(mobile_model: TamVT) -> None:
     with pytest.raises(TypeError, match="tamvt-mobile"):
-        PlainTamVT(mobile_model)
+        ReferenceTamVT(mobile_model)

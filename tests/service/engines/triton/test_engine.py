@@ -200,7 +200,7 @@ async def test_sessions_at_once_run_together_and_do_not_disturb_each_other(
             largest = max(largest, answer.batch_size)
 
     await asyncio.gather(*(watch(video) for video in videos))
-    assert largest == max(engine.card.buckets.batch) == 2
+    assert largest == max(engine.spec.buckets.batch) == 2
 
 
 async def test_clips_that_wait_together_are_run_together(
@@ -309,8 +309,8 @@ async def test_a_model_that_is_not_served_is_said_in_one_line(triton: LocalTrito
 
 async def test_the_engine_is_ready_while_triton_serves_the_model(engine: TritonEngine) -> None:
     await engine.ready()
-    assert engine.card.name == "toy"
-    assert picture(0).frame.shape == (*engine.card.buckets.sizes[0], 3)
+    assert engine.spec.name == "toy"
+    assert picture(0).frame.shape == (*engine.spec.buckets.sizes[0], 3)
 
 
 async def test_a_closed_engine_is_not_ready(triton: LocalTriton, prefix: str) -> None:

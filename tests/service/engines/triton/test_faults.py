@@ -161,13 +161,13 @@ async def test_other_weights_are_taken_up_with_banks_of_their_own(
         port = int(server.url.rpartition(":")[2])
         async with triton_engine(server.url, "toy", prefix=prefix) as engine:
             await follow(video, engine, first=1, last=4)
-            old = engine.card.weights_sha256
+            old = engine.spec.weights_sha256
             server.process.kill()
             server.process.wait()
             with local_triton(tmp_path / "newer", grpc_port=port):
                 answer = await until_it_works(video, engine, 5)
-                assert engine.card.weights_sha256 != old
-                assert answer.weights_sha256 == engine.card.weights_sha256
+                assert engine.spec.weights_sha256 != old
+                assert answer.weights_sha256 == engine.spec.weights_sha256
                 assert video.rebuilds == 2
                 await until(lambda: len(regions(prefix)) == 1)
 
@@ -187,8 +187,8 @@ async def test_a_model_that_breaks_the_contract_is_refused(
 def tell_otherwise(config: Path, wrong: str, right: str) -> None:
     """Change what a model says about itself."""
     lines = config.read_text().splitlines()
-    card = next(line for line in lines if line.startswith('parameters { key: "tamvt"'))
-    config.write_text("\n".join(lines).replace(card, card.replace(wrong, right)))
+    spec = next(line for line in lines if line.startswith('parameters { key: "tamvt"'))
+    config.write_text("\n".join(lines).replace(spec, spec.replace(wrong, right)))
 
 
 def harm(region: Path, damage: str) -> None:

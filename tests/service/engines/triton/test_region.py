@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from model.core.memory import Memory
 from service.engines.triton.layout import HEADER_BYTES, Layout, Shape, layout_of, shape_of
-from service.engines.triton.region import Header, Region, header_of
+from service.engines.triton.region import Region, RegionHeader, header_of
 from tests.support.scenes import SIZE
-from tests.support.toy_model import CARD
+from tests.support.toy_model import SPEC
 from tests.support.tritons import open_files
 
-LAYOUT = layout_of(CARD, shape_of(CARD, SIZE, slots=9, objects=1, frames=2))
+LAYOUT = layout_of(SPEC, shape_of(SPEC, SIZE, slots=9, objects=1, frames=2))
 MEMORY = Memory.start(0, [1], capacity=9).remember(2, [1])
 OWNER = b"process1"
 HOLDING = (
@@ -30,8 +30,8 @@ HOLDING += "held = Region.open(Path(sys.argv[1]))\nprint(held is not None, flush
 HOLDING += "time.sleep(60)\n"
 
 
-def header(version: int = 3) -> Header:
-    return header_of(MEMORY, [1], LAYOUT, version=version, weights_sha256=CARD.weights_sha256)
+def header(version: int = 3) -> RegionHeader:
+    return header_of(MEMORY, [1], LAYOUT, version=version, weights_sha256=SPEC.weights_sha256)
 
 
 @pytest.fixture
@@ -71,9 +71,9 @@ def test_what_was_settled_is_found_again(path: Path) -> None:
 def test_a_header_survives_the_round_trip(
     version: int, nbytes: int, weights: bytes, ages: list[int]
 ) -> None:
-    made = Header(version, nbytes, weights, weights[::-1], tuple(ages))
-    assert Header.read(made.pack(dirty=False)) == made
-    assert Header.read(made.pack(dirty=True)) is None
+    made = RegionHeader(version, nbytes, weights, weights[::-1], tuple(ages))
+    assert RegionHeader.read(made.pack(dirty=False)) == made
+    assert RegionHeader.read(made.pack(dirty=True)) is None
 
 
 def test_the_header_tells_slots_and_ages() -> None:
@@ -84,7 +84,7 @@ def test_a_region_is_dirty_from_the_first_write_until_it_is_settled(path: Path) 
     settled(path)
     region = Region.open(path)
     assert region is not None
-    region.soil()
+    region.mark_dirty()
     assert region.header() is None
     region.settle(header(version=4), owner=OWNER)
     assert region.header() == header(version=4)
@@ -105,7 +105,7 @@ def test_one_holder_at_a_time(path: Path) -> None:
     first = Region.open(path)
     assert first is not None
     assert Region.open(path) is None
-    views = first.array(LAYOUT.places["masks"])
+    views = first.array(LAYOUT.locations["masks"])
     first.close()
     second = Region.open(path)  # although the first one's mapping is still there
     assert second is not None
@@ -133,7 +133,7 @@ def test_what_is_no_region_holds_nothing(path: Path, content: bytes) -> None:
     region = Region.open(path)
     if region is not None:
         assert region.header() is None
-        region.soil()
+        region.mark_dirty()
         region.close()
 
 
@@ -180,24 +180,24 @@ def test_whatever_makes_another_bank_makes_another_header(change: dict[str, obje
         "object_ids": [1],
         "layout": LAYOUT,
         "version": 3,
-        "weights_sha256": CARD.weights_sha256,
+        "weights_sha256": SPEC.weights_sha256,
     }
     assert header_of(**{**told, **change}) != header()  # type: ignore[arg-type]
 
 
 def test_the_places_of_a_layout_do_not_overlap() -> None:
-    places = sorted(LAYOUT.places.values(), key=lambda place: place.offset)
-    assert places[0].offset == HEADER_BYTES
-    for place, following in pairwise(places):
-        assert place.offset + place.nbytes <= following.offset
+    locations = sorted(LAYOUT.locations.values(), key=lambda location: location.offset)
+    assert locations[0].offset == HEADER_BYTES
+    for location, following in pairwise(locations):
+        assert location.offset + location.nbytes <= following.offset
         assert following.offset % 64 == 0
-    assert places[-1].offset + places[-1].nbytes <= LAYOUT.nbytes
+    assert locations[-1].offset + locations[-1].nbytes <= LAYOUT.nbytes
 
 
 def test_slots_are_blocks_of_their_tensor(path: Path) -> None:
     region = Region.create(path, LAYOUT.nbytes)
     region.array(LAYOUT.slots("value_s32", 3, 2))[:] = 7
-    whole = region.array(LAYOUT.places["value_s32"])
+    whole = region.array(LAYOUT.locations["value_s32"])
     assert np.unique(np.nonzero(whole)[0]).tolist() == [3, 4]
     region.close()
 
@@ -213,9 +213,9 @@ def test_slots_are_blocks_of_their_tensor(path: Path) -> None:
 def test_sessions_are_served_in_buckets(
     slots: int, objects: int, frames: int, expected: Shape
 ) -> None:
-    assert shape_of(CARD, SIZE, slots=slots, objects=objects, frames=frames) == expected
+    assert shape_of(SPEC, SIZE, slots=slots, objects=objects, frames=frames) == expected
 
 
 def test_a_layout_is_a_value() -> None:
     assert isinstance(LAYOUT, Layout)
-    assert layout_of(CARD, LAYOUT.shape) == LAYOUT
+    assert layout_of(SPEC, LAYOUT.shape) == LAYOUT

@@ -1,0 +1,88 @@
+"""A session that commit 460bd98 stored goes on in the code of today, and back."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from redis import Redis
+
+from tests.support import scene
+from tests.support.redis_servers import running_redis
+from tests.support.running import PATIENCE_S, Api, running_service
+
+STORED = Path(__file__).parent / "stored" / "session_460bd98.json"
+
+
+@pytest.fixture(scope="module")
+def stored() -> dict[str, Any]:
+    """What Redis held of the session, its state as REST told it, and the masks that came next."""
+    found: dict[str, Any] = json.loads(STORED.read_text())
+    return found
+
+
+@pytest.fixture
+def redis_and_api(
+    stored: dict[str, Any], toy_folder: Path, tmp_path: Path
+) -> Iterator[tuple[Redis, Api]]:
+    """A Redis that holds the stored session, and today's gateway on it."""
+    (tmp_path / "redis").mkdir()
+    with running_redis(tmp_path / "redis") as redis, redis.client() as client:
+        restore(client, stored["keys"])
+        settings = {"TAMVT_REDIS_URL": redis.url}
+        with (
+            running_service(state=tmp_path, weights=toy_folder, settings=settings) as service,
+            httpx.Client(base_url=service.url, timeout=PATIENCE_S) as http,
+        ):
+            yield client, Api(http)
+
+
+def restore(client: Redis, keys: dict[str, Any]) -> None:
+    """Write hashes and sorted sets as they were."""
+    for key, stored in keys.items():
+        name = b64decode(key)
+        if stored["type"] == "hash":
+            for field, value in stored["value"].items():
+                client.hset(name, b64decode(field), b64decode(value))
+        else:
+            assert stored["type"] == "zset"
+            scores = {b64decode(member): score for member, score in stored["value"].items()}
+            client.zadd(name, scores)
+        client.expire(name, 600)
+
+
+def test_its_state_and_masks_are_read(
+    redis_and_api: tuple[Redis, Api], stored: dict[str, Any]
+) -> None:
+    _, api = redis_and_api
+    assert api.state(stored["session_id"]) == stored["state"]
+
+
+def test_it_goes_on_with_the_same_masks(
+    redis_and_api: tuple[Redis, Api], stored: dict[str, Any]
+) -> None:
+    _, api = redis_and_api
+    frames = [scene.png(number, objects=2) for number in range(9, 13)]
+    answer = api.append(stored["session_id"], frames, first=9)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["frames"] == stored["next_frames"]
+
+
+def test_what_is_written_has_the_fields_of_then(
+    redis_and_api: tuple[Redis, Api], stored: dict[str, Any]
+) -> None:
+    """A gateway of then reads what one of today wrote: keys, types and fields are the same."""
+    client, api = redis_and_api
+    session = api.start(objects=2, memory_size=4)
+    old = f"{{{stored['session_id']}}}"
+    for key, then in stored["keys"].items():
+        name = b64decode(key).decode().replace(old, f"{{{session}}}")
+        assert client.type(name) == then["type"].encode(), name
+        if name.endswith(":session"):
+            fields = {b64decode(field) for field in then["value"]}
+            assert set(client.hkeys(name)) == fields

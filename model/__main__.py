@@ -15,7 +15,7 @@ COMMANDS = {
     "ablate": "train the rows of the ablation table, and score them",
     "sweep": "score exported graphs at other memory sizes and clip lengths",
     "calibrate": "fit what tells lost objects, and keep it with the exported graphs",
-    "presence": "measure on lost and returning objects, with the memory gate and without",
+    "confidence": "measure on lost and returning objects, with the memory gate and without",
     "bench": "time the exported graphs against the model as it is published",
     "visualize": "draw what a model sees",
 }

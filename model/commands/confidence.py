@@ -1,4 +1,4 @@
-"""The command `tamvt-model presence`: are lost objects noticed, and does the memory gate help?
+"""The command `tamvt-model confidence`: are lost objects noticed, and does the memory gate help?
 
 Objects that leave and return, made of other pictures than a calibration is fitted to, and whole
 videos of `dev` are followed twice, without the gate and with it.
@@ -63,7 +63,7 @@ class Watched:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `tamvt-model presence`."""
+    """The arguments of `tamvt-model confidence`."""
     default = SHIPPED_WEIGHTS
     parser.add_argument("model", nargs="?", default="tamvt-mobile", help="name of the graphs")
     parser.add_argument("--graphs", type=Path, default=default, help="folder of the graphs")
@@ -86,13 +86,13 @@ def run(args: argparse.Namespace) -> int:
         total = len(GATES) * (args.clips + len(videos))
         watched = list(tqdm(both, total=total, unit="video", leave=False))
     except DataError as error:
-        print(f"tamvt-model presence: {error}", file=sys.stderr)
+        print(f"tamvt-model confidence: {error}", file=sys.stderr)
         return 2
     text = report(watched, args.split, calibrated=runtime.spec.calibration is not None)
     print(text)
     if args.output is not None:
         args.output.mkdir(parents=True, exist_ok=True)
-        (args.output / "presence.md").write_text(text, encoding="utf-8")
+        (args.output / "confidence.md").write_text(text, encoding="utf-8")
         write_frames(args.output / "frames.csv", watched)
     return 0
 

@@ -1,4 +1,4 @@
-"""The command `tamvt-model presence`: its tables."""
+"""The command `tamvt-model confidence`: its tables."""
 
 import csv
 from pathlib import Path
@@ -56,9 +56,9 @@ def test_the_command_writes_tables_and_every_frame(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("TAMVT_DATA", str(drawn_data))
-    words = ["presence", "toy", "--graphs", str(toy_folder), "--clips", "2", "--threads", "1"]
+    words = ["confidence", "toy", "--graphs", str(toy_folder), "--clips", "2", "--threads", "1"]
     assert main([*words, "-o", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == (tmp_path / "presence.md").read_text() + "\n"
+    assert capsys.readouterr().out == (tmp_path / "confidence.md").read_text() + "\n"
     with (tmp_path / "frames.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["name"] for row in rows} == {"1000-000", "1000-001", "kept"}
@@ -72,5 +72,5 @@ def test_missing_data_are_named(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("TAMVT_DATA", str(tmp_path))
-    assert main(["presence", "toy", "--graphs", str(toy_folder)]) == 2
+    assert main(["confidence", "toy", "--graphs", str(toy_folder)]) == 2
     assert "dev.txt" in capsys.readouterr().err

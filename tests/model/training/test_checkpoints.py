@@ -33,7 +33,7 @@ def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
 
 def test_bare_weights_are_no_checkpoint(tmp_path: Path) -> None:
     torch.save({"model": {}, "build": "toy", "step": 1}, tmp_path / "w.pt")
-    with pytest.raises(CheckpointError, match="no raw, optimizer"):
+    with pytest.raises(CheckpointError, match="no raw, optimiser"):
         checkpoints.read(tmp_path / "w.pt", CPU)
 
 

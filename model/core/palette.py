@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,14 +42,34 @@ def write_label_map(labels: NDArray[np.uint8]) -> bytes:
     return file.getvalue()
 
 
+class OpenedMask(NamedTuple):
+    """A mask image's own values: gray or indices (H, W), or RGB (H, W, 3).
+
+    `colors` are those of a palette, uint8 (256, 3).
+    """
+
+    values: NDArray[np.uint8]
+    colors: NDArray[np.uint8] | None = None
+
+
 def read_label_map(png: bytes, limits: ImageLimits) -> NDArray[np.uint8]:
     """uint8 (H, W): the label map of a mask image, 255 settled (`settle_ignored`).
 
     A palette PNG gives its indices, a gray one its values, a 1-bit one 0 and 1. An RGB one is
     taken where its meaning is clear: gray values as such, or only colors of the DAVIS palette.
-    EXIF orientation does not apply: a mask is as it is stored.
+    For label maps that a program wrote; what a person saved is read by `mask_images`.
     Raises PixelError where the bytes are no complete image within `limits`, MaskError where
     the image is no mask.
+    """
+    values = open_mask(png, limits).values
+    return settle_ignored(values if values.ndim == 2 else _color_labels(values))
+
+
+def open_mask(png: bytes, limits: ImageLimits) -> OpenedMask:
+    """Return the values of a mask image, checked before it is decoded.
+
+    EXIF orientation does not apply: a mask is as it is stored. Raises PixelError where the bytes
+    are no complete image within `limits`, MaskError where it is none of the kinds of a mask.
     """
     header = read_header(png, limits)
     if header.kind != "png":
@@ -61,26 +82,23 @@ def read_label_map(png: bytes, limits: ImageLimits) -> NDArray[np.uint8]:
         raise MaskError(f"a gray mask of {depth} bits is unclear: save it with 8 bits or a palette")
     if color != _GRAY and depth == 16:
         raise MaskError("a color mask of 16 bits is unclear: save it with 8 bits")
-    return settle_ignored(_labels(_pixels(png), color))
-
-
-def _pixels(png: bytes) -> NDArray[np.generic]:
-    """The image's own values: (H, W) indices or gray, (H, W, channels) otherwise."""
     try:
         with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
-            return np.asarray(image)
+            pixels, palette = np.asarray(image), image.getpalette()
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
         raise Undecodable("the mask image cannot be decoded") from error
-
-
-def _labels(pixels: NDArray[np.generic], color: int) -> NDArray[np.uint8]:
-    if color in (_GRAY, _PALETTE):
-        return _gray_labels(pixels)
+    if color == _PALETTE:
+        colors = np.zeros((256, 3), np.uint8)
+        known = np.array(palette or [], np.uint8).reshape(-1, 3)
+        colors[: len(known)] = known
+        return OpenedMask(_gray_labels(pixels), colors)
+    if color == _GRAY:
+        return OpenedMask(_gray_labels(pixels))
     if color == _RGB:
-        return _color_labels(pixels)
+        return OpenedMask(pixels)
     if not (pixels[..., -1] == 255).all():
         raise MaskError("a mask with transparent pixels is unclear: save it without alpha")
-    return _color_labels(pixels[..., :-1]) if color == _RGBA else _gray_labels(pixels[..., 0])
+    return OpenedMask(pixels[..., :-1] if color == _RGBA else _gray_labels(pixels[..., 0]))
 
 
 def _gray_labels(pixels: NDArray[np.generic]) -> NDArray[np.uint8]:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from model.core.encoding import decode_box, decode_polygons, decode_rle
 from model.core.image_headers import ImageLimits, PixelError, TooLarge
+from model.core.mask_images import MaskImage, read_mask_image
 from model.core.masks import MaskError, split_objects
-from model.core.palette import read_label_map
 from service.errors import (
     BadMask,
     BadOption,
@@ -46,11 +46,15 @@ Annotation = bytes | Sequence[Shape]
 
 @dataclass(frozen=True, slots=True)
 class GivenObjects:
-    """The objects of one frame. Masks are (O, H, W), in the order of object_ids, ascending."""
+    """The objects of one frame. Masks are (O, H, W), in the order of object_ids, ascending.
+
+    `notes` tell what had to be decided to read a mask image.
+    """
 
     object_ids: tuple[int, ...]
     masks: Masks
     labels: Mapping[int, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def read_annotation(
@@ -78,18 +82,19 @@ def check_count(objects: Collection[object], *, max_objects: int) -> None:
 def _from_image(
     data: bytes, frame_size: Size, limits: ImageLimits, *, max_objects: int
 ) -> GivenObjects:
-    labels = _label_map(data, limits)
+    read = _read_image(data, limits)
+    labels = read.labels
     _check_size((labels.shape[0], labels.shape[1]), frame_size, name="the mask")
     object_ids, masks = split_objects(labels)
     if not object_ids:
         raise NoObjects("no pixel of the mask belongs to an object")
     check_count(object_ids, max_objects=max_objects)
-    return GivenObjects(object_ids, masks)
+    return GivenObjects(object_ids, masks, notes=read.notes)
 
 
-def _label_map(data: bytes, limits: ImageLimits) -> NDArray[np.uint8]:
+def _read_image(data: bytes, limits: ImageLimits) -> MaskImage:
     try:
-        return read_label_map(data, limits)
+        return read_mask_image(data, limits)
     except TooLarge as error:
         most = max(limits.max_width, limits.max_height)
         raise PictureTooLarge(f"the mask: {error}", limit=most) from error

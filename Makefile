@@ -1,7 +1,7 @@
 # `make help` lists the targets. Each does all of its own set-up, the first time only.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve triton test test-faults check bench train ablate clean
+.PHONY: help setup demo serve triton test test-faults check measure bench train ablate clean
 
 BIN := .venv/bin
 ARGS ?=
@@ -49,6 +49,10 @@ check:  ## format, lint, types, direction of imports
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+measure:  ## print how well the house is kept (docs/architecture.md)
+	@scripts/setup packages
+	@$(BIN)/python -m scripts.measure_house
 
 bench:  ## time the engine
 	@scripts/setup gateway

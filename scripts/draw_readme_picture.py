@@ -63,7 +63,7 @@ SHUTTLE_OUTLINE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Cutout:
+class Figure:
     """An object cut out of a photograph: pixels (H, W, 3) and how much of each is it, 0..1."""
 
     object_id: int
@@ -73,8 +73,8 @@ class Cutout:
 
 
 @dataclass(frozen=True, slots=True)
-class Pose:
-    """Where a cutout's center lies in the frame, in pixels, its scale and its turn in degrees."""
+class Placement:
+    """Where a figure's center lies in the frame, in pixels, its scale and its turn in degrees."""
 
     x: float
     y: float
@@ -84,29 +84,29 @@ class Pose:
 
 def cut_out(
     object_id: int, outline: Sequence[tuple[int, int]], *, center: tuple[float, float]
-) -> Cutout:
+) -> Figure:
     """Return what is inside the outline in the photograph of the astronaut."""
     photograph = data.astronaut()  # type: ignore[no-untyped-call]
     cover = np.zeros(photograph.shape[:2], np.uint8)
     cv2.fillPoly(cover, [np.array(outline, np.int32)], color=255, lineType=cv2.LINE_AA)
     soft = cv2.GaussianBlur(cv2.erode(cover, np.ones((3, 3), np.uint8)), (0, 0), 0.8)
-    return Cutout(object_id, photograph, np.asarray(soft / np.float32(255), np.float32), center)
+    return Figure(object_id, photograph, np.asarray(soft / np.float32(255), np.float32), center)
 
 
-def cut_cup() -> Cutout:
+def cut_cup() -> Figure:
     """Return the cup of the built-in sample."""
     photograph = data.coffee()  # type: ignore[no-untyped-call]
-    return Cutout(CUP, photograph, draw_silhouette(*photograph.shape[:2]), center=CUP_CENTER)
+    return Figure(CUP, photograph, draw_silhouette(*photograph.shape[:2]), center=CUP_CENTER)
 
 
-def orbit(moment: float, *, scale: float, turn: float) -> Pose:
+def orbit(moment: float, *, scale: float, turn: float) -> Placement:
     """Return a pose on the way around the astronaut, behind her while `moment` is below 0.5.
 
     `scale` is that at her side, `turn` the largest angle in degrees.
     """
     angle = 2 * pi * moment
     nearness = -sin(angle)  # -1 farthest, 1 nearest
-    return Pose(
+    return Placement(
         x=WIDTH * (0.5 + 0.37 * cos(angle)),
         y=HEIGHT * (0.36 + 0.13 * nearness),
         scale=scale * (1 + 0.15 * nearness),
@@ -115,38 +115,38 @@ def orbit(moment: float, *, scale: float, turn: float) -> Pose:
 
 
 def draw_frame(
-    sky: NDArray[np.uint8], cutouts: Sequence[Cutout], moment: float
+    sky: NDArray[np.uint8], figures: Sequence[Figure], moment: float
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Return the frame at `moment` (0..1) and its true label map, painted from back to front."""
-    astronaut, cup, shuttle = cutouts
+    astronaut, cup, shuttle = figures
     later = (moment + 0.5) % 1  # the shuttle is half a round ahead of the cup
     flying = [
         (moment, cup, orbit(moment, scale=0.37, turn=25)),
         (later, shuttle, orbit(later, scale=0.6, turn=60)),
     ]
     sway = sin(2 * pi * moment)
-    body = Pose(WIDTH / 2 + 14 * sway, HEIGHT + 22, scale=0.68, turn=4 * sway)
-    behind = [(cutout, pose) for at, cutout, pose in flying if at < 0.5]
-    before = [(cutout, pose) for at, cutout, pose in flying if at >= 0.5]
+    body = Placement(WIDTH / 2 + 14 * sway, HEIGHT + 22, scale=0.68, turn=4 * sway)
+    behind = [(figure, pose) for at, figure, pose in flying if at < 0.5]
+    before = [(figure, pose) for at, figure, pose in flying if at >= 0.5]
     frame, labels = sky.astype(np.float32), np.zeros((HEIGHT, WIDTH), np.uint8)
-    for cutout, pose in [*behind, (astronaut, body), *before]:
-        frame, labels = lay_over(frame, labels, cutout, pose)
+    for figure, pose in [*behind, (astronaut, body), *before]:
+        frame, labels = lay_over(frame, labels, figure, pose)
     return np.rint(frame).astype(np.uint8), labels
 
 
 def lay_over(
-    frame: NDArray[np.float32], labels: NDArray[np.uint8], cutout: Cutout, pose: Pose
+    frame: NDArray[np.float32], labels: NDArray[np.uint8], figure: Figure, pose: Placement
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Return frame and label map with the cutout at its pose on top."""
-    warp = cv2.getRotationMatrix2D(cutout.center, pose.turn, pose.scale)
-    warp[:, 2] += np.array([pose.x, pose.y]) - np.array(cutout.center)
+    """Return frame and label map with the figure at its pose on top."""
+    warp = cv2.getRotationMatrix2D(figure.center, pose.turn, pose.scale)
+    warp[:, 2] += np.array([pose.x, pose.y]) - np.array(figure.center)
     size = (WIDTH, HEIGHT)
     pixels = cv2.warpAffine(
-        cutout.pixels, warp, size, flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE
+        figure.pixels, warp, size, flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE
     )
-    cover = np.asarray(cv2.warpAffine(cutout.cover, warp, size), np.float32)
+    cover = np.asarray(cv2.warpAffine(figure.cover, warp, size), np.float32)
     share = cover[:, :, None]  # (H, W) -> (H, W, 1)
-    labels = np.where(cover >= 0.5, cutout.object_id, labels).astype(np.uint8)
+    labels = np.where(cover >= 0.5, figure.object_id, labels).astype(np.uint8)
     return pixels * share + frame * (1 - share), labels
 
 
@@ -154,13 +154,13 @@ def draw_scene() -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
     """Return all frames and their true label maps; the last leads back to the first."""
     field = data.hubble_deep_field()  # type: ignore[no-untyped-call]
     sky = cv2.convertScaleAbs(cv2.GaussianBlur(field[200:560, 180:820], (0, 0), 1.0), alpha=0.8)
-    cutouts = (
+    figures = (
         cut_out(ASTRONAUT, ASTRONAUT_OUTLINE, center=(256, 512)),
         cut_cup(),
         cut_out(SHUTTLE, SHUTTLE_OUTLINE, center=(415, 140)),
     )
     return [
-        draw_frame(np.asarray(sky, np.uint8), cutouts, number / FRAMES) for number in range(FRAMES)
+        draw_frame(np.asarray(sky, np.uint8), figures, number / FRAMES) for number in range(FRAMES)
     ]
 
 

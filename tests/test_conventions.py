@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts import measure_house
 from service.errors import StartupError
 from service.problems import KINDS
 from service.settings import markdown_table
@@ -115,6 +116,39 @@ def test_functions_fit_on_one_screen() -> None:
         and (node.end_lineno or 0) - node.lineno >= MAX_FUNCTION_LINES
     }
     assert long == set()
+
+
+@pytest.mark.parametrize("folder", ["service", "model"])
+def test_a_half_keeps_its_modules_in_rooms(folder: str) -> None:
+    assert len(measure_house.loose_modules(folder)) <= measure_house.MOST_LOOSE[folder]
+
+
+def test_no_folder_is_a_hall() -> None:
+    halls = measure_house.modules_by_folder().most_common(1)
+    assert halls[0][1] <= measure_house.MOST_IN_A_FOLDER, halls
+
+
+def test_packages_do_not_import_each_other_in_a_circle() -> None:
+    assert measure_house.import_circles() == []
+
+
+@pytest.mark.parametrize("folder", ["service", "model", "clients"])
+def test_most_functions_are_short(folder: str) -> None:
+    middle, ninetieth, _ = measure_house.function_lines(folder)
+    assert (middle <= 8, ninetieth <= 30) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("_open_streams", ["open", "streams"]),
+        ("HTTPBurstError", ["http", "burst", "error"]),
+        ("tamvt-bank.gone", ["tamvt", "bank", "gone"]),
+        ("TAMVT_MAX_PLACES", ["tamvt", "max", "places"]),
+    ],
+)
+def test_names_are_checked_word_by_word(name: str, parts: list[str]) -> None:
+    assert measure_house.words(name) == parts
 
 
 def test_no_leftovers() -> None:

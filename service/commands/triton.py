@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from service.errors import Misconfigured
-from service.local.triton import HOME, local_triton
+from service.local.supervisor import StopSignals, catch_stop_signals
+from service.local.triton import HOME, Stopped, local_triton
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,41 +28,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0 after a clean stop; Misconfigured if it cannot start, or ends by itself."""
-    with (
-        _stoppable(),
-        local_triton(
-            arguments.repository,
-            host=arguments.host,
-            grpc_port=arguments.port,
-            metrics_port=arguments.metrics_port,
-            home=arguments.home,
-        ) as server,
-    ):
-        print(f"serving on {server.url}", flush=True)
+    """Return 0 after a clean stop; raise Misconfigured if it cannot start, or ends by itself."""
+    with catch_stop_signals() as stop:
         try:
-            status = server.process.wait()
-        except _Stop:
+            return _serve(arguments, stop)
+        except Stopped:
             return 0
+
+
+def _serve(arguments: argparse.Namespace, stop: StopSignals) -> int:
+    with local_triton(
+        arguments.repository,
+        host=arguments.host,
+        grpc_port=arguments.port,
+        metrics_port=arguments.metrics_port,
+        home=arguments.home,
+        stop=stop,
+    ) as server:
+        print(f"serving on {server.url}", flush=True)
+        status = stop.wait_for_exit(server.process)
+    if status is not None:
         raise Misconfigured(f"Triton ended by itself, with status {status}")
-
-
-class _Stop(BaseException):
-    """We were told to stop."""
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """SIGTERM and SIGINT raise _Stop, once: what follows is the clean end."""
-
-    def stop(*_: object) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_IGN)
-        raise _Stop
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
-    try:
-        yield
-    except _Stop:  # while it was starting
-        return
+    return 0

@@ -27,11 +27,10 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from service.errors import Misconfigured
-from service.local.child_process import dies_with
+from service.local.supervisor import POLL_S, read_last_line, start_process, stop_process
 
 PROGRAMS = ("redis-server", "valkey-server")
 SOCKET_PATH_BYTES = 100  # the kernel takes 107
-POLL_S = 0.02
 LOCK_S = 2.0  # for the Redis of a service that was killed to end
 STOP_S = 10.0
 RESTART_S = (0.1, 5.0)  # the shortest and the longest pause before it is started again
@@ -61,7 +60,7 @@ async def private_redis(
                 async with _kept_alive(child, partial(_start, program, state, path, lock=lock)):
                     yield f"unix://{path}"
             finally:
-                await _stop(child.process, deadline_s=STOP_S)
+                await stop_process(child.process, deadline_s=STOP_S)
 
 
 @dataclass(slots=True)
@@ -169,21 +168,11 @@ async def _lock(descriptor: int, *, deadline_s: float) -> None:
 
 
 async def _start(program: str, state: Path, socket: Path, *, lock: int) -> Process:
-    log = state / "redis.log"
-    with log.open("wb") as output:
-        try:
-            return await asyncio.create_subprocess_exec(
-                program,
-                *_arguments(state, socket),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                pass_fds=(lock,),
-                start_new_session=True,  # Ctrl-C in the terminal is for us to handle
-                preexec_fn=dies_with(os.getpid()),
-            )
-        except OSError as error:
-            raise Misconfigured(f"cannot start {program}: {error.strerror}") from error
+    words = _arguments(state, socket)
+    try:
+        return await start_process(program, *words, log=state / "redis.log", lock=lock)
+    except OSError as error:
+        raise Misconfigured(f"cannot start {program}: {error.strerror}") from error
 
 
 def _arguments(state: Path, socket: Path) -> Sequence[str]:
@@ -213,10 +202,12 @@ async def _wait_until_answering(
         async with asyncio.timeout(deadline_s), redis:
             while not await _pong(redis):
                 if process.returncode is not None:
-                    raise Misconfigured(f"the private Redis ended: {_last_line(state)}")
+                    raise Misconfigured(
+                        f"the private Redis ended: {read_last_line(state / 'redis.log')}"
+                    )
                 await asyncio.sleep(POLL_S)
     except TimeoutError as error:
-        message = f"the private Redis gave no answer within {deadline_s} s: {_last_line(state)}"
+        message = f"the private Redis gave no answer within {deadline_s} s: {read_last_line(state / 'redis.log')}"
         raise Misconfigured(message) from error
 
 
@@ -224,19 +215,3 @@ async def _pong(redis: Redis) -> bool:
     with suppress(RedisError, OSError):
         return bool(await redis.ping())
     return False
-
-
-def _last_line(state: Path) -> str:
-    lines = (state / "redis.log").read_text(encoding="utf-8", errors="replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
-
-
-async def _stop(process: Process, *, deadline_s: float) -> None:
-    with suppress(ProcessLookupError):
-        process.terminate()
-    try:
-        async with asyncio.timeout(deadline_s):
-            await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()

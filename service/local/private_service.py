@@ -12,11 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from service.errors import StartupError
-from service.local.child_process import dies_with
+from service.local.supervisor import POLL_S, read_last_line, start_child, stop_child
 
 LISTENING = re.compile(r"^listening on (http://\S+)$", re.MULTILINE)
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
-POLL_S = 0.02
 
 
 @contextmanager
@@ -41,23 +40,14 @@ def private_service(
     try:
         yield _address(process, log, deadline_s=start_deadline_s)
     finally:
-        _stop(process, deadline_s=stop_deadline_s)
+        stop_child(process, deadline_s=stop_deadline_s)
 
 
 def _start(state: Path, log: Path, settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
     search = os.pathsep.join(filter(None, [str(PACKAGE_ROOT), os.environ.get("PYTHONPATH")]))
     own = {"TAMVT_STATE": str(state), "PYTHONPATH": search, "PYTHONUNBUFFERED": "1"}
-    # A file, not a pipe: nobody needs to read on, and what it said can be looked up.
-    with log.open("wb") as output:
-        return subprocess.Popen(
-            [sys.executable, "-P", "-m", "service", "serve", "--port", "0"],
-            env={**os.environ, **own, **settings},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C in the terminal is for us to handle
-            preexec_fn=dies_with(os.getpid()),
-        )
+    command = [sys.executable, "-P", "-m", "service", "serve", "--port", "0"]
+    return start_child(command, log=log, environment={**os.environ, **own, **settings})
 
 
 def _address(process: subprocess.Popen[bytes], log: Path, *, deadline_s: float) -> str:
@@ -68,20 +58,8 @@ def _address(process: subprocess.Popen[bytes], log: Path, *, deadline_s: float) 
         if found := LISTENING.search(said):
             return found[1]
         if ended:
-            raise StartupError(f"the service did not start: {_last_line(said)}")
+            raise StartupError(
+                f"the service did not start: {read_last_line(log).removeprefix('tamvt: ')}"
+            )
         time.sleep(POLL_S)
     raise StartupError(f"the service was not ready within {deadline_s:g} s; its log is {log}")
-
-
-def _last_line(said: str) -> str:
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return lines[-1].removeprefix("tamvt: ") if lines else "it said nothing"
-
-
-def _stop(process: subprocess.Popen[bytes], *, deadline_s: float) -> None:
-    process.terminate()
-    try:
-        process.wait(deadline_s)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

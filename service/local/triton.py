@@ -21,18 +21,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import Misconfigured
-from service.local.child_process import dies_with
+from service.local.supervisor import POLL_S, StopSignals, start_child, stop_child
 
 WHEEL = "nvidia-pytriton==0.7.0"
 HOME = Path(sys.prefix) / "tritonserver"
 SHARED_MEMORY = Path("/dev/shm")
-POLL_S = 0.05
 STOP_S = 15.0
 KEEP_BLOCKS = {
     "THP_MEM_ALLOC_ENABLE": "1",
     "GLIBC_TUNABLES": "glibc.malloc.mmap_max=0"
     ":glibc.malloc.trim_threshold=8589934592:glibc.malloc.top_pad=268435456",
 }
+
+
+class Stopped(Exception):
+    """A signal ended the start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +57,13 @@ def local_triton(
     metrics_port: int = 0,
     home: Path = HOME,
     deadline_s: float = 300.0,
+    stop: StopSignals | None = None,
 ) -> Iterator[LocalTriton]:
-    """A Triton that serves the models in `repository` until the block is left.
+    """Run a Triton that serves the models in `repository` until the block is left.
 
-    Port 0 picks a free one. Misconfigured if the wheel is missing, or the models are not served
-    within the deadline. Enter it on a thread that lives as long as the server is needed.
+    Port 0 picks a free one. Raises Misconfigured if the wheel is missing, or the models are not
+    served within the deadline, and Stopped if `stop` is requested before they are. Enter it on a
+    thread that lives as long as the server is needed.
     """
     with tempfile.TemporaryDirectory(prefix="tamvt-triton-") as folder:
         ports = (grpc_port or _free_port(host), metrics_port or _free_port(host))
@@ -66,11 +71,12 @@ def local_triton(
         server = _Server(repository, host=host, ports=ports, home=home, folder=Path(folder))
         process = server.start(log)
         try:
-            _until_ready(process, f"{host}:{ports[0]}", log, deadline_s=deadline_s)
+            stop = stop or StopSignals()
+            _wait_until_ready(process, f"{host}:{ports[0]}", log, deadline_s=deadline_s, stop=stop)
             metrics = f"http://{host}:{ports[1]}/metrics"
             yield LocalTriton(f"{host}:{ports[0]}", metrics, process, log)
         finally:
-            _stop(process)
+            stop_child(process, deadline_s=STOP_S)
             server.clean()
 
 
@@ -110,16 +116,7 @@ class _Server:
             "--disable-auto-complete-config",
             *self._shared_memory_option(),
         ]
-        with log.open("wb") as output:
-            return subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=self._environment(),
-                start_new_session=True,
-                preexec_fn=dies_with(os.getpid()),
-            )
+        return start_child(command, log=log, environment=self._environment())
 
     def clean(self) -> None:
         """Remove the shared memory that a killed server leaves behind."""
@@ -188,16 +185,23 @@ def _free_port(host: str) -> int:
         return int(listener.getsockname()[1])
 
 
-def _until_ready(
-    process: subprocess.Popen[bytes], url: str, log: Path, *, deadline_s: float
+def _wait_until_ready(
+    process: subprocess.Popen[bytes],
+    url: str,
+    log: Path,
+    *,
+    deadline_s: float,
+    stop: StopSignals,
 ) -> None:
     from tritonclient.grpc import InferenceServerClient
     from tritonclient.utils import InferenceServerException
 
-    stop = time.monotonic() + deadline_s
+    until = time.monotonic() + deadline_s
     client = InferenceServerClient(url)
     try:
-        while time.monotonic() < stop:
+        while time.monotonic() < until:
+            if stop.requested:
+                raise Stopped("a signal came before the models were served")
             if process.poll() is not None:
                 raise Misconfigured(f"Triton ended: {_first_error(log)}")
             with suppress(InferenceServerException):
@@ -215,16 +219,3 @@ def _first_error(log: Path) -> str:
     signs = ("failed to load '", "UNAVAILABLE: ", "error: ")
     told = (line for sign in signs for line in lines if sign in line)
     return " ".join(next(told, "its log tells nothing").split())[:400]
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Ends the server and the processes of its models."""
-    process.terminate()
-    try:
-        process.wait(timeout=STOP_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, 9)
-        process.wait()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -46,22 +50,59 @@ def test_a_model_that_cannot_be_loaded_is_said_in_one_line(
         pass
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_command_stops_cleanly(toy_repository: Path, number: signal.Signals) -> None:
+@contextmanager
+def started(repository: Path) -> Iterator[subprocess.Popen[str]]:
+    """`tamvt triton` that has just been started; the whole family is ended with the block."""
     process = subprocess.Popen(
-        tamvt("triton", str(toy_repository), "--port", "0", "--metrics-port", "0"),
+        tamvt("triton", str(repository), "--port", "0", "--metrics-port", "0"),
         cwd=ROOT,
         env=environment({}),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert process.stdout is not None
-    assert process.stdout.readline().startswith("serving on 127.0.0.1:")
-    family = psutil.Process(process.pid).children(recursive=True)
-    assert len(family) == 3  # the server, and a process for each graph
-    process.send_signal(number)
-    assert process.wait(timeout=PATIENCE_S) == 0
-    _, still_there = psutil.wait_procs(family, timeout=PATIENCE_S)
-    assert still_there == []
-    process.communicate()
+    family: list[psutil.Process] = []
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            family = psutil.Process(process.pid).children(recursive=True)
+            process.kill()
+        for member in family:
+            with suppress(psutil.NoSuchProcess):
+                member.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_command_stops_cleanly(toy_repository: Path, number: signal.Signals) -> None:
+    with started(toy_repository) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("serving on 127.0.0.1:")
+        family = psutil.Process(process.pid).children(recursive=True)
+        assert len(family) == 3  # the server, and a process for each graph
+        process.send_signal(number)
+        assert process.wait(timeout=PATIENCE_S) == 0
+        _, still_there = psutil.wait_procs(family, timeout=PATIENCE_S)
+        assert still_there == []
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.3, 1.0])
+def test_a_signal_while_it_starts_ends_it_cleanly(toy_repository: Path, delay_s: float) -> None:
+    with started(toy_repository) as process:
+        wait_until_it_handles_signals(process)
+        time.sleep(delay_s)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=PATIENCE_S) == 0
+
+
+def wait_until_it_handles_signals(process: subprocess.Popen[str]) -> None:
+    """Wait until SIGTERM no longer ends the process by itself."""
+    caught = Path(f"/proc/{process.pid}/status")
+    until = time.monotonic() + PATIENCE_S
+    while time.monotonic() < until:
+        mask = re.search(r"^SigCgt:\s*(\w+)$", caught.read_text(), re.MULTILINE)
+        if mask is not None and int(mask[1], 16) >> (signal.SIGTERM - 1) & 1:
+            return
+        time.sleep(0.005)
+    raise AssertionError("it never handled SIGTERM")

@@ -194,7 +194,8 @@ def _arguments(state: Path, socket: Path) -> Sequence[str]:
 async def _wait_until_answering(
     process: Process, socket: Path, state: Path, *, deadline_s: float
 ) -> None:
-    """Nothing, once PING is answered: the append-only file has then been read."""
+    """Wait until PING is answered: the append-only file has then been read."""
+    said = state / "redis.log"
     redis = Redis(
         unix_socket_path=str(socket), socket_timeout=deadline_s, retry=Retry(NoBackoff(), 0)
     )
@@ -202,12 +203,10 @@ async def _wait_until_answering(
         async with asyncio.timeout(deadline_s), redis:
             while not await _pong(redis):
                 if process.returncode is not None:
-                    raise Misconfigured(
-                        f"the private Redis ended: {read_last_line(state / 'redis.log')}"
-                    )
+                    raise Misconfigured(f"the private Redis ended: {read_last_line(said)}")
                 await asyncio.sleep(POLL_S)
     except TimeoutError as error:
-        message = f"the private Redis gave no answer within {deadline_s} s: {read_last_line(state / 'redis.log')}"
+        message = f"the private Redis gave no answer within {deadline_s} s: {read_last_line(said)}"
         raise Misconfigured(message) from error
 
 

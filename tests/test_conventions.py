@@ -214,15 +214,56 @@ def test_every_problem_is_documented() -> None:
     assert set(named) == answered
 
 
+def decisions() -> list[Path]:
+    """The records of decisions, without their index."""
+    return sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+
+
 def test_every_decision_has_a_number_of_its_own() -> None:
-    records = sorted((ROOT / "docs" / "decisions").glob("*.md"))
-    numbers = [int(path.name[:4]) for path in records]
+    numbers = [int(path.name[:4]) for path in decisions()]
     assert len(set(numbers)) == len(numbers)
-    titles = [path.read_text().partition("\n")[0] for path in records]
+    titles = [path.read_text().partition("\n")[0] for path in decisions()]
     assert [title.partition(". ")[0] for title in titles] == [f"# {n}" for n in numbers]
 
 
 @pytest.mark.parametrize("heading", ["## Context", "## Decision", "## Consequences"])
 def test_a_decision_says_why(heading: str) -> None:
-    records = (ROOT / "docs" / "decisions").glob("*.md")
-    assert [path.name for path in records if heading not in path.read_text()] == []
+    assert [path.name for path in decisions() if heading not in path.read_text()] == []
+
+
+def test_a_decision_has_a_date_and_a_status() -> None:
+    line = re.compile(
+        r"Date: \d{4}-\d\d-\d\d\. Status: (accepted(, amended by \d+)?|superseded by (\d+))\."
+    )
+    numbers = {int(path.name[:4]) for path in decisions()}
+    for path in decisions():
+        found = line.fullmatch(path.read_text().splitlines()[2])
+        assert found is not None, path.name
+        assert {int(number) for number in re.findall(r"\d+", found[1])} <= numbers, path.name
+
+
+def test_the_index_lists_every_decision() -> None:
+    row = "| {} | [{}]({}) | {} | {} |"
+    wanted = []
+    for path in decisions():
+        title, _, status, *_ = path.read_text().splitlines()
+        number, _, name = title.removeprefix("# ").partition(". ")
+        date, _, state = status.removeprefix("Date: ").rstrip(".").partition(". Status: ")
+        wanted.append(row.format(number, name, path.name, date, state))
+    index = (ROOT / "docs" / "decisions" / "README.md").read_text()
+    rows = [line for line in index.splitlines() if re.match(r"\| \d", line)]
+    assert [re.sub(r"[^|]*\|$", "", line).rstrip() for line in rows] == wanted
+
+
+def test_code_names_decisions_that_are_in_force() -> None:
+    kept = {
+        path.name[:4].lstrip("0") for path in decisions() if "Status: accepted" in path.read_text()
+    }
+    unknown = {
+        f"{shown(path)}: {number}"
+        for path in [*python_files(), *(ROOT / "service").rglob("*.lua")]
+        if path != Path(__file__).resolve()
+        for number in re.findall(r"\bdecision (\d+)", path.read_text())
+        if number not in kept
+    }
+    assert unknown == set()

@@ -1,6 +1,11 @@
 """`tamvt-model bench --train RECIPE`: how fast a training goes, and the memory that a step takes.
 
-B clips of F frames, H and W their size.
+B samples of F frames, H and W their size.
+
+Memory is counted by one step on PyTorch's fake tensors, which have sizes but no numbers: resident
+memory depends on allocator, kernels and device, and such a step takes minutes on a CPU or does not
+fit at all. The count is exact for what PyTorch allocates as tensors. It leaves out what operators
+use inside themselves, so a real step stands beside it.
 """
 
 import argparse

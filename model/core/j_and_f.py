@@ -2,6 +2,10 @@
 
 Source: Perazzi et al., "A Benchmark Dataset and Evaluation Methodology for Video Object
 Segmentation" (CVPR 2016), and the toolkit davis2017-evaluation. Masks are bool (H, W).
+
+The toolkit dilates each boundary by a disk. A boundary pixel lies in the other's dilation exactly
+if its distance to it is at most the radius, so one exact distance transform serves. One slip is
+not copied: the toolkit's decay uses uint8 indices, which wrap above 256 frames.
 """
 
 from __future__ import annotations

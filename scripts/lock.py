@@ -1,0 +1,89 @@
+"""Write the locks of requirements/: every dependency with its version and hashes.
+
+    python -m scripts.lock            write them anew
+    python -m scripts.lock --check    say which are not those of the two pyproject.toml
+
+torch is not among them: its CPU build is served under a local version that no hash of the index
+knows. `scripts/setup` and the Dockerfile install it first, pinned by its version. Neither are the
+two packages of this repository, which are installed from their paths.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import re
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECTS = (ROOT / "pyproject.toml", ROOT / "clients" / "python" / "pyproject.toml")
+LOCKS = {
+    "gateway": ("demo", "redis", "triton"),
+    "trainer": ("model",),
+    "development": ("demo", "dev", "model", "redis", "triton"),
+}
+OWN = ("tamvt-client", "tamvt-serve", "torch")
+
+
+def requirements(extras: tuple[str, ...]) -> list[str]:
+    """Return what the two packages need with these extras, as their pyproject.toml say it."""
+    needed: set[str] = set()
+    for path in PROJECTS:
+        project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
+        optional = project.get("optional-dependencies", {})
+        groups = [project["dependencies"], *(optional.get(extra, []) for extra in extras)]
+        needed |= {line for group in groups for line in group}
+    name = re.compile(r"^[\w.-]+")
+    return sorted(line for line in needed if name.match(line)[0] not in OWN)  # type: ignore[index]
+
+
+def digest(extras: tuple[str, ...]) -> str:
+    """Return what a lock says it was made of."""
+    return hashlib.sha256("\n".join(requirements(extras)).encode()).hexdigest()[:16]
+
+
+def write_lock(name: str) -> None:
+    """Resolve a lock's requirements with pip-compile, and write it with hashes."""
+    target = ROOT / "requirements" / f"{name}.txt"
+    target.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / f"{name}.in"
+        source.write_text("\n".join(requirements(LOCKS[name])) + "\n", encoding="utf-8")
+        words = ("--generate-hashes", "--allow-unsafe", "--strip-extras", "--no-annotate")
+        quiet = ("--quiet", "--no-header", "--no-emit-index-url", "--no-emit-find-links")
+        options = (*words, *quiet, "--no-emit-trusted-host", "--no-emit-options")
+        command = [sys.executable, "-m", "piptools", "compile", *options, str(source)]
+        done = subprocess.run(
+            [*command, "--output-file", "-"], cwd=folder, check=True, capture_output=True, text=True
+        )
+    header = f"# Made by `make lock` from the two pyproject.toml, digest {digest(LOCKS[name])}.\n"
+    target.write_text(header + done.stdout, encoding="utf-8")
+
+
+def is_current(name: str) -> bool:
+    """Return whether a lock was made of what is required now."""
+    path = ROOT / "requirements" / f"{name}.txt"
+    return path.is_file() and f"digest {digest(LOCKS[name])}." in path.read_text(encoding="utf-8")
+
+
+def main() -> int:
+    """Return 0, or 1 where `--check` finds a lock that is not current."""
+    parser = argparse.ArgumentParser(description="Write the locks of requirements/.")
+    parser.add_argument("--check", action="store_true", help="only say which are not current")
+    if not parser.parse_args().check:
+        for name in LOCKS:
+            write_lock(name)
+            print(f"requirements/{name}.txt")
+        return 0
+    old = [name for name in LOCKS if not is_current(name)]
+    for name in old:
+        print(f"requirements/{name}.txt is not current: make lock", file=sys.stderr)
+    return 1 if old else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -62,7 +62,10 @@ REPLACED = {
     "answers": "responses",
 }
 # Names in which such a word has its ordinary sense, each with the reason.
-ALLOWED: Mapping[str, str] = {}
+ALLOWED: Mapping[str, str] = {
+    "_room_for_one_pin": "room among the pinned entries, not storage",
+    "returning": "a sample in which the object leaves and returns",
+}
 
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 

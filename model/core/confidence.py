@@ -27,7 +27,7 @@ Features = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Calibration:
+class Calibration:  # decision 50
     """How a model's raw confidence becomes a probability; fitted by `tamvt-model calibrate`.
 
     The probability that the object is there and its mask is good (an IoU of at least 0.5 with the

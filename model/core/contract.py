@@ -173,7 +173,7 @@ def weights_version(spec: ModelSpec) -> int:
     return int(spec.weights_sha256[:7], 16) + 1
 
 
-def weights_digest(tensors: Mapping[str, NDArray[Any]]) -> str:
+def weights_digest(tensors: Mapping[str, NDArray[Any]]) -> str:  # decision 15
     """SHA-256 (hex) over the values by name: for each, sorted: name, type, shape, raw bytes."""
     digest = hashlib.sha256()
     for name in sorted(tensors):

@@ -28,7 +28,7 @@ class Rle(TypedDict):
     counts: str
 
 
-def encode_rle(mask: NDArray[np.bool_]) -> Rle:
+def encode_rle(mask: NDArray[np.bool_]) -> Rle:  # decision 7
     """The mask in COCO's compressed RLE, equal to pycocotools', character by character."""
     height, width = mask.shape
     return {"size": [height, width], "counts": _write_counts(_runs(mask))}

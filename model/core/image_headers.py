@@ -74,7 +74,7 @@ def read_header(data: bytes, limits: ImageLimits) -> Header:
     """
     if len(data) > limits.max_bytes:
         raise TooLarge(f"the image has {len(data)} bytes; at most {limits.max_bytes} are allowed")
-    header = _parse(data)
+    header = _parse(data)  # decision 8
     if not header.height or not header.width:
         raise Undecodable("the image has no pixels")
     fits_lying = header.height <= limits.max_width and header.width <= limits.max_height

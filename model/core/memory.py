@@ -34,7 +34,7 @@ class Entry:
     slot: int
     object_ids: tuple[int, ...]
     pinned: bool = False
-    revision: int = 0
+    revision: int = 0  # decision 30
 
     def __post_init__(self) -> None:
         _check_integers(self.frame, self.slot, self.revision, *self.object_ids)

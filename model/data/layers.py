@@ -49,7 +49,7 @@ class Texture:
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class Layer:  # decision 47
     """Something that moves as one.
 
     `surface` is (H, W, 4) with alpha, or (H, W, 3) where it is solid and fills the clip. `path`

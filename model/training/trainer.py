@@ -141,7 +141,7 @@ class Trainer:
         )
         for group in self.optimizer.param_groups:
             group["lr"] = group["base"] * rate
-        # Dropout must not depend on what was drawn before a stop.
+        # Dropout must not depend on what was drawn before a stop (decision 45).
         torch.manual_seed(
             (self.config.samples.seed << 32) + self.step * 4096 + self.distributed.rank
         )

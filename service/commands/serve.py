@@ -45,7 +45,7 @@ async def serve(listener: socket.socket) -> None:
     settings = read_settings()
     configure_logging(settings.log_level)
     app = create_app(settings)
-    # We open the lifespan, not uvicorn, which would turn one clear line into a traceback.
+    # We open it, not uvicorn, which would turn one clear line into a traceback (decision 19).
     async with app.router.lifespan_context(app):
         tune(listener)
         server = Server(

@@ -51,7 +51,7 @@ class BankLease(Protocol):
         """
         ...
 
-    def remember(self, after: Memory) -> None:
+    def remember(self, after: Memory) -> None:  # decision 49
         """The last frame of the clip that was segmented becomes the newest entry of the bank.
 
         It goes into slot `after.newest.slot`, with zeros for the objects that this entry does not

@@ -23,7 +23,7 @@ MEDIA_TYPES: Final[Mapping[str, str]] = {
 # Everything comes from here: no other host, no script or style inside the page.
 POLICY: Final = "; ".join(
     (
-        "default-src 'self'",
+        "default-src 'self'",  # decision 40
         "img-src 'self' blob: data:",
         "media-src 'self' blob:",
         "object-src 'none'",

@@ -90,7 +90,7 @@ async def _restart_for_ever(child: _Child, start: Callable[[], Awaitable[Process
         begin = time.monotonic()
         status = await child.process.wait()
         log.error("the private Redis ended with status %s; it is started again", status)
-        # One that ends again and again, for example on a full disk, is given some time.
+        # One that ends again and again, as on a full disk, is given some time (decision 34).
         lived_s = time.monotonic() - begin
         pause_s = RESTART_S[0] if lived_s > STEADY_S else min(2 * pause_s, RESTART_S[1])
         await asyncio.sleep(pause_s)

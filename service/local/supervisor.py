@@ -33,7 +33,7 @@ def end_with_parent(parent: int) -> Callable[[], None]:
 
     def ask() -> None:
         if prctl is not None:
-            prctl(PR_SET_PDEATHSIG, terminate)
+            prctl(PR_SET_PDEATHSIG, terminate)  # decision 13
         if os.getppid() != parent:  # it died before the kernel was asked
             leave(1)
 

@@ -16,7 +16,7 @@ from model.core.encoding import decode_box
 from model.core.masks import MaskError, bounding_box
 from service.errors import BadOption, NoObjects
 
-MAX_PIXELS: Final = 120_000
+MAX_PIXELS: Final = 120_000  # decision 41
 ROUNDS: Final = 4
 MARGIN: Final = 0.3  # of the box's longer side: what is known to be background
 MIN_MARGIN: Final = 8

@@ -18,7 +18,7 @@ import uvicorn
 from fastapi import FastAPI
 
 MESSAGE_OVERHEAD: Final = 65_536  # bytes above the largest frame, so that we refuse it, not uvicorn
-UNSENT_BYTES: Final = 131_072  # what the kernel keeps of a connection's unsent bytes
+UNSENT_BYTES: Final = 131_072  # what the kernel keeps of a connection's unsent bytes (decision 37)
 SILENT_MS: Final = 60_000  # until the kernel gives up a peer that takes nothing
 STREAMS_SHARE: Final = 0.8  # of the grace time; the rest is for requests
 

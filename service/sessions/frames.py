@@ -173,7 +173,7 @@ def _pictures(data: bytes, limits: ImageLimits) -> Iterator[NDArray[np.uint8]]:
 def _open(data: bytes) -> InputContainer:
     """The container, read as what its first bytes say: FFmpeg guesses playlists, which fetch."""
     if data.startswith(EBML):
-        return av.open(io.BytesIO(data), "r", format="matroska")
+        return av.open(io.BytesIO(data), "r", format="matroska")  # decision 17
     if data[4:8] in MOV_BOXES:
         return av.open(io.BytesIO(data), "r", format="mov")
     raise BadVideo("the video is neither MP4, MOV nor WebM")

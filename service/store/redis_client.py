@@ -28,6 +28,7 @@ from service.store.lua import Script
 Client: TypeAlias = Redis | RedisCluster
 Word: TypeAlias = bytes | str | None
 
+# decision 33
 CLUSTER_SCHEMES: Final[Mapping[str, bool]] = {"redis+cluster": False, "rediss+cluster": True}
 DEFAULT_PORT: Final = 6379
 

@@ -10,6 +10,7 @@ from typing import Final, NoReturn
 Message = str | bytes
 SendMessage = Callable[[Message], Awaitable[None]]
 
+# decision 37
 WRITABLE_BYTES: Final = 256_000  # above it nothing new is begun until the client has read some
 
 

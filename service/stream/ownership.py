@@ -21,7 +21,7 @@ class Ownership:
     def __init__(self, store: SessionStore, session_id: str) -> None:
         self._store = store
         self.session_id = session_id
-        self._token = secrets.token_hex(8)
+        self._token = secrets.token_hex(8)  # decision 36
 
     async def claim(self) -> None:
         """The session's stream is this one from now on."""

@@ -178,7 +178,7 @@ class TritonClient:
         """See `regions.RegionRegistry`. A newer Triton agrees at once, and forgets when it can."""
         self._check()
         try:
-            await self._client.unregister_system_shared_memory(
+            await self._client.unregister_system_shared_memory(  # decision 26
                 name, client_timeout=CONTROL_DEADLINE_S
             )
             await self._client.get_system_shared_memory_status(
@@ -225,7 +225,7 @@ class TritonClient:
     def _meaning(self, error: InferenceServerException, *, left_s: float) -> Exception:
         """Triton's error as ours."""
         status, line = status_of(error), line_of(error)
-        if status == "NOT_FOUND" and "shared memory region" in line:
+        if status == "NOT_FOUND" and "shared memory region" in line:  # decision 27
             return UnknownRegion(line)
         if status == "NOT_FOUND" or "no available versions" in line:
             self._go_away(line)

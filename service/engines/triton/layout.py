@@ -72,7 +72,7 @@ def shape_of(
     """
     return Shape(
         size=size,
-        slots=_bucket(spec.buckets.memory_sizes, slots),
+        slots=_bucket(spec.buckets.memory_sizes, slots),  # decision 28
         objects=_bucket(spec.buckets.objects, objects),
         frames=max(frames, spec.clip_length),
     )

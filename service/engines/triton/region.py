@@ -95,7 +95,7 @@ class Region:
         """A new region, locked and dirty, whose memory is there; OSError if it is not to be had."""
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # decision 25
             # Not ftruncate: a page that is missing later would kill whoever touches it.
             os.posix_fallocate(descriptor, 0, nbytes)
             region = cls(path, descriptor, nbytes)

@@ -7,7 +7,7 @@ local stored = redis.call('HMGET', KEYS[1], 'version', 'next_frame', 'kept_from'
 local version, next_frame, kept_from, token = stored[1], stored[2], stored[3], stored[4]
 
 -- The same commit, sent again because its answer was lost.
-if token == ARGV[3] then
+if token == ARGV[3] then  -- decision 11
   return {'ok', tonumber(next_frame)}
 end
 if ARGV[1] == '0' then

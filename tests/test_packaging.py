@@ -120,6 +120,12 @@ def test_the_ci_runs_the_checks_and_the_tests() -> None:
     ]
 
 
+def test_the_workflow_does_the_same_on_every_python() -> None:
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    assert re.findall(r"- run: (make .*)", workflow) == ["make check", "make test"]
+    assert re.findall(r'"(3\.\d+)"', workflow) == ["3.11", "3.12", "3.13"]
+
+
 def test_a_skipped_test_fails_the_run(tmp_path: Path) -> None:
     shutil.copy(ROOT / "conftest.py", tmp_path)
     (tmp_path / "test_skipping.py").write_text(SKIPPING_TEST)

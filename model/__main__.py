@@ -13,6 +13,7 @@ COMMANDS = {
     "evaluate": "score a model on whole videos, by the metrics of DAVIS",
     "export": "write the two graphs that are served (--triton DIR: as a repository for it)",
     "ablate": "train the rows of the ablation table, and score them",
+    "yardstick": "score a model on clips that are hard in one way each",
     "sweep": "score exported graphs at other memory sizes and clip lengths",
     "calibrate": "fit what tells lost objects, and keep it with the exported graphs",
     "confidence": "measure on lost and returning objects, with the memory gate and without",

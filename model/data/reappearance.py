@@ -61,7 +61,7 @@ class ReappearanceVideo:
 
 
 @dataclass(frozen=True, slots=True)
-class _Cutout:
+class Item:
     """An object alone: its picture and alpha (h, w), cut to its box."""
 
     image: Pixels
@@ -108,19 +108,19 @@ def _tried(
     frames = int(rng.integers(FRAMES[0], FRAMES[1] + 1))
     gone = int(rng.integers(*BEFORE, endpoint=True)) + MOVING
     back = gone + int(rng.integers(*AWAY, endpoint=True))
-    target = _draw_cutout(sources, rng)
+    target = draw_item(sources, rng)
     if target is None:
         return None
-    item = _sized(target, rng, share=rng.uniform(*EXTENT))
+    item = size_item(target, rng, share=rng.uniform(*EXTENT))
     places, panel = _draw_moves(item, rng, kind=kind, frames=frames, gone=gone, back=back)
     cover = _draw_panel(sources, rng, item) if panel is not None else None
-    turns = _smooth(rng, frames, reach=0.15)
-    scales = np.exp(_smooth(rng, frames, reach=0.1))
+    turns = draw_curve(rng, frames, reach=0.15)
+    scales = np.exp(draw_curve(rng, frames, reach=0.1))
     images, masks = [], []
-    for moment, image in enumerate(_draw_backdrop(sources, rng, frames=frames)):
-        image, mask = _drawn(image, item, places[moment], turns[moment], scales[moment])
+    for moment, image in enumerate(draw_backdrop_frames(sources, rng, frames=frames)):
+        image, mask = paste(image, item, places[moment], turns[moment], scales[moment])
         if cover is not None and panel is not None:
-            image, hidden = _drawn(image, cover, panel[moment], 0.0, 1.0)
+            image, hidden = paste(image, cover, panel[moment], 0.0, 1.0)
             mask = mask & ~hidden
         images.append(image)
         masks.append(mask.astype(np.uint8))
@@ -130,7 +130,7 @@ def _tried(
     return (images, truth) if fits else None
 
 
-def _draw_cutout(sources: Sources, rng: np.random.Generator) -> _Cutout | None:
+def draw_item(sources: Sources, rng: np.random.Generator) -> Item | None:
     """An object that the border of its picture does not cut, or None."""
     still = read_still(sources.stills[int(rng.integers(len(sources.stills)))])
     mask = pick_object(still.labels, rng, min_share=0.01)
@@ -138,10 +138,10 @@ def _draw_cutout(sources: Sources, rng: np.random.Generator) -> _Cutout | None:
         return None
     x, y, width, height = cv2.boundingRect(mask)
     box = np.s_[y : y + height, x : x + width]
-    return _Cutout(still.image[box], soften(mask)[box])
+    return Item(still.image[box], soften(mask)[box])
 
 
-def _sized(item: _Cutout, rng: np.random.Generator, *, share: float) -> _Cutout:
+def size_item(item: Item, rng: np.random.Generator, *, share: float) -> Item:
     """The object with an extent of so much of the short side, mirrored half of the time."""
     height, width = item.alpha.shape
     zoom = share * SIZE[0] / np.sqrt(height * width)
@@ -151,25 +151,25 @@ def _sized(item: _Cutout, rng: np.random.Generator, *, share: float) -> _Cutout:
         cv2.resize(part, size, interpolation=cv2.INTER_AREA)[:, ::step]
         for part in (item.image, item.alpha)
     )
-    return _Cutout(np.ascontiguousarray(image, np.uint8), np.ascontiguousarray(alpha, np.uint8))
+    return Item(np.ascontiguousarray(image, np.uint8), np.ascontiguousarray(alpha, np.uint8))
 
 
-def _draw_panel(sources: Sources, rng: np.random.Generator, item: _Cutout) -> _Cutout:
+def _draw_panel(sources: Sources, rng: np.random.Generator, item: Item) -> Item:
     """A part of a picture that covers the object wherever it turns."""
     side = 1.5 * float(np.hypot(*item.alpha.shape))
     image = read_rgb(sources.stills[int(rng.integers(len(sources.stills)))].image)
     height = max(2, round(side * rng.uniform(1.0, 1.4)))
     image = np.asarray(cv2.resize(image, (max(2, round(side)), height)), np.uint8)
-    return _Cutout(image, np.full(image.shape[:2], 255, np.uint8))
+    return Item(image, np.full(image.shape[:2], 255, np.uint8))
 
 
 def _draw_moves(
-    item: _Cutout, rng: np.random.Generator, *, kind: Kind, frames: int, gone: int, back: int
+    item: Item, rng: np.random.Generator, *, kind: Kind, frames: int, gone: int, back: int
 ) -> tuple[Positions, Positions | None]:
     """The object's places, and those of what covers it: out of sight from `gone` to `back`."""
     height, width = SIZE
     reach = 0.75 * float(np.hypot(*item.alpha.shape))
-    drift = np.stack([_smooth(rng, frames, reach=0.12 * width) for _ in range(2)], axis=1)
+    drift = np.stack([draw_curve(rng, frames, reach=0.12 * width) for _ in range(2)], axis=1)
     here = rng.uniform(0.3, 0.7, size=2) * (width, height)
     there = here + rng.normal(0.0, 0.12, size=2) * (width, height)
     side = float(rng.choice([-1.0, 1.0]))
@@ -196,14 +196,16 @@ def _shares(frames: int, *, gone: int, back: int) -> NDArray[np.float64]:
     return np.asarray(np.minimum(going, coming))
 
 
-def _smooth(rng: np.random.Generator, frames: int, *, reach: float) -> NDArray[np.float64]:
+def draw_curve(rng: np.random.Generator, frames: int, *, reach: float) -> NDArray[np.float64]:
     """(F,) a slow curve about 0, 0 at first, that goes about as far as `reach`."""
     period, phase = rng.uniform(25.0, 80.0), rng.uniform(0.0, 2 * np.pi)
     turn = 2 * np.pi * np.arange(frames) / period + phase
     return np.asarray(0.5 * reach * rng.uniform(0.2, 1.0) * (np.sin(turn) - np.sin(phase)))
 
 
-def _draw_backdrop(sources: Sources, rng: np.random.Generator, *, frames: int) -> Sequence[Pixels]:
+def draw_backdrop_frames(
+    sources: Sources, rng: np.random.Generator, *, frames: int
+) -> Sequence[Pixels]:
     """F pictures of the clip's size: of a training video, or of a still that is panned over."""
     size = SIZE[::-1]
     if sources.videos and rng.random() < 0.6:
@@ -216,8 +218,8 @@ def _draw_backdrop(sources: Sources, rng: np.random.Generator, *, frames: int) -
         return [np.asarray(cv2.resize(read_rgb(path), size), np.uint8) for path in paths]
     image = read_rgb(sources.stills[int(rng.integers(len(sources.stills)))].image)
     wide = np.asarray(cv2.resize(image, (round(1.2 * size[0]), round(1.2 * size[1]))), np.uint8)
-    x = 0.1 * size[0] + _smooth(rng, frames, reach=0.15 * size[0])
-    y = 0.1 * size[1] + _smooth(rng, frames, reach=0.15 * size[1])
+    x = 0.1 * size[0] + draw_curve(rng, frames, reach=0.15 * size[0])
+    y = 0.1 * size[1] + draw_curve(rng, frames, reach=0.15 * size[1])
     return [
         np.asarray(
             cv2.warpAffine(
@@ -232,8 +234,8 @@ def _draw_backdrop(sources: Sources, rng: np.random.Generator, *, frames: int) -
     ]
 
 
-def _drawn(
-    below: Pixels, item: _Cutout, place: NDArray[np.float64], turn: float, scale: float
+def paste(
+    below: Pixels, item: Item, place: NDArray[np.float64], turn: float, scale: float
 ) -> tuple[Pixels, NDArray[np.bool_]]:
     """The item over a picture, its center at `place` (x, y), and the pixels that it takes."""
     height, width = item.alpha.shape

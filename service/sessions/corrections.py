@@ -61,10 +61,10 @@ async def correct(
     after = _with_objects(session, objects, limits, masks=masks)
     corrected = await workers.start(_corrected_masks, masks, objects)
     rewritten = await workers.start(_corrected_entry, entry, objects, after)
-    # What is replaced is set aside once, so that the correction can be undone.
-    aside = masks if after.history != session.history else None
+    # What is replaced is kept once, so that the correction can be undone.
+    replaced = masks if after.history != session.history else None
     committed = await store.append(
-        session, after, masks=[corrected], entries={newest: rewritten}, aside=aside
+        session, after, masks=[corrected], entries={newest: rewritten}, replaced=replaced
     )
     return Corrected(committed, corrected)
 

@@ -22,7 +22,7 @@ async def fork(session: Session, at: int | None, *, store: SessionStore, tenant:
     new = forked(session, origin)
     masks = list(await store.masks(session.session_id, new.kept_from, origin.frame))
     if origin.corrected:
-        masks[-1] = await store.masks_aside(session, origin.frame)
+        masks[-1] = await store.replaced_masks(session, origin.frame)
     frames = sorted({origin.frame, *(entry.frame for entry in origin.memory.entries)})
     # Read last: it is answered only if nothing has changed since the session was loaded.
     entries = await store.entries(session, origin.memory, frames=frames)

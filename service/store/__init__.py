@@ -1,1 +1,16 @@
-"""Redis: sessions, their bytes, the scripts that decide, and quotas."""
+"""Redis: sessions, their bytes, the scripts that decide, and quotas.
+
+The keys. What stands in braces is a key's hash tag: keys with the same tag share a cluster's node.
+
+    tamvt:{<session id>}:session            hash: state (the sealed session), version, next_frame,
+                                            kept_from, token (of the last commit)
+    tamvt:{<session id>}:entries            hash: `<frame>` or `<frame>.<revision>` -> sealed entry,
+                                            `<frame>.masks` -> sealed masks before a correction
+    tamvt:{<session id>}:masks              hash: frame -> sealed masks
+    tamvt:{<session id>}:stream             string: token of the stream that owns the session
+    tamvt:{<session id>}:ticket:<SHA-256>   string: exists until the ticket is used
+    tamvt:{tenant:<name>}:sessions          sorted set: session id -> next check in ms since 1970
+
+The first three expire together, each other key by itself. `codec.py` seals and reads the bytes,
+`lua/` holds the scripts, `quotas.py` the sets of the tenants.
+"""

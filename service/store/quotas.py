@@ -1,10 +1,9 @@
-"""How many sessions each tenant has, over all gateways: a sorted set in Redis for each tenant.
+"""The quota of sessions that each tenant has, over all gateways: a sorted set in Redis a tenant.
 
-A place is taken before the session is committed, for they may be on two nodes of a cluster, and
-given back when it is deleted. Each place has a time from which on it proves nothing by itself:
-whoever finds no place free then looks whether those sessions are still there. So nothing has to be
-written when a session is used, and a place whose session expired, or was never committed, is free
-again.
+A session is counted before it is committed, since the two keys may be on two nodes of a cluster. It
+is no longer counted when it is deleted. Sessions that expired, or were never committed, are found
+by a check: each counted session has a time in the set, and when the quota is used up, those whose
+time has come are looked for in Redis. So using a session writes nothing here.
 """
 
 from __future__ import annotations
@@ -18,53 +17,54 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from service.errors import StoreUnavailable, TamvtError, TooMany
 from service.store import lua
-from service.store.redis_client import Client, key, run_script, translated
+from service.store.redis_client import Client, key, run_script, translate_errors
 
 DEFAULT_TENANT: Final = "default"  # where nobody says who calls
-LOOKS_AT_ONCE: Final = 200  # sessions
+CHECKED_AT_ONCE: Final = 200  # sessions
 DEADLINES: Final = 4  # for a commit that begins now, sent twice, with time to spare
 KEPT_MS: Final = 86_400_000  # of a tenant that starts nothing, beyond its sessions' time
-LONGEST_WAIT_S: Final = 60.0  # told to a client: other sessions may be deleted before they expire
-LEAST_MS: Final = 1000  # between two looks at what is still there
-GONE: Final = -2  # Redis's word for the time left of what is not there
+LONGEST_WAIT_S: Final = 60.0  # in an answer: other sessions may be deleted before they expire
+LEAST_MS: Final = 1000  # between two checks of one session
+MISSING: Final = -2  # what Redis answers for the time left of a key that does not exist
 
 
 class SessionQuota:
-    """At most `limit` sessions of each tenant; 0: as many as they like."""
+    """At most `limit` sessions of each tenant; 0 sets no limit."""
 
     def __init__(self, redis: Client, *, limit: int, ttl_ms: int, deadline_s: float) -> None:
         self._redis = redis
         self._limit = limit
         self._deadline_s = deadline_s
-        self._first_look_ms = round(1000 * DEADLINES * deadline_s)
+        self._first_check_ms = round(1000 * DEADLINES * deadline_s)
         self._kept_ms = ttl_ms + KEPT_MS
 
     @asynccontextmanager
-    async def taken(self, tenant: str, session_id: str) -> AsyncIterator[None]:
-        """A place for a session that the block commits; TooMany where there is none."""
+    async def reserve(self, tenant: str, session_id: str) -> AsyncIterator[None]:
+        """Count a session that the block commits; raise TooMany if the quota is used up."""
         if not self._limit:
             yield
             return
-        await self._take(tenant, session_id)
+        await self._count(tenant, session_id)
         try:
             yield
         except TamvtError:
-            # It may be committed all the same: whoever needs the place looks.
+            # It may be committed all the same: the next check finds out.
             with suppress(StoreUnavailable):
                 await self._settle(tenant, [(session_id, 0)])
             raise
 
-    async def give_back(self, tenant: str, session_id: str) -> None:
-        """The session is gone. Without an answer of Redis its place stays until it is looked at."""
+    async def release(self, tenant: str, session_id: str) -> None:
+        """Count a deleted session no longer. If Redis does not answer, the next check does it."""
         if self._limit:
             with suppress(StoreUnavailable):
-                await self._settle(tenant, [(session_id, GONE)])
+                await self._settle(tenant, [(session_id, MISSING)])
 
-    async def _take(self, tenant: str, session_id: str) -> None:
-        arguments = (session_id, self._limit, self._first_look_ms, self._kept_ms, LOOKS_AT_ONCE)
+    async def _count(self, tenant: str, session_id: str) -> None:
+        """Count the session, after checks where they may help; raise TooMany."""
+        arguments = (session_id, self._limit, self._first_check_ms, self._kept_ms, CHECKED_AT_ONCE)
         while True:
-            is_taken, *others = await self._send(lua.RESERVE, tenant, arguments)
-            if is_taken:
+            is_counted, *others = await self._send(lua.RESERVE, tenant, arguments)
+            if is_counted:
                 return
             left_ms, *due = others
             if not due:
@@ -73,27 +73,27 @@ class SessionQuota:
                     limit=self._limit,
                     retry_after_s=min(max(1.0, left_ms / 1000), LONGEST_WAIT_S),
                 )
-            await self._look(tenant, [name.decode() for name in due])
+            await self._check(tenant, [name.decode() for name in due])
 
-    async def _look(self, tenant: str, session_ids: Sequence[str]) -> None:
-        """Finds out which of these sessions are still there, and until when at least."""
-        with translated():
+    async def _check(self, tenant: str, session_ids: Sequence[str]) -> None:
+        """Find out which of these sessions still exist, and when to check each again."""
+        with translate_errors():
             deadline = asyncio.timeout(self._deadline_s)
             async with deadline, self._redis.pipeline(transaction=False) as asked:
                 for session_id in session_ids:
                     asked.pttl(key(session_id, "session"))
                 found = await asked.execute()
-        left_ms = (GONE if left == GONE else max(left, LEAST_MS) for left in found)
+        left_ms = (MISSING if left == MISSING else max(left, LEAST_MS) for left in found)
         await self._settle(tenant, list(zip(session_ids, left_ms, strict=True)))
 
     async def _settle(self, tenant: str, found: Sequence[tuple[str, int]]) -> None:
-        arguments = [word for pair in found for word in pair]
+        arguments = [value for pair in found for value in pair]
         await self._send(lua.SETTLE, tenant, [self._kept_ms, *arguments])
 
     async def _send(self, script: lua.Script, tenant: str, arguments: Sequence[Any]) -> Any:
-        """What the script answers; both do the same when they are sent twice."""
+        """Return what the script answers. Either script may be sent twice: that changes nothing."""
         keys = [key(f"tenant:{tenant}", "sessions")]
-        with translated():
+        with translate_errors():
             async with asyncio.timeout(self._deadline_s):
                 try:
                     return await run_script(self._redis, script, keys, arguments)

@@ -1,4 +1,4 @@
-"""The way to Redis: one server, or a cluster, by the address; the errors of both as ours."""
+"""Connections to Redis, one server or a cluster by its address, and its errors as ours."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from service.errors import CorruptSession, Misconfigured, StoreUnavailable
 from service.store.lua import Script
 
 Client: TypeAlias = Redis | RedisCluster
-Word: TypeAlias = bytes | str | None
+Value: TypeAlias = bytes | str | None
 
 # decision 33
 CLUSTER_SCHEMES: Final[Mapping[str, bool]] = {"redis+cluster": False, "rediss+cluster": True}
@@ -35,10 +35,10 @@ DEFAULT_PORT: Final = 6379
 
 @asynccontextmanager
 async def open_redis(url: str, *, deadline_s: float, max_connections: int) -> AsyncIterator[Client]:
-    """A client for redis://, rediss:// or unix://, or redis+cluster:// with a few of its nodes.
+    """Open a client for redis://, rediss:// or unix://, or redis+cluster:// (decision 33).
 
-    Misconfigured if the address is none of these. Nothing is asked of Redis yet. It retries
-    nothing by itself: what may be sent again is decided in the store.
+    Raise Misconfigured for any other address. The client connects with its first command. It
+    retries nothing by itself: the store decides what may be sent again.
     """
     options: dict[str, Any] = {
         "socket_timeout": deadline_s,
@@ -49,7 +49,10 @@ async def open_redis(url: str, *, deadline_s: float, max_connections: int) -> As
         if urlsplit(url).scheme in CLUSTER_SCHEMES:
             client: Client = _cluster(url, options, max_connections=max_connections)
         else:
-            client = _single(url, options, deadline_s=deadline_s, max_connections=max_connections)
+            pool = BlockingConnectionPool.from_url(
+                url, max_connections=max_connections, timeout=deadline_s, **options
+            )
+            client = Redis.from_pool(pool)
     except ValueError as error:
         raise Misconfigured(f"TAMVT_REDIS_URL: {error}") from error
     try:
@@ -58,24 +61,19 @@ async def open_redis(url: str, *, deadline_s: float, max_connections: int) -> As
         await client.aclose()
 
 
-def _single(
-    url: str, options: Mapping[str, Any], *, deadline_s: float, max_connections: int
-) -> Redis:
-    pool = BlockingConnectionPool.from_url(
-        url, max_connections=max_connections, timeout=deadline_s, **options
-    )
-    return Redis.from_pool(pool)
-
-
 def _cluster(url: str, options: Mapping[str, Any], *, max_connections: int) -> RedisCluster:
-    """A client that finds the cluster through any of `redis+cluster://user:password@a:1,b:2`."""
+    """Return a client for `redis+cluster://user:password@a:1,b:2`, where any node may be down.
+
+    Raise ValueError for an address of another form.
+    """
     parts = urlsplit(url)
     secret, _, hosts = parts.netloc.rpartition("@")
     user, _, password = secret.partition(":")
     if parts.path.strip("/") or not all(hosts.split(",")):
         raise ValueError("a cluster's address is redis+cluster://HOST:PORT,HOST:PORT")
+    nodes = [urlsplit(f"//{host}") for host in hosts.split(",")]  # HOST, HOST:PORT or [IPv6]:PORT
     return _BoundedCluster(
-        startup_nodes=[_node(host) for host in hosts.split(",")],
+        startup_nodes=[ClusterNode(n.hostname or "", n.port or DEFAULT_PORT) for n in nodes],
         username=unquote(user) or None,
         password=unquote(password) or None,
         ssl=CLUSTER_SCHEMES[parts.scheme],
@@ -84,32 +82,26 @@ def _cluster(url: str, options: Mapping[str, Any], *, max_connections: int) -> R
     )
 
 
-def _node(address: str) -> ClusterNode:
-    """The node at HOST, HOST:PORT or [IPv6]:PORT; ValueError for a port that is none."""
-    parts = urlsplit(f"//{address}")
-    return ClusterNode(parts.hostname or "", parts.port or DEFAULT_PORT)
-
-
 class _BoundedCluster(RedisCluster):
-    """Commands wait for a connection, as they do for one server, instead of failing."""
+    """A cluster's client whose commands wait for a free connection instead of failing."""
 
     def __init__(self, *, max_connections: int, **options: Any) -> None:
         # A connection that is being closed still counts as one of its node.
         super().__init__(max_connections=2 * max_connections, **options)
-        self._quota = asyncio.Semaphore(max_connections)
+        self._connections = asyncio.Semaphore(max_connections)
 
     async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
-        async with self._quota:
+        async with self._connections:
             return await super().execute_command(*args, **kwargs)
 
 
 async def check_serving(client: Client) -> None:
-    """Nothing, if a server answers, or a node of a cluster says that it works; else RedisError."""
+    """Raise RedisError unless a server answers, or a node of a cluster says that it works."""
     if not isinstance(client, RedisCluster):
         await client.ping()
         return
     await client.initialize()
-    # A dead node is known to the living ones, which may go on without it: one word is enough.
+    # The living nodes know which are dead, and may go on without them: one answer is enough.
     asked = [
         asyncio.ensure_future(client.cluster_info(target_nodes=node))
         for node in client.get_primaries()
@@ -127,34 +119,34 @@ async def check_serving(client: Client) -> None:
 
 
 def key(tag: str, part: str) -> str:
-    """One of the keys that share this hash tag, and with it their node of a cluster."""
+    """Return a key with this hash tag: keys that share it are on one node of a cluster."""
     return f"tamvt:{{{tag}}}:{part}"
 
 
-async def read_words(client: Client, keys: Sequence[str]) -> list[Word | Exception]:
-    """The word at each key, None where there is none, or what was wrong with it alone.
+async def read_values(client: Client, keys: Sequence[str]) -> list[Value | Exception]:
+    """Return the value of each key, None where there is none, or the error of that key alone.
 
-    One command for all of them where one server has them, several at once on a cluster.
+    It takes one command on one server, and a pipeline of commands on a cluster.
     """
-    words: list[Word | Exception] = [None] * len(keys)
+    values: list[Value | Exception] = [None] * len(keys)
     if not isinstance(client, RedisCluster):
-        words = list(await client.mget(keys))
-    # MGET tells nothing of a key of another type.
-    missing = [place for place, word in enumerate(words) if word is None]
+        values = list(await client.mget(keys))
+    # MGET answers None for a key of another type as well: GET tells the two apart.
+    missing = [row for row, value in enumerate(values) if value is None]
     if missing:
         async with client.pipeline(transaction=False) as asked:
-            for place in missing:
-                asked.get(keys[place])
+            for row in missing:
+                asked.get(keys[row])
             answers = await asked.execute(raise_on_error=False)
-        for place, answer in zip(missing, answers, strict=True):
-            words[place] = answer
-    return words
+        for row, answer in zip(missing, answers, strict=True):
+            values[row] = answer
+    return values
 
 
 async def run_script(
     client: Client, script: Script, keys: Sequence[str], arguments: Sequence[Any]
 ) -> Any:
-    """What the script answers; it is sent whole only where Redis does not know it yet."""
+    """Return what the script answers; its text is sent only if Redis does not know it yet."""
     call = (len(keys), *keys, *arguments)
     try:
         return await client.evalsha(script.sha, *call)
@@ -163,8 +155,8 @@ async def run_script(
 
 
 @contextmanager
-def translated(session_id: str = "") -> Iterator[None]:
-    """Redis's errors as ours: the one place that knows them."""
+def translate_errors(session_id: str = "") -> Iterator[None]:
+    """Raise Redis's errors in the block as ours. This is the one place that knows them."""
     try:
         yield
     except AuthenticationError as error:

@@ -1,9 +1,9 @@
-"""The session store: Redis holds the truth of every session, small, and a script decides.
+"""The session store: Redis holds all that is true of a session, and scripts decide.
 
-All keys of a session are `tamvt:{<session id>}:session|entries|masks`; the scripts are in
-`service/lua/`. A commit whose answer was lost may still have happened. It carries a token, so that
-the store itself can send it again; a client that sends its frames again finds them committed, and
-is answered frame by frame from their digests (`tracking.py`).
+The package's docstring lists the keys; the scripts are in `service/store/lua/`. A commit whose
+answer was lost may still have happened. It carries a token (decision 11), so that the store itself
+can send it again. A client that sends its frames again finds them committed: each is compared by
+its digest and answered from the store.
 """
 
 from __future__ import annotations
@@ -22,12 +22,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from model.core.memory import Memory
 from service.errors import Conflict, CorruptSession, TamvtError, UnknownSession
 from service.store import lua
-from service.store.quotas import DEFAULT_TENANT, SessionQuota
-from service.store.records import (
-    EncodedEntry,
-    FrameMasks,
-    ObjectMask,
-    Session,
+from service.store.codec import (
     entry_field,
     pack_entry,
     pack_masks,
@@ -36,15 +31,17 @@ from service.store.records import (
     unpack_masks,
     unpack_session,
 )
+from service.store.quotas import DEFAULT_TENANT, SessionQuota
+from service.store.records import EncodedEntry, FrameMasks, ObjectMask, Session
 from service.store.redis_client import (
     Client,
-    Word,
+    Value,
     check_serving,
     key,
     open_redis,
-    read_words,
+    read_values,
     run_script,
-    translated,
+    translate_errors,
 )
 
 __all__ = [
@@ -61,7 +58,7 @@ MASKS_PER_READ = 1000
 
 
 def new_session_id() -> str:
-    """An id nobody can guess: knowing it is the right to use the session."""
+    """Return an id that cannot be guessed: knowing it is the right to use the session."""
     return secrets.token_urlsafe(16)
 
 
@@ -75,9 +72,9 @@ async def open_store(
     tenant_sessions: int = 0,
     max_connections: int = 32,
 ) -> AsyncIterator[SessionStore]:
-    """The store on the Redis at `url`, one server or a cluster; Misconfigured for another address.
+    """Open the store on the Redis at `url`, one server or a cluster; Misconfigured as `open_redis`.
 
-    It is opened without asking whether Redis is there: `ping` does that.
+    It does not ask whether Redis serves: `ping` does that.
     """
     client = open_redis(url, deadline_s=deadline_s, max_connections=max_connections)
     async with client as redis:
@@ -91,7 +88,7 @@ async def open_store(
 
 
 class SessionStore:
-    """Sessions in Redis. Every command is answered within the deadline, or StoreUnavailable."""
+    """Sessions in Redis. Each command raises StoreUnavailable beyond the deadline."""
 
     def __init__(
         self,
@@ -111,7 +108,7 @@ class SessionStore:
         )
 
     async def ping(self) -> None:
-        """Nothing, if Redis serves."""
+        """Raise StoreUnavailable unless Redis serves."""
         async with self._deadline():
             await check_serving(self._redis)
 
@@ -123,9 +120,12 @@ class SessionStore:
         entries: Mapping[int, EncodedEntry],
         tenant: str = DEFAULT_TENANT,
     ) -> Session:
-        """The session as stored, with its `expires_at`; Conflict if the id is taken, TooMany."""
+        """Commit a new session and return it with its `expires_at`.
+
+        Raise Conflict if the id is taken, TooMany if the tenant's quota is used up.
+        """
         sealed = _sealed_entries(session, entries, _fields_kept(session))
-        async with self._quota.taken(tenant, session.session_id):
+        async with self._quota.reserve(tenant, session.session_id):
             return await self._commit(session, (0, 0), masks=masks, entries=sealed, evicted=())
 
     async def append(
@@ -135,26 +135,28 @@ class SessionStore:
         *,
         masks: Sequence[FrameMasks],
         entries: Mapping[int, EncodedEntry],
-        aside: FrameMasks | None = None,
+        replaced: FrameMasks | None = None,
     ) -> Session:
-        """The session as stored after one more commit, all of it or nothing.
+        """Commit one more step of a session, all of it or nothing, and return it as stored.
 
-        `after` is `before.advanced(...)`. `masks` are new or rewritten frames. `entries` holds the
-        new or rewritten entries of `after.memory` and of its history, and the newest frame's in
-        any case: that one is always kept, so that it can be corrected. Others are left out.
-        `aside` are masks that a correction replaces. Raises Conflict with the frame number
-        expected where another commit came first, and UnknownSession.
+        `after` is `before.advanced(...)`. `masks` are those of new or rewritten frames. `entries`,
+        by frame, are the new or rewritten ones of `after.memory` and of its history, and always
+        the newest frame's, so that it can be corrected; others are ignored. `replaced` are the
+        masks before a correction, kept so that it can be undone.
+
+        Raise Conflict with the frame number expected if another commit came first, and
+        UnknownSession.
         """
         kept = _fields_kept(after)
         evicted = sorted(_fields_kept(before) - kept)
         written = _sealed_entries(after, entries, kept)
-        if aside is not None:
-            written[_aside(aside.frame)] = pack_masks(after.session_id, aside)
+        if replaced is not None:
+            written[_replaced_field(replaced.frame)] = pack_masks(after.session_id, replaced)
         expected = (before.version, before.next_frame)
         return await self._commit(after, expected, masks=masks, entries=written, evicted=evicted)
 
     async def load(self, session_id: str) -> Session:
-        """The session; it lives on for its whole time again. UnknownSession, CorruptSession."""
+        """Return the session and renew its time to live; raise UnknownSession, CorruptSession."""
         answer = await self._send(lua.LOAD, session_id, [self._ttl_ms])
         if not answer:
             raise UnknownSession(session_id)
@@ -171,11 +173,11 @@ class SessionStore:
     async def entries(
         self, session: Session, memory: Memory | None = None, *, frames: Sequence[int] | None = None
     ) -> tuple[EncodedEntry, ...]:
-        """The entries of the session's memory, or of one of its history, in the memory's order.
+        """Return the entries of the session's memory, or of a snapshot's, in the memory's order.
 
-        `frames` asks for those of other frames. Kept are the frames of each memory and the one
-        that was its newest. Conflict if the session has moved on since it was loaded;
-        CorruptSession if an entry is missing or damaged.
+        `frames` asks for others instead: each frame of a memory is stored, and the one that was
+        the newest. Raise Conflict if the session was changed since it was loaded, CorruptSession
+        if an entry is missing or damaged.
         """
         memory = memory or session.memory
         wanted = [entry.frame for entry in memory.entries] if frames is None else frames
@@ -186,9 +188,9 @@ class SessionStore:
             for name, data in zip(names, await self._records(session, names), strict=True)
         )
 
-    async def masks_aside(self, session: Session, frame: int) -> FrameMasks:
-        """The masks that a frame had before it was corrected; errors as for `entries`."""
-        (data,) = await self._records(session, [_aside(frame)])
+    async def replaced_masks(self, session: Session, frame: int) -> FrameMasks:
+        """Return the masks of a frame before it was corrected; raise as `entries` does."""
+        (data,) = await self._records(session, [_replaced_field(frame)])
         return unpack_masks(session.session_id, frame, data)
 
     async def _records(self, session: Session, names: Sequence[str]) -> list[bytes]:
@@ -201,7 +203,7 @@ class SessionStore:
         ]
 
     async def masks(self, session_id: str, first: int, last: int) -> tuple[FrameMasks, ...]:
-        """The masks of the frames from first to last that are committed and kept, in order."""
+        """Return the masks of the committed and kept frames from first to last, in order."""
         found: list[FrameMasks] = []
         for start in range(first, max(first, last) + 1, MASKS_PER_READ):
             end = min(start + MASKS_PER_READ - 1, last)
@@ -215,36 +217,45 @@ class SessionStore:
         return tuple(found)
 
     async def delete(self, session_id: str, *, tenant: str = DEFAULT_TENANT) -> None:
-        """The session is gone, and does not count as the tenant's any more; UnknownSession."""
+        """Delete the session and count it no longer as its tenant's; raise UnknownSession."""
         async with self._deadline(session_id):
             existed = await self._run(lua.DELETE, session_id, [])
-        await self._quota.give_back(tenant, session_id)
+        await self._quota.release(tenant, session_id)
         if not existed:
             raise UnknownSession(session_id)
 
     async def set_side_key(self, session_id: str, name: str, value: str, *, ttl_s: float) -> None:
-        """Keeps a word beside the session, under the same hash tag, for so many seconds."""
+        """Store a value beside the session, under the same hash tag, for `ttl_s` seconds."""
         async with self._deadline(session_id):
-            await self._redis.set(_side_key(session_id, name), value, px=round(1000 * ttl_s))
+            await self._redis.set(key(session_id, name), value, px=round(1000 * ttl_s))
 
     async def read_side_key(self, session_id: str, name: str) -> str | None:
-        """The word; None if it is not there, or not any more."""
+        """Return the value beside the session; None if there is none, or it has expired."""
         async with self._deadline(session_id):
-            return _word(await self._redis.get(_side_key(session_id, name)))
+            return _text(await self._redis.get(key(session_id, name)))
 
     async def read_side_keys(
         self, session_ids: Sequence[str], name: str
     ) -> list[str | TamvtError | None]:
-        """The value beside each session, all at once; an error is its own only."""
+        """Return the value beside each session, or the error of that one alone."""
         async with self._deadline():
-            notes = [_side_key(session_id, name) for session_id in session_ids]
-            found = await read_words(self._redis, notes)
-        return [_heard(i, value) for i, value in zip(session_ids, found, strict=True)]
+            keys = [key(session_id, name) for session_id in session_ids]
+            found = await read_values(self._redis, keys)
+        values: list[str | TamvtError | None] = []
+        for session_id, value in zip(session_ids, found, strict=True):
+            try:
+                with translate_errors(session_id):
+                    if isinstance(value, Exception):
+                        raise value
+                    values.append(_text(value))
+            except TamvtError as error:
+                values.append(error)
+        return values
 
     async def take_side_key(self, session_id: str, name: str) -> str | None:
-        """The word, which is gone then: only one of several callers gets it."""
+        """Return and delete the value beside the session: only one of several callers gets it."""
         async with self._deadline(session_id):
-            return _word(await self._redis.getdel(_side_key(session_id, name)))
+            return _text(await self._redis.getdel(key(session_id, name)))
 
     @property
     def _ttl_ms(self) -> int:
@@ -269,13 +280,13 @@ class SessionStore:
             *entries.items(),
             evicted,
         )
-        # The token makes a second sending harmless.
+        # decision 11: the token makes a second sending harmless.
         answer = await self._send(lua.COMMIT, session.session_id, list(arguments))
         _check(answer[0], session.session_id, expected=answer[1])
         return replace(session, expires_at=datetime.now(UTC) + self._ttl)
 
     async def _send(self, script: lua.Script, session_id: str, arguments: Sequence[Any]) -> Any:
-        """What the script answers; sent once more after a lost connection."""
+        """Return what the script answers; send it once more after a lost connection."""
         async with self._deadline(session_id):
             try:
                 return await self._run(script, session_id, arguments)
@@ -288,7 +299,7 @@ class SessionStore:
 
     @asynccontextmanager
     async def _deadline(self, session_id: str = "") -> AsyncIterator[None]:
-        with translated(session_id):
+        with translate_errors(session_id):
             async with asyncio.timeout(self._deadline_s):
                 yield
 
@@ -300,14 +311,14 @@ class SessionStore:
 
 
 def _fields(memory: Memory) -> dict[int, str]:
-    """The fields of a memory's entries by frame."""
+    """Return the fields of a memory's entries by frame."""
     return {entry.frame: entry_field(entry.frame, entry.revision) for entry in memory.entries}
 
 
 def _fields_kept(session: Session) -> frozenset[str]:
-    """The fields that are stored: of the memory now and earlier, and of what was newest then.
+    """Return the fields that are stored: of the memory and of each snapshot's.
 
-    The newest frame is kept for corrections even where the memory does not hold it.
+    The newest frame's is among them even if the memory does not hold it: it may be corrected.
     """
     fields: set[str] = set()
     for frame, memory in (
@@ -317,14 +328,14 @@ def _fields_kept(session: Session) -> frozenset[str]:
         named = _fields(memory)
         fields.update(named.values())
         fields.add(named.get(frame, entry_field(frame)))
-    fields.update(_aside(past.frame) for past in session.history if past.corrected)
+    fields.update(_replaced_field(past.frame) for past in session.history if past.corrected)
     return frozenset(fields)
 
 
 def _sealed_entries(
     session: Session, entries: Mapping[int, EncodedEntry], kept: Collection[str]
 ) -> dict[str, bytes]:
-    """Entries, by frame, as those of the fields `kept` are stored; the memory says the revision."""
+    """Return the sealed entries by field, those in `kept` only; the memory knows the revisions."""
     fields = _fields(session.memory)
     named = {fields.get(frame, entry_field(frame)): entry for frame, entry in entries.items()}
     return {
@@ -334,31 +345,17 @@ def _sealed_entries(
     }
 
 
-def _side_key(session_id: str, name: str) -> str:
-    return key(session_id, name)
-
-
-def _word(value: Word) -> str | None:
+def _text(value: Value) -> str | None:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def _heard(session_id: str, answer: Word | Exception) -> str | TamvtError | None:
-    """One answer of several; what failed as an error of ours."""
-    if not isinstance(answer, Exception):
-        return _word(answer)
-    try:
-        with translated(session_id):
-            raise answer
-    except TamvtError as error:
-        return error
-
-
-def _aside(frame: int) -> str:
-    """Where the masks are kept that a correction replaced."""
+def _replaced_field(frame: int) -> str:
+    """Return the field of the masks that a correction replaced."""
     return f"{frame}.masks"
 
 
 def _check(status: bytes, session_id: str, *, expected: int) -> None:
+    """Raise what a script's status says: UnknownSession, Conflict, or none."""
     if status == b"unknown":
         raise UnknownSession(session_id)
     if status == b"conflict":

@@ -1,7 +1,7 @@
-"""The store's Lua scripts. All keys of one session share a hash tag. KEYS are [1] session (hash:
-state, version, next_frame, kept_from, token), [2] entries (hash by frame and revision), [3] masks
-(hash by frame); `reserve` and `settle` have the one key of a tenant, on a node of its own
-(`service/store/quotas.py`). Each script is atomic and runs on Redis 6.2+, Valkey and Cluster.
+"""The store's Lua scripts: each is atomic and runs on Redis 6.2+, Valkey and Redis Cluster.
+
+KEYS are a session's [1] session, [2] entries and [3] masks; those of `reserve` and `settle` are
+[1] a tenant's sessions. `service/store/__init__.py` says what each key holds.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from importlib import resources
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One script and the name under which Redis caches it."""
+    """A script and the SHA-1 by which Redis knows it."""
 
     text: str
     sha: str
 
 
 def read_script(name: str) -> Script:
-    """The script `<name>.lua` of this package."""
+    """Return the script `<name>.lua` of this package."""
     text = resources.files(__name__).joinpath(f"{name}.lua").read_text(encoding="utf-8")
     return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 

@@ -1,7 +1,7 @@
--- A place for one more session of a tenant. KEYS[1]: sorted set, session id -> the time in ms from
--- which on it is to be looked at whether the session is still there.
--- ARGV: session id, limit, ms until the first look, ms that the set is kept, most ids answered.
--- Answers {1}, also for an id that has a place, or {0, ms until the next look, ids to look at ...}.
+-- Counts one more session of a tenant. KEYS[1]: sorted set, session id -> the time in ms from which
+-- on it is to be checked whether the session still exists.
+-- ARGV: session id, limit, ms until the first check, ms that the set is kept, most ids answered.
+-- Answers {1}, also for an id that is counted, or {0, ms until the next check, ids to check ...}.
 local time = redis.call('TIME')
 local now = 1000 * tonumber(time[1]) + math.floor(tonumber(time[2]) / 1000)
 if redis.call('ZSCORE', KEYS[1], ARGV[1])

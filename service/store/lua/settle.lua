@@ -1,5 +1,5 @@
--- What a look at a tenant's sessions found. KEYS[1] as in reserve.lua. ARGV: ms that the set is
--- kept, then session id and ms until the next look at it; -2: it is gone.
+-- Stores what a check of a tenant's sessions found. KEYS[1] as in reserve.lua. ARGV: ms that the set
+-- is kept, then of each session its id and ms until the next check; -2: it does not exist.
 local time = redis.call('TIME')
 local now = 1000 * tonumber(time[1]) + math.floor(tonumber(time[2]) / 1000)
 for i = 2, #ARGV, 2 do

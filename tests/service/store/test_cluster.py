@@ -52,8 +52,8 @@ async def session_on_each_node(cluster: Cluster, store: SessionStore) -> list[Se
 
 async def test_all_keys_of_a_session_are_on_one_node(cluster: Cluster, store: SessionStore) -> None:
     session = await append(store, await started(store), frames=2)
-    await store.set_side_key(session.session_id, "note", "word", ttl_s=60)
-    keys = [*keys_of(session), f"tamvt:{{{session.session_id}}}:note"]
+    await store.set_side_key(session.session_id, "name", "value", ttl_s=60)
+    keys = [*keys_of(session), f"tamvt:{{{session.session_id}}}:name"]
     with cluster.owner(keys[0]).client() as client:
         assert client.exists(*keys) == 4
 

@@ -70,7 +70,7 @@ async def test_one_session_too_many_is_refused(store: SessionStore, tenant: str)
     assert 1 <= caught.value.retry_after_s <= 60
 
 
-async def test_each_tenant_has_its_own_places(store: SessionStore, tenant: str) -> None:
+async def test_each_tenant_has_its_own_quota(store: SessionStore, tenant: str) -> None:
     for name in (tenant, tenant, f"{tenant} {{}}", f"{tenant} {{}}"):
         await started(store, name)
 
@@ -95,7 +95,7 @@ async def test_an_expired_session_does_not_count(redis_url: str, tenant: str) ->
     async with open_store(redis_url, ttl_s=0.3, deadline_s=0.5, tenant_sessions=2) as store:
         for _ in range(2):
             await started(store, tenant)
-        await asyncio.sleep(2.1)  # four deadlines: then a place is looked at
+        await asyncio.sleep(2.1)  # four deadlines: then a session is checked
         for _ in range(2):
             await started(store, tenant)
 
@@ -110,7 +110,7 @@ async def test_a_session_that_is_used_counts_for_longer(redis_url: str, tenant: 
             await started(store, tenant)
 
 
-async def test_a_place_whose_session_was_not_committed_is_free_at_once(
+async def test_a_session_that_was_not_committed_is_not_counted(
     store: SessionStore, tenant: str
 ) -> None:
     other = await started(store, f"{tenant} elsewhere")
@@ -121,7 +121,7 @@ async def test_a_place_whose_session_was_not_committed_is_free_at_once(
         await started(store, tenant)
 
 
-async def test_a_place_taken_by_a_gateway_that_died_becomes_free(
+async def test_a_session_counted_by_a_gateway_that_died_is_released(
     redis_url: str, tenant: str
 ) -> None:
     async with (
@@ -135,7 +135,7 @@ async def test_a_place_taken_by_a_gateway_that_died_becomes_free(
         assert await redis.pttl(key) > 0
 
 
-async def test_a_place_that_is_asked_for_twice_is_one_place(
+async def test_a_session_that_is_counted_twice_is_counted_once(
     redis_url: str, store: SessionStore, tenant: str
 ) -> None:
     await started(store, tenant)  # so that Redis knows the script by its digest
@@ -148,7 +148,7 @@ async def test_a_place_that_is_asked_for_twice_is_one_place(
             assert await redis.zcard(f"tamvt:{{tenant:{tenant}}}:sessions") == 2
 
 
-async def test_places_are_counted_in_a_cluster(tmp_path: Path, tenant: str) -> None:
+async def test_sessions_are_counted_in_a_cluster(tmp_path: Path, tenant: str) -> None:
     with running_cluster(tmp_path) as cluster:
         async with open_store(cluster.url, ttl_s=60, deadline_s=0.5, tenant_sessions=6) as store:
             sessions = [await started(store, tenant) for _ in range(6)]

@@ -13,12 +13,7 @@ from hypothesis import strategies as st
 
 from model.core.memory import Memory
 from service.errors import CorruptSession
-from service.store.records import (
-    EncodedEntry,
-    FrameMasks,
-    ObjectMask,
-    Session,
-    Snapshot,
+from service.store.codec import (
     pack_entry,
     pack_masks,
     pack_session,
@@ -28,6 +23,7 @@ from service.store.records import (
     unpack_session,
     unseal,
 )
+from service.store.records import EncodedEntry, FrameMasks, ObjectMask, Session, Snapshot
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 MASKS = FrameMasks(
@@ -113,7 +109,7 @@ def test_a_shortened_entry_is_noticed(length: int) -> None:
     ],
     ids=["entry's session", "entry's frame", "masks' session", "masks' frame", "session"],
 )
-def test_a_record_in_the_wrong_place_is_noticed(read: Callable[[], object]) -> None:
+def test_a_record_under_the_wrong_name_is_noticed(read: Callable[[], object]) -> None:
     with pytest.raises(CorruptSession) as caught:
         read()
     assert caught.value.session_id == "an id"

@@ -1,0 +1,155 @@
+"""The store's records as bytes and back: pure functions.
+
+Every record is sealed with a digest over the session's id, the record's name and its bytes
+(decision 12). So damage, or a record of another session or frame, is noticed before it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from functools import lru_cache
+
+from model.core.memory import Memory
+from service.errors import CorruptSession
+from service.store.records import EncodedEntry, FrameMasks, ObjectMask, Session, Snapshot
+
+FORMAT = 2
+SEAL_BYTES = 16
+LENGTHS = struct.Struct(">IIB")  # bytes of the frame, bytes of the masks, objects
+
+
+def seal(session_id: str, name: str, payload: bytes) -> bytes:
+    """Return the payload behind a digest that ties it to its session and name."""
+    return _digest(session_id, name, payload) + payload
+
+
+def unseal(session_id: str, name: str, sealed: bytes) -> bytes:
+    """Return the payload; raise CorruptSession unless it was sealed under this name."""
+    payload = sealed[SEAL_BYTES:]
+    if sealed[:SEAL_BYTES] != _digest(session_id, name, payload):
+        raise CorruptSession(session_id, f"{name} fails its digest")
+    return payload
+
+
+def pack_session(session: Session) -> bytes:
+    """Return the sealed session, without `expires_at`: Redis keeps that time."""
+    fields = {
+        "format": FORMAT,
+        "model": session.model,
+        "weights_sha256": session.weights_sha256,
+        "frame_size": session.frame_size,
+        "model_size": session.model_size,
+        "object_ids": session.object_ids,
+        "labels": sorted(session.labels.items()),
+        "clip_length": session.clip_length,
+        "memory_size": session.memory_size,
+        "memory_gate": session.memory_gate,
+        "memory": session.memory.to_json(),
+        "next_frame": session.next_frame,
+        "version": session.version,
+        "kept_from": session.kept_from,
+        "history": [
+            (past.frame, past.object_ids, past.memory.to_json(), past.corrected)
+            for past in session.history
+        ],
+    }
+    return seal(session.session_id, "session", _json(fields))
+
+
+def unpack_session(session_id: str, sealed: bytes, *, expires_at: datetime) -> Session:
+    """Return the session.
+
+    Raise CorruptSession for damage, invalid slots or ages, or an unknown format.
+    """
+    payload = unseal(session_id, "session", sealed)
+    with _parsing(session_id, "session"):
+        fields = json.loads(payload)
+        if fields.pop("format") != FORMAT:
+            raise ValueError("unknown format")
+        for name in ("frame_size", "model_size", "object_ids"):
+            fields[name] = tuple(fields[name])
+        fields["labels"] = dict(fields["labels"])
+        fields["memory"] = Memory.from_json(fields["memory"])
+        fields["history"] = tuple(
+            Snapshot(frame, tuple(object_ids), _past_memory(memory), corrected)
+            for frame, object_ids, memory, corrected in fields["history"]
+        )
+        return Session(session_id=session_id, expires_at=expires_at, **fields)
+
+
+# Each request reads the same history again, but for its newest part.
+_past_memory = lru_cache(maxsize=4096)(Memory.from_json)
+
+
+def pack_masks(session_id: str, masks: FrameMasks) -> bytes:
+    """Return the sealed masks of one frame."""
+    objects = [
+        (o.object_id, o.counts, o.area, o.bbox, o.confidence, o.state) for o in masks.objects
+    ]
+    payload = _json([*masks.clip, masks.digest, objects])
+    return seal(session_id, f"masks of frame {masks.frame}", payload)
+
+
+def unpack_masks(session_id: str, frame: int, sealed: bytes) -> FrameMasks:
+    """Return the masks of one frame; raise CorruptSession for damage."""
+    name = f"masks of frame {frame}"
+    payload = unseal(session_id, name, sealed)
+    with _parsing(session_id, name):
+        first, last, digest, objects = json.loads(payload)
+        return FrameMasks(
+            frame=frame,
+            clip=(first, last),
+            digest=digest,
+            objects=tuple(
+                ObjectMask(object_id, counts, area, tuple(bbox), confidence, state)
+                for object_id, counts, area, bbox, confidence, state in objects
+            ),
+        )
+
+
+def entry_field(frame: int, revision: int = 0) -> str:
+    """Return the field of an entry: a corrected one does not replace the first (decision 30)."""
+    return f"{frame}.{revision}" if revision else str(frame)
+
+
+def pack_entry(session_id: str, field: str, entry: EncodedEntry) -> bytes:
+    """Return the sealed entry: lengths, object ids, the frame's bytes, the masks' bytes."""
+    lengths = LENGTHS.pack(len(entry.frame), len(entry.masks), len(entry.object_ids))
+    payload = lengths + bytes(entry.object_ids) + entry.frame + entry.masks
+    return seal(session_id, f"entry of frame {field}", payload)
+
+
+def unpack_entry(session_id: str, field: str, sealed: bytes) -> EncodedEntry:
+    """Return the entry; raise CorruptSession for damage."""
+    name = f"entry of frame {field}"
+    payload = unseal(session_id, name, sealed)
+    with _parsing(session_id, name):
+        frame_bytes, mask_bytes, objects = LENGTHS.unpack_from(payload)
+        frame_at = LENGTHS.size + objects
+        masks_at = frame_at + frame_bytes
+        if len(payload) != masks_at + mask_bytes:
+            raise ValueError("lengths do not add up")
+        object_ids = tuple(payload[LENGTHS.size : frame_at])
+        return EncodedEntry(payload[frame_at:masks_at], payload[masks_at:], object_ids)
+
+
+def _digest(session_id: str, name: str, payload: bytes) -> bytes:
+    return hashlib.sha256(f"{session_id}\0{name}\0".encode() + payload).digest()[:SEAL_BYTES]
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+
+
+@contextmanager
+def _parsing(session_id: str, name: str) -> Iterator[None]:
+    """Raise CorruptSession where the block finds that the record cannot be read."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, struct.error) as error:
+        raise CorruptSession(session_id, f"{name} cannot be read") from error

@@ -1,4 +1,4 @@
-"""Banks in this process's memory: each the tensors of one session's entries, and their cache.
+"""Banks in this process's memory, each the tensors of one session's entries, and a cache of them.
 
 Letters: N slots, n the lowest ones that are in use, O objects, T tokens, C channels.
 """
@@ -23,10 +23,10 @@ Tensors = Mapping[str, NDArray[Any]]
 
 
 class Bank:
-    """One session's tensors, and the memory they were made of. Only its lease's holder writes it.
+    """One session's tensors, and the memory they were made of. Only its lease writes them.
 
-    Its arrays are never used again for another bank: a clip that nobody waits for any more may
-    still write into them from its thread.
+    Its arrays are never used again for another bank: the thread of a cancelled clip may still
+    write into them.
     """
 
     def __init__(
@@ -44,17 +44,17 @@ class Bank:
         self.nbytes = bank_bytes(spec, size, memory, object_ids)
 
     def holds(self, memory: Memory, object_ids: Sequence[int], size: tuple[int, int]) -> bool:
-        """Whether these tensors are those of this memory, for these objects in this order."""
+        """Return whether the tensors are those of this memory and these objects in this order."""
         mine = (self.memory, self.object_ids, self.size)
         return mine == (memory, tuple(object_ids), size)
 
     def write(self, slot: int, entry: Tensors) -> None:
-        """Put one entry, (T, C) or (O, T, C) by name, into its slot."""
+        """Write one entry, (T, C) or (O, T, C) by name, into its slot."""
         for name, tensor in self._tensors.items():
             tensor[slot] = entry[name]
 
     def inputs(self) -> dict[str, NDArray[Any]]:
-        """What `segment` takes of the bank, B = 1: the n lowest slots, without copying them."""
+        """Return the bank's inputs of `segment`, B = 1: views of the n lowest slots."""
         used = 1 + max(entry.slot for entry in self.memory.entries)
         tensors = {name: tensor[None, :used] for name, tensor in self._tensors.items()}
         valid = self.memory.entry_valid(self.object_ids)  # (O, N)
@@ -65,7 +65,7 @@ class Bank:
 def bank_bytes(
     spec: ModelSpec, size: tuple[int, int], memory: Memory, object_ids: Sequence[int]
 ) -> int:
-    """Bytes of a bank with all its slots."""
+    """Return the bytes of a bank with all its slots."""
     return memory.capacity * spec.slot_bytes(size, objects=len(object_ids))
 
 
@@ -88,7 +88,7 @@ B = TypeVar("B", bound=Kept)
 class BankCache(Generic[B]):
     """The banks of the sessions served last, at most `limit_bytes` with those on lease.
 
-    A bank that is larger than the limit by itself is let in alone, and not kept.
+    A bank that is larger than the limit is admitted if no other is on lease, and never kept.
     """
 
     def __init__(self, *, limit_bytes: int) -> None:
@@ -99,11 +99,11 @@ class BankCache(Generic[B]):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all banks, kept or on lease."""
+        """Return the bytes of all banks, kept or on lease."""
         return self._kept_bytes + self._leased_bytes
 
     def take(self, session_id: str, *, version: int, memory: Memory) -> B | None:
-        """The session's bank if it is of this version and memory: on lease, no longer kept."""
+        """Take the session's bank on lease; return None unless it is of this version and memory."""
         bank = self._kept.get(session_id)
         if bank is None or bank.version != version or bank.memory != memory:
             return None
@@ -112,7 +112,7 @@ class BankCache(Generic[B]):
         return bank
 
     def reserve(self, nbytes: int) -> None:
-        """Make room for a new bank on lease; Overloaded while banks on lease take it all."""
+        """Count a new bank on lease; raise Overloaded if those on lease leave too few bytes."""
         while self._kept and self.nbytes + nbytes > self._limit_bytes:
             self.drop(next(iter(self._kept)))
         if self._leased_bytes and self.nbytes + nbytes > self._limit_bytes:
@@ -120,18 +120,18 @@ class BankCache(Generic[B]):
         self._leased_bytes += nbytes
 
     def release(self, nbytes: int) -> None:
-        """A bank of so many bytes is no longer on lease."""
+        """Count a bank of `nbytes` as no longer on lease."""
         self._leased_bytes -= nbytes
 
     def keep(self, session_id: str, bank: B) -> None:
-        """Keep a bank that is no longer on lease, as the one used last."""
+        """Keep a bank that is no longer on lease, as the one used last, if there is room."""
         self.drop(session_id)
         if self.nbytes + bank.nbytes <= self._limit_bytes:
             self._kept[session_id] = bank
             self._kept_bytes += bank.nbytes
 
     def drop(self, session_id: str) -> None:
-        """Keep the session's bank no longer, if it was kept."""
+        """Drop the session's bank, if it is kept."""
         bank = self._kept.pop(session_id, None)
         if bank is not None:
             self._kept_bytes -= bank.nbytes

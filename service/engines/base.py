@@ -1,7 +1,7 @@
 """What an engine promises. Letters: L frames of a clip, N entries, O objects, h and w model size.
 
-An engine keeps a bank for each session it has served lately. A bank is a cache: whoever leaves
-its lease without `commit` has discarded it, and the next lease rebuilds it from the memory.
+An engine keeps a bank for each session it has served lately. A bank is a cache: a lease that ends
+without `commit` discards it, and the next lease rebuilds it from the memory (decision 14).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from model.core.memory import Memory
 
 
 class Picture(NamedTuple):
-    """What an entry is made of, at the model's size; the masks in the order of its object_ids."""
+    """What one entry is made of, at the model's size; the masks in the order of its object_ids."""
 
     frame: NDArray[np.uint8]  # (h, w, 3) RGB
     masks: NDArray[np.uint8]  # (O, h, w)
@@ -30,7 +30,7 @@ Pictures = Callable[[], Awaitable[Sequence[Picture]]]
 
 @dataclass(frozen=True, slots=True)
 class ClipMasks:
-    """The masks of one clip, in the order of the object_ids it was asked with."""
+    """The masks of one clip, in the order of the object_ids that were asked for."""
 
     masks: NDArray[np.uint8]  # (L, O, h, w) soft masks
     confidence: NDArray[np.float32]  # (L, O)
@@ -39,28 +39,28 @@ class ClipMasks:
 
 
 class BankLease(Protocol):
-    """The only writer of one session's bank, until it is left."""
+    """The exclusive use of one session's bank, until the lease ends."""
 
     async def segment(
         self, frames: NDArray[np.uint8], *, before: Memory, object_ids: Sequence[int]
     ) -> ClipMasks:
-        """The masks of frames (L, h, w, 3), seen from the memory `before`.
+        """Return the masks of frames (L, h, w, 3), tracked from the memory `before`.
 
-        The bank stays as it is. The first call rebuilds it where that is needed. Raises
-        EngineUnavailable beyond the deadline and Overloaded where too many clips wait.
+        The bank stays as it is; the first call rebuilds it if it is of another memory. Raise
+        EngineUnavailable beyond the deadline and Overloaded if too many clips wait.
         """
         ...
 
     def remember(self, after: Memory) -> None:  # decision 49
-        """The last frame of the clip that was segmented becomes the newest entry of the bank.
+        """Write the last frame of the clip segmented last into slot `after.newest.slot`.
 
-        It goes into slot `after.newest.slot`, with zeros for the objects that this entry does not
-        know. A clip of which nothing is to be remembered is not followed by this call.
+        Objects that this entry does not know get zeros. A clip that the memory does not remember
+        is not followed by this call.
         """
         ...
 
     def commit(self, version: int) -> None:
-        """The bank is that of this version of the session: it is kept when the lease is left."""
+        """Keep the bank, as that of this version of the session, when the lease ends."""
         ...
 
 
@@ -71,7 +71,7 @@ class Engine(Protocol):
     def spec(self) -> ModelSpec: ...
 
     async def ready(self) -> None:
-        """Nothing, once the model can answer; EngineUnavailable otherwise."""
+        """Raise EngineUnavailable unless the model can answer."""
         ...
 
     def lease(
@@ -91,5 +91,5 @@ class Engine(Protocol):
         ...
 
     async def discard(self, session_id: str) -> None:
-        """Forget the session's bank, if there is one: after a deletion, or to free its bytes."""
+        """Drop the session's bank, if there is one: after a deletion, or to free its bytes."""
         ...

@@ -1,4 +1,4 @@
-"""The two graphs of a model in ONNX Runtime, checked against the contract when they are opened."""
+"""The two graphs of a model in ONNX Runtime, compared with the contract when they are opened."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ FAILURES = tuple(
 
 
 class Run:
-    """One inference that can be asked to stop at its next node."""
+    """One inference that can be stopped at its next node."""
 
     def __init__(self) -> None:
         self._options = onnxruntime.RunOptions()
@@ -52,7 +52,7 @@ class Run:
         self._options.terminate = True
 
     def __call__(self, graph: Graph, inputs: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-        """The graph's outputs by name; EngineUnavailable if ONNX Runtime fails or was stopped."""
+        """Return the outputs by name; raise EngineUnavailable if ONNX Runtime fails or stops."""
         try:
             values = graph.session.run(graph.outputs, dict(inputs), self._options)
         except FAILURES as error:
@@ -62,7 +62,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """One graph, ready to run; any thread may."""
+    """One graph, ready to run in any thread."""
 
     session: onnxruntime.InferenceSession
     outputs: tuple[str, ...]
@@ -70,7 +70,7 @@ class Graph:
 
 @dataclass(frozen=True, slots=True)
 class Graphs:
-    """Both graphs of one model, and the card they agree on."""
+    """Both graphs of one model, and the spec that both carry."""
 
     spec: ModelSpec
     memorize: Graph
@@ -78,10 +78,10 @@ class Graphs:
 
 
 def open_graphs(folder: Path, name: str, *, threads: int) -> Graphs:
-    """The graphs of model `name`, checked; ModelMissing, or ModelMismatch where they do not fit.
+    """Open the graphs `<name>_memorize.onnx` and `<name>_segment.onnx` in a folder.
 
-    The folder holds `<name>_memorize.onnx`, `<name>_segment.onnx` and `<name>.weights`, which
-    both graphs read.
+    Both read `<name>.weights` beside them. Raise ModelMissing if a file is missing, ModelMismatch
+    unless they are of one model that keeps the contract.
     """
     paths = {verb: folder / f"{name}_{verb}.onnx" for verb in ("memorize", "segment")}
     weights = folder / f"{name}.weights"
@@ -133,7 +133,7 @@ def _check(
     outputs: Sequence[Tensor],
     graph: str,
 ) -> None:
-    """ModelMismatch unless the graph takes and gives just these tensors."""
+    """Raise ModelMismatch unless the graph has exactly these inputs and outputs."""
     for found, wanted in ((session.get_inputs(), inputs), (session.get_outputs(), outputs)):
         there = {(tensor.name, tensor.type, len(tensor.shape)) for tensor in found}
         expected = {(t.name, f"tensor({TYPES.get(t.dtype, t.dtype)})", len(t.axes)) for t in wanted}
@@ -143,5 +143,5 @@ def _check(
 
 
 def _line(error: BaseException) -> str:
-    """An error of ONNX Runtime in one line."""
+    """Return an error of ONNX Runtime as one line."""
     return " ".join(str(error).split())[:300]

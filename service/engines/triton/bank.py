@@ -1,7 +1,7 @@
-"""One session's bank as Triton is given it, wherever its tensors lie.
+"""One session's bank as requests to Triton take it, in either storage.
 
 Letters: B entries of a batch, L frames, N slots, O objects, h and w the model's size. In a request
-a session has B = 1. O and N are those of a bucket: what is too many is marked as not valid.
+a session has B = 1. O and N are those of a bucket (decision 28): the surplus is marked not valid.
 """
 
 from __future__ import annotations
@@ -25,33 +25,33 @@ TensorLocations = Mapping[str, TensorLocation]
 
 
 class BankStorage(Protocol):
-    """Where the tensors of one session lie."""
+    """Memory for the tensors of one session: a shared region, or a buffer of this process."""
 
     @property
     def nbytes(self) -> int: ...
 
     def array(self, location: TensorLocation) -> NDArray[Any]:
-        """The tensor at a place, to read and to write."""
+        """Return the tensor at a location: a view to read and to write."""
         ...
 
-    def begin(self) -> None:
-        """What lies here is in doubt from now on."""
+    def mark_dirty(self) -> None:
+        """Say that the tensors are in doubt from now on."""
         ...
 
     async def announce(self) -> None:
-        """Triton knows of the room again; NoSharedMemory, EngineUnavailable."""
+        """Register with a Triton that was restarted; raise NoSharedMemory, EngineUnavailable."""
         ...
 
     def input(self, name: str, location: TensorLocation) -> InferInput:
-        """The tensor at a place, as an input of a request."""
+        """Return a request's input that is the tensor at a location."""
         ...
 
     def output(self, name: str, location: TensorLocation) -> InferRequestedOutput:
-        """An output of a request that shall come to a place."""
+        """Return a request's output that is to be written to a location."""
         ...
 
     def collect(self, result: InferResult, locations: TensorLocations) -> None:
-        """The outputs are at their places."""
+        """Write a request's outputs to their locations, unless Triton has done so."""
         ...
 
 
@@ -61,7 +61,7 @@ class _Remembered(NamedTuple):
 
 
 class TritonBank:
-    """A bank in a room. Only its lease's holder uses it."""
+    """A bank in its storage. Only its lease uses it."""
 
     def __init__(
         self,
@@ -71,32 +71,29 @@ class TritonBank:
         layout: Layout,
         memory: Memory,
         object_ids: Sequence[int],
-        *,
-        deadline_s: float,
     ) -> None:
         self._client, self._spec = client, spec
         self.storage, self.layout = storage, layout
         self.memory, self.object_ids = memory, tuple(object_ids)
         self.version = 0
-        self._deadline_s = deadline_s
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the room."""
+        """Return the bytes of the storage."""
         return self.storage.nbytes
 
     @property
     def weights_sha256(self) -> str:
-        """The weights that its entries were made with."""
+        """Return the digest of the weights that its entries were made with."""
         return self._spec.weights_sha256
 
     def holds(self, memory: Memory, object_ids: Sequence[int]) -> bool:
-        """Whether these tensors are those of this memory, for these objects in this order."""
+        """Return whether the tensors are those of this memory and these objects in this order."""
         return (self.memory, self.object_ids) == (memory, tuple(object_ids))
 
     async def segment(self, frames: NDArray[np.uint8]) -> ClipMasks:
-        """The masks of frames (L, h, w, 3); the last one's entry waits in the room."""
-        self.storage.begin()
+        """Return the masks of frames (L, h, w, 3); keep the last one's entry in the storage."""
+        self.storage.mark_dirty()
         layout, length = self.layout, len(frames)
         inputs = {
             "frames": layout.clip("frames", length),
@@ -113,22 +110,32 @@ class TritonBank:
             outputs[name] = layout.locations[name]
         asked = [self.storage.input(name, location) for name, location in inputs.items()]
         await self._infer("segment", asked, outputs)
-        return self._clip_masks(outputs)
+        objects = len(self.object_ids)
+        return ClipMasks(
+            self.storage.array(outputs["masks"])[:, :objects].copy(),
+            self.storage.array(outputs["confidence"])[:, :objects].copy(),
+            batch_size=int(self.storage.array(outputs[BATCH_SIZE.name])[0]),
+            weights_sha256=self.weights_sha256,
+        )
 
     def remember(self, after: Memory) -> None:
-        """The entry that waits in the room becomes the newest of `after`."""
+        """Write the entry of the clip segmented last into the slot of `after.newest`."""
         for tensor in self._spec.bank:
             made = self.storage.array(self.layout.locations[entry_output(tensor.name)])
             self.storage.array(self.layout.slots(tensor.name, after.newest.slot))[:] = made
-        self._forget_unknown(after.newest)
+        self._clear_unknown(after.newest)
         self.memory = after
 
     async def rebuild(self, pictures: Sequence[Picture]) -> None:
-        """Fill the bank with the entries of its memory, made of their pictures in that order."""
-        self.storage.begin()
+        """Fill the bank with the entries of its memory; the pictures are in the same order."""
+        self.storage.mark_dirty()
+        known = len(self.object_ids)
         for batch in self._batches(pictures):
             frames = np.stack([picture.frame for _, picture in batch])  # (B, h, w, 3)
-            masks = np.stack([self._padded(*pair) for pair in batch])  # (B, O, h, w)
+            shape = (len(batch), self.layout.shape.objects, *self.layout.shape.size)
+            masks = np.zeros(shape, np.uint8)  # (B, O, h, w)
+            for row, pair in enumerate(batch):
+                masks[row, :known] = arranged(*pair, self.object_ids)
             outputs = {
                 tensor.name: self.layout.slots(tensor.name, batch[0].entry.slot, len(batch))
                 for tensor in self._spec.bank
@@ -136,28 +143,22 @@ class TritonBank:
             inputs = [inline_input("frame", frames), inline_input("masks", masks)]
             await self._infer("memorize", inputs, outputs)
             for entry, _ in batch:
-                self._forget_unknown(entry)
+                self._clear_unknown(entry)
 
     async def _infer(
         self, verb: str, inputs: Sequence[InferInput], outputs: TensorLocations
     ) -> None:
+        """Run one graph and collect its outputs; errors as `TritonClient.infer`."""
         asked = [self.storage.output(name, location) for name, location in outputs.items()]
         try:
-            result = await self._ask(verb, inputs, asked)
-        except UnknownRegion:  # Triton was started anew, and has not run it
+            result = await self._client.infer(self._spec, verb, inputs, asked)
+        except UnknownRegion:  # decision 27: Triton was restarted, so the request did not run
             await self.storage.announce()
-            result = await self._ask(verb, inputs, asked)
+            result = await self._client.infer(self._spec, verb, inputs, asked)
         self.storage.collect(result, outputs)
 
-    async def _ask(
-        self, verb: str, inputs: Sequence[InferInput], outputs: Sequence[InferRequestedOutput]
-    ) -> InferResult:
-        return await self._client.infer(
-            self._spec, verb, inputs, outputs, deadline_s=self._deadline_s
-        )
-
     def _write_ages(self) -> None:
-        """The ages, -1 in slots that are empty, and which entries know which objects."""
+        """Write the ages, -1 in empty slots, and which entries know which objects."""
         age = self.storage.array(self.layout.locations["age"])  # (N,)
         valid = self.storage.array(self.layout.locations["entry_valid"])  # (O, N)
         slots, objects = self.memory.capacity, len(self.object_ids)
@@ -165,20 +166,8 @@ class TritonBank:
         age[:slots] = self.memory.ages()
         valid[:objects, :slots] = self.memory.entry_valid(self.object_ids)
 
-    def _clip_masks(self, outputs: TensorLocations) -> ClipMasks:
-        objects = len(self.object_ids)
-        masks = self.storage.array(outputs["masks"])[:, :objects]
-        confidence = self.storage.array(outputs["confidence"])[:, :objects]
-        batch_size = int(self.storage.array(outputs[BATCH_SIZE.name])[0])
-        return ClipMasks(
-            masks.copy(),
-            confidence.copy(),
-            batch_size=batch_size,
-            weights_sha256=self.weights_sha256,
-        )
-
     def _batches(self, pictures: Sequence[Picture]) -> Iterator[list[_Remembered]]:
-        """The entries with their pictures: slots in a row, so that outputs go there at once."""
+        """Yield the entries with their pictures in runs of slots, so each run is one output."""
         most = min(max(self._spec.buckets.batch), MASKS_PER_BATCH // self.layout.shape.objects)
         pairs = [_Remembered(*p) for p in zip(self.memory.entries, pictures, strict=True)]
         batch: list[_Remembered] = []
@@ -189,14 +178,8 @@ class TritonBank:
             batch.append(pair)
         yield batch
 
-    def _padded(self, entry: Entry, picture: Picture) -> NDArray[np.uint8]:
-        """The masks (O, h, w) in the order of object_ids; the rest is empty."""
-        masks = np.zeros((self.layout.shape.objects, *self.layout.shape.size), np.uint8)
-        masks[: len(self.object_ids)] = arranged(entry, picture, self.object_ids)
-        return masks
-
-    def _forget_unknown(self, entry: Entry) -> None:
-        """Zeros for the objects that an entry does not know."""
+    def _clear_unknown(self, entry: Entry) -> None:
+        """Write zeros for the objects that an entry does not know."""
         unknown = [row for row, name in enumerate(self.object_ids) if name not in entry.object_ids]
         for tensor in self._spec.bank:
             if tensor.per_object and unknown:
@@ -204,7 +187,7 @@ class TritonBank:
 
 
 def inline_input(name: str, values: NDArray[Any]) -> InferInput:
-    """An input that is sent with its request; its first axis is B."""
+    """Return an input that is sent with its request; its first axis is B."""
     made = InferInput(name, values.shape, datatype(values.dtype))
     made.set_data_from_numpy(values)
     return made

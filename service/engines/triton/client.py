@@ -1,7 +1,7 @@
-"""The connection to one Triton: what it serves, whether it is there, and its errors as ours.
+"""The connection to one Triton: what it serves, whether it answers, and its errors as ours.
 
-While Triton is away every call fails at once, and a task asks for it until it is back. Then its
-models are compared with the contract again: it may have been started anew with other weights.
+While Triton is away every call fails at once, and a task retries until it is back. Then its models
+are compared with the contract again: it may have been restarted with other weights.
 """
 
 from __future__ import annotations
@@ -45,23 +45,31 @@ CHANNEL = [
 
 
 class Lost(EngineUnavailable):
-    """No answer: whether the model has run, or is still running, is not known."""
+    """No answer: the model may have run, or may still be running."""
 
 
 class UnknownRegion(Exception):
-    """Triton does not know the region: it was started anew. Nothing has run."""
+    """Triton was restarted and does not know the region. The request did not run."""
 
 
 class UnknownWeights(EngineUnavailable):
-    """Triton does not serve these weights any more. Nothing has run."""
+    """Triton does not serve these weights any more. The request did not run."""
 
 
 @asynccontextmanager
 async def triton_client(
-    url: str, name: str, *, start_deadline_s: float, in_flight: int, waiting: int
+    url: str,
+    name: str,
+    *,
+    start_deadline_s: float,
+    clip_deadline_s: float,
+    in_flight: int,
+    waiting: int,
 ) -> AsyncIterator[TritonClient]:
-    """A client for the model `name`; ModelMismatch, or EngineUnavailable if nobody answers."""
-    client = TritonClient(url, name, in_flight=in_flight, waiting=waiting)
+    """Open a client for the model `name`; raise ModelMismatch, EngineUnavailable."""
+    client = TritonClient(
+        url, name, in_flight=in_flight, waiting=waiting, clip_deadline_s=clip_deadline_s
+    )
     try:
         await client.connect(deadline_s=start_deadline_s)
         yield client
@@ -70,25 +78,28 @@ async def triton_client(
 
 
 class TritonClient:
-    """One client of one Triton, for one process and its event loop."""
+    """A client of one Triton, for one process and its event loop."""
 
-    def __init__(self, url: str, name: str, *, in_flight: int, waiting: int) -> None:
+    def __init__(
+        self, url: str, name: str, *, in_flight: int, waiting: int, clip_deadline_s: float
+    ) -> None:
         self._url, self._name = url, name
+        self._clip_deadline_s = clip_deadline_s
         self._client = InferenceServerClient(url, channel_args=CHANNEL)
         self._served: Served | None = None
         self._away = ""  # why, while Triton is away
         self._recovery: asyncio.Task[None] | None = None
         self._running = asyncio.Semaphore(in_flight)
-        self._places = in_flight + waiting
+        self._free = in_flight + waiting  # requests that may still come
 
     @property
     def served(self) -> Served:
-        """What Triton serves, as it was compared last."""
+        """Return what Triton serves, as it was compared last."""
         assert self._served is not None
         return self._served
 
     async def connect(self, *, deadline_s: float) -> None:
-        """Wait for Triton and compare what it serves; ModelMismatch, EngineUnavailable."""
+        """Wait for Triton and compare what it serves; raise ModelMismatch, EngineUnavailable."""
         pause_s = RETRY_FIRST_S
         try:
             async with asyncio.timeout(deadline_s):
@@ -110,7 +121,7 @@ class TritonClient:
                 self._away = ""
 
     async def close(self) -> None:
-        """The connection is closed; what is in flight is cancelled."""
+        """Close the connection and cancel the requests in flight."""
         self._away = "the engine is shutting down"
         if self._recovery is not None:
             self._recovery.cancel()
@@ -119,7 +130,7 @@ class TritonClient:
         await self._client.close()
 
     async def ready(self) -> None:
-        """Nothing if Triton serves the model; EngineUnavailable otherwise."""
+        """Raise EngineUnavailable unless Triton serves the model."""
         self._check()
         try:
             served = self.served.spec
@@ -130,7 +141,7 @@ class TritonClient:
                 ):
                     raise EngineUnavailable(f"Triton does not serve {served.graph(verb)}")
         except InferenceServerException as error:
-            self._leave(error)
+            self._go_away(line_of(error))
             raise EngineUnavailable(f"Triton: {line_of(error)}") from error
 
     async def infer(
@@ -139,18 +150,17 @@ class TritonClient:
         verb: str,
         inputs: Sequence[InferInput],
         outputs: Sequence[InferRequestedOutput],
-        *,
-        deadline_s: float,
     ) -> InferResult:
-        """The answer of one graph of `spec`.
+        """Return the answer of one graph of `spec`.
 
-        Raises UnknownRegion, UnknownWeights, Overloaded or EngineUnavailable where nothing has
-        run, and Lost where that is not known.
+        Raise UnknownRegion, UnknownWeights, Overloaded or EngineUnavailable if the request did not
+        run, and Lost if it may have (decision 27).
         """
         self._check()
-        if not self._places:
+        if not self._free:
             raise Overloaded("too many clips wait for Triton")
-        self._places -= 1
+        self._free -= 1
+        deadline_s = self._clip_deadline_s
         started_at = time.monotonic()
         try:
             try:
@@ -164,7 +174,7 @@ class TritonClient:
             finally:
                 self._running.release()
         finally:
-            self._places += 1
+            self._free += 1
 
     async def register(self, name: str, nbytes: int) -> None:
         """See `regions.RegionRegistry`."""
@@ -175,7 +185,10 @@ class TritonClient:
             self._raise_if_away(error)
 
     async def forget(self, name: str) -> bool:
-        """See `regions.RegionRegistry`. A newer Triton agrees at once, and forgets when it can."""
+        """See `regions.RegionRegistry`.
+
+        A newer Triton agrees at once and forgets later, so its list is asked (decision 26).
+        """
         self._check()
         try:
             await self._client.unregister_system_shared_memory(  # decision 26
@@ -220,10 +233,10 @@ class TritonClient:
                 client_timeout=left_s,
             )
         except InferenceServerException as error:
-            raise self._meaning(error, left_s=left_s) from error
+            raise self._translate(error, left_s=left_s) from error
 
-    def _meaning(self, error: InferenceServerException, *, left_s: float) -> Exception:
-        """Triton's error as ours."""
+    def _translate(self, error: InferenceServerException, *, left_s: float) -> Exception:
+        """Return Triton's error as ours, and start a recovery if Triton seems away."""
         status, line = status_of(error), line_of(error)
         if status == "NOT_FOUND" and "shared memory region" in line:  # decision 27
             return UnknownRegion(line)
@@ -233,7 +246,8 @@ class TritonClient:
         if status == "UNAVAILABLE" and ("queue" in line or "timeout expired" in line):
             return Overloaded(f"Triton: {line}")
         if status == "DEADLINE_EXCEEDED":
-            self._suspect()
+            if not self._away and (self._recovery is None or self._recovery.done()):
+                self._recovery = asyncio.create_task(self._check_alive())
             return Lost(f"no masks within {left_s:.3g} s")
         if status in ("UNAVAILABLE", "CANCELLED"):
             self._go_away(line)
@@ -241,31 +255,25 @@ class TritonClient:
         return EngineUnavailable(f"the model failed: {line}")
 
     def _check(self) -> None:
+        """Raise EngineUnavailable while Triton is away."""
         if self._away:
             raise EngineUnavailable(f"Triton is away: {self._away}", retry_after_s=RETRY_MOST_S)
 
     def _raise_if_away(self, error: InferenceServerException) -> None:
-        """EngineUnavailable if the error tells that Triton does not answer."""
+        """Raise EngineUnavailable if the error says that Triton does not answer."""
         if status_of(error) in AWAY:
-            self._leave(error)
+            self._go_away(line_of(error))
             raise EngineUnavailable(f"Triton: {line_of(error)}") from error
 
-    def _leave(self, error: InferenceServerException) -> None:
-        self._go_away(line_of(error))
-
     def _go_away(self, reason: str) -> None:
-        """Triton does not answer: fail at once until it does."""
+        """Let every call fail at once, and retry until Triton answers."""
         if not self._away:
             log.warning("Triton is away: %s", reason)
             self._away = reason
             self._recovery = asyncio.create_task(self._recover())
 
-    def _suspect(self) -> None:
-        """A clip took too long: is Triton there at all?"""
-        if not self._away and (self._recovery is None or self._recovery.done()):
-            self._recovery = asyncio.create_task(self._ask())
-
-    async def _ask(self) -> None:
+    async def _check_alive(self) -> None:
+        """Find out, after a clip that took too long, whether Triton is away."""
         try:
             await self._client.is_server_live(client_timeout=CONTROL_DEADLINE_S)
         except InferenceServerException as error:
@@ -274,7 +282,7 @@ class TritonClient:
             await self._recover()
 
     async def _recover(self) -> None:
-        """Until Triton is back, with a model that fits."""
+        """Retry until Triton is back with a model that keeps the contract."""
         pause_s = RETRY_FIRST_S
         while self._away:
             await asyncio.sleep(pause_s)

@@ -64,6 +64,7 @@ async def triton_engine(
                     url,
                     name,
                     start_deadline_s=start_deadline_s,
+                    clip_deadline_s=deadline_s,
                     in_flight=in_flight,
                     waiting=waiting,
                 )
@@ -94,8 +95,8 @@ class TritonEngine:
     ) -> None:
         self._client = client
         self._regions = regions
-        self._shared = SharedBanks(client, regions, deadline_s=deadline_s) if shared else None
-        self._inline = InlineBanks(client, cache, deadline_s=deadline_s)
+        self._shared = SharedBanks(client, regions) if shared else None
+        self._inline = InlineBanks(client, cache)
         self._locks = SessionLocks()
         self._deadline_s = deadline_s
         self._doomed = asyncio.Event()
@@ -126,7 +127,7 @@ class TritonEngine:
                 yield lease
             finally:
                 lease.leave()
-                if self._regions.doomed:
+                if self._regions.scheduled:
                     self._doomed.set()
 
     async def discard(self, session_id: str) -> None:
@@ -134,7 +135,7 @@ class TritonEngine:
         self._inline.discard(session_id)
         with suppress(EngineUnavailable):
             await self._regions.discard(session_id)
-        if self._regions.doomed:
+        if self._regions.scheduled:
             self._doomed.set()
 
     def banks(self) -> Sequence[Banks]:
@@ -172,7 +173,7 @@ class TritonEngine:
         sweep_at = 0.0
         while True:
             try:
-                if self._regions.doomed:
+                if self._regions.scheduled:
                     await self._regions.remove_scheduled()
                 if loop.time() >= sweep_at:
                     sweep_at = loop.time() + SWEEP_S
@@ -180,10 +181,12 @@ class TritonEngine:
             except (EngineUnavailable, OSError) as error:
                 log.debug("regions are tidied later: %s", error)
             self._doomed.clear()
-            pause_s = DOOMED_S if self._regions.doomed else max(0.0, sweep_at - loop.time())
+            pause_s = DOOMED_S if self._regions.scheduled else max(0.0, sweep_at - loop.time())
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
-                    await (asyncio.sleep(pause_s) if self._regions.doomed else self._doomed.wait())
+                    await (
+                        asyncio.sleep(pause_s) if self._regions.scheduled else self._doomed.wait()
+                    )
 
 
 class TritonLease:

@@ -1,4 +1,4 @@
-"""Banks in this process, sent with each request: for a Triton elsewhere, or without sharing."""
+"""Banks in this process, sent with each request: for a Triton that shares no memory with us."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from service.engines.triton.layout import TensorLocation, layout_of, shape_of
 
 
 class InlineStorage:
-    """A buffer, as the place of a bank. Laid out as a region is."""
+    """A buffer that holds one bank, laid out as a region is."""
 
     def __init__(self, nbytes: int) -> None:
         self._buffer = np.zeros(nbytes, np.uint8)
@@ -30,11 +30,11 @@ class InlineStorage:
         flat = self._buffer[location.offset : location.offset + location.nbytes]
         return flat.view(location.dtype).reshape(location.shape)
 
-    def begin(self) -> None:
-        """Nothing: whoever does not keep a bank forgets it."""
+    def mark_dirty(self) -> None:
+        """Do nothing: a bank that is not kept is dropped."""
 
     async def announce(self) -> None:
-        """Nothing: Triton need not know."""
+        """Do nothing: Triton does not know buffers."""
 
     def input(self, name: str, location: TensorLocation) -> InferInput:
         return inline_input(name, self.array(location)[None])
@@ -50,11 +50,8 @@ class InlineStorage:
 class InlineBanks:
     """The banks of this process."""
 
-    def __init__(
-        self, client: TritonClient, cache: BankCache[TritonBank], *, deadline_s: float
-    ) -> None:
+    def __init__(self, client: TritonClient, cache: BankCache[TritonBank]) -> None:
         self._client, self._cache = client, cache
-        self._deadline_s = deadline_s
 
     async def take(
         self,
@@ -66,7 +63,7 @@ class InlineBanks:
         model_size: tuple[int, int],
         frames: int,
     ) -> tuple[TritonBank, bool]:
-        """A bank for the session, and whether it is that of this memory already; Overloaded."""
+        """Return a bank for the session and whether it holds this memory; raise Overloaded."""
         spec = self._client.served.spec
         shape = shape_of(
             spec, model_size, slots=memory.capacity, objects=len(object_ids), frames=frames
@@ -79,27 +76,19 @@ class InlineBanks:
                 return kept, True
             self._cache.release(kept.nbytes)
         self._cache.reserve(layout.nbytes)
-        bank = TritonBank(
-            self._client,
-            spec,
-            InlineStorage(layout.nbytes),
-            layout,
-            memory,
-            object_ids,
-            deadline_s=self._deadline_s,
-        )
-        return bank, False
+        storage = InlineStorage(layout.nbytes)
+        return TritonBank(self._client, spec, storage, layout, memory, object_ids), False
 
     def keep(self, session_id: str, bank: TritonBank, *, version: int) -> None:
-        """The bank is that of this version of the session."""
+        """Keep the bank as that of this version of the session."""
         bank.version = version
         self._cache.release(bank.nbytes)
         self._cache.keep(session_id, bank)
 
     def give_up(self, bank: TritonBank) -> None:
-        """The bank is of no use any more."""
+        """Drop a bank that is of no use any more."""
         self._cache.release(bank.nbytes)
 
     def discard(self, session_id: str) -> None:
-        """The session's bank is gone."""
+        """Drop the session's bank, if there is one."""
         self._cache.drop(session_id)

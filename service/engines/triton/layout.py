@@ -1,8 +1,8 @@
 """Where the tensors of one session lie in its region of shared memory. Pure functions.
 
-A region is a header, the bank (each tensor with its N slots, one block a slot), and room for one
-clip: what goes into `segment`, the masks that come out, and the new entry, which is copied into its
-slot once it is to be remembered.
+A region is a header, the bank (each tensor with its N slots, one block a slot), and space for one
+clip: the inputs of `segment`, its masks, and the new entry, which is copied into its slot when the
+memory remembers it.
 Letters: N slots, O objects, L frames of a clip, h and w the model's size, T tokens, C channels.
 """
 
@@ -21,7 +21,7 @@ ALIGNMENT = 64
 
 @dataclass(frozen=True, slots=True)
 class TensorLocation:
-    """One tensor in a region: it starts `offset` bytes behind its beginning."""
+    """One tensor in a region: it starts `offset` bytes after the region's beginning."""
 
     offset: int
     dtype: str
@@ -34,7 +34,7 @@ class TensorLocation:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What decides the layout of a session's region, each at least what the session needs."""
+    """The numbers that decide a region's layout, each at least what its session needs."""
 
     size: tuple[int, int]
     slots: int
@@ -44,20 +44,20 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The places of all tensors, and how many bytes they take with the header."""
+    """The locations of all tensors, and the bytes they take with the header."""
 
     shape: Shape
     locations: Mapping[str, TensorLocation]
     nbytes: int
 
     def slots(self, name: str, first: int, count: int = 1) -> TensorLocation:
-        """The place of `count` slots of a bank's tensor, from `first` on: (count, ...)."""
+        """Return the location of `count` slots of a bank's tensor from `first` on: (count, ...)."""
         whole = self.locations[name]
         block = whole.nbytes // whole.shape[0]
         return TensorLocation(whole.offset + first * block, whole.dtype, (count, *whole.shape[1:]))
 
     def clip(self, name: str, frames: int) -> TensorLocation:
-        """The place of `frames` or `masks` or `confidence` for a clip of so many frames."""
+        """Return the location of `frames`, `masks` or `confidence` of a clip: (frames, ...)."""
         whole = self.locations[name]
         return TensorLocation(whole.offset, whole.dtype, (frames, *whole.shape[1:]))
 
@@ -65,10 +65,9 @@ class Layout:
 def shape_of(
     spec: ModelSpec, size: tuple[int, int], *, slots: int, objects: int, frames: int
 ) -> Shape:
-    """The shape a session is served in: N and O as in a bucket, so that sessions share batches.
+    """Return the shape a session is served in: N and O of a bucket, to share batches (decision 28).
 
-    A session beyond every bucket keeps its own numbers. The region has room for clips of the
-    model's usual length at least.
+    A session beyond every bucket keeps its own numbers. A clip of the model's usual length fits.
     """
     return Shape(
         size=size,
@@ -79,7 +78,7 @@ def shape_of(
 
 
 def layout_of(spec: ModelSpec, shape: Shape) -> Layout:
-    """The layout of a region of this shape."""
+    """Return the layout of a region of this shape."""
     locations: dict[str, TensorLocation] = {}
     end = HEADER_BYTES
     for name, dtype, dims in _tensors(spec, shape):
@@ -89,6 +88,7 @@ def layout_of(spec: ModelSpec, shape: Shape) -> Layout:
 
 
 def _tensors(spec: ModelSpec, shape: Shape) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+    """Yield the name, type and shape of each tensor in the order of the region."""
     slots, objects, frames = shape.slots, shape.objects, shape.frames
     for tensor in spec.bank:
         block = tensor.slot_shape(shape.size, objects=objects)

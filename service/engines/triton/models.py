@@ -1,4 +1,4 @@
-"""What a Triton serves, compared with the model contract; and its errors, read."""
+"""What a Triton serves, compared with the model contract, and what its errors say."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ AWAY = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED")
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """The model's card, and why Triton takes no shared memory, if it does not."""
+    """The model's spec, and why Triton takes no shared memory; empty if it does."""
 
     spec: ModelSpec
     refusal: str
@@ -51,18 +51,18 @@ class Served:
 
 
 async def compare(client: InferenceServerClient, name: str) -> Served:
-    """What Triton serves as `name`; ModelMismatch if it breaks the contract, EngineUnavailable."""
+    """Return what Triton serves as `name`; raise ModelMismatch, EngineUnavailable."""
     try:
-        specs = [await _spec(client, f"{name}_{verb}") for verb in ("memorize", "segment")]
+        specs = [await _read_spec(client, f"{name}_{verb}") for verb in ("memorize", "segment")]
         if specs[0] != specs[1] or specs[0].name != name:
             raise ModelMismatch(f"Triton's two graphs of {name!r} are not of the same model")
-        await _compare_tensors(client, specs[0])
-        return Served(specs[0], await _refusal(client))
+        await _check_tensors(client, specs[0])
+        return Served(specs[0], await _try_sharing(client))
     except InferenceServerException as error:
         raise EngineUnavailable(f"Triton: {line_of(error)}") from error
 
 
-async def _spec(client: InferenceServerClient, graph: str) -> ModelSpec:
+async def _read_spec(client: InferenceServerClient, graph: str) -> ModelSpec:
     answer = await client.get_model_config(graph, client_timeout=CONTROL_DEADLINE_S)
     try:
         return ModelSpec.from_json(answer.config.parameters[METADATA_KEY].string_value)
@@ -70,7 +70,8 @@ async def _spec(client: InferenceServerClient, graph: str) -> ModelSpec:
         raise ModelMismatch(f"Triton's graph {graph}: {error}") from error
 
 
-async def _compare_tensors(client: InferenceServerClient, spec: ModelSpec) -> None:
+async def _check_tensors(client: InferenceServerClient, spec: ModelSpec) -> None:
+    """Raise ModelMismatch unless both graphs have exactly the contract's tensors."""
     expected = {
         "memorize": (memorize_inputs(spec), memorize_outputs(spec)),
         "segment": (segment_inputs(spec), triton_segment_outputs(spec)),
@@ -85,10 +86,11 @@ async def _compare_tensors(client: InferenceServerClient, spec: ModelSpec) -> No
             raise ModelMismatch(f"Triton's graph {spec.graph(verb)} breaks the contract at {names}")
 
 
-async def _refusal(client: InferenceServerClient) -> str:
-    """Why Triton takes no shared memory, tried with a small region; empty if it does."""
+async def _try_sharing(client: InferenceServerClient) -> str:
+    """Return why Triton takes no shared memory, tried with a small region; empty if it does."""
     server = await client.get_server_metadata(client_timeout=CONTROL_DEADLINE_S)
-    if _version(server.version) < OLDEST_SHARING:
+    version = tuple(int(part) for part in server.version.split(".") if part.isdigit())
+    if version < OLDEST_SHARING:
         return f"Triton {server.version} is older than 2.51"
     try:
         region = Region.create(SHARED_MEMORY / f"{PREFIX}-probe-{secrets.token_hex(4)}", 4096)
@@ -106,7 +108,7 @@ async def _refusal(client: InferenceServerClient) -> str:
 
 
 async def register(client: InferenceServerClient, name: str, nbytes: int) -> None:
-    """Triton knows the region; NoSharedMemory if it refuses, InferenceServerException if away."""
+    """Register a region; raise NoSharedMemory if refused, InferenceServerException if away."""
     try:
         await client.register_system_shared_memory(
             name, f"/{name}", nbytes, client_timeout=CONTROL_DEADLINE_S
@@ -119,26 +121,22 @@ async def register(client: InferenceServerClient, name: str, nbytes: int) -> Non
 
 
 def datatype(dtype: np.dtype[Any] | str) -> str:
-    """Triton's name of a numpy type."""
+    """Return Triton's name of a NumPy type."""
     return DATATYPES[np.dtype(dtype).name]
 
 
 def status_of(error: InferenceServerException) -> str:
-    """The name of gRPC's status."""
+    """Return the name of gRPC's status."""
     return str(error.status()).removeprefix("StatusCode.")
 
 
 def line_of(error: InferenceServerException) -> str:
-    """Triton's error in one line."""
+    """Return Triton's error as one line."""
     return " ".join(str(error.message()).split())[:300]
 
 
 def _differences(found: Any, wanted: Sequence[Tensor]) -> set[str]:
-    """The names of tensors that are on one side only, or of another type or rank."""
+    """Return the names of tensors that are on one side only, or differ in type or rank."""
     there = {(tensor.name, tensor.datatype, len(tensor.shape)) for tensor in found}
     expected = {(tensor.name, DATATYPES[tensor.dtype], len(tensor.axes)) for tensor in wanted}
     return {name for name, *_ in there ^ expected}
-
-
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(".") if part.isdigit())

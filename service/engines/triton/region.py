@@ -1,9 +1,9 @@
 """A region of POSIX shared memory that holds one session's bank: a file with a header, mapped.
 
-Any process of this host may open it; whoever holds its lock (flock, which the kernel takes back
-when the process ends) is the only one that writes it. Its header says which bank it holds, and is
-dirty from before the first write until the bank is that of a committed session again: a dirty
-region is never read, and never written for another bank, for Triton may still write into it.
+Any process of this host may open it (decision 25). Only the process that holds its lock writes it
+(flock: the kernel releases it when the process ends). Its header says which bank it holds, and is
+dirty from before the first write until the bank is that of a committed session again. A dirty
+region is never read, and never used for another bank: Triton may still write into it.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ class RegionHeader:
     ages: tuple[int, ...]  # by slot, -1 where it is empty
 
     def pack(self, *, dirty: bool) -> bytes:
-        """The header as it lies in the region."""
+        """Return the header's bytes in the region."""
         ages = (*self.ages, *[-1] * (MAX_CAPACITY - len(self.ages)))
         numbers = (self.version, self.nbytes, self.weights, self.bank, *ages)
         return HEADER.pack(MAGIC, FORMAT, int(dirty), *numbers)
 
     @classmethod
     def read(cls, data: bytes) -> RegionHeader | None:
-        """The header of a region that may be used; None if it is dirty, or not ours."""
+        """Return the header of a region that may be used; None if it is dirty, or not ours."""
         if len(data) < HEADER.size:
             return None
         magic, number, dirty, version, nbytes, weights, bank, *ages = HEADER.unpack_from(data)
@@ -69,7 +69,7 @@ def header_of(
     version: int,
     weights_sha256: str,
 ) -> RegionHeader:
-    """The header of a region that holds the bank of this memory."""
+    """Return the header of a region that holds the bank of this memory."""
     bank = f"{memory.to_json()} {list(object_ids)} {layout.shape}".encode()
     return RegionHeader(
         version=version,
@@ -81,7 +81,7 @@ def header_of(
 
 
 class Region:
-    """A region that this process has locked. Close it, and it is free for others."""
+    """A region that this process has locked; `close` frees it for others."""
 
     def __init__(self, path: Path, descriptor: int, nbytes: int) -> None:
         self.path = path
@@ -92,11 +92,11 @@ class Region:
 
     @classmethod
     def create(cls, path: Path, nbytes: int) -> Region:
-        """A new region, locked and dirty, whose memory is there; OSError if it is not to be had."""
+        """Create a region, locked and dirty, with all its memory allocated; raise OSError."""
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)  # decision 25
-            # Not ftruncate: a page that is missing later would kill whoever touches it.
+            # Not ftruncate: touching a page that cannot be allocated later would kill the process.
             os.posix_fallocate(descriptor, 0, nbytes)
             region = cls(path, descriptor, nbytes)
         except BaseException:
@@ -109,7 +109,7 @@ class Region:
 
     @classmethod
     def open(cls, path: Path) -> Region | None:
-        """The region at `path`, locked; None if it is gone, empty, or in another's hands."""
+        """Open and lock the region at `path`; None if it is missing, empty, or locked."""
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:
@@ -125,45 +125,45 @@ class Region:
         return None
 
     def header(self) -> RegionHeader | None:
-        """What it holds; None if nothing that may be used, or if its size is not what it says."""
+        """Return which bank it holds; None if none may be used, or if its size is wrong."""
         header = RegionHeader.read(self._map[: HEADER.size])
         return header if header and header.nbytes == self.nbytes else None
 
     def mark_dirty(self) -> None:
-        """What it holds is in doubt from now on."""
+        """Say that the bank is in doubt from now on."""
         if self.nbytes >= HEADER_BYTES:
             self._map[DIRTY_OFFSET : DIRTY_OFFSET + DIRTY.size] = DIRTY.pack(1)
 
     @property
     def owner(self) -> bytes:
-        """The process that wrote it last: 8 bytes."""
+        """Return the process that wrote it last: 8 bytes."""
         return self._map[OWNER]
 
     def settle(self, header: RegionHeader, *, owner: bytes) -> None:
-        """It holds just this bank, and nobody writes into it any more."""
+        """Say that it holds this bank, which is not written any more."""
         self._map[: HEADER.size] = header.pack(dirty=True)
         self._map[OWNER] = owner
         self._map[DIRTY_OFFSET : DIRTY_OFFSET + DIRTY.size] = DIRTY.pack(0)
         os.utime(self._descriptor)
 
     def array(self, location: TensorLocation) -> NDArray[Any]:
-        """The tensor at a place: a view, to be dropped before the region is closed."""
+        """Return the tensor at a location: a view, to be dropped before the region is closed."""
         flat = np.frombuffer(
             self._map, location.dtype, count=int(np.prod(location.shape)), offset=location.offset
         )
         return flat.reshape(location.shape)
 
     def close(self) -> None:
-        """Give back the lock, the file and the mapping; a view that is left keeps those two."""
+        """Release the lock, the file and the mapping; a view that is left keeps the last two."""
         if self._descriptor >= 0:
             # A mapping holds a copy of the descriptor, and with it the lock.
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             os.close(self._descriptor)
             self._descriptor = -1
-            # Not left to the last reference: the traceback of a cancelled clip holds one.
+            # Not left to the last reference: a cancelled clip's traceback holds one.
             with suppress(BufferError):
                 self._map.close()
 
     def unlink(self) -> None:
-        """Its file is gone; its memory goes with the last mapping, Triton's included."""
+        """Remove its file; its memory is freed with the last mapping, Triton's included."""
         self.path.unlink(missing_ok=True)

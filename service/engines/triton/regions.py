@@ -1,8 +1,9 @@
-"""All regions of this host: found by session, bounded in bytes, dropped when nobody needs them.
+"""All regions of this host: found by session, bounded in bytes, dropped when they are of no use.
 
-Any gateway process of the host may use, or drop, any region that no other has locked. A region is
-dropped in two steps: Triton forgets it, which it refuses while a request still uses it, and then
-its file is removed. What cannot be dropped yet is left dirty, which no one reads, and tried again.
+Any gateway process of the host may use, or drop, any region that is not locked (decision 25). A
+region is dropped in two steps: Triton forgets it, which it refuses while a request still uses it
+(decision 26), and then its file is removed. A region that cannot be dropped yet is left dirty, so
+that it is not read, and its removal is scheduled.
 """
 
 from __future__ import annotations
@@ -21,26 +22,26 @@ from service.errors import EngineUnavailable, Overloaded
 
 SHARED_MEMORY = Path("/dev/shm")
 PREFIX = "tamvt-bank"
-NEWBORN_S = 60.0  # a file that is still empty is being made, or its maker was killed
+EMPTY_S = 60.0  # an empty file is being created, or its process was killed
 
 
 class NoSharedMemory(Exception):
-    """Shared memory is used up, or Triton does not take it: tensors go inline instead."""
+    """Shared memory is used up, or Triton does not take it: tensors are sent inline instead."""
 
 
 class RegionRegistry(Protocol):
     """Triton's list of regions."""
 
     async def register(self, name: str, nbytes: int) -> None:
-        """Triton may use the region; NoSharedMemory if it refuses, EngineUnavailable."""
+        """Let Triton use the region; raise NoSharedMemory if it refuses, EngineUnavailable."""
         ...
 
     async def forget(self, name: str) -> bool:
-        """Whether Triton does not have the region any more; EngineUnavailable."""
+        """Return whether Triton no longer has the region; raise EngineUnavailable."""
         ...
 
     async def names(self) -> tuple[str, ...]:
-        """The regions that Triton has; EngineUnavailable."""
+        """Return the regions that Triton has; raise EngineUnavailable."""
         ...
 
 
@@ -67,23 +68,24 @@ class Regions:
         self._idle_s = idle_s
         self._folder, self._prefix = folder, prefix
         self._freeing = asyncio.Lock()
-        self.doomed: set[str] = set()  # by name: to be dropped once Triton lets them go
+        self.scheduled: set[str] = set()  # names of regions to remove once Triton forgets them
 
     def holding(self, session_id: str) -> Iterator[Region]:
-        """The session's regions that nobody else holds, locked; the caller closes each."""
+        """Yield the session's regions that were free, locked now; the caller closes each."""
         for path in self._folder.glob(f"{self._prefix}-{_digest(session_id)}-*"):
-            if path.name not in self.doomed and (region := Region.open(path)):
+            if path.name not in self.scheduled and (region := Region.open(path)):
                 yield region
 
     async def create(self, session_id: str, nbytes: int) -> Region:
-        """A new region, dirty, known to Triton; NoSharedMemory, Overloaded, EngineUnavailable.
+        """Create a region, dirty and registered with Triton.
 
-        The regions used least recently make room for it.
+        The regions used least recently are dropped for it. Raise NoSharedMemory, Overloaded,
+        EngineUnavailable.
         """
         name = f"{self._prefix}-{_digest(session_id)}-{secrets.token_hex(4)}"
         async with self._freeing:
             await self._free_bytes(nbytes)
-            region = await self._made(self._folder / name, nbytes)
+            region = await self._create_file(self._folder / name, nbytes)
         try:
             await self._registry.register(region.name, nbytes)
         except BaseException:
@@ -91,85 +93,85 @@ class Regions:
             raise
         return region
 
-    async def _made(self, path: Path, nbytes: int) -> Region:
-        """A new region; if nobody waits for it any more, it is doomed."""
+    async def _create_file(self, path: Path, nbytes: int) -> Region:
+        """Create a region in a thread; schedule its removal if the call is cancelled."""
         making = asyncio.ensure_future(asyncio.to_thread(Region.create, path, nbytes))
         try:
             return await asyncio.shield(making)
         except OSError as error:
             raise NoSharedMemory(f"no {nbytes} bytes of shared memory: {error}") from error
         except asyncio.CancelledError:
-            # The thread goes on: what it makes would stay locked by this process.
+            # The thread goes on: its region would stay locked by this process.
             await asyncio.wait([making])
             if making.exception() is None:
                 self.schedule_removal(making.result())
             raise
 
     async def drop(self, region: Region) -> None:
-        """The region is gone, or doomed: its lock is given back in any case."""
+        """Remove the region, or schedule that if Triton still has it; release its lock."""
         region.mark_dirty()
         try:
-            gone = await self._registry.forget(region.name)
+            is_forgotten = await self._registry.forget(region.name)
         except EngineUnavailable:
-            gone = False
+            is_forgotten = False
         finally:
-            self.doomed.add(region.name)
+            self.scheduled.add(region.name)
             region.close()
-        if gone:
+        if is_forgotten:
             region.unlink()
-            self.doomed.discard(region.name)
+            self.scheduled.discard(region.name)
 
     def schedule_removal(self, region: Region) -> None:
-        """The region is dirty: it will be dropped once Triton lets it go."""
+        """Mark the region dirty and drop it later, once Triton has forgotten it."""
         region.mark_dirty()
-        self.doomed.add(region.name)
+        self.scheduled.add(region.name)
         region.close()
 
     async def discard(self, session_id: str) -> None:
-        """The session's regions that nobody holds are gone, or doomed."""
+        """Drop the session's regions that are not locked."""
         for region in self.holding(session_id):
             await self.drop(region)
 
     async def remove_scheduled(self) -> None:
-        """Those of the doomed that Triton lets go are gone; EngineUnavailable."""
-        for name in tuple(self.doomed):
+        """Drop the scheduled regions that Triton forgets now; raise EngineUnavailable."""
+        for name in tuple(self.scheduled):
             region = Region.open(self._folder / name)
             if region is not None:
                 await self.drop(region)
             elif not (self._folder / name).exists():
-                self.doomed.discard(name)
+                self.scheduled.discard(name)
 
     async def drop_owned(self, owner: bytes) -> None:
-        """The regions that a process wrote last, and the doomed, are gone: it ends.
+        """Drop the regions that an ending process wrote last, and the scheduled ones.
 
-        What Triton still uses or cannot be asked about loses its file; the next sweep of any
-        process takes it off Triton's list.
+        The file is removed even if Triton still uses the region or does not answer; the next sweep
+        of any process takes it off Triton's list.
         """
         for file in self._files():
             region = Region.open(file.path) if file.nbytes else None
             if region is None:
                 continue
-            if region.owner == owner or region.name in self.doomed:
+            if region.owner == owner or region.name in self.scheduled:
                 await self.drop(region)
                 region.unlink()
             region.close()
 
     async def sweep(self, *, weights_sha256: str) -> None:
-        """Whatever is of no use to any process is gone; EngineUnavailable.
+        """Drop all regions that are of no use to any process; raise EngineUnavailable.
 
-        That is: dirty, damaged, of other weights, or not used for long; and in Triton's list,
-        names whose file is gone.
+        These are dirty, damaged, of other weights, or not used for long. Names whose file is
+        missing are taken off Triton's list.
         """
         for file in self._files():
-            await self._sweep(file, weights=bytes.fromhex(weights_sha256))
+            await self._sweep_file(file, weights=bytes.fromhex(weights_sha256))
         for name in await self._registry.names():
             if name.startswith(f"{self._prefix}-") and not (self._folder / name).exists():
                 await self._registry.forget(name)
 
-    async def _sweep(self, file: _File, *, weights: bytes) -> None:
+    async def _sweep_file(self, file: _File, *, weights: bytes) -> None:
         idle_s = time.time() - file.used_at
         if not file.nbytes:
-            if idle_s > NEWBORN_S:
+            if idle_s > EMPTY_S:
                 file.path.unlink(missing_ok=True)
             return
         region = Region.open(file.path)
@@ -182,7 +184,7 @@ class Regions:
             region.close()
 
     async def _free_bytes(self, nbytes: int) -> None:
-        """Drop what was used least recently; Overloaded while the rest is in use."""
+        """Drop regions, least recently used first; raise Overloaded if the rest is in use."""
         files = sorted(self._files(), key=lambda file: file.used_at)
         taken = sum(file.nbytes for file in files)
         for file in files:
@@ -192,7 +194,7 @@ class Regions:
             if region is not None:
                 await self.drop(region)
                 taken -= 0 if file.path.exists() else file.nbytes
-        # A bank that is larger than the limit by itself is let in alone.
+        # A bank that is larger than the limit is admitted if it is the only one.
         if taken and taken + nbytes > self._limit_bytes:
             raise Overloaded("all memory for banks is in use")
 
@@ -206,5 +208,5 @@ class Regions:
 
 
 def _digest(session_id: str) -> str:
-    """A session's part of a file name: of fixed length, and no one's secret."""
+    """Return a session's part of a file name: of fixed length, and it does not tell the id."""
     return hashlib.sha256(session_id.encode()).hexdigest()[:16]

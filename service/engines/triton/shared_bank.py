@@ -1,4 +1,4 @@
-"""Banks in shared memory: nothing of them is sent through gRPC."""
+"""Banks in shared memory, so that gRPC carries no tensors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from service.engines.triton.regions import Regions
 
 
 class SharedStorage:
-    """A region, as the place of a bank."""
+    """A region that holds one bank."""
 
     def __init__(self, region: Region, client: TritonClient) -> None:
         self.region = region
@@ -32,7 +32,7 @@ class SharedStorage:
     def array(self, location: TensorLocation) -> NDArray[Any]:
         return self.region.array(location)
 
-    def begin(self) -> None:
+    def mark_dirty(self) -> None:
         self.region.mark_dirty()
 
     async def announce(self) -> None:
@@ -49,15 +49,14 @@ class SharedStorage:
         return made
 
     def collect(self, result: InferResult, locations: TensorLocations) -> None:
-        """Nothing: Triton has put them there."""
+        """Do nothing: Triton has written them there."""
 
 
 class SharedBanks:
     """The banks of this host's regions."""
 
-    def __init__(self, client: TritonClient, regions: Regions, *, deadline_s: float) -> None:
+    def __init__(self, client: TritonClient, regions: Regions) -> None:
         self._client, self._regions = client, regions
-        self._deadline_s = deadline_s
         self._owner = secrets.token_bytes(8)
 
     async def take(
@@ -70,9 +69,9 @@ class SharedBanks:
         model_size: tuple[int, int],
         frames: int,
     ) -> tuple[TritonBank, bool]:
-        """A region for the session, and whether it holds the bank of this memory already.
+        """Return a bank for the session and whether it holds this memory already.
 
-        Raises NoSharedMemory, Overloaded, EngineUnavailable.
+        Raise NoSharedMemory, Overloaded, EngineUnavailable.
         """
         spec = self._client.served.spec
         shape = shape_of(
@@ -86,19 +85,11 @@ class SharedBanks:
         hit = region is not None and region.header() == wanted
         if region is None:
             region = await self._regions.create(session_id, layout.nbytes)
-        bank = TritonBank(
-            self._client,
-            spec,
-            SharedStorage(region, self._client),
-            layout,
-            memory,
-            object_ids,
-            deadline_s=self._deadline_s,
-        )
-        return bank, hit
+        storage = SharedStorage(region, self._client)
+        return TritonBank(self._client, spec, storage, layout, memory, object_ids), hit
 
     def keep(self, session_id: str, bank: TritonBank, *, version: int) -> None:
-        """The bank is that of this version of the session: any process may use it."""
+        """Free the bank, as that of this version of the session, for any process."""
         storage = bank.storage
         assert isinstance(storage, SharedStorage)
         header = header_of(
@@ -112,16 +103,16 @@ class SharedBanks:
         storage.region.close()
 
     def give_up(self, bank: TritonBank) -> None:
-        """The bank is of no use, and Triton may still write into it."""
+        """Drop a bank that is of no use; Triton may still write into it."""
         assert isinstance(bank.storage, SharedStorage)
         self._regions.schedule_removal(bank.storage.region)
 
     async def close(self) -> None:
-        """The regions that this process wrote last are gone."""
+        """Drop the regions that this process wrote last."""
         await self._regions.drop_owned(self._owner)
 
     def _find(self, session_id: str, wanted: RegionHeader) -> Region | None:
-        """The session's region that holds the bank that is wanted, or one to build it in."""
+        """Return the region that holds the wanted bank, or one of this session to build it in."""
         usable: Region | None = None
         for region in self._regions.holding(session_id):
             header = region.header()
@@ -130,14 +121,13 @@ class SharedBanks:
                     self._regions.schedule_removal(usable)
                 return region
             if header is not None and header.version > wanted.version:
-                region.close()  # we are late: it is the bank of whoever was quicker
-            elif header is None or usable is not None or not _alike(header, wanted):
+                region.close()  # another process has committed a newer version meanwhile
+            elif (
+                header is None
+                or usable is not None
+                or (header.nbytes, header.weights) != (wanted.nbytes, wanted.weights)
+            ):
                 self._regions.schedule_removal(region)
             else:
                 usable = region
         return usable
-
-
-def _alike(header: RegionHeader, wanted: RegionHeader) -> bool:
-    """Whether a bank can be rebuilt in the region of another."""
-    return (header.nbytes, header.weights) == (wanted.nbytes, wanted.weights)

@@ -1,7 +1,7 @@
-"""From a box to a mask: what stands out inside of it (GrabCut, Rother, Kolmogorov, Blake 2004).
+"""A mask of the object inside a box, by GrabCut (Rother, Kolmogorov, Blake 2004; decision 41).
 
-Pure and blocking: run it in the thread pool. It looks at no more than `MAX_PIXELS` pixels around
-the box and takes a fixed number of rounds, so its time is bounded whatever the picture's size.
+Pure and blocking: run it in the thread pool. Its time is bounded for pictures of any size: it works
+on at most `MAX_PIXELS` pixels around the box, in a fixed number of rounds.
 """
 
 from __future__ import annotations
@@ -27,51 +27,44 @@ Mask = NDArray[np.bool_]
 
 
 def segment_box(rgb: Rgb, box: list[float]) -> Mask:
-    """bool (H, W): the pixels within `box` ([x, y, width, height]) that differ from around it.
+    """Return bool (H, W): the object inside `box` ([x, y, width, height]).
 
-    Equal pictures and boxes give equal masks.
+    The object is what differs from the surroundings of the box. Equal pictures and boxes give
+    equal masks.
 
     Raises:
-        BadOption: the box is none, or lies outside of the picture.
-        NoObjects: nothing stands out.
+        BadOption: the box is no box, or lies outside of the picture.
+        NoObjects: no pixel differs enough.
     """
-    height, width = rgb.shape[:2]
-    inside = _inside(box, (height, width))
-    top, bottom, left, right = _surroundings(inside)
-    crop, marked = _shrunk(rgb[top:bottom, left:right], inside[top:bottom, left:right])
-    found = np.zeros((height, width), dtype=np.bool_)
-    found[top:bottom, left:right] = _enlarged(_cut(crop, marked), (bottom - top, right - left))
+    try:
+        inside = decode_box(box, rgb.shape[:2])
+    except MaskError as error:
+        raise BadOption(f"box: {error}") from error
+    if not inside.any():
+        raise BadOption("box: it lies outside of the image")
+    x, y, width, height = bounding_box(inside)
+    margin = max(MIN_MARGIN, round(MARGIN * max(width, height)))
+    near = (
+        slice(max(0, y - margin), y + height + margin),
+        slice(max(0, x - margin), x + width + margin),
+    )
+    crop, marks = _shrink(rgb[near], inside[near])
+    small = _cut(crop, marks).astype(np.float32)
+    rows, columns = inside[near].shape
+    soft = cv2.resize(small, (columns, rows), interpolation=cv2.INTER_LINEAR)
+    found = np.zeros_like(inside)
+    found[near] = soft >= 0.5
     found &= inside
     if not found.any():
         raise NoObjects("nothing stands out inside of the box")
     return found
 
 
-def _inside(box: list[float], size: tuple[int, int]) -> Mask:
-    try:
-        inside = decode_box(box, size)
-    except MaskError as error:
-        raise BadOption(f"box: {error}") from error
-    if not inside.any():
-        raise BadOption("box: it lies outside of the image")
-    return inside
+def _shrink(rgb: Rgb, inside: Mask) -> tuple[Rgb, NDArray[np.uint8]]:
+    """Return the crop at most `MAX_PIXELS` large, and GrabCut's marks of the same size.
 
-
-def _surroundings(inside: Mask) -> tuple[int, int, int, int]:
-    """Top, bottom, left and right of the box and its margin."""
-    x, y, width, height = bounding_box(inside)
-    margin = max(MIN_MARGIN, round(MARGIN * max(width, height)))
-    rows, columns = inside.shape
-    return (
-        max(0, y - margin),
-        min(rows, y + height + margin),
-        max(0, x - margin),
-        min(columns, x + width + margin),
-    )
-
-
-def _shrunk(rgb: Rgb, inside: Mask) -> tuple[Rgb, NDArray[np.uint8]]:
-    """The crop, small enough, and GrabCut's marks: known background, or perhaps the object."""
+    A mark says that a pixel is background, or that it may be the object.
+    """
     height, width = inside.shape
     scale = min(1.0, (MAX_PIXELS / (height * width)) ** 0.5)
     size = max(1, int(width * scale)), max(1, int(height * scale))
@@ -85,7 +78,7 @@ def _shrunk(rgb: Rgb, inside: Mask) -> tuple[Rgb, NDArray[np.uint8]]:
 
 
 def _cut(crop: Rgb, marks: NDArray[np.uint8]) -> Mask:
-    """GrabCut's answer on the crop, without specks."""
+    """Return the object in the crop, without specks."""
     if not (marks == cv2.GC_PR_FGD).any():
         return np.zeros(marks.shape, dtype=np.bool_)
     cv2.setRNGSeed(0)  # its k-means begins at random
@@ -93,16 +86,8 @@ def _cut(crop: Rgb, marks: NDArray[np.uint8]) -> Mask:
     bgr = np.ascontiguousarray(crop[..., ::-1])
     no_rectangle = (0, 0, 0, 0)
     cv2.grabCut(bgr, marks, no_rectangle, *models, ROUNDS, cv2.GC_INIT_WITH_MASK)
-    return _without_specks(marks == cv2.GC_PR_FGD)
-
-
-def _without_specks(mask: Mask) -> Mask:
-    count, parts, facts, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8))
-    areas = facts[:, cv2.CC_STAT_AREA]
+    found = (marks == cv2.GC_PR_FGD).astype(np.uint8)
+    _, parts, statistics, _ = cv2.connectedComponentsWithStats(found)
+    areas = statistics[:, cv2.CC_STAT_AREA]
     large = np.flatnonzero(areas >= SPECK * areas[1:].max(initial=1))
-    return np.isin(parts, large[large > 0]) if count > 1 else mask
-
-
-def _enlarged(mask: Mask, size: tuple[int, int]) -> Mask:
-    soft = cv2.resize(mask.astype(np.float32), (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(soft >= 0.5, dtype=np.bool_)
+    return np.isin(parts, large[large > 0])  # part 0 is the background

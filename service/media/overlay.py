@@ -1,4 +1,4 @@
-"""Pictures to look at: masks painted over frames, a contact sheet, an overlay video.
+"""Pictures for people: masks painted over frames, a contact sheet, an overlay video.
 
 H and W are a frame's height and width; pictures are uint8 RGB (H, W, 3), label maps uint8 (H, W).
 """
@@ -29,44 +29,46 @@ INK = (70, 70, 68)
 
 
 def paint(frame: Rgb, labels: Labels) -> Rgb:
-    """The frame with every object tinted in its DAVIS color and drawn round with a clear line."""
+    """Return the frame with every object tinted in its DAVIS color, inside a bright outline."""
     painted = frame.copy()
-    for object_id in _object_ids(labels):
+    for object_id in np.unique(labels[labels > 0]):
         mask = labels == object_id
-        color = _bright(davis_palette()[object_id])
+        dark = davis_palette()[object_id]
+        # DAVIS's first colors are at half strength: too dark for dark frames.
+        color = np.asarray(dark * (255 / max(int(dark.max()), 1)), dtype=np.float64)
         tint = frame[mask] * (1 - OPACITY) + color * OPACITY
         painted[mask] = np.rint(tint).astype(np.uint8)
-        _contour(painted, mask, color)
+        _draw_contours(painted, mask, color)
     return painted
 
 
 def contact_sheet(pictures: Sequence[tuple[int, Rgb]], *, columns: int = 4) -> Rgb:
-    """One picture of (frame number, painted frame) pairs, row by row, each with its number."""
+    """Return one picture of (frame number, picture) pairs, row by row, each with its number."""
     if not pictures:
         raise ValueError("a contact sheet needs at least one picture")
     columns = min(columns, len(pictures))
-    tiles = [_tile(number, picture) for number, picture in pictures]
+    tiles = [_draw_tile(number, picture) for number, picture in pictures]
     height, width = tiles[0].shape[:2]
     rows = ceil(len(tiles) / columns)
     size = (GAP + rows * (height + GAP), GAP + columns * (width + GAP), 3)
     sheet = np.full(size, PAPER, np.uint8)
-    for place, tile in enumerate(tiles):
-        top = GAP + place // columns * (height + GAP)
-        left = GAP + place % columns * (width + GAP)
+    for index, tile in enumerate(tiles):
+        top = GAP + index // columns * (height + GAP)
+        left = GAP + index % columns * (width + GAP)
         sheet[top : top + height, left : left + width] = tile
     return sheet
 
 
 def evenly_spaced(count: int, *, most: int) -> tuple[int, ...]:
-    """At most `most` frame numbers of 0..count-1, the first and the last among them."""
+    """Return at most `most` frame numbers of 0..count-1, the first and the last among them."""
     numbers = np.linspace(0, count - 1, min(count, most)).round().astype(int)
     return tuple(int(number) for number in numbers)
 
 
 def write_overlay(path: Path, pictures: Iterable[Rgb], *, fps: float) -> int:
-    """Writes painted frames as an MP4; how many there were.
+    """Write painted frames as an MP4 and return how many there were.
 
-    The file appears under its name only when it is complete.
+    The file appears under its name when it is complete.
     """
     unfinished = path.with_name(f"{path.stem}.part{path.suffix}")
     count = 0
@@ -78,17 +80,8 @@ def write_overlay(path: Path, pictures: Iterable[Rgb], *, fps: float) -> int:
     return count
 
 
-def _object_ids(labels: Labels) -> list[int]:
-    return [int(value) for value in np.unique(labels) if value]
-
-
-def _bright(color: Rgb) -> NDArray[np.float64]:
-    """The color, lightened until it shows on dark frames: DAVIS's own start at half strength."""
-    return np.asarray(color * (255 / max(int(color.max()), 1)), dtype=np.float64)
-
-
-def _contour(painted: Rgb, mask: NDArray[np.bool_], color: NDArray[np.float64]) -> None:
-    """Draws the mask's contours into `painted`: nearly white between dark lines."""
+def _draw_contours(painted: Rgb, mask: NDArray[np.bool_], color: NDArray[np.float64]) -> None:
+    """Draw the mask's contours into `painted`: bright lines between dark ones."""
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     thickness = max(1, round(max(mask.shape) / 500))
     dark = tuple(float(value) * 0.25 for value in color)
@@ -97,12 +90,12 @@ def _contour(painted: Rgb, mask: NDArray[np.bool_], color: NDArray[np.float64]) 
     cv2.drawContours(painted, contours, -1, light, thickness, cv2.LINE_AA)
 
 
-def _tile(number: int, picture: Rgb) -> Rgb:
-    """One frame of the sheet, 480 wide, with its number below."""
+def _draw_tile(number: int, picture: Rgb) -> Rgb:
+    """Return one frame of the sheet, 480 wide, with its number below."""
     height = round(picture.shape[0] * TILE_WIDTH / picture.shape[1])
     small = cv2.resize(picture, (TILE_WIDTH, height), interpolation=cv2.INTER_AREA)
     tile = np.full((height + CAPTION_HEIGHT, TILE_WIDTH, 3), PAPER, np.uint8)
     tile[:height] = small
-    place = (2, height + CAPTION_HEIGHT - 8)
-    cv2.putText(tile, f"frame {number}", place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, INK, 1, cv2.LINE_AA)
+    origin = (2, height + CAPTION_HEIGHT - 8)
+    cv2.putText(tile, f"frame {number}", origin, cv2.FONT_HERSHEY_SIMPLEX, 0.5, INK, 1, cv2.LINE_AA)
     return tile

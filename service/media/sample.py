@@ -56,7 +56,7 @@ CUP_ID = 6
 
 @dataclass(frozen=True, slots=True)
 class SampleVideo:
-    """A clip on disk in the layout of DAVIS: images, the first mask, and all true masks if known.
+    """A video on disk in the layout of DAVIS: images, the first mask, and the truth if known.
 
     `truth` is a folder with one label map per image, under the image's own stem.
     """
@@ -69,7 +69,7 @@ class SampleVideo:
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """Where the cup is at one moment: center in the frame, scale, turn and phase of its bending."""
+    """The cup at one moment: center in the frame, scale, turn and phase of its bending."""
 
     center: tuple[float, float]
     scale: float
@@ -78,10 +78,12 @@ class Pose:
 
 
 def find_sample_video(data: Path, *, name: str | None) -> SampleVideo | None:
-    """The video `name` of the shared data, the preferred one if None; None: use the built-in one.
+    """Return the video `name` below `data`, or the preferred one if `name` is None.
+
+    Return None where the built-in sample is to be used.
 
     Raises:
-        Misconfigured: a video was asked for by its name, and is not there.
+        Misconfigured: there is no video of this name.
     """
     if name == BUILT_IN:
         return None
@@ -101,7 +103,7 @@ def _sample_video_of(folder: Path) -> SampleVideo:
 
 
 def write_sample(folder: Path) -> SampleVideo:
-    """The built-in sample, written as `folder/frames/*.jpg` and `folder/masks/*.png`."""
+    """Write the built-in sample as `folder/frames/*.jpg` and `folder/masks/*.png`."""
     frames, masks = folder / "frames", folder / "masks"
     for part in (frames, masks):
         part.mkdir(parents=True, exist_ok=True)
@@ -112,20 +114,27 @@ def write_sample(folder: Path) -> SampleVideo:
 
 
 def draw_sample() -> Iterator[tuple[Rgb, Labels]]:
-    """60 frames (360, 640, 3) and their label maps (360, 640) with the cup as object 6.
+    """Yield 60 frames (360, 640, 3) and their label maps (360, 640) with the cup as object 6.
 
     Raises:
         Misconfigured: scikit-image, which carries the photographs, is not installed.
     """
-    coffee, deep_field = _photographs()
-    outline = draw_silhouette(coffee.shape[0], coffee.shape[1])
+    try:
+        from skimage import data
+    except ImportError as error:
+        raise Misconfigured(
+            "the built-in sample needs scikit-image: pip install 'tamvt-serve[demo]'"
+        ) from error
+    coffee: Rgb = data.coffee()  # type: ignore[no-untyped-call]
+    deep_field: Rgb = data.hubble_deep_field()  # type: ignore[no-untyped-call]
+    silhouette = draw_silhouette(coffee.shape[0], coffee.shape[1])
     for number in range(FRAMES):
         moment = number / FRAMES
-        yield _compose(_background(deep_field, moment), coffee, outline, _pose(moment))
+        yield _compose(_move_background(deep_field, moment), coffee, silhouette, _pose_at(moment))
 
 
 def draw_silhouette(height: int, width: int) -> NDArray[np.float32]:
-    """How much of each pixel of the photograph (H, W) is the cup, 0..1, smooth at the edge."""
+    """Return how much of each pixel of the photograph (H, W) is the cup, 0..1."""
     fine = 8
     # Pixel centers are at whole numbers, so the finer grid starts half a pixel earlier.
     points = np.round((np.array(CUP) + 0.5) * fine - 0.5).astype(np.int32)
@@ -135,18 +144,8 @@ def draw_silhouette(height: int, width: int) -> NDArray[np.float32]:
     return np.asarray(shrunk / np.float32(255), dtype=np.float32)
 
 
-def _photographs() -> tuple[Rgb, Rgb]:
-    try:
-        from skimage import data
-    except ImportError as error:
-        raise Misconfigured(
-            "the built-in sample needs scikit-image: pip install 'tamvt-serve[demo]'"
-        ) from error
-    return data.coffee(), data.hubble_deep_field()  # type: ignore[no-untyped-call]
-
-
-def _pose(moment: float) -> Pose:
-    """The cup's way through the frame; `moment` runs from 0 to 1."""
+def _pose_at(moment: float) -> Pose:
+    """Return the cup's pose; `moment` runs from 0 to 1."""
     angle = 2 * pi * moment
     return Pose(
         center=(WIDTH * (0.5 - 0.24 * cos(angle)), HEIGHT * (0.52 + 0.12 * sin(2 * angle))),
@@ -156,8 +155,8 @@ def _pose(moment: float) -> Pose:
     )
 
 
-def _background(deep_field: Rgb, moment: float) -> Rgb:
-    """The deep field behind the cup: a slow move of the camera to the side, and closer."""
+def _move_background(deep_field: Rgb, moment: float) -> Rgb:
+    """Return the deep field as a camera sees it that moves to the side and closer."""
     zoom = 1.0 + 0.15 * moment
     left, top = 120 * moment, 60 + 80 * moment
     window = np.array([[zoom, 0, -left * zoom], [0, zoom, -top * zoom]], np.float32)
@@ -166,18 +165,19 @@ def _background(deep_field: Rgb, moment: float) -> Rgb:
 
 
 def _compose(
-    background: Rgb, photograph: Rgb, outline: NDArray[np.float32], pose: Pose
+    background: Rgb, photograph: Rgb, silhouette: NDArray[np.float32], pose: Pose
 ) -> tuple[Rgb, Labels]:
-    x, y = _lookup(pose)
+    """Return the frame with the cup before the background, and its label map."""
+    x, y = _map_pixels(pose)
     cup = cv2.remap(photograph, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    cover = cv2.remap(outline, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    cover = cv2.remap(silhouette, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
     share = cover[:, :, None]  # (H, W) -> (H, W, 1)
     mixed = cup * share + background * (1 - share)
     return np.rint(mixed).astype(np.uint8), np.where(cover >= 0.5, CUP_ID, 0).astype(np.uint8)
 
 
-def _lookup(pose: Pose) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """For each pixel of the frame the place x, y in the photograph that it shows, two (H, W)."""
+def _map_pixels(pose: Pose) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return x and y in the photograph for each pixel of the frame, two (H, W)."""
     rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
     right, down = (columns - pose.center[0]) / pose.scale, (rows - pose.center[1]) / pose.scale
     turn = radians(pose.turn_degrees)

@@ -1,4 +1,4 @@
-"""Videos in and out: a file or a folder of images becomes encoded frames, frames become an MP4.
+"""Videos in and out: encoded frames from a file or a folder of images, an MP4 from frames.
 
 H and W are a frame's height and width; every picture is uint8 RGB (H, W, 3).
 """
@@ -43,7 +43,7 @@ class SourceFrame:
 class Source:
     """A video file, or a folder of images in natural order (`images` is empty for a file).
 
-    `count` is the number of frames, or None where a file does not say; `fps` is for playing.
+    `count` is the number of frames, None if a file does not say; `fps` is for playing.
     """
 
     path: Path
@@ -52,31 +52,28 @@ class Source:
     fps: float
 
     def frames(self, *, first: int = 0) -> Iterator[SourceFrame]:
-        """The frames from number `first` on; the same bytes for the same frame at every call.
+        """Yield the frames from number `first` on, with the same bytes in every call.
 
-        An image is read as it is; a frame of a file is decoded and kept as a JPEG.
+        The images of a folder are read as they are, the frames of a file become JPEGs.
 
         Raises:
             BadVideo: the file is damaged, or an image cannot be read.
         """
-        if self.images:
-            return self._images(first)
-        return self._decoded(first)
-
-    def _images(self, first: int) -> Iterator[SourceFrame]:
         for number, image in enumerate(self.images[first:], start=first):
-            yield SourceFrame(number, image.stem, _read_bytes(image))
-
-    def _decoded(self, first: int) -> Iterator[SourceFrame]:
-        # From the start: seeking by number is not exact in files with a variable frame rate.
-        with self.path.open("rb") as file:
-            pictures = enumerate(decode_video(file))
-            for number, rgb in islice(pictures, first, None):
-                yield SourceFrame(number, f"{number:05d}", encode_jpeg(rgb))
+            try:
+                data = image.read_bytes()
+            except OSError as error:
+                raise BadVideo(f"{image.name!r} cannot be read: {error.strerror}") from error
+            yield SourceFrame(number, image.stem, data)
+        if not self.images:
+            # From the start: seeking by number is not exact in files with a variable frame rate.
+            with self.path.open("rb") as file:
+                for number, rgb in islice(enumerate(decode_video(file)), first, None):
+                    yield SourceFrame(number, f"{number:05d}", encode_jpeg(rgb))
 
 
 def open_source(path: Path) -> Source:
-    """The video at `path`: a file, or a folder of JPEG, PNG or WebP images.
+    """Open the video at `path`: a file, or a folder of JPEG, PNG or WebP images.
 
     Raises:
         BadVideo: there is nothing to read, or two images would share one mask file.
@@ -89,16 +86,16 @@ def open_source(path: Path) -> Source:
 
 
 def natural_order(name: str) -> tuple[tuple[int, int | str], ...]:
-    """A sort key under which frame2 comes before frame10."""
+    """Return a sort key that puts frame2 before frame10."""
     parts = re.split(r"(\d+)", name.lower())
     return tuple((0, int(part)) if part.isdecimal() else (1, part) for part in parts if part)
 
 
 def decode_video(file: BinaryIO) -> Iterator[NDArray[np.uint8]]:
-    """Every picture of a video, in order of display, turned as its rotation says.
+    """Yield every picture of a video in order of display, upright.
 
     Raises:
-        BadVideo: the file is no video that FFmpeg reads, or is damaged.
+        BadVideo: FFmpeg cannot read the file, or it is damaged.
     """
     try:
         with av.open(file, "r") as container:
@@ -110,14 +107,14 @@ def decode_video(file: BinaryIO) -> Iterator[NDArray[np.uint8]]:
 
 
 def first_stream(container: InputContainer) -> VideoStream:
-    """The video stream to read; BadVideo if there is none."""
+    """Return the first video stream; raise BadVideo if there is none."""
     if not container.streams.video:
         raise BadVideo("the file holds no video stream")
     return container.streams.video[0]
 
 
 def upright_picture(frame: av.VideoFrame) -> NDArray[np.uint8]:
-    """A decoded picture (H, W, 3), turned as its rotation says."""
+    """Return a decoded picture (H, W, 3), turned by the frame's rotation."""
     rgb = frame.to_ndarray(format="rgb24")
     return np.ascontiguousarray(np.rot90(rgb, k=frame.rotation // 90), dtype=np.uint8)
 
@@ -125,8 +122,8 @@ def upright_picture(frame: av.VideoFrame) -> NDArray[np.uint8]:
 class VideoWriter:
     """Writes an MP4 that plays in a browser: H.264 where the build has it, yuv420p.
 
-    An odd last row or column is left out, as yuv420p has even sides only. The size is that of the
-    first picture. Leaving the block closes the file; a block left by an error removes it.
+    The first picture decides the size. An odd last row or column is left out: yuv420p has even
+    sides only. The end of the block closes the file; an error in it removes the file.
     """
 
     def __init__(self, path: Path, *, fps: float) -> None:
@@ -151,7 +148,7 @@ class VideoWriter:
             self._path.unlink(missing_ok=True)
 
     def write(self, rgb: NDArray[np.uint8]) -> None:
-        """Appends one picture (H, W, 3)."""
+        """Append one picture (H, W, 3)."""
         height, width = rgb.shape[0] // 2 * 2, rgb.shape[1] // 2 * 2
         if self._stream is None:
             self._stream = self._add_stream(height=height, width=width)
@@ -188,21 +185,9 @@ def _open_file(path: Path) -> Source:
         with av.open(str(path), "r") as container:
             stream = first_stream(container)
             fps = float(stream.average_rate or FOLDER_FPS)
-            return Source(path=path, images=(), count=_count(stream, fps=fps), fps=fps)
+            count = stream.frames or None
+            if count is None and stream.duration and stream.time_base:
+                count = round(float(stream.duration * stream.time_base) * fps)
+            return Source(path=path, images=(), count=count, fps=fps)
     except (av.FFmpegError, ValueError) as error:
         raise BadVideo(f"{str(path)!r} is no video that can be read: {error}") from error
-
-
-def _count(stream: VideoStream, *, fps: float) -> int | None:
-    if stream.frames:
-        return stream.frames
-    if stream.duration and stream.time_base:
-        return round(float(stream.duration * stream.time_base) * fps)
-    return None
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BadVideo(f"{path.name!r} cannot be read: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""Large blocks stay with the process: glibc otherwise returns them after every inference."""
+"""Memory that glibc keeps for the process instead of returning it after every inference."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ M_MMAP_MAX = -4
 
 
 def keep_large_blocks() -> bool:
-    """True if glibc will keep freed memory; False where the C library offers no such choice.
+    """Let glibc keep freed memory; return False if the C library cannot.
 
-    Call it in an entry point, before the first large allocation. Page faults of returned and
-    refetched buffers can otherwise cost more than the model (docs/operations.md).
+    Call it in an entry point, before the first large allocation. Otherwise the page faults of
+    buffers that are returned and fetched again can cost more than the model (docs/operations.md).
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:

@@ -1,7 +1,7 @@
-"""uvicorn as the service runs it: WebSockets for images, and a shutdown that loses nothing.
+"""uvicorn as the service runs it: WebSockets for images, and a shutdown without loss.
 
-uvicorn alone closes every WebSocket the moment it is told to stop. So the streams are drained
-first, and only then uvicorn is told.
+uvicorn alone closes every WebSocket as soon as it is told to stop. So the streams are drained
+before uvicorn is told.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from typing import Final, Protocol
 import uvicorn
 from fastapi import FastAPI
 
-MESSAGE_OVERHEAD: Final = 65_536  # bytes above the largest frame, so that we refuse it, not uvicorn
-UNSENT_BYTES: Final = 131_072  # what the kernel keeps of a connection's unsent bytes (decision 37)
-SILENT_MS: Final = 60_000  # until the kernel gives up a peer that takes nothing
+MESSAGE_OVERHEAD: Final = 65_536  # bytes above the largest frame, which the service itself refuses
+UNSENT_BYTES: Final = 131_072  # of a connection, that the kernel keeps (decision 37)
+SILENT_MS: Final = 60_000  # until the kernel closes a connection whose peer reads nothing
 STREAMS_SHARE: Final = 0.8  # of the grace time; the rest is for requests
 
 
-class Drained(Protocol):
-    """What ends first when the service stops."""
+class Drainable(Protocol):
+    """The streams, which end first when the service stops."""
 
     async def drain(self, *, deadline_s: float) -> None:
-        """Streams have ended, or the deadline is over."""
+        """Wait until the streams have ended, or the deadline is over."""
         ...
 
 
 def server_config(app: FastAPI, *, frame_bytes: int, ping_s: float) -> uvicorn.Config:
-    """uvicorn's configuration; the lifespan is for the caller to open."""
+    """Return uvicorn's configuration; the caller opens the lifespan (decision 19)."""
     return uvicorn.Config(
         app,
         lifespan="off",
@@ -49,27 +49,27 @@ def server_config(app: FastAPI, *, frame_bytes: int, ping_s: float) -> uvicorn.C
 
 
 def tune(listener: socket.socket) -> None:
-    """Sets what accepted connections inherit."""
-    # Otherwise an answer's second packet waits for the client's delayed acknowledgement of the
-    # first, some 40 ms: asyncio leaves this socket's to us.
+    """Set the options that accepted connections inherit."""
+    # Otherwise an answer's second packet waits some 40 ms for the client's delayed acknowledgement
+    # of the first: asyncio does not set this option on a socket that it did not open.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    # Masks that are not read wait in our own bounded queue, where a slow reader is noticed.
+    # decision 37: masks that are not read wait in the stream's queue, which notices slow readers.
     if hasattr(socket, "TCP_NOTSENT_LOWAT"):
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
-    # A client that has stopped reading would keep its closed connection for ever.
+    # Otherwise a client that has stopped reading keeps its closed connection for ever.
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENT_MS)
 
 
 class Server(uvicorn.Server):
-    """Says when it is ready. The first signal drains the streams and then stops the server."""
+    """Tells when it is ready. The first signal drains the streams and then stops the server."""
 
     def __init__(
         self,
         config: uvicorn.Config,
         *,
         begin_closing: Callable[[], None],
-        streams: Drained,
+        streams: Drainable,
         delay_s: float,
         grace_s: float,
         on_ready: Callable[[], None],
@@ -83,20 +83,20 @@ class Server(uvicorn.Server):
         self._stopping: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listens, and says so."""
+        """Listen, then call `on_ready`."""
         await super().startup(sockets)
         self._on_ready()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leaves the process to us after a signal."""
+        """Handle signals in the event loop; do not raise them again, as uvicorn would."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.handle_exit, number, None)
         yield
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal stops the server gently, a second one at once."""
+        """Stop gently at the first signal, at once at the second."""
         if self._stopping is None:
             self._stopping = asyncio.create_task(self.stop())
         else:
@@ -105,7 +105,7 @@ class Server(uvicorn.Server):
             super().handle_exit(sig, frame)
 
     async def stop(self) -> None:
-        """Readiness fails, nothing new is accepted, streams say goodbye, requests are finished."""
+        """Fail readiness, accept no connection, drain the streams, finish the requests."""
         loop = asyncio.get_running_loop()
         self._begin_closing()
         await asyncio.sleep(self._delay_s)

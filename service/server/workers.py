@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Workers:
-    """A fixed number of threads. What waits for one is bounded by the requests admitted."""
+    """A fixed number of threads. Admission bounds the calls that wait for one."""
 
     def __init__(self, *, threads: int) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="tamvt-worker")
@@ -20,7 +20,7 @@ class Workers:
     def start(
         self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> asyncio.Future[T]:
-        """The call's future result; await it."""
+        """Start the call in a thread and return its future result."""
         loop = asyncio.get_running_loop()
         return loop.run_in_executor(self._pool, lambda: function(*args, **kwargs))
 

@@ -64,6 +64,7 @@ REPLACED = {
 # Names in which such a word has its ordinary sense, each with the reason.
 ALLOWED: Mapping[str, str] = {
     "_room_for_one_pin": "room among the pinned entries, not storage",
+    "_returning": "a video in which an object leaves and returns",
     "returning": "a sample in which the object leaves and returns",
 }
 

@@ -1,4 +1,4 @@
-"""The body of an append: images in a form, a video in a form, or one image as it is."""
+"""The body of an append: a form with images or a video, or one image without a form."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from service.access.admission import Reservation
 from service.errors import BadOption, UnsupportedMedia
 from service.http.bodies import read_body
 from service.http.dependencies import UploadLimits
-from service.http.forms import BINARY, Form, PartRule, is_form, receive_form
+from service.http.forms import BINARY, PartRule, is_form, receive_form
 from service.http.schemas import AppendQuery
 from service.sessions.frames import Source, Video
 
@@ -42,7 +42,10 @@ APPEND_BODY: Final[dict[str, Any]] = {
 async def read_source(
     request: Request, limits: UploadLimits, reservation: Reservation, query: AppendQuery
 ) -> Source:
-    """The images of an append, or its video; BadOption, and what `uploads` raises."""
+    """Read the images of an append, or its video.
+
+    Raise BadOption, UnsupportedMedia, and what `receive_form` and `read_body` raise.
+    """
     if is_form(request):
         rules = {
             "frames": PartRule(limits.frame_bytes, limits.append_frames),
@@ -52,24 +55,21 @@ async def read_source(
             request, rules, deadline_s=limits.deadline_s, reservation=reservation
         )
         if "video" in form:
-            return _video(form, query)
+            if "frames" in form:
+                raise BadOption("the form has both 'frames' and 'video'")
+            return Video(form["video"][0], skip=query.skip, count=query.count)
         images = form.get("frames", [])
     else:
-        images = await _bare_image(request, limits, reservation)
+        images = await _read_image(request, limits, reservation)
     if query.skip or query.count is not None:
         raise BadOption("skip and count are for a video only")
     return images
 
 
-def _video(form: Form, query: AppendQuery) -> Video:
-    if "frames" in form:
-        raise BadOption("the form has both 'frames' and 'video'")
-    return Video(form["video"][0], skip=query.skip, count=query.count)
-
-
-async def _bare_image(
+async def _read_image(
     request: Request, limits: UploadLimits, reservation: Reservation
 ) -> list[bytes]:
+    """Return the body as one image, as no image if it is empty."""
     kind = request.headers.get("content-type", IMAGE_TYPES[-1]).partition(";")[0].strip().lower()
     if kind not in IMAGE_TYPES:
         known = ", ".join(("multipart/form-data", *IMAGE_TYPES))

@@ -1,4 +1,4 @@
-"""A request's body, counted as it streams in: within a deadline, never more than allowed."""
+"""A request's body, read with a deadline and counted as it streams in."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from service.errors import PayloadTooLarge, SlowUpload
 async def body_chunks(
     request: Request, *, max_bytes: int, deadline_s: float, reservation: Reservation
 ) -> AsyncIterator[bytes]:
-    """The body piece by piece; PayloadTooLarge, Overloaded or SlowUpload as soon as it is known."""
+    """Yield the body in chunks; raise PayloadTooLarge, Overloaded or SlowUpload early."""
     check_length(announced_length(request), max_bytes=max_bytes)
     size = 0
     stream = request.stream()
@@ -37,7 +37,7 @@ async def body_chunks(
 async def read_body(
     request: Request, *, max_bytes: int, deadline_s: float, reservation: Reservation
 ) -> bytes:
-    """The whole body."""
+    """Return the whole body; raise as `body_chunks` does."""
     chunks = body_chunks(
         request, max_bytes=max_bytes, deadline_s=deadline_s, reservation=reservation
     )
@@ -45,12 +45,12 @@ async def read_body(
 
 
 def announced_length(request: Request) -> int:
-    """The length that the client announces, 0 if none."""
+    """Return the length that the client announces, 0 if none."""
     text = request.headers.get("content-length", "")
     return int(text) if text.isascii() and text.isdigit() else 0
 
 
 def check_length(size: int, *, max_bytes: int) -> None:
-    """Nothing, or PayloadTooLarge."""
+    """Raise PayloadTooLarge if a body of `size` bytes is."""
     if size > max_bytes:
         raise PayloadTooLarge(f"the body may have {max_bytes} bytes", limit=max_bytes)

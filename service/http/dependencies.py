@@ -1,4 +1,4 @@
-"""What the routes work with. It is made once, in the lifespan, and received by its type."""
+"""What the routes work with: made once, in the lifespan, and received by its type."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from service.telemetry.metrics import Metrics
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """What an upload may be, in bytes, parts and seconds."""
+    """How large and slow an upload may be, in bytes, parts and seconds."""
 
     image: ImageLimits
     frame_bytes: int
@@ -42,14 +42,14 @@ class Service:
 
 
 async def service_of(request: Request) -> Service:
-    """The service that this request reached."""
+    """Return the service that answers this request."""
     service = request.app.state.service
     assert isinstance(service, Service)
     return service
 
 
 async def no_repeated_parameters(request: Request) -> None:
-    """Nothing, or BadOption: which of two values is meant cannot be known."""
+    """Raise BadOption if a query parameter is given twice: either value may be meant."""
     names = [name for name, _ in request.query_params.multi_items()]
     if len(set(names)) < len(names):
         raise BadOption("a query parameter is given twice")

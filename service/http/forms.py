@@ -1,4 +1,8 @@
-"""Multipart forms: every part is named, allowed, and counted while it streams in."""
+"""Multipart forms: every part is known by name, and counted while it streams in.
+
+We use the parser of python-multipart, but not starlette's form: that reads parts of any name and
+size into files, and we count bytes and refuse a part before it is read (decision 16).
+"""
 
 from __future__ import annotations
 
@@ -41,7 +45,7 @@ PART_OVERHEAD: Final = 16_384
 
 
 class PartRule(NamedTuple):
-    """What a part may be: its bytes, and how often it may occur."""
+    """How large a part may be, and how often it may occur."""
 
     max_bytes: int
     max_count: int = 1
@@ -52,12 +56,12 @@ Form = Mapping[str, list[bytes]]
 
 
 def form_bytes(rules: Rules) -> int:
-    """The most bytes that a form under these rules has."""
+    """Return the most bytes of a form that keeps these rules."""
     return sum(rule.max_count * (rule.max_bytes + PART_OVERHEAD) for rule in rules.values())
 
 
 def is_form(request: Request) -> bool:
-    """Whether the body says that it is a multipart form."""
+    """Return whether the content type says that the body is a multipart form."""
     kind, _ = parse_options_header(request.headers.get("content-type"))
     return kind == b"multipart/form-data"
 
@@ -65,7 +69,7 @@ def is_form(request: Request) -> bool:
 async def receive_form(
     request: Request, rules: Rules, *, deadline_s: float, reservation: Reservation
 ) -> Form:
-    """The request's form; UnsupportedMedia if it has none, and what `read_form` raises."""
+    """Return the request's form; raise UnsupportedMedia, and as `read_form` does."""
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind != b"multipart/form-data":
         raise UnsupportedMedia(f"the body is {kind.decode('latin-1')!r}, not multipart/form-data")
@@ -76,16 +80,16 @@ async def receive_form(
 
 
 async def read_form(chunks: AsyncIterator[bytes], *, boundary: bytes, rules: Rules) -> Form:
-    """The contents of each part by name, in the order they came; {} for names that did not come.
+    """Return the parts that came: their contents by name, in the order of the form.
 
     Raises:
-        MalformedBody: this is no multipart form, or its end is missing.
-        BadOption: a part without a name, with an unknown one, or given twice.
-        PayloadTooLarge, TooManyFrames: more than the rules allow, as soon as it is known.
+        MalformedBody: the body is no multipart form, or its end is missing.
+        BadOption: a part has no name or an unknown one, or is given twice.
+        PayloadTooLarge, TooManyFrames: a part is larger or more frequent than its rule allows.
     """
     reader = _FormReader(rules)
     try:
-        parser = MultipartParser(boundary, reader.callbacks())
+        parser = MultipartParser(boundary, reader.callbacks)
         async for chunk in chunks:
             parser.write(chunk)
     except FormParserError as error:
@@ -96,7 +100,7 @@ async def read_form(chunks: AsyncIterator[bytes], *, boundary: bytes, rules: Rul
 
 
 class _FormReader:
-    """Collects parts as the parser finds them."""
+    """Collects parts as the parser finds them. `callbacks` are in the order of a form's bytes."""
 
     def __init__(self, rules: Rules) -> None:
         self.form: dict[str, list[bytes]] = {}
@@ -108,59 +112,57 @@ class _FormReader:
         self._field = self._value = b""
         self._disposition = b""
 
+    @property
     def callbacks(self) -> MultipartCallbacks:
         return {
-            "on_part_begin": self._begin_part,
-            "on_header_field": self._add_field,
-            "on_header_value": self._add_value,
-            "on_header_end": self._end_header,
-            "on_headers_finished": self._name_part,
-            "on_part_data": self._add_data,
-            "on_part_end": self._end_part,
-            "on_end": self._end,
+            "on_part_begin": self.begin_part,
+            "on_header_field": self.add_field,
+            "on_header_value": self.add_value,
+            "on_header_end": self.end_header,
+            "on_headers_finished": self.end_headers,
+            "on_part_data": self.add_data,
+            "on_part_end": self.end_part,
+            "on_end": self.end,
         }
 
-    def _begin_part(self) -> None:
+    def begin_part(self) -> None:
         self._disposition = b""
         self._pieces, self._size = [], 0
 
-    def _add_field(self, data: bytes, start: int, end: int) -> None:
+    def add_field(self, data: bytes, start: int, end: int) -> None:
         self._field += data[start:end]
 
-    def _add_value(self, data: bytes, start: int, end: int) -> None:
+    def add_value(self, data: bytes, start: int, end: int) -> None:
         self._value += data[start:end]
 
-    def _end_header(self) -> None:
+    def end_header(self) -> None:
         if self._field.lower() == b"content-disposition":
             self._disposition = self._value
         self._field = self._value = b""
 
-    def _name_part(self) -> None:
+    def end_headers(self) -> None:
+        """Name the part; raise BadOption or TooManyFrames unless one more of this name may come."""
         _, options = parse_options_header(self._disposition)
         name = options.get(b"name", b"").decode("utf-8", "replace")
         if name not in self._rules:
             allowed = ", ".join(sorted(self._rules))
             raise BadOption(f"the form has an unknown part {name!r}; it may have: {allowed}")
-        self._check_count(name)
+        most = self._rules[name].max_count
+        if len(self.form.get(name, ())) >= most:
+            if most == 1:
+                raise BadOption(f"the form has two parts {name!r}")
+            raise TooManyFrames(f"the form may have {most} parts {name!r}", limit=most)
         self._name = name
 
-    def _check_count(self, name: str) -> None:
-        most = self._rules[name].max_count
-        if len(self.form.get(name, ())) < most:
-            return
-        if most == 1:
-            raise BadOption(f"the form has two parts {name!r}")
-        raise TooManyFrames(f"the form may have {most} parts {name!r}", limit=most)
-
-    def _add_data(self, data: bytes, start: int, end: int) -> None:
+    def add_data(self, data: bytes, start: int, end: int) -> None:
         most = self._rules[self._name].max_bytes
         self._size += end - start
         if self._size > most:
             raise PayloadTooLarge(f"a part {self._name!r} may have {most} bytes", limit=most)
         self._pieces.append(data[start:end])
 
-    def _end_part(self) -> None:
+    def end_part(self) -> None:
         self.form.setdefault(self._name, []).append(b"".join(self._pieces))
 
-    def _end(self) -> None:
+    def end(self) -> None:
         self.complete = True

@@ -1,4 +1,4 @@
-"""What happens around every request: it is counted, and the rest of a refused body is read."""
+"""Middleware of every request: it is counted, and the rest of a refused body is read."""
 
 from __future__ import annotations
 
@@ -38,20 +38,17 @@ class RequestMeter:
             try:
                 await self._app(scope, receive, watched)
             finally:
-                self._count(scope, status=status, seconds=time.perf_counter() - begin)
-
-    def _count(self, scope: Scope, *, status: int, seconds: float) -> None:
-        # Unknown paths share one label: their number is up to the client.
-        route = getattr(scope.get("route"), "path", "other")
-        self._metrics.requests.labels(scope["method"], route, status).inc()
-        self._metrics.request_seconds.labels(route).observe(seconds)
+                # Unknown paths share one label: a client may send any number of them.
+                route = getattr(scope.get("route"), "path", "other")
+                self._metrics.requests.labels(scope["method"], route, status).inc()
+                self._metrics.request_seconds.labels(route).observe(time.perf_counter() - begin)
 
 
 class Drain:
-    """ASGI middleware: reads on (and throws away) what is left of a refused body.
+    """ASGI middleware that reads the rest of a refused body and drops it.
 
-    A connection that is closed with unread bytes is reset, and the client then often loses the
-    very answer that explains the refusal. What is read is bounded in bytes and in time.
+    A connection that is closed with unread bytes is reset, and then the client often loses the
+    answer that explains the refusal. The rest is bounded in bytes and in time.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -61,7 +58,7 @@ class Drain:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        # A client that waits for "100 Continue" has sent nothing that would have to be read.
+        # A client that waits for "100 Continue" has not sent its body.
         unread = all(name != b"expect" for name, _ in scope["headers"])
 
         async def watched_receive() -> Message:
@@ -72,13 +69,14 @@ class Drain:
 
         async def draining_send(message: Message) -> None:
             if unread and message["type"] == "http.response.start" and message["status"] >= 400:
-                await _read_on(watched_receive)
+                await _read_rest(watched_receive)
             await send(message)
 
         await self._app(scope, watched_receive, draining_send)
 
 
-async def _read_on(receive: Receive) -> None:
+async def _read_rest(receive: Receive) -> None:
+    """Read the body to its end, at most `DRAINED_BYTES` and for `DRAINED_S`."""
     left = DRAINED_BYTES
     try:
         async with asyncio.timeout(DRAINED_S):

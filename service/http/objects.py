@@ -77,7 +77,7 @@ async def correct_objects(
     service: ServiceOf,
     query: Annotated[CorrectQuery, Query()],
 ) -> Response:
-    """Masks for the newest frame: they correct objects, and add those that are not known yet."""
+    """Correct objects in the newest frame, and add those that the session does not track yet."""
     with service.admission.admit() as reservation:
         given = await _read_given(request, service.uploads, reservation)
         corrected = await service.tracker.correct(session_id, given, frame=query.frame)
@@ -100,7 +100,7 @@ async def correct_objects(
     ),
 )
 async def remove_object(session_id: str, object_id: ObjectId, service: ServiceOf) -> Response:
-    """The object is not tracked any more; its masks so far stay."""
+    """Stop tracking an object; its masks so far stay."""
     await service.tracker.remove(session_id, object_id)
     return Response(status_code=204)
 
@@ -126,7 +126,7 @@ async def fork_session(
     service: ServiceOf,
     query: Annotated[ForkQuery, Query()],
 ) -> Response:
-    """A new session that continues from this one, as it is or as it was some clips ago."""
+    """Start a session that continues from this one, as it is or as it was some clips ago."""
     tenant = service.access.tenant(request.headers)
     session = await service.tracker.fork(session_id, at=query.at, tenant=tenant)
     service.metrics.sessions.inc()
@@ -138,7 +138,7 @@ async def fork_session(
 async def _read_given(
     request: Request, limits: UploadLimits, reservation: Reservation
 ) -> Annotation:
-    """The masks in a form, a bare PNG or a bare JSON list."""
+    """Read the masks in a form, or in a body that is a PNG or a JSON list."""
     if is_form(request):
         rules = {"mask": PartRule(limits.frame_bytes), "objects": PartRule(limits.frame_bytes)}
         form = await receive_form(

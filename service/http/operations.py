@@ -1,4 +1,4 @@
-"""For those who run the service: its models, health, readiness and metrics."""
+"""The routes for operators: models, health, readiness and metrics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ router = APIRouter(tags=["operations"])
 
 @router.get("/v1/models", response_model=None, responses={200: {"model": ModelsOut}})
 async def list_models(service: ServiceOf) -> Response:
-    """The models that are served; the first one is the default."""
+    """List the models that are served; the first one is the default."""
     specs = service.tracker.specs
     names = ModelOut.model_fields
     return JSONResponse({"models": [{n: getattr(spec, n) for n in names} for spec in specs]})
@@ -23,7 +23,7 @@ async def list_models(service: ServiceOf) -> Response:
 
 @router.get("/healthz", response_model=None, responses={200: {"model": StatusOut}})
 async def health() -> Response:
-    """The process is alive. Restart it if this does not answer."""
+    """Say that the process is alive. Restart it if this does not answer."""
     return JSONResponse({"status": "ok"})
 
 
@@ -33,7 +33,7 @@ async def health() -> Response:
     responses={200: {"model": StatusOut}, **documented()},
 )
 async def readiness(service: ServiceOf) -> Response:
-    """The store and the engine answer. Send no requests here while this is 503."""
+    """Say that the store and the engine answer. Send no requests here while this is 503."""
     service.health.check_open()
     await service.tracker.ready()
     return JSONResponse({"status": "ready"})
@@ -45,5 +45,5 @@ async def readiness(service: ServiceOf) -> Response:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 async def metrics(service: ServiceOf) -> Response:
-    """What the service counts, in Prometheus' text format."""
+    """Return the metrics in Prometheus' text format."""
     return Response(service.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -1,4 +1,4 @@
-"""Masks that belong to no session: a box, refined to what stands out in it."""
+"""The route of masks that belong to no session: a box, refined to the object inside it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ router = APIRouter(
     openapi_extra=REFINE_BODY,
 )
 async def refine_box(request: Request, service: ServiceOf) -> Response:
-    """The mask of what stands out inside a box of an image; nothing is stored."""
+    """Return the mask of the object inside a box of an image; nothing is stored."""
     limits = service.uploads
     rules = {"image": PartRule(limits.frame_bytes), "box": PartRule(BOX_BYTES)}
     with service.admission.admit() as reservation:
@@ -84,14 +84,14 @@ async def refine_box(request: Request, service: ServiceOf) -> Response:
         box = read_json(form["box"][0], BOX, where="box")
         try:
             async with asyncio.timeout(DEADLINE_S):
-                body = await service.workers.start(_refined, form["image"][0], box, limits.image)
+                body = await service.workers.start(_refine, form["image"][0], box, limits.image)
         except TimeoutError as error:
             raise errors.Overloaded(f"no mask within {DEADLINE_S:g} s; try again") from error
     return Response(body, media_type="application/json")
 
 
-def _refined(image: bytes, box: list[float], limits: ImageLimits) -> bytes:
-    """What `RefinedOut` documents."""
+def _refine(image: bytes, box: list[float], limits: ImageLimits) -> bytes:
+    """Return the JSON that `RefinedOut` documents."""
     mask = segment_box(read_picture(image, limits, name="the image"), box)
     content = {"rle": encode_rle(mask), "area": int(mask.sum()), "bbox": bounding_box(mask)}
     return responses.write_json(content)

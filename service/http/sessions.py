@@ -1,4 +1,4 @@
-"""The routes of a session: start it, append frames, read masks, look at it, delete it."""
+"""The routes of a session: start it, append frames, read masks, show it, delete it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ FrameNumber = Annotated[int, Path(ge=0, lt=2**53)]
     openapi_extra=START_BODY,
 )
 async def start_session(request: Request, service: ServiceOf) -> Response:
-    """A new session from one frame and a mask of each object in it."""
+    """Start a session from one frame and a mask of each object in it."""
     with service.admission.admit() as reservation:
         start = await read_start(request, service.uploads, reservation)
         tenant = service.access.tenant(request.headers)
@@ -92,7 +92,7 @@ async def append_frames(
     service: ServiceOf,
     query: Annotated[AppendQuery, Query()],
 ) -> Response:
-    """The masks of the next frames. Safe to repeat: a frame is committed once."""
+    """Track the next frames and return their masks. Safe to repeat: a frame is committed once."""
     watch = Stopwatch()
     with service.admission.admit() as reservation:
         source = await read_source(request, service.uploads, reservation, query)
@@ -124,7 +124,7 @@ async def append_frames(
     responses={200: {"model": SessionOut}, **documented(errors.UnknownSession)},
 )
 async def show_session(session_id: str, service: ServiceOf) -> Response:
-    """The session as it is committed."""
+    """Return the session as it is committed."""
     return _json(responses.session_json(await service.tracker.session(session_id)))
 
 
@@ -135,7 +135,7 @@ async def show_session(session_id: str, service: ServiceOf) -> Response:
     responses=documented(errors.UnknownSession),
 )
 async def delete_session(session_id: str, request: Request, service: ServiceOf) -> Response:
-    """Forgets the session and everything of it."""
+    """Delete the session with all its masks."""
     await service.tracker.delete(session_id, tenant=service.access.tenant(request.headers))
     return Response(status_code=204)
 
@@ -157,12 +157,16 @@ async def list_masks(
     service: ServiceOf,
     query: Annotated[MasksQuery, Query()],
 ) -> Response:
-    """Stored masks, at most 500 frames a page: as JSON, or as a ZIP of palette PNGs."""
+    """Return stored masks, at most 500 frames a page: as JSON, or as a ZIP of palette PNGs."""
     with service.admission.admit():
         page = await service.tracker.masks(
             session_id, first=query.first, last=query.last, most=PAGE_FRAMES
         )
-        following = _following(request, query, page.following)
+        following = None
+        if page.following is not None:
+            end = "" if query.last is None else f"&to={query.last}"
+            path = f"{request.url.path}?from={page.following}{end}"
+            following = f"{path}&format={query.format}"
         headers = {"Link": f'<{following}>; rel="next"'} if following else None
         run = service.workers.start
         if query.format == "png":
@@ -190,19 +194,11 @@ async def list_masks(
     },
 )
 async def show_mask(session_id: str, frame: FrameNumber, service: ServiceOf) -> Response:
-    """The label map of one frame: a palette PNG in the colors of DAVIS."""
+    """Return the label map of one frame: a palette PNG in the colors of DAVIS."""
     with service.admission.admit():
         page = await service.tracker.masks(session_id, first=frame, last=frame, most=1)
         body = await service.workers.start(responses.write_png, page.frames[0], page.session)
     return Response(body, media_type="image/png")
-
-
-def _following(request: Request, query: MasksQuery, first: int | None) -> str | None:
-    """The address of the page that begins with frame `first`; None if there is none."""
-    if first is None:
-        return None
-    end = "" if query.last is None else f"&to={query.last}"
-    return f"{request.url.path}?from={first}{end}&format={query.format}"
 
 
 def _json(

@@ -12,7 +12,7 @@ from service.access.admission import Reservation
 from service.errors import BadOption
 from service.http.dependencies import UploadLimits
 from service.http.forms import BINARY, Form, PartRule, receive_form
-from service.http.schemas import OBJECTS, OPTIONS, ObjectIn
+from service.http.schemas import OBJECTS, OPTIONS
 from service.http.strict_json import read_json
 from service.sessions.annotations import Annotation, Shape
 from service.sessions.options import Options
@@ -50,7 +50,7 @@ START_BODY: Final[dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What a session is started with."""
+    """The contents of a form that starts a session."""
 
     frame: bytes
     given: Annotation
@@ -58,7 +58,10 @@ class Start:
 
 
 async def read_start(request: Request, limits: UploadLimits, reservation: Reservation) -> Start:
-    """The form of a start; BadOption, and what `uploads` and `strict_json` raise."""
+    """Read the form that starts a session.
+
+    Raise BadOption, and as `receive_form` and `read_json` do.
+    """
     rules = {
         "frame": PartRule(limits.frame_bytes),
         "mask": PartRule(limits.frame_bytes),
@@ -68,11 +71,21 @@ async def read_start(request: Request, limits: UploadLimits, reservation: Reserv
     form = await receive_form(request, rules, deadline_s=limits.deadline_s, reservation=reservation)
     if "frame" not in form:
         raise BadOption("the form has no part 'frame'")
-    return Start(frame=form["frame"][0], given=given_in(form), options=_options(form))
+    options = Options()
+    if "options" in form:
+        read = read_json(form["options"][0], OPTIONS, where="options")
+        options = Options(
+            model=read.model,
+            clip_length=read.clip_length,
+            memory_size=read.memory_size,
+            memory_gate=read.memory_gate,
+            labels={int(object_id): label for object_id, label in read.labels.items()},
+        )
+    return Start(frame=form["frame"][0], given=given_in(form), options=options)
 
 
 def given_in(form: Form) -> Annotation:
-    """The masks that a form gives; BadOption unless it is one of its parts mask and objects."""
+    """Return the masks in a form; raise BadOption unless it has one part of mask and objects."""
     if ("mask" in form) == ("objects" in form):
         raise BadOption("the form needs either a part 'mask' or a part 'objects'")
     if "mask" in form:
@@ -81,28 +94,14 @@ def given_in(form: Form) -> Annotation:
 
 
 def shapes_in(text: bytes) -> Sequence[Shape]:
-    """The objects in a JSON list; MalformedBody, BadOption."""
-    return [_shape(item) for item in read_json(text, OBJECTS, where="objects")]
-
-
-def _shape(item: ObjectIn) -> Shape:
-    return Shape(
-        object_id=item.id,
-        label=item.label,
-        rle=item.rle.model_dump() if item.rle else None,
-        polygons=item.polygons,
-        box=item.box,
-    )
-
-
-def _options(form: Form) -> Options:
-    if "options" not in form:
-        return Options()
-    options = read_json(form["options"][0], OPTIONS, where="options")
-    return Options(
-        model=options.model,
-        clip_length=options.clip_length,
-        memory_size=options.memory_size,
-        memory_gate=options.memory_gate,
-        labels={int(object_id): label for object_id, label in options.labels.items()},
-    )
+    """Return the objects in a JSON list; raise MalformedBody, BadOption."""
+    return [
+        Shape(
+            object_id=item.id,
+            label=item.label,
+            rle=item.rle.model_dump() if item.rle else None,
+            polygons=item.polygons,
+            box=item.box,
+        )
+        for item in read_json(text, OBJECTS, where="objects")
+    ]

@@ -1,11 +1,11 @@
 """The error tree of the service. `problems.py` alone maps each class to an HTTP status.
 
 TamvtError
-├── Refused                      the request is at fault; nothing was changed
+├── Refused                      the request is at fault and changed nothing
 │   ├── BadRequest
-│   │   ├── MalformedBody        no multipart form, or broken JSON
+│   │   ├── MalformedBody        broken multipart or JSON
 │   │   ├── BadMessage           a message that a stream does not expect
-│   │   ├── BadImage             not an image that is read here
+│   │   ├── BadImage             not an image that the service reads
 │   │   │   └── TruncatedImage   its end is missing
 │   │   ├── BadMask              undecodable, or impossible
 │   │   │   ├── WrongMaskSize    of another size than its frame
@@ -31,15 +31,15 @@ TamvtError
 │   ├── MemoryFull               every pinned entry must stay, so no correction can be added
 │   ├── RollbackTooFar           older than what is kept: carries the oldest frame possible
 │   ├── UnknownModel             a model that this service does not serve
-│   └── Conflict                 the session is elsewhere: carries the frame number it expects
+│   └── Conflict                 the session is at another frame: carries the one it expects
 │       ├── FrameAhead           the request leaves frames out
 │       └── FrameChanged         a committed frame, sent again with other content
 ├── Unavailable                  try again later; carries `retry_after_s`
-│   ├── StoreUnavailable         Redis is away, slow or full: a write may have happened
+│   ├── StoreUnavailable         Redis is away, slow or full; a write may have happened
 │   ├── EngineUnavailable        the model gave no answer
 │   └── Overloaded               a bounded queue is full
 ├── CorruptSession               stored data fails its checks: carries the session's id
-└── StartupError                 the service cannot start: one line says why
+└── StartupError                 the service cannot start; the text is one line that says why
     ├── Misconfigured            settings that cannot work together, or a program not found
     ├── ModelMissing             no graph or no weights at the place named
     └── ModelMismatch            graphs, weights and metadata do not belong together
@@ -49,7 +49,7 @@ from __future__ import annotations
 
 
 class TamvtError(Exception):
-    """The root: its text is one sentence that may be shown to the client."""
+    """The root. The text of every error is one sentence that may be shown to the client."""
 
 
 class Refused(TamvtError):
@@ -61,15 +61,15 @@ class BadRequest(Refused):
 
 
 class MalformedBody(BadRequest):
-    """A body that is no multipart form, or JSON that is broken or ambiguous."""
+    """A body that is broken multipart, or JSON that is broken or ambiguous."""
 
 
 class BadMessage(BadRequest):
-    """A message that a stream does not expect, or not now."""
+    """A message that a stream does not know, or does not expect at this moment."""
 
 
 class BadImage(BadRequest):
-    """Bytes that are no image we read."""
+    """Bytes that are not an image that the service reads."""
 
 
 class TruncatedImage(BadImage):
@@ -109,7 +109,7 @@ class TooManyObjects(BadRequest):
 
 
 class PayloadTooLarge(Refused):
-    """More than allowed; `limit` is what is allowed, in the unit that the text names."""
+    """More than allowed. `limit` is what is allowed, in the unit that the text names."""
 
     def __init__(self, message: str, *, limit: int) -> None:
         super().__init__(message)
@@ -125,7 +125,7 @@ class TooManyFrames(PayloadTooLarge):
 
 
 class UnsupportedMedia(Refused):
-    """A body of a kind that is not read here."""
+    """A body of a media type that the route does not read."""
 
 
 class SlowUpload(Refused):
@@ -133,7 +133,7 @@ class SlowUpload(Refused):
 
 
 class Idle(Refused):
-    """A stream on which no message came for too long."""
+    """A stream on which no message has come for too long."""
 
 
 class BadTicket(Refused):
@@ -145,7 +145,7 @@ class ForeignOrigin(Refused):
 
 
 class TooMany(Refused):
-    """As many sessions or streams as one tenant may have: `limit`. One may end meanwhile."""
+    """One tenant's quota of sessions or streams, `limit`, is used up; one may end soon."""
 
     def __init__(self, message: str, *, limit: int, retry_after_s: float = 10.0) -> None:
         super().__init__(message)
@@ -154,7 +154,7 @@ class TooMany(Refused):
 
 
 class UnknownSession(Refused):
-    """A session that never was, was deleted, or has expired."""
+    """A session that never existed, was deleted, or has expired."""
 
     def __init__(self, session_id: str) -> None:
         super().__init__(f"session {session_id!r} is unknown or expired")
@@ -178,7 +178,7 @@ class MemoryFull(Refused):
 
 
 class RollbackTooFar(Refused):
-    """A frame that the session cannot go back to any more; `oldest` is the oldest possible."""
+    """A frame that is too old to go back to; `oldest` is the oldest possible."""
 
     def __init__(self, message: str, *, oldest: int) -> None:
         super().__init__(f"{message}; the oldest frame possible is {oldest}")
@@ -190,7 +190,7 @@ class UnknownModel(Refused):
 
 
 class Conflict(Refused):
-    """The session is not where the request assumes; it takes frame `expected` next."""
+    """The session is at another frame than the request says; it takes `expected` next."""
 
     def __init__(self, message: str, *, expected: int) -> None:
         super().__init__(message)
@@ -206,7 +206,7 @@ class FrameChanged(Conflict):
 
 
 class Unavailable(TamvtError):
-    """A part is away or busy; the same request may succeed after `retry_after_s` seconds."""
+    """A part is away or busy. The same request may succeed after `retry_after_s` seconds."""
 
     def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
         super().__init__(message)
@@ -226,7 +226,7 @@ class Overloaded(Unavailable):
 
 
 class CorruptSession(TamvtError):
-    """Stored data of one session fails its checks; no other session is touched."""
+    """Stored data of one session fails its checks; other sessions are not affected."""
 
     def __init__(self, session_id: str, reason: str) -> None:
         super().__init__(f"stored data of session {session_id!r} is corrupt: {reason}")

@@ -1,7 +1,7 @@
-"""Where an error becomes HTTP: one table from class to status, answered as problem+json (RFC 9457).
+"""Errors as HTTP: a table from class to status (decision 16), answered as problem+json (RFC 9457).
 
-A problem's `type` is `/problems/<slug>`; docs/api.md lists them. What has no meaning beyond its
-HTTP status (an unknown path, a wrong method) has the type `about:blank`.
+A problem's `type` is `/problems/<slug>`; docs/api.md lists them. An error that means no more than
+its HTTP status (an unknown path, a wrong method) has the type `about:blank`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class Kind(NamedTuple):
-    """What all problems of one error class have in common."""
+    """The status, name and title of all problems of one error class."""
 
     status: int
     slug: str
@@ -81,7 +81,7 @@ KINDS: Final[Mapping[type[errors.TamvtError], Kind]] = {
     errors.ModelMismatch: Kind(500, "model-mismatch", "The model's files do not match"),
 }
 
-# Attributes of errors that a client can act on.
+# Attributes of errors that a client can act on: members of the problem.
 MEMBERS: Final = ("expected", "oldest", "limit", "session_id", "retry_after_s")
 
 SCHEMA: Final[Mapping[str, Any]] = {
@@ -111,17 +111,17 @@ SCHEMA: Final[Mapping[str, Any]] = {
 
 
 def kind_of(error: errors.TamvtError) -> Kind:
-    """The kind of an error: that of its class, else of the nearest class above."""
+    """Return the kind of the error's class, or of the nearest class above that has one."""
     return next(KINDS[cls] for cls in type(error).__mro__ if cls in KINDS)
 
 
 def problem_type(error: type[errors.TamvtError]) -> str:
-    """The `type` of an error class's problems."""
+    """Return the `type` of an error class's problems."""
     return f"/problems/{KINDS[error].slug}"
 
 
 def problem(error: errors.TamvtError) -> dict[str, object]:
-    """The error as the members of a problem."""
+    """Return the members of the problem that tells of an error."""
     kind = kind_of(error)
     members = {name: getattr(error, name) for name in MEMBERS if hasattr(error, name)}
     return {
@@ -134,7 +134,7 @@ def problem(error: errors.TamvtError) -> dict[str, object]:
 
 
 def documented(*raised: type[errors.TamvtError]) -> dict[int | str, dict[str, Any]]:
-    """FastAPI's `responses` for the errors that a route may answer with, and for 422 and 503."""
+    """Return FastAPI's `responses` of a route that may raise these errors, and 422 and 503."""
     kinds = sorted({KINDS[error] for error in (*raised, errors.BadOption, errors.Unavailable)})
     return {
         status: {
@@ -146,7 +146,7 @@ def documented(*raised: type[errors.TamvtError]) -> dict[int | str, dict[str, An
 
 
 def install(app: FastAPI, *, count: Callable[[str], None]) -> None:
-    """Makes every error answer of `app` problem+json; `count` hears the slug of each."""
+    """Answer every error of `app` as problem+json, and call `count` with the slug of each."""
 
     def answer(members: Mapping[str, object], headers: Mapping[str, str] | None = None) -> Response:
         slug = str(members["type"]).rpartition("/")[2]
@@ -162,49 +162,45 @@ def install(app: FastAPI, *, count: Callable[[str], None]) -> None:
         assert isinstance(error, errors.TamvtError)
         if kind_of(error).status == HTTPStatus.INTERNAL_SERVER_ERROR:
             log.error("%s", error)
-        return answer(problem(error), _retry_after(error))
+        headers = {}
+        if isinstance(error, errors.Unavailable | errors.TooMany):
+            headers["Retry-After"] = str(math.ceil(error.retry_after_s))
+        return answer(problem(error), headers)
 
     async def invalid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return answer(_invalid_request(error))
+        return answer(_problem_of_request(error))
 
     async def http(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return answer(_http_problem(error), error.headers)
+        return answer(_problem_of_status(error), error.headers)
 
     async def unexpected(_: Request, error: Exception) -> Response:
         return answer(problem(errors.TamvtError("an unexpected error; it is in the service's log")))
 
-    async def gone(_: Request, error: Exception) -> Response:
+    async def disconnected(_: Request, error: Exception) -> Response:
         count("client-gone")
         return Response(status_code=HTTPStatus.BAD_REQUEST)
 
     app.add_exception_handler(errors.TamvtError, ours)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
-    app.add_exception_handler(ClientDisconnect, gone)
+    app.add_exception_handler(ClientDisconnect, disconnected)
     app.add_exception_handler(Exception, unexpected)
 
 
-def _retry_after(error: errors.TamvtError) -> dict[str, str] | None:
-    if isinstance(error, errors.Unavailable | errors.TooMany):
-        return {"Retry-After": str(math.ceil(error.retry_after_s))}
-    return None
+def _problem_of_request(error: RequestValidationError) -> dict[str, object]:
+    """Return the problem of a request with wrong parameters: the first of them with reasons."""
+    found = [
+        {"where": ".".join(str(step) for step in item["loc"]), "message": item["msg"]}
+        for item in error.errors()[:SHOWN_ERRORS]
+    ]
+    detail = "; ".join(f"{item['where']}: {item['message']}" for item in found)
+    return {**problem(errors.BadOption(detail)), "errors": found}
 
 
-def _invalid_request(error: RequestValidationError) -> dict[str, object]:
-    found = list(_found(error.errors()))
-    detail = "; ".join(f"{where}: {message}" for where, message in found)
-    shown = [{"where": where, "message": message} for where, message in found]
-    return {**problem(errors.BadOption(detail)), "errors": shown}
-
-
-def _found(raw: Sequence[Any]) -> Iterator[tuple[str, str]]:
-    for item in raw[:SHOWN_ERRORS]:
-        yield ".".join(str(step) for step in item["loc"]), item["msg"]
-
-
-def _http_problem(error: HTTPException) -> dict[str, object]:
+def _problem_of_status(error: HTTPException) -> dict[str, object]:
+    """Return the problem of an error that means no more than its status."""
     title = HTTPStatus(error.status_code).phrase
     detail = "there is nothing here" if error.status_code == HTTPStatus.NOT_FOUND else error.detail
     return {"type": "about:blank", "title": title, "status": error.status_code, "detail": detail}

@@ -19,7 +19,7 @@ PREFIX = "TAMVT_"
 
 
 class Settings(BaseSettings):
-    """What the operator decides. Frozen; a field's description is its documentation."""
+    """What the operator decides. A field's description is its documentation."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, env_ignore_empty=True)
 
@@ -171,12 +171,12 @@ class Settings(BaseSettings):
     @field_validator("state", "weights")
     @classmethod
     def expand_home(cls, path: Path) -> Path:
-        """The path with ~ replaced by the home folder."""
+        """Return the path with ~ replaced by the home folder."""
         return path.expanduser()
 
 
 def read_settings() -> Settings:
-    """The settings of this process's environment; Misconfigured names each wrong variable."""
+    """Return the settings of the environment; raise Misconfigured with each wrong variable."""
     try:
         return Settings()
     except ValidationError as error:
@@ -188,18 +188,14 @@ def read_settings() -> Settings:
 
 
 def markdown_table() -> str:
-    """One row for each setting, for docs/operations.md."""
-    rows = [
-        f"| `{PREFIX}{name.upper()}` | {_shown(name, field.default)} | {field.description} |"
-        for name, field in Settings.model_fields.items()
-    ]
+    """Return the table of docs/operations.md, a row for each setting."""
+    rows = []
+    for name, field in Settings.model_fields.items():
+        default = "empty" if field.default == "" else f"`{field.default}`"
+        if name == "weights":  # a path of this machine
+            default = "the shipped model"
+        rows.append(f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |")
     return "\n".join(["| variable | default | meaning |", "|---|---|---|", *rows]) + "\n"
-
-
-def _shown(name: str, default: object) -> str:
-    if name == "weights":
-        return "the shipped model"
-    return "empty" if default == "" else f"`{default}`"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Images that a service has to refuse, or nearly."""
+"""Images that the service refuses, or only just accepts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support import scene
 
 
 def bomb(*, width: int, height: int) -> bytes:
-    """A tiny, valid PNG that claims to be enormous: decoding it would take gigabytes."""
+    """Return a tiny, valid PNG of enormous size: decoding it would take gigabytes."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         checksum = zlib.crc32(kind + data)
@@ -28,8 +28,9 @@ def plain(height: int, width: int) -> bytes:
 
 
 def label_map(*object_ids: int, size: tuple[int, int] = (scene.HEIGHT, scene.WIDTH)) -> bytes:
-    """A mask with one small square for each id."""
+    """Return a mask with one small square for each id."""
     labels = np.zeros(size, np.uint8)
-    for place, object_id in enumerate(object_ids):
-        labels[4 * (place // 16) :, 6 * (place % 16) : 6 * (place % 16) + 4] = object_id
+    for index, object_id in enumerate(object_ids):
+        row, column = divmod(index, 16)
+        labels[4 * row :, 6 * column : 6 * column + 4] = object_id
     return write_label_map(labels)

@@ -1,4 +1,4 @@
-"""A real Chromium: Debian's, driven by Playwright, which never downloads one of its own."""
+"""A real Chromium: the one installed, driven by Playwright, which downloads none."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    # A camera that shows a green face, and may be used without a question.
+    # A camera that shows a green face, which a page may use without asking.
     "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
 )
@@ -31,7 +31,7 @@ expect.set_options(timeout=PATIENCE_MS)
 
 @asynccontextmanager
 async def running_browser() -> AsyncIterator[Browser]:
-    """Chromium without a window; FileNotFoundError says which package it is in."""
+    """Run Chromium without a window; raise FileNotFoundError, which names its package."""
     path = next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:
         raise FileNotFoundError("no Chromium here: install the package chromium")
@@ -47,7 +47,7 @@ async def running_browser() -> AsyncIterator[Browser]:
 async def open_page(
     browser: Browser, url: str, *, watched: bool = True, **context: Any
 ) -> AsyncIterator[Page]:
-    """A page of its own, with an empty profile; `watched`: leaving it fails if its code did."""
+    """Open a page with an empty profile; `watched` fails at the end if its code has failed."""
     options = {"viewport": DESKTOP, "reduced_motion": "reduce", **context}
     profile = await browser.new_context(**options)
     profile.set_default_timeout(PATIENCE_MS)

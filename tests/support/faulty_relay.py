@@ -1,4 +1,4 @@
-"""An HTTP relay in front of the real service that fails as networks and busy services do."""
+"""An HTTP relay before the real service that fails as networks and busy services do."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROBLEM = {"type": "/problems/overloaded", "title": "Too much", "status": 503, "
 
 @dataclass
 class Relay:
-    """What happens to the next requests, in order; further ones go through untouched."""
+    """A relay and its faults: one for each of the next requests, none for further ones."""
 
     target: str
     faults: list[Fault] = field(default_factory=list)
@@ -30,7 +30,7 @@ class Relay:
 
 @contextmanager
 def relay_to(target: str, faults: Sequence[Fault]) -> Iterator[Relay]:
-    """A relay on a free port that is there until the block is left."""
+    """Run a relay on a free port until the end of the block."""
     relay = Relay(target, list(faults))
     with ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(relay)) as server:
         relay.url = f"http://127.0.0.1:{server.server_port}"
@@ -56,7 +56,7 @@ def _handler_of(relay: Relay) -> type[BaseHTTPRequestHandler]:
             self._relay()
 
         def log_message(self, format: str, *args: object) -> None:
-            """Nothing: tests read what happened from `relay.seen`."""
+            """Print nothing: tests read `relay.seen`."""
 
         def _relay(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))

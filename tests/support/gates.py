@@ -1,7 +1,6 @@
 """The whole application in this process, over real HTTP, with a gate before the engine.
 
-The engine is the real one on the toy model; a test decides when a clip reaches it, or that it
-fails.
+The engine is the real one on the toy model. A test decides when a clip reaches it, or fails.
 """
 
 from __future__ import annotations
@@ -27,15 +26,15 @@ from service.settings import Settings
 
 @dataclass
 class Gate:
-    """What happens to each clip before it reaches the engine."""
+    """Lets clips wait or fail before they reach the engine."""
 
     opened: asyncio.Event = field(default_factory=asyncio.Event)
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     failure: Exception | None = None
-    clips: int = 0  # that have come as far as here
+    clips: int = 0  # that have reached the gate
 
     async def passed(self) -> None:
-        """Waits until the gate is open, or fails."""
+        """Wait until the gate is open, or raise its failure."""
         self.clips += 1
         self.reached.set()
         if self.failure:
@@ -98,7 +97,7 @@ class GatedLease:
 
 
 class Server(uvicorn.Server):
-    """Tells when it is ready."""
+    """A server with an event that is set when it is ready."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -120,7 +119,7 @@ def gated(gate: Gate) -> Callable[[Settings], AbstractAsyncContextManager[Engine
 
 @asynccontextmanager
 async def served(gate: Gate, settings: Settings) -> AsyncIterator[str]:
-    """The URL of the application with these settings, until the block is left."""
+    """Serve the application with these settings at the URL until the end of the block."""
     app = create_app(settings, open_engine=gated(gate))
     async with app.router.lifespan_context(app):
         config = server_config(

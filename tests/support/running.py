@@ -1,4 +1,4 @@
-"""A real service in a process of its own, and a client for it that knows nothing of our own."""
+"""A real service in a process of its own, and a client of it that uses none of our code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import httpx
 from tests.support import scene
 
 ROOT = Path(__file__).resolve().parents[2]
-# What a test allows a part that answers within a second elsewhere: only a hang takes longer.
+# The longest a test waits for what usually takes a second: only a hang takes longer.
 PATIENCE_S = 60.0
 Parts = list[tuple[str, tuple[str, bytes]]]
 Run = subprocess.CompletedProcess[str]
@@ -24,21 +24,21 @@ Run = subprocess.CompletedProcess[str]
 
 @dataclass(frozen=True)
 class Running:
-    """A service that is ready: its address, and its process."""
+    """A service that is ready: its address and its process."""
 
     url: str
     process: subprocess.Popen[str]
 
 
 def tamvt(*arguments: str) -> list[str]:
-    """The command line of `tamvt` under this Python."""
+    """Return the command line of `tamvt` under this Python."""
     return [sys.executable, "-m", "service", *arguments]
 
 
 def run_tamvt(
     *arguments: str, settings: Mapping[str, str] | None = None, timeout_s: float = 200
 ) -> Run:
-    """`tamvt` with these arguments, once it has ended, with what it said."""
+    """Run `tamvt` with these arguments and return its exit code and output."""
     return subprocess.run(
         tamvt(*arguments),
         cwd=ROOT,
@@ -51,7 +51,7 @@ def run_tamvt(
 
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment without settings of the service but these."""
+    """Return this process's environment, with these settings of the service only."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TAMVT_")}
     return {**kept, "TAMVT_ENGINE_THREADS": "1", **settings}
 
@@ -60,7 +60,7 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
 def running_service(
     *, state: Path, weights: Path, settings: Mapping[str, str] | None = None
 ) -> Iterator[Running]:
-    """The toy model served on a free port until the block is left."""
+    """Serve the toy model on a free port until the end of the block."""
     own = {"TAMVT_STATE": str(state), "TAMVT_WEIGHTS": str(weights), "TAMVT_MODEL": "toy"}
     process = subprocess.Popen(
         tamvt("serve", "--port", "0"),
@@ -80,13 +80,13 @@ def running_service(
 
 
 class Api:
-    """Calls of the REST interface, as a stranger would write them."""
+    """Calls of the REST interface, written with httpx alone."""
 
     def __init__(self, http: httpx.Client) -> None:
         self.http = http
 
     def start(self, *, objects: int = 1, **options: object) -> str:
-        """The id of a new session on the made-up video."""
+        """Start a session on the drawn video and return its id."""
         answer = self.post_start(
             ("frame", scene.png(0, objects=objects)),
             ("mask", scene.mask(objects=objects)),
@@ -96,40 +96,40 @@ class Api:
         return str(answer.json()["session_id"])
 
     def post_start(self, *parts: tuple[str, bytes]) -> httpx.Response:
-        """POST /v1/sessions with these parts."""
+        """Send POST /v1/sessions with these parts."""
         return self.http.post("/v1/sessions", files=form(parts))
 
     def append(
         self, session: str, images: Sequence[bytes], *, first: int, **query: Any
     ) -> httpx.Response:
-        """POST clips with images."""
+        """Send POST clips with images."""
         parts = [("frames", image) for image in images]
         return self.post_append(session, *parts, first_frame=first, **query)
 
     def post_append(self, session: str, *parts: tuple[str, bytes], **query: Any) -> httpx.Response:
-        """POST clips with these parts."""
+        """Send POST clips with these parts."""
         path = f"/v1/sessions/{session}/clips"
         return self.http.post(path, params=query, files=form(parts))
 
     def masks(self, session: str, **query: Any) -> httpx.Response:
-        """GET masks; `from` is written `from_`."""
+        """Send GET masks; `from` is written `from_`."""
         params = {name.rstrip("_"): value for name, value in query.items()}
         return self.http.get(f"/v1/sessions/{session}/masks", params=params)
 
     def state(self, session: str) -> dict[str, Any]:
-        """All that is committed of a session; two of them differ only if something changed."""
+        """Return all that is committed of a session: it differs only if something changed."""
         answer = self.http.get(f"/v1/sessions/{session}").json()
         answer.pop("expires_at")
         return {**answer, "masks": self.masks(session).json()}
 
 
 def form(parts: Sequence[tuple[str, bytes]]) -> Parts:
-    """The parts of a multipart form as httpx takes them."""
+    """Return the parts of a multipart form as httpx takes them."""
     return [(name, (name, data)) for name, data in parts]
 
 
 def problem(answer: httpx.Response) -> tuple[int, str]:
-    """The status and the name of the problem that the service answered with."""
+    """Return the status and the name of the problem in an answer."""
     assert answer.headers["content-type"] == "application/problem+json", answer.text
     body = answer.json()
     assert body["status"] == answer.status_code

@@ -1,4 +1,4 @@
-"""A made-up video that the toy model tracks exactly: a red square walks over a gray floor.
+"""A drawn video that the toy model tracks exactly: a red square moves over a gray floor.
 
 Pictures are uint8 RGB (HEIGHT, WIDTH, 3); number 0 is the reference frame.
 """
@@ -22,7 +22,7 @@ FADED = 42
 
 
 def labels(number: int, *, objects: int = 1) -> NDArray[np.uint8]:
-    """The true label map (HEIGHT, WIDTH): object 1 walks right, object 2 left below it."""
+    """Return the true label map (HEIGHT, WIDTH): object 1 moves right, object 2 below it left."""
     found = np.zeros((HEIGHT, WIDTH), np.uint8)
     left = 8 + 2 * number % 64
     found[8 : 8 + SIDE, left : left + SIDE] = 1
@@ -32,7 +32,7 @@ def labels(number: int, *, objects: int = 1) -> NDArray[np.uint8]:
 
 
 def picture(number: int, *, objects: int = 1, faded: Collection[int] = ()) -> NDArray[np.uint8]:
-    """One frame; the toy model is in doubt of objects that are `faded`."""
+    """Return one frame; the toy model has little confidence in objects that are `faded`."""
     colors = np.array([FLOOR, SQUARE, OTHER], np.uint8)
     for object_id in faded:
         colors[object_id] -= np.uint8(FADED) * (colors[object_id] > 128)
@@ -40,28 +40,28 @@ def picture(number: int, *, objects: int = 1, faded: Collection[int] = ()) -> ND
 
 
 def jpeg(number: int, *, objects: int = 1) -> bytes:
-    """One frame as a JPEG."""
+    """Return one frame as a JPEG."""
     return encode(picture(number, objects=objects), ".jpg")
 
 
 def png(number: int, *, objects: int = 1) -> bytes:
-    """One frame as a PNG."""
+    """Return one frame as a PNG."""
     return encode(picture(number, objects=objects), ".png")
 
 
 def mask(*, objects: int = 1) -> bytes:
-    """The reference frame's mask as a palette PNG."""
+    """Return the reference frame's mask as a palette PNG."""
     return write_label_map(labels(0, objects=objects))
 
 
 def encode(rgb: NDArray[np.uint8], suffix: str) -> bytes:
-    """A picture in the format of the suffix."""
+    """Return a picture in the format of the suffix."""
     _, data = cv2.imencode(suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
     return data.tobytes()
 
 
 def video(numbers: Sequence[int], *, kind: str = "mp4") -> bytes:
-    """The frames as a video file: MP4, MOV (both MPEG-4 video) or WebM (VP8)."""
+    """Return the frames as a video file: MP4, MOV (both MPEG-4 video) or WebM (VP8)."""
     file = io.BytesIO()
     with av.open(file, "w", format=kind) as container:
         stream = container.add_stream("libvpx" if kind == "webm" else "mpeg4", rate=24)

@@ -1,4 +1,4 @@
-"""As much of curl as the README uses, for machines without it: -s, -F name=@file, -o file, URL."""
+"""The part of curl that the README uses, for machines without: -s, -F name=@file, -o file, URL."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import httpx
 
 
 def main() -> None:
-    """Sends one request and writes the answer's body to the file, else to the output."""
+    """Send one request and write the answer's body to the file, or to the output."""
     parser = argparse.ArgumentParser()
     parser.add_argument("-s", action="store_true")
     parser.add_argument("-F", dest="parts", action="append", default=[])

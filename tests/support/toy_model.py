@@ -1,4 +1,4 @@
-"""A real, tiny model of the complete contract: it follows colors.
+"""A real, tiny model that keeps the whole contract: it follows colors.
 
 An entry keeps, for each 32x32 block, the frame's mean color and each object's color sum and
 area. `segment` averages an object's color over the entries that know it (newer ones count more)
@@ -72,9 +72,9 @@ def write_toy_model(
     weights: Mapping[str, NDArray[Any]] = WEIGHTS,
     calibration: Calibration | None = None,
 ) -> None:
-    """Two graphs, `<name>_memorize.onnx` and `<name>_segment.onnx`, and `<name>.weights`.
+    """Write `<name>_memorize.onnx`, `<name>_segment.onnx` and `<name>.weights`.
 
-    Other `weights` are of the shapes of `WEIGHTS`.
+    Other `weights` have the shapes of `WEIGHTS`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     data = b"".join(weights[key].tobytes() for key in WEIGHTS)
@@ -91,7 +91,7 @@ def write_toy_model(
 
 
 class _Graph:
-    """A list of nodes that grows as values are computed; a value is its name."""
+    """A list of nodes that grows with each operation; a value is known by its name."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -108,14 +108,14 @@ class _Graph:
         return self._constant(np.array(value, dtype=np.float32))
 
     def unit(self, value: str) -> str:
-        """uint8 0..255 as float 0..1."""
+        """Return uint8 0..255 as float 0..1."""
         return self.add("Div", self.add("Cast", value, to=TensorProto.FLOAT), "full")
 
     def sum(self, value: str, *axes: int, keep: bool = False) -> str:
         return self.add("ReduceSum", value, self.ints(*axes), keepdims=int(keep))
 
     def blocks(self, value: str, *, leading: int) -> str:
-        """Means over 32x32 blocks: (..., C, H, W) -> (..., T, C), with so many leading axes."""
+        """Return means over 32x32 blocks: (..., C, H, W) -> (..., T, C), `leading` axes first."""
         size = self.add("Slice", self.add("Shape", value), self.ints(-2), self.ints(99))
         planes = self.add("Concat", self.ints(-1, 1), size, axis=0)
         means = self.add(
@@ -134,7 +134,7 @@ class _Graph:
 
 
 def _entry(graph: _Graph, frame: str, masks: str, *, names: tuple[str, str]) -> None:
-    """The entry of frame (B, H, W, 3) and masks (B, O, H, W)."""
+    """Add the entry of frame (B, H, W, 3) and masks (B, O, H, W)."""
     colors = graph.add("Transpose", graph.unit(frame), perm=[0, 3, 1, 2])  # (B, 3, H, W)
     share = graph.add("Unsqueeze", graph.unit(masks), graph.ints(2))  # (B, O, 1, H, W)
     tinted = graph.add("Mul", share, graph.add("Unsqueeze", colors, graph.ints(1)))
@@ -151,7 +151,7 @@ def _memorize() -> _Graph:
 
 
 def _weights_of_entries(graph: _Graph) -> str:
-    """(B, N, O): 1 / (1 + age) where the entry is filled and knows the object, else 0."""
+    """Return (B, N, O): 1 / (1 + age) if the slot is filled and knows the object, else 0."""
     age = graph.add("Cast", "age", to=TensorProto.FLOAT)
     filled = graph.add("GreaterOrEqual", age, graph.number(0))
     recency = graph.add(
@@ -164,7 +164,7 @@ def _weights_of_entries(graph: _Graph) -> str:
 
 
 def _colors_of_objects(graph: _Graph) -> tuple[str, str]:
-    """Mean color (B, O, 3) and area (B, O, 1) of each object over its entries."""
+    """Return the mean color (B, O, 3) and area (B, O, 1) of each object over its entries."""
     value = graph.add("Cast", "value_s32", to=TensorProto.FLOAT)  # (B, N, O, T, 4)
     weight = graph.add("Unsqueeze", _weights_of_entries(graph), graph.ints(3))
     total = graph.sum(graph.add("Mul", graph.sum(value, 3), weight), 1)  # (B, O, 4)
@@ -174,7 +174,7 @@ def _colors_of_objects(graph: _Graph) -> tuple[str, str]:
 
 
 def _soft_masks(graph: _Graph) -> str:
-    """uint8 (B, L, O, H, W): how near each pixel is to each object's color."""
+    """Return uint8 (B, L, O, H, W): how near each pixel is to each object's color."""
     color, area = _colors_of_objects(graph)
     pixels = graph.add("Unsqueeze", graph.unit("frames"), graph.ints(2))  # (B, L, 1, H, W, 3)
     there = graph.add("Unsqueeze", color, graph.ints(1, 3, 4))  # (B, 1, O, 1, 1, 3)
@@ -189,7 +189,7 @@ def _soft_masks(graph: _Graph) -> str:
 
 
 def _confidence(graph: _Graph) -> None:
-    """float32 (B, L, O): the mean soft value over pixels of at least 128, 0 if there are none."""
+    """Add float32 (B, L, O): the mean soft value of pixels from 128 on, 0 if there are none."""
     soft = graph.add("Cast", "masks", to=TensorProto.FLOAT)
     inside = graph.add("GreaterOrEqual", soft, graph.number(128))
     inside = graph.add("Cast", inside, to=TensorProto.FLOAT)
@@ -243,13 +243,13 @@ def _value(tensor: Tensor) -> onnx.ValueInfoProto:
 
 
 def _initializers(location: str) -> list[onnx.TensorProto]:
-    """The weights as references into one external file."""
+    """Return the weights as references into one external file."""
     tensors, offset = [], 0
     for name, values in WEIGHTS.items():
         tensor = TensorProto(name=name, dims=values.shape, data_type=TensorProto.FLOAT)
         tensor.data_location = TensorProto.EXTERNAL
-        place = {"location": location, "offset": offset, "length": values.nbytes}
-        for key, value in place.items():
+        reference = {"location": location, "offset": offset, "length": values.nbytes}
+        for key, value in reference.items():
             tensor.external_data.add(key=key, value=str(value))
         tensors.append(tensor)
         offset += values.nbytes

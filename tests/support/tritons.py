@@ -15,12 +15,12 @@ from tests.support.running import PATIENCE_S
 
 
 def regions(prefix: str) -> list[Path]:
-    """The files of the regions whose names begin so."""
+    """Return the files of the regions whose names begin with `prefix`."""
     return sorted(Path("/dev/shm").glob(f"{prefix}*"))
 
 
 def open_files() -> list[str]:
-    """What each of this process's descriptors stands for."""
+    """Return the file behind each of this process's descriptors."""
     found = []
     for path in Path("/proc/self/fd").iterdir():
         with suppress(FileNotFoundError):  # the one that lists them
@@ -29,9 +29,9 @@ def open_files() -> list[str]:
 
 
 async def until(condition: Callable[[], bool], *, deadline_s: float = PATIENCE_S) -> None:
-    """Nothing, once the condition holds; TimeoutError."""
+    """Wait until the condition holds; raise TimeoutError beyond the deadline."""
     async with asyncio.timeout(deadline_s):
-        while not condition():  # noqa: ASYNC110  # it is about files, of which nobody tells us
+        while not condition():  # noqa: ASYNC110  # it is about files, which send no events
             await asyncio.sleep(0.01)
 
 
@@ -55,7 +55,7 @@ TritonPythonModel.execute = _when_the_gate_is_open
 
 
 def write_gated_repository(weights: Path, target: Path) -> None:
-    """The toy model as Triton's Python backend serves it, with a gate that tests can close."""
+    """Write the toy model for Triton's Python backend, with a gate that tests can close."""
     write_repository(weights, "toy", target, threads=1)
     for path in target.glob("*/*/model.py"):
         path.write_text(path.read_text() + GATE)
@@ -63,9 +63,9 @@ def write_gated_repository(weights: Path, target: Path) -> None:
 
 @contextmanager
 def paused(repository: Path, verb: str = "segment") -> Iterator[Path]:
-    """While inside, the model of this verb computes nothing: Triton is there, but slow.
+    """Stop the model of this verb within the block: Triton answers, but is slow.
 
-    The file that is given is there once a clip has come as far as the model.
+    Yield a file that exists once a clip has reached the model.
     """
     (version,) = (path for path in (repository / f"toy_{verb}").iterdir() if path.is_dir())
     gate, held = version / "closed", version / "held"
@@ -78,7 +78,7 @@ def paused(repository: Path, verb: str = "segment") -> Iterator[Path]:
 
 
 def waiting(server: LocalTriton, verb: str = "segment") -> int:
-    """How many requests wait for the model of this verb, apart from those that it works on."""
+    """Return how many requests wait for the model of this verb, those that run left out."""
     text = httpx.get(server.metrics_url, timeout=PATIENCE_S).text
     name = "nv_inference_pending_request_count{"
     lines = (line for line in text.splitlines() if line.startswith(name))
@@ -86,7 +86,7 @@ def waiting(server: LocalTriton, verb: str = "segment") -> int:
 
 
 class Relay:
-    """A TCP relay in front of a server; `cut` breaks all connections, and lets in no others."""
+    """A TCP relay before a server; `cut` breaks all connections and refuses new ones."""
 
     def __init__(self, target: str) -> None:
         self._host, _, port = target.rpartition(":")
@@ -96,18 +96,18 @@ class Relay:
         self.url = ""
 
     def cut(self) -> None:
-        """From now on nobody reaches the server."""
+        """Break all connections, and every new one, until `restore`."""
         self._is_cut = True
         for task in self._connections:
             task.cancel()
 
     def restore(self) -> None:
-        """New connections reach the server again."""
+        """Let new connections reach the server again."""
         self._is_cut = False
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """While inside, the relay listens at `url`."""
+        """Listen at `url` until the end of the block."""
         async with await asyncio.start_server(self._serve, "127.0.0.1", 0) as server:
             host, port = server.sockets[0].getsockname()
             self.url = f"{host}:{port}"

@@ -1,4 +1,4 @@
-"""A session without a store: what tracking keeps, kept here."""
+"""A session without a store: it keeps what the store would."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.scenes import SIZE, clip, picture
 
 
 class Video:
-    """One session on the made-up scenes."""
+    """One session on the drawn scenes."""
 
     def __init__(
         self, *, session_id: str = "a", object_ids: Sequence[int] = (1,), capacity: int = 3
@@ -43,7 +43,7 @@ class Video:
     async def segment(
         self, bank: BankLease, first: int, last: int, *, lost: Collection[int] = ()
     ) -> ClipMasks:
-        """One clip; its entry does not know the objects that are `lost`."""
+        """Segment and remember one clip; its entry does not know the objects that are `lost`."""
         known = [object_id for object_id in self.object_ids if object_id not in lost]
         after = self.memory.remember(last, known) if known else self.memory
         frames = clip(first, last, self.object_ids)
@@ -58,7 +58,7 @@ class Video:
     async def append(
         self, engine: Engine, first: int, last: int, *, lost: Collection[int] = ()
     ) -> ClipMasks:
-        """One clip, committed."""
+        """Segment, remember and commit one clip."""
         async with self.lease(engine) as bank:
             answer = await self.segment(bank, first, last, lost=lost)
             self.version += 1
@@ -66,7 +66,7 @@ class Video:
         return answer
 
     async def look(self, engine: Engine, frames: NDArray[np.uint8]) -> ClipMasks:
-        """One clip of which nothing is remembered, committed."""
+        """Segment and commit one clip without remembering it."""
         async with self.lease(engine) as bank:
             answer = await bank.segment(frames, before=self.memory, object_ids=self.object_ids)
             self.version += 1
@@ -74,7 +74,7 @@ class Video:
         return answer
 
     async def abandon(self, engine: Engine, first: int, last: int, *, delay_s: float) -> None:
-        """One clip that is begun and cancelled after `delay_s`; the session stays as it was."""
+        """Begin one clip and cancel it after `delay_s`; the session stays as it was."""
         memory = self.memory
 
         async def begun() -> None:

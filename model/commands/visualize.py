@@ -6,19 +6,25 @@ memory at both scales (4b), and rows of frames with errors in red.
 
 import argparse
 import os
-import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
 import torch
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import CenteredNorm
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from model.core.contract import SHIPPED_WEIGHTS
 from model.data.errors import DataError
 from model.data.static import Pixels, read_rgb
 from model.data.video import Video, open_video, read_names
+from model.evaluation.figures import hide_frame, svg
 from model.evaluation.report import errors_in_red, row_of
 from model.evaluation.runtime import GraphRuntime
 from model.evaluation.scoring import predict, read_predictions, read_truth
@@ -31,7 +37,9 @@ from model.networks.tamvt.model import TamVT
 from model.training.checkpoints import CheckpointError
 
 FIGURES = ("time", "attention", "rows")
-CELL = 34  # pixels of the heat map
+CELL = 0.47  # inches of the heat map; 72 points each
+SOFTEN = 0.75  # of the full colors, so that black words can be read on them
+SVG = "http://www.w3.org/2000/svg"
 QUERY_COLOR = (255, 60, 60)
 
 
@@ -143,33 +151,38 @@ def chosen(args: argparse.Namespace) -> list[Video]:
 
 
 def time_svg(encoding: RelativeTimeEncoding) -> str:
-    """The table as a triangle: a row for each number of entries, newest entry left."""
+    """Return the table as a triangle of cells: a row for each number of entries, newest left.
+
+    Each cell shows its factor, and tells it with four digits to the pointer (an SVG title).
+    """
     rows = [encoding.row(n).tolist() for n in range(1, encoding.rows + 1)]
-    neutral = encoding.NEUTRAL
-    spread = max(1e-6, *(abs(value - neutral) for row in rows for value in row))
-    parts = []
-    for y, row in enumerate(rows):
-        parts.append(f"<text x=4 y={CELL * y + 22}>{y + 1}</text>")
-        for x, value in enumerate(row):
-            left, top = CELL * (x + 1), CELL * y
-            parts.append(
-                f"<rect x={left} y={top} width={CELL} height={CELL} "
-                f"fill='{diverging((value - neutral) / spread)}'><title>{value:.4f}</title></rect>"
-                f"<text x={left + 4} y={top + 21} font-size=10>{value:.2f}</text>"
-            )
+    spread = max(1e-6, *(abs(value - encoding.NEUTRAL) for row in rows for value in row))
+    color = ScalarMappable(CenteredNorm(encoding.NEUTRAL, spread / SOFTEN), "bwr").to_rgba
     side = CELL * (encoding.rows + 1)
-    note = f"<text x={CELL} y={side - 12} font-size=11>age, newest first; rows: entries</text>"
-    svg = (
-        f"<svg xmlns='http://www.w3.org/2000/svg' width={side} height={side} "
-        f"font-family='sans-serif' font-size=13>{''.join(parts)}{note}</svg>\n"
-    )
-    return re.sub(r"=(-?[\d.]+)", r"='\1'", svg)  # XML wants quotes
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.add_subplot(aspect="equal", xlabel="age, newest first", ylabel="entries")
+    titles = {}
+    for y, row in enumerate(rows):
+        for x, value in enumerate(row):
+            name = f"cell-{y + 1}-{x}"
+            axes.add_patch(Rectangle((x - 0.5, y + 0.5), 1, 1, facecolor=color(value), gid=name))
+            axes.text(x, y + 1, f"{value:.2f}", ha="center", va="center", fontsize=8)
+            titles[name] = f"{value:.4f}"
+    ages = range(encoding.rows)
+    axes.set(xlim=(-0.5, encoding.rows - 0.5), ylim=(encoding.rows + 0.5, 0.5))
+    axes.set(xticks=ages, yticks=[age + 1 for age in ages])
+    hide_frame(axes)
+    return with_titles(svg(figure, name="time"), titles)
 
 
-def diverging(value: float) -> str:
-    """A color for -1 (blue) to 1 (red), white at 0."""
-    fade = round(255 * (1 - min(1.0, abs(value)) * 0.75))
-    return f"rgb(255,{fade},{fade})" if value >= 0 else f"rgb({fade},{fade},255)"
+def with_titles(text: str, titles: Mapping[str, str]) -> str:
+    """Return an SVG whose elements with these ids tell a title when one points at them."""
+    ElementTree.register_namespace("", SVG)
+    root = ElementTree.fromstring(text)
+    for element in root.iter():
+        if element.get("id") in titles:
+            ElementTree.SubElement(element, f"{{{SVG}}}title").text = titles[element.attrib["id"]]
+    return ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
 def attention_picture(

@@ -75,6 +75,18 @@ async def test_many_clips_in_one_lease_are_the_same_as_one_by_one(engine: Engine
         assert (answer.masks == wanted.masks).all()
 
 
+async def test_a_clip_from_an_earlier_memory_is_not_made_from_the_later_one(
+    engine: Engine,
+) -> None:
+    video = Video()
+    async with video.lease(engine) as bank:
+        await video.segment(bank, 1, 2)
+        video.memory = Memory.start(0, [1], capacity=3)  # as it was when the lease began
+        answer = await video.segment(bank, 1, 2)
+    assert video.rebuilds == 2
+    assert (answer.masks == true_masks(1, 2)).all()
+
+
 async def test_a_bank_that_was_not_committed_is_discarded(engine: Engine) -> None:
     video = Video()
     await video.append(engine, 1, 2)

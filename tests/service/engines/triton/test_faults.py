@@ -17,13 +17,13 @@ import pytest
 from model.export.triton.repository import write_repository
 from service.engines.base import ClipMasks
 from service.engines.triton.engine import TritonEngine, triton_engine
-from service.engines.triton.region import Region
+from service.engines.triton.region import Region, RegionHeader
 from service.errors import EngineUnavailable, ModelMismatch
 from service.local.triton import LocalTriton, local_triton
 from tests.support.running import PATIENCE_S
 from tests.support.scenes import true_masks
 from tests.support.toy_model import WEIGHTS, write_toy_model
-from tests.support.tritons import Relay, paused, regions, until
+from tests.support.tritons import Relay, paused, regions, until, waiting
 from tests.support.videos import Video
 
 pytestmark = pytest.mark.anyio
@@ -129,6 +129,42 @@ async def test_a_slow_triton_is_not_waited_for_and_its_region_is_kept_from_other
         await follow(video, engine, first=5, last=8)
         assert video.rebuilds == 3
     assert regions(prefix) == []
+
+
+async def test_a_request_of_unknown_fate_is_not_sent_again(
+    triton: LocalTriton, toy_repository: Path, prefix: str
+) -> None:
+    """It may still write into the bank: a second one would write there too."""
+    video = Video()
+    async with triton_engine(triton.url, "toy", prefix=prefix, deadline_s=1.0) as engine:
+        await follow(video, engine, first=1, last=4)
+        with paused(toy_repository) as held:
+            clip = asyncio.create_task(failed(video, engine, 5))
+            await until(held.exists)  # the model has it: what waits from now on is another one
+            await until(lambda: clip.done() or waiting(triton) > 0)
+            assert clip.done()
+            assert "no masks within" in str(await clip)
+        await until_it_works(video, engine, 5)
+
+
+@pytest.mark.parametrize("verb", ["segment", "memorize"])
+async def test_a_bank_is_dirty_while_triton_may_write_into_it(
+    triton: LocalTriton, toy_repository: Path, prefix: str, verb: str
+) -> None:
+    video = Video()
+    async with triton_engine(triton.url, "toy", prefix=prefix) as engine:
+        await follow(video, engine, first=1, last=4)
+        (path,) = regions(prefix)
+        assert RegionHeader.read(path.read_bytes()) is not None
+        if verb == "memorize":
+            video.version += 1  # as if another gateway had gone on: it is built anew there
+        with paused(toy_repository, verb) as held:
+            clip = asyncio.create_task(video.append(engine, 5, 6))
+            await until(held.exists)
+            assert RegionHeader.read(path.read_bytes()) is None
+        await clip
+        assert regions(prefix) == [path]
+        assert RegionHeader.read(path.read_bytes()) is not None
 
 
 async def test_a_network_that_is_cut_and_restored(

@@ -46,6 +46,11 @@ def test_below_the_threshold_an_object_is_lost() -> None:
     assert confidences == ObjectConfidence(confidence=(0.9, 0.7), lost=(False, True))
 
 
+def test_at_exactly_the_threshold_an_object_is_not_lost() -> None:
+    (confidences,) = classify_objects(clip(square(), square()), sure(0.8, 0.7999), EVEN)
+    assert confidences == ObjectConfidence(confidence=(0.8, 0.7999), lost=(False, True))
+
+
 def test_what_has_no_pixel_is_lost_however_it_is_calibrated() -> None:
     sanguine = Calibration(bias=40.0, sureness=0.0, wholeness=0.0, size=0.0, threshold=0.0)
     (confidences,) = classify_objects(clip(square(127)), sure(0.0), sanguine)

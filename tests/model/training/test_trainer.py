@@ -70,6 +70,35 @@ def test_passes_add_up_to_one_step(config: TrainConfig, tmp_path: Path) -> None:
     assert config.settings(processes=1) == replace(halves, accumulate=1).settings(processes=2)
 
 
+def one_short_sample(config: TrainConfig) -> TrainConfig:
+    """A step on one clip of one frame."""
+    return replace(config, samples=replace(config.samples, batch=1, frames=2))
+
+
+def test_averaged_weights_follow_the_present_ones(config: TrainConfig, tmp_path: Path) -> None:
+    config = one_short_sample(config)
+    trainer = trained(config, tmp_path, steps=0)
+    before = {name: value.clone() for name, value in trainer.averaged.items()}
+    trainer.step = 2  # three twelfths of the average stay
+    trainer.advance(sample_batches(config.samples, 0, 0, parts=range(config.accumulate)))
+    present = trainer.model.state_dict()
+    expected = {name: before[name] / 4 + 3 * present[name] / 4 for name in before}
+    assert apart(trainer.averaged, expected) < 1e-6
+    assert apart(trainer.averaged, before) > 1e-5
+
+
+def test_every_rate_follows_the_schedule(config: TrainConfig, tmp_path: Path) -> None:
+    """The first of two steps of warm-up, and the last of a cool-down over half of four."""
+    config = replace(one_short_sample(config), warm_up=2, decay_share=0.5, drops=())
+    trainer = trained(config, tmp_path, steps=0)
+    batches = sample_batches(config.samples, 0, 0, parts=range(config.accumulate))
+    for step, factor in ((0, 0.5), (3, 0.5)):
+        trainer.step = step
+        trainer.advance(batches)
+        rates = [group["lr"] for group in trainer.optimizer.param_groups]
+        assert rates == pytest.approx([factor * config.backbone_rate, factor * config.rate])
+
+
 def test_a_loss_that_is_no_number_stops_it_with_the_last_good_state(
     config: TrainConfig, tmp_path: Path
 ) -> None:

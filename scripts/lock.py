@@ -27,11 +27,15 @@ LOCKS = {
     "development": ("demo", "dev", "model", "redis", "triton"),
 }
 OWN = ("tamvt-client", "tamvt-serve", "torch")
+# What no resolver on this Python sees: redis needs async-timeout before Python 3.11.3.
+ALWAYS = ("async-timeout>=4.0.3,<6",)
+# What torch needs and nothing else asks for: it would be installed without a hash.
+OF_TORCH = ("filelock>=3.20,<5", "fsspec>=2025.12,<2027")
 
 
 def requirements(extras: tuple[str, ...]) -> list[str]:
-    """Return what the two packages need with these extras, as their pyproject.toml say it."""
-    needed: set[str] = set()
+    """Return what a lock is made of: these extras of the two pyproject.toml, and what they hide."""
+    needed = {*ALWAYS, *(OF_TORCH if "model" in extras else ())}
     for path in PROJECTS:
         project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
         optional = project.get("optional-dependencies", {})

@@ -8,10 +8,13 @@ import sys
 import tomllib
 import zipfile
 from collections.abc import Iterator
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from scripts.lock import LOCKS
 
@@ -105,6 +108,25 @@ def test_every_locked_package_has_its_hashes_and_no_address(name: str) -> None:
     )
     assert "torch" not in packages
     assert "://" not in text
+
+
+@pytest.mark.parametrize("version", ["3.11.0", "3.12.0", "3.13.0"])
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_holds_what_its_packages_need_on_every_python(name: str, version: str) -> None:
+    """pip-compile sees one Python; with hashes, pip installs nothing if another needs more."""
+    text = (ROOT / "requirements" / f"{name}.txt").read_text()
+    locked = {canonicalize_name(p) for p in re.findall(r"^([\w.-]+)==", text, re.MULTILINE)}
+    torch = {canonicalize_name("torch")} if "model" in LOCKS[name] else set()
+    python = {"python_full_version": version, "python_version": version.rpartition(".")[0]}
+    missing = {
+        f"{distribution.name}: {need}"
+        for distribution in distributions()
+        if canonicalize_name(distribution.name) in locked | torch
+        for need in map(Requirement, distribution.requires or [])
+        if canonicalize_name(need.name) not in locked | torch
+        if need.marker is None or need.marker.evaluate({**python, "extra": ""})
+    }
+    assert missing == set()
 
 
 def test_the_changelog_names_this_version(project: dict[str, Any]) -> None:

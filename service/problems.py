@@ -173,7 +173,10 @@ def install(app: FastAPI, *, count: Callable[[str], None]) -> None:
 
     async def http(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return answer(_problem_of_status(error), error.headers)
+        status = HTTPStatus(error.status_code)
+        detail = "there is nothing here" if status == HTTPStatus.NOT_FOUND else error.detail
+        members = {"type": "about:blank", "title": status.phrase, "status": int(status)}
+        return answer({**members, "detail": detail}, error.headers)
 
     async def unexpected(_: Request, error: Exception) -> Response:
         return answer(problem(errors.TamvtError("an unexpected error; it is in the service's log")))
@@ -197,10 +200,3 @@ def _problem_of_request(error: RequestValidationError) -> dict[str, object]:
     ]
     detail = "; ".join(f"{item['where']}: {item['message']}" for item in found)
     return {**problem(errors.BadOption(detail)), "errors": found}
-
-
-def _problem_of_status(error: HTTPException) -> dict[str, object]:
-    """Return the problem of an error that means no more than its status."""
-    title = HTTPStatus(error.status_code).phrase
-    detail = "there is nothing here" if error.status_code == HTTPStatus.NOT_FOUND else error.detail
-    return {"type": "about:blank", "title": title, "status": error.status_code, "detail": detail}

@@ -60,21 +60,17 @@ async def read_source(
             return Video(form["video"][0], skip=query.skip, count=query.count)
         images = form.get("frames", [])
     else:
-        images = await _read_image(request, limits, reservation)
+        kind = request.headers.get("content-type", IMAGE_TYPES[-1]).partition(";")[0]
+        if kind.strip().lower() not in IMAGE_TYPES:
+            known = ", ".join(("multipart/form-data", *IMAGE_TYPES))
+            raise UnsupportedMedia(f"the body is {kind.strip().lower()!r}; it may be {known}")
+        body = await read_body(
+            request,
+            max_bytes=limits.frame_bytes,
+            deadline_s=limits.deadline_s,
+            reservation=reservation,
+        )
+        images = [body] if body else []
     if query.skip or query.count is not None:
         raise BadOption("skip and count are for a video only")
     return images
-
-
-async def _read_image(
-    request: Request, limits: UploadLimits, reservation: Reservation
-) -> list[bytes]:
-    """Return the body as one image, as no image if it is empty."""
-    kind = request.headers.get("content-type", IMAGE_TYPES[-1]).partition(";")[0].strip().lower()
-    if kind not in IMAGE_TYPES:
-        known = ", ".join(("multipart/form-data", *IMAGE_TYPES))
-        raise UnsupportedMedia(f"the body is {kind!r}; it may be {known}")
-    body = await read_body(
-        request, max_bytes=limits.frame_bytes, deadline_s=limits.deadline_s, reservation=reservation
-    )
-    return [body] if body else []

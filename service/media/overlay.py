@@ -38,7 +38,12 @@ def paint(frame: Rgb, labels: Labels) -> Rgb:
         color = np.asarray(dark * (255 / max(int(dark.max()), 1)), dtype=np.float64)
         tint = frame[mask] * (1 - OPACITY) + color * OPACITY
         painted[mask] = np.rint(tint).astype(np.uint8)
-        _draw_contours(painted, mask, color)
+        # A bright line between dark ones shows on any background.
+        contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        thickness = max(1, round(max(mask.shape) / 500))
+        darker, brighter = color * 0.25, 255 - (255 - color) * 0.25
+        cv2.drawContours(painted, contours, -1, darker.tolist(), thickness + 2, cv2.LINE_AA)
+        cv2.drawContours(painted, contours, -1, brighter.tolist(), thickness, cv2.LINE_AA)
     return painted
 
 
@@ -78,16 +83,6 @@ def write_overlay(path: Path, pictures: Iterable[Rgb], *, fps: float) -> int:
             count += 1
     unfinished.replace(path)
     return count
-
-
-def _draw_contours(painted: Rgb, mask: NDArray[np.bool_], color: NDArray[np.float64]) -> None:
-    """Draw the mask's contours into `painted`: bright lines between dark ones."""
-    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    thickness = max(1, round(max(mask.shape) / 500))
-    dark = tuple(float(value) * 0.25 for value in color)
-    light = tuple(255 - (255 - float(value)) * 0.25 for value in color)
-    cv2.drawContours(painted, contours, -1, dark, thickness + 2, cv2.LINE_AA)
-    cv2.drawContours(painted, contours, -1, light, thickness, cv2.LINE_AA)
 
 
 def _draw_tile(number: int, picture: Rgb) -> Rgb:

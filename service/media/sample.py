@@ -76,6 +76,28 @@ class Pose:
     turn_degrees: float
     phase: float
 
+    @classmethod
+    def at(cls, moment: float) -> Pose:
+        """Return the cup's pose; `moment` runs from 0 to 1."""
+        angle = 2 * pi * moment
+        return cls(
+            center=(WIDTH * (0.5 - 0.24 * cos(angle)), HEIGHT * (0.52 + 0.12 * sin(2 * angle))),
+            scale=0.52 + 0.14 * sin(angle),
+            turn_degrees=28 * sin(angle) + 8 * sin(3 * angle),
+            phase=angle,
+        )
+
+    def map_pixels(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return x and y in the photograph for each pixel of the frame, two (H, W)."""
+        rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
+        right, down = (columns - self.center[0]) / self.scale, (rows - self.center[1]) / self.scale
+        turn = radians(self.turn_degrees)
+        x = CUP_CENTER[0] + cos(turn) * right + sin(turn) * down
+        y = CUP_CENTER[1] - sin(turn) * right + cos(turn) * down
+        bent_x = x + 10 * np.sin(y / 60 + 2 * self.phase)
+        bent_y = y + 8 * np.sin(x / 75 - 3 * self.phase)
+        return bent_x.astype(np.float32), bent_y.astype(np.float32)
+
 
 def find_sample_video(data: Path, *, name: str | None) -> SampleVideo | None:
     """Return the video `name` below `data`, or the preferred one if `name` is None.
@@ -130,7 +152,11 @@ def draw_sample() -> Iterator[tuple[Rgb, Labels]]:
     silhouette = draw_silhouette(coffee.shape[0], coffee.shape[1])
     for number in range(FRAMES):
         moment = number / FRAMES
-        yield _compose(_move_background(deep_field, moment), coffee, silhouette, _pose_at(moment))
+        # The camera moves slowly to the side, and closer.
+        zoom, left, top = 1.0 + 0.15 * moment, 120 * moment, 60 + 80 * moment
+        window = np.array([[zoom, 0, -left * zoom], [0, zoom, -top * zoom]], np.float32)
+        moved = cv2.warpAffine(deep_field, window, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR)
+        yield _compose(np.asarray(moved, np.uint8), coffee, silhouette, Pose.at(moment))
 
 
 def draw_silhouette(height: int, width: int) -> NDArray[np.float32]:
@@ -144,45 +170,13 @@ def draw_silhouette(height: int, width: int) -> NDArray[np.float32]:
     return np.asarray(shrunk / np.float32(255), dtype=np.float32)
 
 
-def _pose_at(moment: float) -> Pose:
-    """Return the cup's pose; `moment` runs from 0 to 1."""
-    angle = 2 * pi * moment
-    return Pose(
-        center=(WIDTH * (0.5 - 0.24 * cos(angle)), HEIGHT * (0.52 + 0.12 * sin(2 * angle))),
-        scale=0.52 + 0.14 * sin(angle),
-        turn_degrees=28 * sin(angle) + 8 * sin(3 * angle),
-        phase=angle,
-    )
-
-
-def _move_background(deep_field: Rgb, moment: float) -> Rgb:
-    """Return the deep field as a camera sees it that moves to the side and closer."""
-    zoom = 1.0 + 0.15 * moment
-    left, top = 120 * moment, 60 + 80 * moment
-    window = np.array([[zoom, 0, -left * zoom], [0, zoom, -top * zoom]], np.float32)
-    moved = cv2.warpAffine(deep_field, window, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR)
-    return np.asarray(moved, dtype=np.uint8)
-
-
 def _compose(
     background: Rgb, photograph: Rgb, silhouette: NDArray[np.float32], pose: Pose
 ) -> tuple[Rgb, Labels]:
     """Return the frame with the cup before the background, and its label map."""
-    x, y = _map_pixels(pose)
+    x, y = pose.map_pixels()
     cup = cv2.remap(photograph, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     cover = cv2.remap(silhouette, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
     share = cover[:, :, None]  # (H, W) -> (H, W, 1)
     mixed = cup * share + background * (1 - share)
     return np.rint(mixed).astype(np.uint8), np.where(cover >= 0.5, CUP_ID, 0).astype(np.uint8)
-
-
-def _map_pixels(pose: Pose) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return x and y in the photograph for each pixel of the frame, two (H, W)."""
-    rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
-    right, down = (columns - pose.center[0]) / pose.scale, (rows - pose.center[1]) / pose.scale
-    turn = radians(pose.turn_degrees)
-    x = CUP_CENTER[0] + cos(turn) * right + sin(turn) * down
-    y = CUP_CENTER[1] - sin(turn) * right + cos(turn) * down
-    bent_x = x + 10 * np.sin(y / 60 + 2 * pose.phase)
-    bent_y = y + 8 * np.sin(x / 75 - 3 * pose.phase)
-    return bent_x.astype(np.float32), bent_y.astype(np.float32)

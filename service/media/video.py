@@ -82,7 +82,16 @@ def open_source(path: Path) -> Source:
         return _open_folder(path)
     if not path.is_file():
         raise BadVideo(f"there is no video or folder {str(path)!r}")
-    return _open_file(path)
+    try:
+        with av.open(str(path), "r") as container:
+            stream = first_stream(container)
+            fps = float(stream.average_rate or FOLDER_FPS)
+            count = stream.frames or None
+            if count is None and stream.duration and stream.time_base:
+                count = round(float(stream.duration * stream.time_base) * fps)
+            return Source(path=path, images=(), count=count, fps=fps)
+    except (av.FFmpegError, ValueError) as error:
+        raise BadVideo(f"{str(path)!r} is no video that can be read: {error}") from error
 
 
 def natural_order(name: str) -> tuple[tuple[int, int | str], ...]:
@@ -178,16 +187,3 @@ def _open_folder(path: Path) -> Source:
     if times > 1:
         raise BadVideo(f"{times} images in {str(path)!r} are named {stem!r}: one mask for all")
     return Source(path=path, images=tuple(images), count=len(images), fps=FOLDER_FPS)
-
-
-def _open_file(path: Path) -> Source:
-    try:
-        with av.open(str(path), "r") as container:
-            stream = first_stream(container)
-            fps = float(stream.average_rate or FOLDER_FPS)
-            count = stream.frames or None
-            if count is None and stream.duration and stream.time_base:
-                count = round(float(stream.duration * stream.time_base) * fps)
-            return Source(path=path, images=(), count=count, fps=fps)
-    except (av.FFmpegError, ValueError) as error:
-        raise BadVideo(f"{str(path)!r} is no video that can be read: {error}") from error

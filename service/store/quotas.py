@@ -19,7 +19,7 @@ from service.errors import StoreUnavailable, TamvtError, TooMany
 from service.store import lua
 from service.store.redis_client import Client, key, run_script, translate_errors
 
-DEFAULT_TENANT: Final = "default"  # where nobody says who calls
+DEFAULT_TENANT: Final = "default"  # where callers have no names
 CHECKED_AT_ONCE: Final = 200  # sessions
 DEADLINES: Final = 4  # for a commit that begins now, sent twice, with time to spare
 KEPT_MS: Final = 86_400_000  # of a tenant that starts nothing, beyond its sessions' time

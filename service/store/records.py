@@ -37,7 +37,7 @@ class FrameMasks:
 
     @property
     def dropped(self) -> bool:
-        """Whether the frame was skipped, so that it has no masks."""
+        """Return whether the frame was skipped, so that it has no masks."""
         return self.digest == NO_DIGEST
 
 

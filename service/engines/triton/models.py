@@ -53,21 +53,20 @@ class Served:
 async def compare(client: InferenceServerClient, name: str) -> Served:
     """Return what Triton serves as `name`; raise ModelMismatch, EngineUnavailable."""
     try:
-        specs = [await _read_spec(client, f"{name}_{verb}") for verb in ("memorize", "segment")]
+        specs = []
+        for graph in (f"{name}_memorize", f"{name}_segment"):
+            found = await client.get_model_config(graph, client_timeout=CONTROL_DEADLINE_S)
+            text = found.config.parameters[METADATA_KEY].string_value
+            try:
+                specs.append(ModelSpec.from_json(text))
+            except ContractError as error:
+                raise ModelMismatch(f"Triton's graph {graph}: {error}") from error
         if specs[0] != specs[1] or specs[0].name != name:
             raise ModelMismatch(f"Triton's two graphs of {name!r} are not of the same model")
         await _check_tensors(client, specs[0])
         return Served(specs[0], await _try_sharing(client))
     except InferenceServerException as error:
         raise EngineUnavailable(f"Triton: {line_of(error)}") from error
-
-
-async def _read_spec(client: InferenceServerClient, graph: str) -> ModelSpec:
-    answer = await client.get_model_config(graph, client_timeout=CONTROL_DEADLINE_S)
-    try:
-        return ModelSpec.from_json(answer.config.parameters[METADATA_KEY].string_value)
-    except ContractError as error:
-        raise ModelMismatch(f"Triton's graph {graph}: {error}") from error
 
 
 async def _check_tensors(client: InferenceServerClient, spec: ModelSpec) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from service.engines.triton.region import Region, RegionHeader
+from service.engines.triton.region import Region
 from service.errors import EngineUnavailable, Overloaded
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -163,25 +163,21 @@ class Regions:
         missing are taken off Triton's list.
         """
         for file in self._files():
-            await self._sweep_file(file, weights=bytes.fromhex(weights_sha256))
+            idle_s = time.time() - file.used_at
+            if not file.nbytes and idle_s > EMPTY_S:
+                file.path.unlink(missing_ok=True)
+            region = Region.open(file.path) if file.nbytes else None
+            if region is None:
+                continue
+            header = region.header()
+            is_of_use = header is not None and header.weights == bytes.fromhex(weights_sha256)
+            if is_of_use and idle_s <= self._idle_s:
+                region.close()
+            else:
+                await self.drop(region)
         for name in await self._registry.names():
             if name.startswith(f"{self._prefix}-") and not (self._folder / name).exists():
                 await self._registry.forget(name)
-
-    async def _sweep_file(self, file: _File, *, weights: bytes) -> None:
-        idle_s = time.time() - file.used_at
-        if not file.nbytes:
-            if idle_s > EMPTY_S:
-                file.path.unlink(missing_ok=True)
-            return
-        region = Region.open(file.path)
-        if region is None:
-            return
-        header: RegionHeader | None = region.header()
-        if header is None or header.weights != weights or idle_s > self._idle_s:
-            await self.drop(region)
-        else:
-            region.close()
 
     async def _free_bytes(self, nbytes: int) -> None:
         """Drop regions, least recently used first; raise Overloaded if the rest is in use."""

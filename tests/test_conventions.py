@@ -27,7 +27,6 @@ UNRENAMED = (
     "model/evaluation/scoring.py: refuse_strangers ",
     "model/export/triton/backend.py: _answers ",
     "model/networks/tamvt/pixel_decoder.py: places ",
-    "service/problems.py: gone ",
 )
 
 IMPORT_ALL_OF_THE_SERVICE = """

@@ -29,7 +29,7 @@ HEADER = header_of(
 @pytest.fixture
 async def regions(triton: LocalTriton, prefix: str) -> AsyncIterator[Regions]:
     async with triton_client(
-        triton.url, "toy", start_deadline_s=30.0, in_flight=1, waiting=1
+        triton.url, "toy", start_deadline_s=30.0, clip_deadline_s=60, in_flight=1, waiting=1
     ) as client:
         yield Regions(client, limit_bytes=2**20, idle_s=60.0, prefix=prefix)
 

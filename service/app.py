@@ -27,12 +27,13 @@ from service.http.middleware import Drain, RequestMeter
 from service.http.schemas import ObjectIn, OptionsIn
 from service.local.private_redis import private_redis
 from service.server.workers import Workers
+from service.sessions.backend import SessionBackend
 from service.sessions.frames import Limits
 from service.sessions.tracking import Tracker
 from service.settings import Settings, read_settings
 from service.store.session_store import SessionStore, open_store
 from service.stream import routes
-from service.stream.connection import StreamLimits
+from service.stream.connection import StreamLimits, StreamParts
 from service.stream.host import StreamHost
 from service.stream.open_streams import OpenStreams
 from service.stream.ownership import watch_ownership
@@ -110,16 +111,17 @@ async def open_service(
         )
         access = _access(settings)
         streams = StreamHost(
-            tracker=tracker,
-            store=store,
-            workers=workers,
+            StreamParts(
+                tracker=tracker,
+                workers=workers,
+                metrics=metrics,
+                watch=watch,
+                limits=_stream_limits(settings),
+            ),
             admission=admission,
-            metrics=metrics,
             access=access,
             open_streams=_open_streams(settings),
             tickets=Tickets(store, ttl_s=settings.ticket_ttl_s),
-            watch=watch,
-            limits=_stream_limits(settings),
         )
         service = Service(
             tracker=tracker,
@@ -194,9 +196,12 @@ async def _open_store(settings: Settings) -> AsyncIterator[SessionStore]:
 
 def _tracker(settings: Settings, store: SessionStore, engine: Engine, workers: Workers) -> Tracker:
     return Tracker(
-        store=store,
-        engines={engine.spec.name: engine},
-        workers=workers,
+        SessionBackend(
+            store,
+            workers,
+            engines={engine.spec.name: engine},
+            rollback_clips=settings.rollback_clips,
+        ),
         limits=Limits(
             image=_image_limits(settings),
             append_frames=settings.max_append_frames,
@@ -204,7 +209,6 @@ def _tracker(settings: Settings, store: SessionStore, engine: Engine, workers: W
             objects=settings.max_objects,
         ),
         deadline_s=settings.request_deadline_s,
-        rollback_clips=settings.rollback_clips,
     )
 
 

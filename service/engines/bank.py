@@ -5,11 +5,8 @@ Letters: N slots, n the lowest ones that are in use, O objects, T tokens, C chan
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -135,44 +132,3 @@ class BankCache(Generic[B]):
         bank = self._kept.pop(session_id, None)
         if bank is not None:
             self._kept_bytes -= bank.nbytes
-
-
-@dataclass(slots=True)
-class _Lock:
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    users: int = 0
-
-
-class SessionLocks:
-    """One at a time for each session; nothing is left of a session that nobody waits for."""
-
-    def __init__(self) -> None:
-        self._locks: dict[str, _Lock] = {}
-
-    def __len__(self) -> int:
-        return len(self._locks)
-
-    @asynccontextmanager
-    async def wait(self, session_id: str, *, deadline_s: float) -> AsyncIterator[None]:
-        """The session's turn; Overloaded if it does not come within the deadline."""
-        with self._user(session_id) as turn:
-            try:
-                async with asyncio.timeout(deadline_s):
-                    await turn.lock.acquire()
-            except TimeoutError as error:
-                raise Overloaded(f"the session is busy for more than {deadline_s} s") from error
-            try:
-                yield
-            finally:
-                turn.lock.release()
-
-    @contextmanager
-    def _user(self, session_id: str) -> Iterator[_Lock]:
-        turn = self._locks.setdefault(session_id, _Lock())
-        turn.users += 1
-        try:
-            yield turn
-        finally:
-            turn.users -= 1
-            if not turn.users:
-                del self._locks[session_id]

@@ -1,7 +1,8 @@
-"""What an engine promises. Letters: L frames of a clip, N entries, O objects, h and w model size.
+"""The contract of an engine. Letters: L frames of a clip, N entries, O objects, h and w model size.
 
 An engine keeps a bank for each session it has served lately. A bank is a cache: a lease that ends
-without `commit` discards it, and the next lease rebuilds it from the memory (decision 14).
+without `commit` discards it, and the next lease rebuilds it from the memory (decision 14). The
+engine does not guard against two leases of one session: its caller holds the session's lock.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class Engine(Protocol):
         model_size: tuple[int, int],
         pictures: Pictures,
     ) -> AbstractAsyncContextManager[BankLease]:
-        """The session's bank, exclusively; Overloaded if it is not free within the deadline.
+        """Lend the session's bank to the caller, who holds the session's lock meanwhile.
 
         A bank of another version or memory is a miss: `pictures` is then awaited, and must give
         the picture of each entry, in the order of `memory.entries`.
@@ -91,5 +92,5 @@ class Engine(Protocol):
         ...
 
     async def discard(self, session_id: str) -> None:
-        """Drop the session's bank, if there is one: after a deletion, or to free its bytes."""
+        """Drop the session's bank, if there is one; the caller holds the session's lock."""
         ...

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from model.core.contract import ModelSpec, entry_output
 from model.core.memory import Memory
-from service.engines.bank import Bank, BankCache, SessionLocks, Tensors, bank_bytes
+from service.engines.bank import Bank, BankCache, Tensors, bank_bytes
 from service.engines.base import BankLease, ClipMasks, Picture, Pictures
 from service.engines.graphs import Graphs, Run, open_graphs
 from service.engines.pictures import MASKS_PER_BATCH, arranged, check_pictures, only_known
@@ -47,7 +47,7 @@ async def embedded_engine(
     threads = threads or len(os.sched_getaffinity(0))
     graphs = await asyncio.to_thread(open_graphs, folder, name, threads=threads)
     pool = Pool(workers=workers, queue=queue, deadline_s=deadline_s)
-    engine = EmbeddedEngine(graphs, pool, BankCache(limit_bytes=bank_bytes), deadline_s=deadline_s)
+    engine = EmbeddedEngine(graphs, pool, BankCache(limit_bytes=bank_bytes))
     try:
         await engine.warm_up()
         yield engine
@@ -99,14 +99,10 @@ class Pool:
 class EmbeddedEngine:
     """Runs clips one by one, each with its session's bank."""
 
-    def __init__(
-        self, graphs: Graphs, pool: Pool, banks: BankCache[Bank], *, deadline_s: float
-    ) -> None:
+    def __init__(self, graphs: Graphs, pool: Pool, banks: BankCache[Bank]) -> None:
         self._graphs = graphs
         self._pool = pool
         self._banks = banks
-        self._locks = SessionLocks()
-        self._deadline_s = deadline_s
 
     @property
     def spec(self) -> ModelSpec:
@@ -137,22 +133,21 @@ class EmbeddedEngine:
         pictures: Pictures,
     ) -> AsyncIterator[BankLease]:
         """See `base.Engine.lease`."""
-        async with self._locks.wait(session_id, deadline_s=self._deadline_s):
-            bank = self._banks.take(session_id, version=version, memory=memory)
-            lease = EmbeddedLease(
-                session_id,
-                self._graphs,
-                self._pool,
-                self._banks,
-                bank,
-                memory,
-                model_size,
-                pictures,
-            )
-            try:
-                yield lease
-            finally:
-                lease.leave()
+        bank = self._banks.take(session_id, version=version, memory=memory)
+        lease = EmbeddedLease(
+            session_id,
+            self._graphs,
+            self._pool,
+            self._banks,
+            bank,
+            memory,
+            model_size,
+            pictures,
+        )
+        try:
+            yield lease
+        finally:
+            lease.leave()
 
     async def discard(self, session_id: str) -> None:
         """See `base.Engine.discard`."""

@@ -9,14 +9,13 @@ from starlette.responses import Response
 
 from service import errors
 from service.http.append_body import APPEND_BODY, read_source
-from service.http.dependencies import Service, ServiceOf, no_repeated_parameters
+from service.http.dependencies import ServiceOf, no_repeated_parameters
 from service.http.forms import BINARY, BODY_ERRORS
 from service.http.schemas import AppendedOut, AppendQuery, MasksOut, MasksQuery, SessionOut
 from service.http.start_body import START_BODY, read_start
 from service.problems import documented
 from service.sessions import responses
-from service.sessions.tracking import Appended
-from service.telemetry.stage_times import Stopwatch
+from service.telemetry.stage_times import StageTimes
 
 PAGE_FRAMES: Final = 500
 JSON: Final = "application/json"
@@ -93,12 +92,12 @@ async def append_frames(
     query: Annotated[AppendQuery, Query()],
 ) -> Response:
     """Track the next frames and return their masks. Safe to repeat: a frame is committed once."""
-    watch = Stopwatch()
+    times = StageTimes()
     with service.admission.admit() as reservation:
         source = await read_source(request, service.uploads, reservation, query)
-        watch.lap("receive")
+        times.end("receive")
         appended = await service.tracker.append(
-            session_id, source, first_frame=query.first_frame, watch=watch
+            session_id, source, first_frame=query.first_frame, times=times
         )
         body = await service.workers.start(
             responses.write_frames,
@@ -108,11 +107,17 @@ async def append_frames(
             others={
                 "first_frame": query.first_frame,
                 "next_frame": appended.session.next_frame,
-                "timing": watch.milliseconds(),
-                "batch_sizes": watch.batch_sizes,
+                "timing": times.milliseconds(),
+                "batch_sizes": times.batch_sizes,
             },
         )
-    _count(service, appended, watch)
+    fresh = appended.frames[appended.replayed :]
+    service.metrics.count_frames(
+        committed=len(fresh),
+        replayed=appended.replayed,
+        clips=len({masks.clip for masks in fresh}),
+        times=times,
+    )
     repeated = appended.replayed == len(appended.frames)
     headers = {"Idempotent-Replay": "true"} if repeated else None
     return Response(body, media_type=JSON, headers=headers)
@@ -206,15 +211,3 @@ def _json(
 ) -> Response:
     body = responses.write_json(content)
     return Response(body, status_code=status_code, headers=headers, media_type=JSON)
-
-
-def _count(service: Service, appended: Appended, watch: Stopwatch) -> None:
-    metrics = service.metrics
-    fresh = appended.frames[appended.replayed :]
-    metrics.replayed.inc(appended.replayed)
-    metrics.frames.inc(len(fresh))
-    metrics.clips.inc(len({masks.clip for masks in fresh}))
-    for size in watch.batch_sizes:
-        metrics.batch_size.observe(size)
-    for stage, seconds in watch.seconds.items():
-        metrics.stage_seconds.labels(stage).inc(seconds)

@@ -1,24 +1,29 @@
-"""Clips of one session, one after the other, each committed while the next is in the engine.
+"""The clip pipeline: while one clip is in the engine, the one before is encoded and committed.
 
-What an append is to REST, a burst is to a stream: the session's turn and its bank are held from
-the first clip to the last, and every clip is a commit of its own.
+REST appends and streams use the same pipeline. They differ in the commit policy: an append commits
+all its clips at once, a stream each clip as it is done.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 from model.core.contract import ModelSpec
-from service.engines.base import BankLease, ClipMasks
-from service.errors import FrameAhead
-from service.server.workers import Workers
+from service.engines.base import BankLease, Picture
+from service.errors import Conflict, FrameAhead, FrameChanged
+from service.sessions.backend import SessionBackend
 from service.sessions.clips import (
+    EncodedClip,
     Outcome,
+    Step,
     clip_pixels,
     conclude,
+    decode_entry,
     encode_clip,
     history_after,
     passed_over,
@@ -27,153 +32,279 @@ from service.sessions.clips import (
 from service.sessions.frames import Frame
 from service.store.records import FrameMasks, Session
 from service.store.session_store import SessionStore
+from service.telemetry.stage_times import Stage, StageTimes
+
+# Decides, from how many clips are segmented and not committed, whether to commit them now.
+# What is left when the pipeline ends is committed then.
+CommitPolicy = Callable[[int], bool]
 
 
-@dataclass(slots=True)
-class ClipTimes:
-    """When the stages of a clip ended, in seconds of `time.perf_counter`; 0: there was none."""
+def commit_each_clip(uncommitted: int) -> bool:
+    """Return True: a stream's clip is answered as soon as it is done."""
+    return True
 
-    queued: float = 0.0  # the engine began
-    inferred: float = 0.0
-    encoded: float = 0.0
-    stored: float = 0.0
-    batch_size: int = 0  # clips that the model ran together, this one included
+
+def commit_all_at_once(uncommitted: int) -> bool:
+    """Return False: an append is committed after its last clip, all or nothing."""
+    return False
 
 
 @dataclass(frozen=True, slots=True)
-class Tracked:
+class CommittedClip:
     """A clip that is committed. `frames` are in order, those passed over before it included."""
 
     session: Session
     frames: tuple[FrameMasks, ...]
     replayed: int  # of these, so many were committed before
-    times: ClipTimes
+    times: StageTimes  # from its pixels on; empty if all of it was committed before
 
 
-Replay = Callable[..., Awaitable[tuple[FrameMasks, ...]]]
-Then = Callable[[Tracked], Awaitable[None]]
+OnCommit = Callable[[CommittedClip], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Segmented:
+    """A clip that is not committed yet."""
+
+    outcome: Outcome
+    encoding: asyncio.Future[EncodedClip]
+    times: StageTimes
+    known: tuple[FrameMasks, ...]
+    on_commit: OnCommit
+
+
+@asynccontextmanager
+async def open_pipeline(
+    session: Session, backend: SessionBackend, *, policy: CommitPolicy
+) -> AsyncIterator[ClipPipeline]:
+    """Yield the session's pipeline, with its bank; the caller holds the session's lock.
+
+    When the block is left, what is segmented is committed. When it raises, commits under way are
+    still waited for, and no other is begun.
+    """
+    engine = backend.engine(session.model)
+    async with engine.lease(
+        session.session_id,
+        version=session.version,
+        memory=session.memory,
+        model_size=session.model_size,
+        pictures=partial(_pictures, session, backend),
+    ) as bank:
+        pipeline = ClipPipeline(session, bank, backend, spec=engine.spec, policy=policy)
+        try:
+            yield pipeline
+            await pipeline.commit()
+        finally:
+            await pipeline.close()
+        bank.commit(pipeline.session.version)
 
 
 class ClipPipeline:
-    """Made by `Tracker.pipeline`, which holds the turn and the bank meanwhile."""
+    """Segments clips of one session in order; see `open_pipeline`."""
 
     def __init__(
         self,
         session: Session,
         bank: BankLease,
+        backend: SessionBackend,
         *,
         spec: ModelSpec,
-        store: SessionStore,
-        workers: Workers,
-        replay: Replay,
-        rollback_clips: int,
+        policy: CommitPolicy,
     ) -> None:
-        self.session = session  # as it is once every clip so far is committed
+        self.session = session  # as it is committed
         self._bank = bank
+        self._backend = backend
         self._spec = spec
-        self._store = store
-        self._workers = workers
-        self._replay = replay
-        self._rollback_clips = rollback_clips
-        self._finishing: asyncio.Task[None] | None = None
+        self._policy = policy
+        self._memory, self._next_frame = session.memory, session.next_frame  # after what is added
+        self._uncommitted: list[_Segmented] = []
+        self._committing: asyncio.Task[None] | None = None
 
-    async def add(
-        self, frames: Sequence[Frame], *, first_frame: int, skipping: bool, then: Then
+    async def add_frames(
+        self,
+        frames: Sequence[Frame],
+        *,
+        first_frame: int,
+        skipping: bool,
+        on_commit: OnCommit,
     ) -> None:
-        """Infers the clip; it is committed, and `then` is awaited with it, during the next one.
+        """Segment the frames of one clip, of which some may be committed already.
 
-        Frames that are committed already are answered from the store; `skipping` allows to leave
-        frames out before the clip, which are committed as dropped.
+        Committed frames are answered from the store. `skipping` allows to leave frames out before
+        the clip; they are committed as dropped.
 
         Raises:
-            What the clip before could not be committed for; nothing after it is committed.
+            What `add` raises.
             FrameAhead: frames are missing, and `skipping` is not allowed.
-            FrameChanged, Conflict, Unavailable: as for `Tracker.append`.
+            FrameChanged: a committed frame had other content.
         """
-        known = await self._known(frames, first_frame=first_frame)
-        fresh = frames[len(known) :]
-        if not fresh:
-            await then(Tracked(self.session, known, len(known), ClipTimes()))
-            return
-        before, first = self.session, first_frame + len(known)
-        if first > before.next_frame and not skipping:
-            raise FrameAhead(
-                f"frame {first} was sent, but frame {before.next_frame} comes next",
-                expected=before.next_frame,
+        known: tuple[FrameMasks, ...] = ()
+        if first_frame < self._next_frame:
+            await self.commit()
+            known = await committed_frames(
+                self._backend.store, self.session, frames, first_frame=first_frame
             )
-        times = ClipTimes()
-        outcome, found = await self._segment(fresh, times, first=first)
-        await self.settle()
-        self.session = after = self._after(outcome)
-        self._finishing = asyncio.create_task(
-            self._finish(outcome, found, before, after, known, times, then)
-        )
+        times, fresh = StageTimes(), frames[len(known) :]
+        if not fresh:
+            await on_commit(CommittedClip(self.session, known, len(known), times))
+            return
+        first = first_frame + len(known)
+        if not skipping:
+            check_not_ahead(first, expected=self._next_frame)
+        (step,) = plan(replace(self.session, next_frame=first), fresh)
+        await self.add(step, times=times, prepared="queue", known=known, on_commit=on_commit)
 
-    async def settle(self) -> None:
-        """Nothing, once what was added is committed and told; raises what prevented it."""
-        finishing, self._finishing = self._finishing, None
-        if finishing is not None:
-            try:
-                await asyncio.shield(finishing)
-            except asyncio.CancelledError:
-                # A write that has begun is waited for: it may happen in any case.
-                await asyncio.gather(finishing, return_exceptions=True)
-                raise
+    async def add(
+        self,
+        step: Step,
+        *,
+        times: StageTimes,
+        on_commit: OnCommit,
+        prepared: Stage = "decode",
+        known: tuple[FrameMasks, ...] = (),
+    ) -> None:
+        """Segment a clip; it is encoded, and committed if that is due, during the next one.
 
-    async def close(self) -> None:
-        """Nothing, once nothing is under way any more, whatever became of it."""
-        if self._finishing is not None:
-            await asyncio.gather(self._finishing, return_exceptions=True)
+        `on_commit` is awaited with the clip and the frames that are `known` before it. The time
+        until the engine begins counts as the stage `prepared`.
 
-    async def _known(self, frames: Sequence[Frame], *, first_frame: int) -> tuple[FrameMasks, ...]:
-        if first_frame >= self.session.next_frame:
-            return ()
-        await self.settle()
-        return await self._replay(self.session, frames, first_frame=first_frame)
-
-    async def _segment(
-        self, frames: Sequence[Frame], times: ClipTimes, *, first: int
-    ) -> tuple[Outcome, ClipMasks]:
-        """What becomes of a clip that begins with frame `first`; the bank remembers it."""
-        session, before = self.session, self.session.memory
-        steps = plan(replace(session, next_frame=first), frames)
-        assert len(steps) == 1, "a clip of more frames than the session's clips have"
-        pixels = await self._workers.start(clip_pixels, steps[0], model_size=session.model_size)
-        times.queued = time.perf_counter()
+        Raises:
+            Conflict, Unavailable: the engine's or the store's; also what prevented the commit of
+                clips before this one. Nothing after them is committed.
+        """
+        session, before, start = self.session, self._memory, self._backend.workers.start
+        pixels = await start(clip_pixels, step, model_size=session.model_size)
+        times.end(prepared)
         found = await self._bank.segment(pixels, before=before, object_ids=session.object_ids)
-        times.inferred = time.perf_counter()
-        times.batch_size = found.batch_size
-        outcome = await self._workers.start(
-            conclude, steps[0], found, session, before, self._spec.calibration
-        )
+        times.end("inference")
+        times.batch_sizes.append(found.batch_size)
+        outcome = await start(conclude, step, found, session, before, self._spec.calibration)
         if outcome.after is not before:
             self._bank.remember(outcome.after)
-        return outcome, found
+        self._memory, self._next_frame = outcome.after, step.last + 1
+        encoding = start(encode_clip, outcome, found, session)
+        times.end("encode")
+        self._uncommitted.append(_Segmented(outcome, encoding, times, known, on_commit))
+        if self._policy(len(self._uncommitted)):
+            await self._begin_commit()
 
-    def _after(self, outcome: Outcome) -> Session:
-        """The session after a clip."""
-        history = history_after(self.session, [outcome], rollback_clips=self._rollback_clips)
-        return self.session.advanced(
-            memory=outcome.after,
-            next_frame=outcome.step.last + 1,
-            history=history,
-            weights_sha256=outcome.weights_sha256,
+    async def commit(self) -> None:
+        """Commit what is segmented, and wait for it; raise what prevented it."""
+        if self._uncommitted:
+            await self._begin_commit()
+        await self._settle()
+
+    async def close(self) -> None:
+        """Wait for what is under way and ignore its outcome."""
+        if self._committing is not None:
+            await _outlast(self._committing)
+        encodings = [clip.encoding for clip in self._uncommitted]
+        await asyncio.gather(*encodings, return_exceptions=True)
+
+    async def _begin_commit(self) -> None:
+        await self._settle()
+        clips, self._uncommitted = self._uncommitted, []
+        self._committing = asyncio.create_task(self._commit(clips))
+
+    async def _settle(self) -> None:
+        """Wait for the commit under way; raise what prevented it."""
+        committing, self._committing = self._committing, None
+        if committing is not None:
+            await _outlast(committing)
+            committing.result()
+
+    async def _commit(self, clips: Sequence[_Segmented]) -> None:
+        """Encode and store these clips in one commit, and answer them."""
+        before, outcomes = self.session, [clip.outcome for clip in clips]
+        await asyncio.gather(*(clip.encoding for clip in clips), return_exceptions=True)
+        encoded = [clip.encoding.result() for clip in clips]
+        masks: list[tuple[FrameMasks, ...]] = []
+        next_frame = before.next_frame
+        for clip, done in zip(encoded, outcomes, strict=True):
+            skipped = passed_over(before, range(next_frame, done.step.first))
+            masks.append((*skipped, *clip.masks))
+            next_frame = done.step.last + 1
+        for one in clips:
+            one.times.end("encode")
+        after = before.advanced(
+            memory=outcomes[-1].after,
+            next_frame=next_frame,
+            history=history_after(before, outcomes, rollback_clips=self._backend.rollback_clips),
+            weights_sha256=outcomes[-1].weights_sha256,
+        )
+        self.session = await self._backend.store.append(
+            before,
+            after,
+            masks=[item for frames in masks for item in frames],
+            entries={clip.masks[-1].frame: clip.entry for clip in encoded if clip.entry},
+        )
+        for one in clips:
+            one.times.end("store")
+        for one, frames in zip(clips, masks, strict=True):
+            answer = (*one.known, *frames)
+            await one.on_commit(CommittedClip(self.session, answer, len(one.known), one.times))
+
+
+def check_not_ahead(first_frame: int, *, expected: int) -> None:
+    """Raise FrameAhead if frames are missing before `first_frame`."""
+    if first_frame > expected:
+        raise FrameAhead(
+            f"frame {first_frame} was sent, but frame {expected} comes next", expected=expected
         )
 
-    async def _finish(
-        self,
-        outcome: Outcome,
-        found: ClipMasks,
-        before: Session,
-        after: Session,
-        known: tuple[FrameMasks, ...],
-        times: ClipTimes,
-        then: Then,
-    ) -> None:
-        clip = await self._workers.start(encode_clip, outcome, found, before)
-        times.encoded = time.perf_counter()
-        entries = {} if clip.entry is None else {outcome.step.last: clip.entry}
-        masks = (*passed_over(before, range(before.next_frame, outcome.step.first)), *clip.masks)
-        committed = await self._store.append(before, after, masks=masks, entries=entries)
-        times.stored = time.perf_counter()
-        await then(Tracked(committed, (*known, *masks), len(known), times))
+
+async def committed_frames(
+    store: SessionStore, session: Session, frames: Sequence[Frame], *, first_frame: int
+) -> tuple[FrameMasks, ...]:
+    """Return the stored masks of those frames that are committed already, proved by their digests.
+
+    Raises Conflict where they are no longer kept, and FrameChanged.
+    """
+    last = min(first_frame + len(frames), session.next_frame) - 1
+    if last < first_frame:
+        return ()
+    expected = session.next_frame
+    if first_frame < session.kept_from:
+        raise Conflict(
+            f"the masks of frame {first_frame} are no longer kept; frame {expected} comes next",
+            expected=expected,
+        )
+    known = await store.masks(session.session_id, first_frame, last)
+    for frame, committed in zip(frames, known, strict=False):
+        if not committed.dropped and frame.digest != committed.digest:
+            raise FrameChanged(
+                f"frame {committed.frame} is committed already, with other content; "
+                f"frame {expected} comes next",
+                expected=expected,
+            )
+    return known
+
+
+async def _pictures(session: Session, backend: SessionBackend) -> Sequence[Picture]:
+    """Return the picture of each entry of the session's memory, in its order."""
+    entries = await backend.store.entries(session)
+    remembered = zip(entries, session.memory.entries, strict=True)
+    return await asyncio.gather(
+        *(
+            backend.workers.start(decode_entry, stored, entry.object_ids, session)
+            for stored, entry in remembered
+        )
+    )
+
+
+async def _outlast(task: asyncio.Task[Any]) -> None:
+    """Wait until the task has ended, however often the caller is cancelled meanwhile.
+
+    A write that has begun may happen in any case: its task is never cancelled. The cancellation
+    is raised afterwards.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if not task.cancelled():
+        task.exception()  # otherwise asyncio complains that nobody asked for it
+    if cancelled is not None:
+        raise cancelled

@@ -1,11 +1,12 @@
-"""What comes in: the bytes of images and videos become frames, checked before they cost anything.
+"""Turn the bytes of images and videos into frames, checked before they cost anything.
 
-Sizes are (height, width); h and w are the model's. Everything here is pure and blocks: run it in
-the thread pool.
+Sizes are (height, width); h and w are the model's. All but `read_frames` is pure and blocks: run
+it in the thread pool.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 from collections.abc import Iterator, Sequence
@@ -24,12 +25,14 @@ from model.core.image_headers import ImageLimits
 from service.errors import (
     BadImage,
     BadVideo,
+    NoFrames,
     PictureTooLarge,
     TooManyFrames,
     TruncatedImage,
     WrongFrameSize,
 )
 from service.media.video import first_stream, upright_picture
+from service.server.workers import Workers
 
 Size = tuple[int, int]
 
@@ -48,7 +51,7 @@ class Limits:
     objects: int
 
     def check_count(self, images: int) -> None:
-        """Nothing, or TooManyFrames."""
+        """Raise TooManyFrames unless one append takes so many images."""
         if images > self.append_frames:
             raise TooManyFrames(
                 f"{images} frames; one append takes {self.append_frames}", limit=self.append_frames
@@ -77,14 +80,36 @@ class Frame:
     pixels: NDArray[np.uint8] | None  # (h, w, 3), or None: decode `stored` when it is needed
 
     def at(self, model_size: Size) -> NDArray[np.uint8]:
-        """What the model sees, (h, w, 3)."""
+        """Return what the model sees, (h, w, 3)."""
         if self.pixels is not None:
             return self.pixels
         return pixels.model_frame(self.stored, model_size)
 
 
+async def read_frames(
+    source: Source, limits: Limits, workers: Workers, *, frame_size: Size, model_size: Size
+) -> Sequence[Frame]:
+    """Return the frames of an append, each of them checked.
+
+    Raises NoFrames, TooManyFrames, and what `frame_of_image` and `frames_of_video` raise.
+    """
+    sizes = {"frame_size": frame_size, "model_size": model_size}
+    if isinstance(source, Video):
+        return await workers.start(frames_of_video, source, limits, **sizes)
+    if not source:
+        raise NoFrames("the request holds no frame")
+    limits.check_count(len(source))
+    named = ((f"frame {number} of the request", data) for number, data in enumerate(source, 1))
+    return await asyncio.gather(
+        *(
+            workers.start(frame_of_image, data, limits.image, name=name, **sizes)
+            for name, data in named
+        )
+    )
+
+
 def read_picture(data: bytes, limits: ImageLimits, *, name: str) -> NDArray[np.uint8]:
-    """The picture in an encoded image, (H, W, 3); `name` tells errors which one it is.
+    """Decode an image, (H, W, 3); `name` tells errors which one it is.
 
     Raises:
         BadImage, TruncatedImage: the bytes are no image, or only the beginning of one.
@@ -102,7 +127,7 @@ def read_picture(data: bytes, limits: ImageLimits, *, name: str) -> NDArray[np.u
 
 
 def frame_of_picture(data: bytes, rgb: NDArray[np.uint8], *, model_size: Size) -> Frame:
-    """The frame of an image whose decoded picture is `rgb` (H, W, 3)."""
+    """Return the frame of an image whose decoded picture is `rgb` (H, W, 3)."""
     stored = pixels.keep_frame(data, rgb, model_size)
     # A JPEG that is kept as it came has been decoded already: `rgb` is what model_frame would see.
     kept = pixels.resize_frame(rgb, model_size) if stored is data else None
@@ -113,14 +138,14 @@ def frame_of_picture(data: bytes, rgb: NDArray[np.uint8], *, model_size: Size) -
 def frame_of_image(
     data: bytes, limits: ImageLimits, *, name: str, frame_size: Size, model_size: Size
 ) -> Frame:
-    """The frame of an encoded image; also WrongFrameSize if it is not the session's size."""
+    """Return the frame of an encoded image; raise WrongFrameSize unless it has the session's."""
     rgb = read_picture(data, limits, name=name)
     check_size(rgb, frame_size, name=name)
     return frame_of_picture(data, rgb, model_size=model_size)
 
 
 def check_size(rgb: NDArray[np.uint8], frame_size: Size, *, name: str) -> None:
-    """Nothing, or WrongFrameSize."""
+    """Raise WrongFrameSize unless the picture (H, W, 3) has this size."""
     height, width = rgb.shape[:2]
     if (height, width) != frame_size:
         expected = f"{frame_size[1]}x{frame_size[0]}"
@@ -130,7 +155,7 @@ def check_size(rgb: NDArray[np.uint8], frame_size: Size, *, name: str) -> None:
 def frames_of_video(
     video: Video, limits: Limits, *, frame_size: Size, model_size: Size
 ) -> list[Frame]:
-    """The frames of a video, in order of display.
+    """Return the frames of a video, in order of display.
 
     Raises:
         BadVideo: neither MP4, MOV nor WebM, damaged, or without a frame.
@@ -148,20 +173,17 @@ def frames_of_video(
                 limit=limits.video_frames,
             )
         check_size(rgb, frame_size, name=f"picture {number} of the video")
-        frames.append(_frame_of_video(rgb, model_size=model_size))
+        # Only the JPEG is kept until its clip comes: a video may have a thousand frames.
+        stored = pixels.keep_frame(None, rgb, model_size)
+        digest = hashlib.sha256(stored).hexdigest()
+        frames.append(Frame(digest=digest, stored=stored, pixels=None))
     if not frames:
         raise BadVideo(f"the video holds no frame after the first {video.skip}")
     return frames
 
 
-def _frame_of_video(rgb: NDArray[np.uint8], *, model_size: Size) -> Frame:
-    # Only the JPEG is kept until its clip comes: a video may have a thousand frames.
-    stored = pixels.keep_frame(None, rgb, model_size)
-    return Frame(digest=hashlib.sha256(stored).hexdigest(), stored=stored, pixels=None)
-
-
 def _pictures(data: bytes, limits: ImageLimits) -> Iterator[NDArray[np.uint8]]:
-    """Every picture (H, W, 3), turned as the file's rotation says."""
+    """Yield every picture (H, W, 3), turned as the file's rotation says."""
     try:
         with _open(data) as container:
             stream = _checked_stream(container, limits)
@@ -171,7 +193,7 @@ def _pictures(data: bytes, limits: ImageLimits) -> Iterator[NDArray[np.uint8]]:
 
 
 def _open(data: bytes) -> InputContainer:
-    """The container, read as what its first bytes say: FFmpeg guesses playlists, which fetch."""
+    """Open the container as what its first bytes say: FFmpeg guesses playlists, which fetch."""
     if data.startswith(EBML):
         return av.open(io.BytesIO(data), "r", format="matroska")  # decision 17
     if data[4:8] in MOV_BOXES:
@@ -180,21 +202,18 @@ def _open(data: bytes) -> InputContainer:
 
 
 def _checked_stream(container: InputContainer, limits: ImageLimits) -> VideoStream:
-    """The first video stream, if its pictures are within the limits."""
+    """Return the first video stream; raise PictureTooLarge beyond the limits."""
     stream = first_stream(container)
     codec = stream.codec_context
     sides = sorted((codec.width, codec.height))
+    largest = sorted((limits.max_width, limits.max_height))
     # A picture may be turned by 90 degrees, so its sides are compared in order of length.
-    if any(side > most for side, most in zip(sides, sorted(_most(limits)), strict=True)):
+    if any(side > most for side, most in zip(sides, largest, strict=True)):
         raise PictureTooLarge(
             f"the video is {codec.width}x{codec.height}; at most "
             f"{limits.max_width}x{limits.max_height} is allowed",
-            limit=max(_most(limits)),
+            limit=largest[-1],
         )
     # Pictures may grow within a video: the decoder gives up before it allocates a huge one.
     codec.options = {"max_pixels": str(2 * limits.max_width * limits.max_height)}
     return stream
-
-
-def _most(limits: ImageLimits) -> Size:
-    return limits.max_height, limits.max_width

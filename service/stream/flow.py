@@ -1,4 +1,4 @@
-"""Which frame may come, and which clip is due: the stream's rules without a socket or a clock.
+"""The rules of a stream, without a socket or a clock: which frame may come, which clip is due.
 
 Times are seconds of any steady clock, handed in. In `lossless` mode numbers are consecutive, each
 frame takes a credit until it is answered, and clips are cut every `clip_length` frames. In
@@ -23,7 +23,7 @@ MOST_SKIPPED: Final = 1000  # frames that one clip may leave out
 
 @dataclass(frozen=True, slots=True)
 class PendingFrame:
-    """One frame as it came."""
+    """One frame as it came on the stream."""
 
     number: int
     timestamp_us: int
@@ -40,11 +40,11 @@ class Phase(Enum):
     OPEN = "open"
     ENDED = "ended"  # the client sends no more: what waits is processed
     DRAINING = "draining"  # the service stops: whole clips are processed, the rest is sent again
-    STOPPED = "stopped"  # nothing more is begun
+    STOPPED = "stopped"  # no other clip is begun
 
 
 class Flow:
-    """The frames of one stream that are not answered yet."""
+    """Frames of one stream that are not answered yet, and the credits they take."""
 
     def __init__(
         self, *, mode: Mode, clip_length: int, credits: int, next_frame: int, max_wait_s: float
@@ -68,15 +68,15 @@ class Flow:
 
     @property
     def finished(self) -> bool:
-        """Whether `take` will give nothing any more, whatever the time."""
+        """Whether `take` will return None from now on, whatever the time."""
         if self.phase is Phase.ENDED:
             return not self._again and not self._waiting
         if self.phase is Phase.DRAINING:
             return not self._again and not self._whole_clip_waits()
         return self.phase is Phase.STOPPED
 
-    def arrive(self, frame: PendingFrame) -> Sequence[PendingFrame]:
-        """The frames that the new one displaces; they are dropped once a later one is committed.
+    def add(self, frame: PendingFrame) -> Sequence[PendingFrame]:
+        """Add a frame; return those it displaces, which are dropped once a later one is committed.
 
         Raises:
             BadMessage: after the end, or past the credits.
@@ -93,11 +93,11 @@ class Flow:
         return self._displaced() if self._mode == "latest" else ()
 
     def hurry(self) -> None:
-        """What waits is due at once, whether its clip is whole or not."""
+        """Make what waits due at once, whether its clip is whole or not."""
         self._hurried = True
 
     def take(self, now: float) -> Clip | None:
-        """The clip that is due, whose frames are no longer kept here; None if there is none."""
+        """Remove and return the clip that is due; None if there is none."""
         if self.phase is Phase.STOPPED:
             return None
         if self._again:
@@ -107,13 +107,13 @@ class Flow:
         return None
 
     def due_s(self) -> float | None:
-        """When a shorter clip becomes due if no other frame comes; None: not by time alone."""
+        """Return when a clip that is not whole becomes due; None: not by time alone."""
         if self.phase is not Phase.OPEN or not self._waiting:
             return None
         return self._waiting[0].received_s + self._max_wait_s
 
     def answered(self, frames: Sequence[int]) -> None:
-        """These frames have been answered: their credits are free."""
+        """Free the credits of these frames: they have been answered."""
         self._unanswered -= len(frames)
         self._answered = max(self._answered, *(number + 1 for number in frames))
 
@@ -136,7 +136,7 @@ class Flow:
             )
 
     def _displaced(self) -> list[PendingFrame]:
-        """Leaves the newest run of consecutive frames, at most a clip; gives those removed."""
+        """Remove and return all but the newest run of consecutive frames, at most a clip."""
         kept = 1
         while kept < min(self._clip_length, len(self._waiting)):
             if self._waiting[-kept - 1].number != self._waiting[-kept].number - 1:
@@ -157,7 +157,7 @@ class Flow:
 
 
 def _first_run(frames: deque[PendingFrame], *, most: int) -> Clip:
-    """Removes and gives the first frames of consecutive numbers."""
+    """Remove and return the first frames of consecutive numbers."""
     run = [frames.popleft()]
     while frames and len(run) < most and frames[0].number == run[-1].number + 1:
         run.append(frames.popleft())

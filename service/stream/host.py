@@ -13,9 +13,6 @@ from service.access.admission import Admission, Reservation
 from service.access.origins import Access
 from service.access.tickets import Tickets
 from service.errors import BadMessage, TamvtError
-from service.server.workers import Workers
-from service.sessions.tracking import Tracker
-from service.store.session_store import SessionStore
 from service.stream.connection import (
     GOODBYE,
     RESTART,
@@ -24,14 +21,12 @@ from service.stream.connection import (
     Connection,
     ConnectionOptions,
     Disconnected,
-    StreamLimits,
+    StreamParts,
     check_first,
     close_reason_of,
 )
 from service.stream.open_streams import OpenStreams
-from service.stream.ownership import Ownership, OwnershipWatch
 from service.stream.tasks import end_tasks
-from service.telemetry.metrics import Metrics
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -53,36 +48,26 @@ class StreamHost:
 
     def __init__(
         self,
+        parts: StreamParts,
         *,
-        tracker: Tracker,
-        store: SessionStore,
-        workers: Workers,
         admission: Admission,
-        metrics: Metrics,
         access: Access,
         open_streams: OpenStreams,
         tickets: Tickets,
-        watch: OwnershipWatch,
-        limits: StreamLimits,
     ) -> None:
         self.tickets = tickets
         self.access = access
-        self._tracker = tracker
-        self._store = store
-        self._workers = workers
+        self._parts = parts
         self._admission = admission
-        self._metrics = metrics
         self._open_streams = open_streams
-        self._watch_ownership = watch
-        self._limits = limits
 
     async def drain(self, *, deadline_s: float) -> None:
-        """No stream is open any more, or the deadline is over; new ones are sent elsewhere."""
+        """Wait until no stream is open, or the deadline is over; refuse new ones."""
         await self._open_streams.drain(deadline_s=deadline_s)
 
     async def serve(self, channel: Channel, read_request: Callable[[], StreamRequest]) -> None:
-        """Carries one stream from its opening to its close code."""
-        with self._metrics.streams.track_inprogress():
+        """Serve one stream from its opening to its close code."""
+        with self._parts.metrics.streams.track_inprogress():
             try:
                 close_reason = await self._connect(channel, read_request)
             except TamvtError as error:
@@ -95,7 +80,7 @@ class StreamHost:
                     TamvtError("an unexpected error; it is in the service's log")
                 )
             code = ABNORMAL if close_reason is None else close_reason.code
-            self._metrics.streams_closed.labels(str(code)).inc()
+            self._parts.metrics.streams_closed.labels(str(code)).inc()
             if close_reason is not None:
                 await self._close(channel, close_reason)
 
@@ -119,34 +104,30 @@ class StreamHost:
         reservation: Reservation,
         stack: AsyncExitStack,
     ) -> Connection:
-        """The conversation, once the session belongs to it."""
+        """Claim the session and return the connection that serves it."""
         if request.ticket is not None:
             await self.tickets.use(request.session_id, request.ticket)
-        await self._tracker.session(request.session_id)  # an unknown one is claimed by nobody
+        await self._parts.tracker.session(request.session_id)  # an unknown one is not claimed
         slot = await stack.enter_async_context(self._open_streams.slot(request.session_id))
-        ownership = Ownership(self._store, request.session_id)
+        ownership = self._parts.watch.ownership(request.session_id)
         await ownership.claim()
-        session = await self._tracker.session(request.session_id)
+        session = await self._parts.tracker.session(request.session_id)
         check_first(request.options.first, session)
         connection = Connection(
             channel,
             session,
             request.options,
-            limits=self._limits,
-            tracker=self._tracker,
-            workers=self._workers,
-            metrics=self._metrics,
+            self._parts,
             reservation=reservation,
             ownership=ownership,
-            watch=self._watch_ownership,
         )
         slot.attach(connection)
         return connection
 
     async def _close(self, channel: Channel, close_reason: CloseReason) -> None:
-        """Says the last words and the close code, as far as the client reads them in time."""
+        """Send the last message and the close code, as far as the client reads them in time."""
         try:
-            async with asyncio.timeout(self._limits.close_s):
+            async with asyncio.timeout(self._parts.limits.close_s):
                 if close_reason.last is not None:
                     await channel.send(close_reason.last)
                 await channel.close(close_reason.code, close_reason.reason)
@@ -155,14 +136,14 @@ class StreamHost:
 
 
 async def _before_any_message(channel: Channel, opening: Coroutine[Any, Any, T]) -> T:
-    """What the opening gives; BadMessage if the client speaks before it is ready."""
-    hearing = asyncio.create_task(channel.receive())
+    """Return what `opening` does; raise BadMessage if the client sends a message before."""
+    message = asyncio.create_task(channel.receive())
     opened = asyncio.create_task(opening)
     try:
-        await asyncio.wait((hearing, opened), return_when=asyncio.FIRST_COMPLETED)
-        if hearing.done():
-            hearing.result()  # Gone
+        await asyncio.wait((message, opened), return_when=asyncio.FIRST_COMPLETED)
+        if message.done():
+            message.result()  # raises Disconnected
             raise BadMessage("a message before ready")
         return opened.result()
     finally:
-        await end_tasks((hearing, opened))
+        await end_tasks((message, opened))

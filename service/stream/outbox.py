@@ -1,4 +1,4 @@
-"""What is to be sent on one stream: bounded, in order, and never waited for by others."""
+"""The messages to be sent on one stream: bounded, in order, and put without waiting."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ WRITABLE_BYTES: Final = 256_000  # above it nothing new is begun until the clien
 
 
 class SlowReader(Exception):
-    """The client has not read for too long."""
+    """The client has not read a message for too long."""
 
 
 class Outbox:
-    """Messages in order. Who produces them asks for room first, and then puts without waiting."""
+    """Messages in order. A producer waits until the outbox is writable, and then puts at once."""
 
     def __init__(self, send: SendMessage, *, stall_s: float) -> None:
         self._send = send
@@ -27,7 +27,7 @@ class Outbox:
         self._messages: deque[Message] = deque()
         self._bytes = 0
         self._filled = asyncio.Event()
-        self._drained = asyncio.Event()  # below the mark
+        self._drained = asyncio.Event()  # at most WRITABLE_BYTES wait
         self._drained.set()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -38,15 +38,15 @@ class Outbox:
         return self._drained.is_set()
 
     async def wait_until_writable(self) -> None:
-        """Nothing, once something new may be begun."""
+        """Wait until something new may be begun."""
         await self._drained.wait()
 
-    async def empty(self) -> None:
-        """Nothing, once every message has been sent."""
+    async def wait_until_empty(self) -> None:
+        """Wait until every message has been sent."""
         await self._empty.wait()
 
     def put(self, *messages: Message) -> None:
-        """Adds messages at the end."""
+        """Add messages at the end."""
         self._messages.extend(messages)
         self._bytes += sum(map(len, messages))
         self._filled.set()
@@ -55,7 +55,7 @@ class Outbox:
             self._drained.clear()
 
     async def deliver(self) -> NoReturn:
-        """Sends for ever; SlowReader if a message cannot be sent within the stall time."""
+        """Send until cancelled; raise SlowReader if a message takes longer than the stall time."""
         while True:
             await self._filled.wait()
             message = self._messages[0]
@@ -64,13 +64,10 @@ class Outbox:
                     await self._send(message)
             except TimeoutError as error:
                 raise SlowReader from error
-            self._sent(message)
-
-    def _sent(self, message: Message) -> None:
-        self._messages.popleft()
-        self._bytes -= len(message)
-        if self._bytes <= WRITABLE_BYTES:
-            self._drained.set()
-        if not self._messages:
-            self._filled.clear()
-            self._empty.set()
+            self._messages.popleft()
+            self._bytes -= len(message)
+            if self._bytes <= WRITABLE_BYTES:
+                self._drained.set()
+            if not self._messages:
+                self._filled.clear()
+                self._empty.set()

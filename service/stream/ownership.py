@@ -1,4 +1,4 @@
-"""What gateways tell each other about streams: tickets, and whose stream a session's is."""
+"""Ownership: which stream, of all gateways, is a session's. Redis holds the answer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final
 from service.store.session_store import SessionStore
 from service.stream.tasks import end_tasks
 
-OWNER: Final = "stream"  # the name of the note
+OWNER: Final = "stream"  # the name of the side key
 OWNER_TTL_S: Final = 3600.0  # claimed again by a stream that is open for longer
 
 
@@ -24,15 +24,15 @@ class Ownership:
         self._token = secrets.token_hex(8)  # decision 36
 
     async def claim(self) -> None:
-        """The session's stream is this one from now on."""
+        """Make this stream the session's from now on."""
         await self._store.set_side_key(self.session_id, OWNER, self._token, ttl_s=OWNER_TTL_S)
 
     async def is_mine(self) -> bool:
-        """Whether no other stream has claimed the session since."""
+        """Return whether no other stream has claimed the session since."""
         return await self.is_named(await self._store.read_side_key(self.session_id, OWNER))
 
     async def is_named(self, owner: str | None) -> bool:
-        """The same, where the note was read already; what nobody claims any more it claims."""
+        """Return whether `owner`, which the store gave, is this stream; claim what has no owner."""
         if owner is None:
             await self.claim()
         return owner in (None, self._token)
@@ -46,8 +46,12 @@ class OwnershipWatch:
         self._asked: dict[Ownership, asyncio.Future[bool]] = {}
         self._wanted = asyncio.Event()
 
+    def ownership(self, session_id: str) -> Ownership:
+        """Return the ownership of a new stream, which has not claimed the session yet."""
+        return Ownership(self._store, session_id)
+
     async def look(self, ownership: Ownership) -> bool:
-        """Whether the session is still that stream's, at the next look; what the store raises."""
+        """Wait for the next look; return whether the session is still that stream's, or raise."""
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._asked[ownership] = answer
         self._wanted.set()
@@ -58,7 +62,7 @@ class OwnershipWatch:
                 del self._asked[ownership]
 
     async def run(self, *, every_s: float) -> None:
-        """Looks until it is cancelled, if somebody asks."""
+        """Look at this interval, while streams ask, until cancelled."""
         while True:
             await self._wanted.wait()
             await asyncio.sleep(every_s)
@@ -71,17 +75,17 @@ class OwnershipWatch:
         owners: Sequence[str | Exception | None]
         try:
             owners = await self._store.read_side_keys([one.session_id for one in asked], OWNER)
-        except Exception as error:  # whatever it is, whoever asked hears of it
+        except Exception as error:  # of any kind: each stream that asked raises it
             owners = [error] * len(asked)
         for (ownership, answer), owner in zip(asked.items(), owners, strict=True):
-            await _tell(answer, ownership, owner)
+            await _resolve(answer, ownership, owner)
 
 
 @asynccontextmanager
 async def watch_ownership(
     store: SessionStore, *, every_s: float = 2.0
 ) -> AsyncIterator[OwnershipWatch]:
-    """A lookout that looks so often, until the block is left."""
+    """Yield a watch that looks at this interval, until the block is left."""
     watch = OwnershipWatch(store)
     task = asyncio.create_task(watch.run(every_s=every_s))
     try:
@@ -90,7 +94,7 @@ async def watch_ownership(
         await end_tasks([task])
 
 
-async def _tell(
+async def _resolve(
     answer: asyncio.Future[bool], ownership: Ownership, owner: str | Exception | None
 ) -> None:
     try:

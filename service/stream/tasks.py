@@ -10,10 +10,10 @@ AGAIN_S: Final = 0.1
 
 
 async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Nothing, once all of them have ended, cancelled or not; what they raised stays with them.
+    """Cancel the tasks and wait until all have ended; what they raised stays with them.
 
-    Nobody need ask them for it: of tasks that end together one is enough to say why.
-    They are cancelled again until they have: before Python 3.12 `asyncio.wait_for`, through which
+    Asking them for it is optional: of tasks that end together, one is enough to say why. A task
+    is cancelled again until it has ended: before Python 3.12 `asyncio.wait_for`, through which
     redis-py writes, swallows a cancellation that comes together with its result.
     """
     tasks = list(tasks)

@@ -6,6 +6,8 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from service.telemetry.stage_times import StageTimes
+
 SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
@@ -61,15 +63,30 @@ class Metrics:
         )
         self.stage_seconds = Counter(
             "tamvt_stage_seconds",
-            "Time that appends spent in a stage; divide by tamvt_clips_total.",
+            "Time that committed clips spent in a stage, over REST and on streams; divide by "
+            "tamvt_clips_total. A stream's clip counts as its newest frame waited.",
             ("stage",),
             registry=self.registry,
         )
 
     def text(self) -> bytes:
-        """Everything counted so far, in Prometheus' text format."""
+        """Return everything counted so far, in Prometheus' text format."""
         return generate_latest(self.registry)
 
+    def count_frames(
+        self, *, committed: int, replayed: int, clips: int, times: StageTimes, dropped: int = 0
+    ) -> None:
+        """Count what an append, or a clip of a stream, came to; `times` only if it committed."""
+        self.frames.inc(committed)
+        self.replayed.inc(replayed)
+        self.dropped.inc(dropped)
+        self.clips.inc(clips)
+        for size in times.batch_sizes:
+            self.batch_size.observe(size)
+        if clips:
+            for stage, seconds in times.seconds.items():
+                self.stage_seconds.labels(stage).inc(seconds)
+
     def count_problem(self, slug: str) -> None:
-        """One more answer of this problem."""
+        """Count one more answer of this problem."""
         self.problems.labels(slug).inc()

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from model.core.contract import ModelSpec
 from model.core.memory import Memory
-from service.engines.bank import BankCache, SessionLocks
+from service.engines.bank import BankCache
 from service.engines.base import BankLease, ClipMasks, Pictures
 from service.engines.pictures import check_pictures
 from service.engines.triton.bank import TritonBank
@@ -74,9 +74,7 @@ async def triton_engine(
         regions = Regions(
             client, limit_bytes=bank_bytes, idle_s=idle_s, folder=folder, prefix=prefix
         )
-        engine = TritonEngine(
-            client, regions, BankCache(limit_bytes=bank_bytes), deadline_s=deadline_s, shared=shared
-        )
+        engine = TritonEngine(client, regions, BankCache(limit_bytes=bank_bytes), shared=shared)
         await stack.enter_async_context(engine.tidied())
         yield engine
 
@@ -90,16 +88,13 @@ class TritonEngine:
         regions: Regions,
         cache: BankCache[TritonBank],
         *,
-        deadline_s: float,
         shared: bool,
     ) -> None:
         self._client = client
         self._regions = regions
         self._shared = SharedBanks(client, regions) if shared else None
         self._inline = InlineBanks(client, cache)
-        self._locks = SessionLocks()
-        self._deadline_s = deadline_s
-        self._doomed = asyncio.Event()
+        self._removal_scheduled = asyncio.Event()
         self._warned = False
 
     @property
@@ -121,14 +116,13 @@ class TritonEngine:
         pictures: Pictures,
     ) -> AsyncIterator[BankLease]:
         """See `base.Engine.lease`."""
-        async with self._locks.wait(session_id, deadline_s=self._deadline_s):
-            lease = TritonLease(self, session_id, version, memory, model_size, pictures)
-            try:
-                yield lease
-            finally:
-                lease.leave()
-                if self._regions.scheduled:
-                    self._doomed.set()
+        lease = TritonLease(self, session_id, version, memory, model_size, pictures)
+        try:
+            yield lease
+        finally:
+            lease.leave()
+            if self._regions.scheduled:
+                self._removal_scheduled.set()
 
     async def discard(self, session_id: str) -> None:
         """See `base.Engine.discard`."""
@@ -136,7 +130,7 @@ class TritonEngine:
         with suppress(EngineUnavailable):
             await self._regions.discard(session_id)
         if self._regions.scheduled:
-            self._doomed.set()
+            self._removal_scheduled.set()
 
     def banks(self) -> Sequence[Banks]:
         """Where a bank may be kept, the best place first."""
@@ -180,12 +174,14 @@ class TritonEngine:
                     await self._regions.sweep(weights_sha256=self.spec.weights_sha256)
             except (EngineUnavailable, OSError) as error:
                 log.debug("regions are tidied later: %s", error)
-            self._doomed.clear()
+            self._removal_scheduled.clear()
             pause_s = DOOMED_S if self._regions.scheduled else max(0.0, sweep_at - loop.time())
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await (
-                        asyncio.sleep(pause_s) if self._regions.scheduled else self._doomed.wait()
+                        asyncio.sleep(pause_s)
+                        if self._regions.scheduled
+                        else self._removal_scheduled.wait()
                     )
 
 

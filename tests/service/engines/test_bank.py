@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import numpy as np
 import pytest
 
 from model.core.memory import Memory
-from service.engines.bank import Bank, BankCache, SessionLocks, bank_bytes
+from service.engines.bank import Bank, BankCache, bank_bytes
 from service.errors import Overloaded
 from tests.support.scenes import SIZE
 from tests.support.toy_model import SPEC
@@ -113,38 +111,3 @@ def test_a_dropped_bank_gives_its_bytes_back() -> None:
     cache.drop("a")
     cache.drop("a")
     assert cache.nbytes == 0
-
-
-@pytest.mark.anyio
-async def test_one_session_has_one_turn_at_a_time() -> None:
-    turns, inside, most = SessionLocks(), 0, 0
-
-    async def visit() -> None:
-        nonlocal inside, most
-        async with turns.wait("a", deadline_s=5):
-            inside += 1
-            most = max(most, inside)
-            await asyncio.sleep(0.001)
-            inside -= 1
-
-    await asyncio.gather(*(visit() for _ in range(10)))
-    assert most == 1
-    assert len(turns) == 0
-
-
-@pytest.mark.anyio
-async def test_sessions_do_not_wait_for_each_other() -> None:
-    turns = SessionLocks()
-    async with turns.wait("a", deadline_s=1), turns.wait("b", deadline_s=1):
-        assert len(turns) == 2
-    assert len(turns) == 0
-
-
-@pytest.mark.anyio
-async def test_a_turn_that_does_not_come_is_an_overload() -> None:
-    turns = SessionLocks()
-    async with turns.wait("a", deadline_s=1):
-        with pytest.raises(Overloaded):
-            async with turns.wait("a", deadline_s=0.02):
-                pass
-    assert len(turns) == 0

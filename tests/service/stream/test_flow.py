@@ -30,7 +30,7 @@ def arrival(number: int, *, at: float = 0.0) -> PendingFrame:
 
 def arrive(stream: Flow, *numbers: int, at: float = 0.0) -> list[int]:
     """The numbers displaced."""
-    return [gone.number for n in numbers for gone in stream.arrive(arrival(n, at=at))]
+    return [gone.number for n in numbers for gone in stream.add(arrival(n, at=at))]
 
 
 def taken(clip: Clip | None) -> list[int]:
@@ -160,7 +160,7 @@ class AnyStream(RuleBasedStateMachine):
     def send(self, skip: int) -> None:
         number = self.flow.next_frame + (skip if self.mode == "latest" else 0)
         try:
-            displaced = self.flow.arrive(arrival(number, at=self.now))
+            displaced = self.flow.add(arrival(number, at=self.now))
         except BadMessage:
             assert self.flow.phase is Phase.ENDED or self.unanswered == CREDITS
             return

@@ -1,0 +1,64 @@
+"""An append: frames judged one by one, cut into clips, and committed all at once or not at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from service.sessions.backend import SessionBackend
+from service.sessions.clip_pipeline import (
+    CommittedClip,
+    check_not_ahead,
+    commit_all_at_once,
+    committed_frames,
+    open_pipeline,
+)
+from service.sessions.clips import plan
+from service.sessions.frames import Limits, Source, read_frames
+from service.store.records import FrameMasks, Session
+from service.telemetry.stage_times import StageTimes
+
+
+@dataclass(frozen=True, slots=True)
+class AppendedFrames:
+    """The outcome of an append. The first `replayed` of the frames were committed before."""
+
+    session: Session
+    frames: tuple[FrameMasks, ...]
+    replayed: int
+
+
+async def append(
+    session: Session,
+    source: Source,
+    backend: SessionBackend,
+    *,
+    first_frame: int,
+    limits: Limits,
+    times: StageTimes,
+) -> AppendedFrames:
+    """Track the frames in `source`; the caller holds the session's lock.
+
+    Frames that are committed already, with the same bytes, are answered from the store.
+    """
+    check_not_ahead(first_frame, expected=session.next_frame)
+    frames = await read_frames(
+        source,
+        limits,
+        backend.workers,
+        frame_size=session.frame_size,
+        model_size=session.model_size,
+    )
+    times.end("decode")
+    found = list(await committed_frames(backend.store, session, frames, first_frame=first_frame))
+    times.end("store")
+    replayed, fresh = len(found), frames[len(found) :]
+
+    async def answer(clip: CommittedClip) -> None:
+        found.extend(clip.frames)
+
+    if fresh:
+        async with open_pipeline(session, backend, policy=commit_all_at_once) as pipeline:
+            for step in plan(session, fresh, rollback_clips=backend.rollback_clips):
+                await pipeline.add(step, times=times, on_commit=answer)
+        session = pipeline.session
+    return AppendedFrames(session, tuple(found), replayed)

@@ -1,0 +1,39 @@
+"""A new session, from its reference frame and the masks that a person gives."""
+
+from __future__ import annotations
+
+from service.sessions.annotations import Annotation, read_annotation
+from service.sessions.backend import SessionBackend
+from service.sessions.clips import encode_reference
+from service.sessions.frames import Limits, frame_of_picture, read_picture
+from service.sessions.options import Options, new_session
+from service.store.records import Session
+
+
+async def start(
+    image: bytes,
+    given: Annotation,
+    options: Options,
+    backend: SessionBackend,
+    *,
+    limits: Limits,
+    tenant: str,
+) -> Session:
+    """Store a new session whose frame 0 is `image`, with the given masks, and return it.
+
+    Raises UnknownModel, BadOption, what `annotations` and `frames` raise, and TooMany.
+    """
+    spec, run = backend.engine(options.model).spec, backend.workers.start
+    rgb = await run(read_picture, image, limits.image, name="the frame")
+    frame_size = (rgb.shape[0], rgb.shape[1])
+    objects = await run(
+        read_annotation,
+        given,
+        frame_size=frame_size,
+        limits=limits.image,
+        max_objects=min(limits.objects, spec.max_objects),
+    )
+    session = new_session(spec, frame_size, objects, options)
+    frame = await run(frame_of_picture, image, rgb, model_size=session.model_size)
+    masks, entry = await run(encode_reference, frame, objects, session)
+    return await backend.store.create(session, masks=[masks], entries={0: entry}, tenant=tenant)

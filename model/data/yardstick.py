@@ -37,7 +37,7 @@ FRAMES = 40
 LONG_FRAMES = 600
 _TRIES = 200
 _QUALITY = 92  # of the JPEGs that a tracker is shown
-_DARK = (0.15, 5.0)  # share of the brightness, deviation of the noise
+_DARK = (0.15, 5.5)  # share of the brightness, deviation of the noise
 _CUT = (16, 24)  # frames of another scene within a clip
 _THIN = (2, 4)  # pixels
 _TINY_PX, _TINY_AREA = 12, 60  # height and least area in pixels
@@ -53,7 +53,7 @@ class HardClip:
 
 
 @dataclass(frozen=True, slots=True)
-class Actor:
+class MovingItem:
     """An item that moves: its places (F, 2), turns (F,) and scales (F,)."""
 
     item: Item
@@ -101,23 +101,23 @@ def _twins(stock: Stock) -> Iterator[HardClip]:
         middle = np.array([width / 2, height * rng.uniform(0.4, 0.6)])
         way = np.clip((np.arange(FRAMES) - 6) / (FRAMES - 14), 0, 1) * 2 - 1  # -1 to 1
         rise = rng.normal(0.0, 0.08 * height)
-        actors = [
+        items = [
             _moving(each, rng, middle + np.stack([side * away * way, side * rise * way], axis=1))
             for each, side in ((item, 1.0), (other if rng.random() < 0.5 else item, -1.0))
         ]
-        yield _compose(stock, rng, name, actors)
+        yield _compose(stock, rng, name, items)
 
 
 def _many(stock: Stock) -> Iterator[HardClip]:
     """Ten things wander about and hide each other."""
     for name, rng in _numbered("many", 6):
-        actors = []
+        items = []
         for number in range(10):
             item = size_item(_whole_item(stock, rng), rng, share=rng.uniform(0.14, 0.26))
             column, row = number % 5, number // 5
             spot = np.array([(column + 0.5) / 5 * SIZE[1], (row + 0.5) / 2 * SIZE[0]])
-            actors.append(_moving(item, rng, spot + _wander(rng, reach=0.25)))
-        yield _compose(stock, rng, name, actors)
+            items.append(_moving(item, rng, spot + _wander(rng, reach=0.25)))
+        yield _compose(stock, rng, name, items)
 
 
 def _tiny(stock: Stock) -> Iterator[HardClip]:
@@ -151,12 +151,12 @@ def _thin(stock: Stock) -> Iterator[HardClip]:
         )
         item = Item(np.asarray(framed, np.uint8), np.asarray(alpha, np.uint8))
         spot = rng.uniform(0.3, 0.7, size=2) * SIZE[::-1]
-        actor = _moving(item, rng, spot + _wander(rng, reach=0.25))
+        moving = _moving(item, rng, spot + _wander(rng, reach=0.25))
         turns = rng.uniform(0, np.pi) + draw_curve(rng, FRAMES, reach=1.5)
-        yield _compose(stock, rng, name, [Actor(item, actor.places, turns, actor.scales)])
+        yield _compose(stock, rng, name, [MovingItem(item, moving.places, turns, moving.scales)])
 
 
-def _returning(stock: Stock) -> Iterator[HardClip]:
+def _reappearing(stock: Stock) -> Iterator[HardClip]:
     """One thing leaves or is covered, and comes back (`reappearance`)."""
     for number, made in enumerate(make_reappearances(stock.sources, seed=SEED, count=14)):
         yield HardClip(f"returning-{number:02d}", made.images, made.masks)
@@ -191,8 +191,8 @@ def _long(stock: Stock) -> Iterator[HardClip]:
         item = size_item(_whole_item(stock, rng), rng, share=rng.uniform(0.2, 0.35))
         spot = rng.uniform(0.4, 0.6, size=2) * SIZE[::-1]
         places = spot + _wander(rng, reach=0.35, frames=LONG_FRAMES)
-        actor = _moving(item, rng, places)
-        yield _compose(stock, rng, name, [actor], frames=LONG_FRAMES)
+        moving = _moving(item, rng, places)
+        yield _compose(stock, rng, name, [moving], frames=LONG_FRAMES)
 
 
 def _held_out(stock: Stock) -> Iterator[HardClip]:
@@ -205,7 +205,7 @@ def _held_out(stock: Stock) -> Iterator[HardClip]:
 SETS: Mapping[str, Callable[[Stock], Iterator[HardClip]]] = MappingProxyType(
     {
         "twins": _twins,
-        "returning": _returning,
+        "returning": _reappearing,
         "dark": _dark,
         "tiny": _tiny,
         "thin": _thin,
@@ -233,26 +233,26 @@ def _wander(rng: np.random.Generator, *, reach: float, frames: int = FRAMES) -> 
     )
 
 
-def _moving(item: Item, rng: np.random.Generator, places: NDArray[np.float64]) -> Actor:
+def _moving(item: Item, rng: np.random.Generator, places: NDArray[np.float64]) -> MovingItem:
     frames = len(places)
     turns = draw_curve(rng, frames, reach=0.3)
-    return Actor(item, places, turns, np.exp(draw_curve(rng, frames, reach=0.3)))
+    return MovingItem(item, places, turns, np.exp(draw_curve(rng, frames, reach=0.3)))
 
 
 def _compose(
     stock: Stock,
     rng: np.random.Generator,
     name: str,
-    actors: Sequence[Actor],
+    items: Sequence[MovingItem],
     *,
     frames: int = FRAMES,
 ) -> HardClip:
-    """Paste the actors over a backdrop, the later ones above; they are objects 1, 2, ..."""
+    """Paste the items over a backdrop, the later ones above; they are objects 1, 2, ..."""
     images, labels = [], np.zeros((frames, *SIZE), np.uint8)
     for moment, image in enumerate(draw_backdrop_frames(stock.sources, rng, frames=frames)):
-        for label, actor in enumerate(actors, start=1):
-            turn, scale = actor.turns[moment], actor.scales[moment]
-            image, taken = paste(image, actor.item, actor.places[moment], turn, scale)
+        for label, moving in enumerate(items, start=1):
+            turn, scale = moving.turns[moment], moving.scales[moment]
+            image, taken = paste(image, moving.item, moving.places[moment], turn, scale)
             labels[moment][taken] = label
         images.append(_encoded(image))
     return HardClip(name, tuple(images), labels)

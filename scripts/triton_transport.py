@@ -28,7 +28,7 @@ from model.core.memory import Memory
 from model.export.triton.repository import write_repository
 from service.engines.base import BankLease, Engine, Picture
 from service.engines.embedded import embedded_engine
-from service.engines.triton.engine import triton_engine
+from service.engines.triton.engine import HOST_MEMORY, triton_engine
 from service.local.triton import local_triton
 from service.server.malloc import keep_large_blocks
 
@@ -124,7 +124,7 @@ async def measure(url: str, *, threads: int, clips: int) -> None:
         rebuild_ms = await rebuilt_ms(session, embedded) - alone_ms
         say("embedded", f"{alone_ms:.1f} ms a clip, rebuild {rebuild_ms:.0f} ms")
     for shared in (True, False):
-        async with triton_engine(url, NAME, shared=shared) as engine:
+        async with triton_engine(url, NAME, memory=HOST_MEMORY if shared else None) as engine:
             session = Session(spec.buckets.sizes[0], slots=spec.memory_size)
             clip_ms, model_ms = await parts_ms(session, engine, client, clips=clips)
             rest_ms = clip_ms - model_ms

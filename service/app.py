@@ -1,6 +1,6 @@
-"""Puts the service together: the only file that knows all parts.
+"""The service put together: the only file that knows all parts.
 
-Everything is opened once, in the lifespan, and closed in reverse.
+Each part is opened once, in the lifespan, and all are closed in reverse.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from service import problems
 from service.access.admission import Admission
 from service.access.origins import Access, read_origins
 from service.access.tickets import Tickets
-from service.engines.base import Engine
+from service.engines.base import Engine, EngineLimits
 from service.engines.embedded import embedded_engine
 from service.errors import Misconfigured, StoreUnavailable
 from service.http import objects, operations, page, prompts, sessions
@@ -49,10 +49,10 @@ DESCRIPTION = "Tracks objects through video: one frame and a mask in, masks of e
 def create_app(
     settings: Settings | None = None, *, open_engine: OpenEngine | None = None
 ) -> FastAPI:
-    """The application; its parts are opened when its lifespan begins.
+    """Return the application; its parts are opened when its lifespan begins.
 
-    Without `settings` they are read from the environment. `open_engine` gives another engine
-    than the one that the settings choose.
+    Without `settings` they are read from the environment. `open_engine` opens another engine than
+    the settings choose.
     """
     settings = settings or read_settings()
     metrics = Metrics()
@@ -97,30 +97,47 @@ def create_app(
 async def open_service(
     settings: Settings, metrics: Metrics, open_engine: OpenEngine
 ) -> AsyncIterator[tuple[Service, StreamHost]]:
-    """Every part of the service, ready to answer; StartupError says why not."""
+    """Open every part of the service; raise StartupError if one cannot be opened."""
     # The workers are the parallelism: OpenCV's own threads would only compete with them.
     cv2.setNumThreads(1)
+    session_limits, stream_limits, upload_limits = _choose_limits(settings)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(_open_store(settings))
         engine = await stack.enter_async_context(open_engine(settings))
         workers = stack.enter_context(Workers(threads=settings.threads))
-        tracker = _tracker(settings, store, engine, workers)
+        backend = SessionBackend(
+            store,
+            workers,
+            engines={engine.spec.name: engine},
+            rollback_clips=settings.rollback_clips,
+        )
+        tracker = Tracker(
+            backend,
+            limits=session_limits,
+            deadline_s=settings.request_deadline_s,
+        )
         watch = await stack.enter_async_context(watch_ownership(store))
         admission = Admission(
             max_requests=settings.max_requests, max_bytes=settings.max_request_bytes
         )
-        access = _access(settings)
+        access = Access(
+            origins=read_origins(settings.allowed_origins),
+            tenant_header=settings.tenant_header,
+            tickets_required=settings.tickets_required,
+        )
         streams = StreamHost(
             StreamParts(
                 tracker=tracker,
                 workers=workers,
                 metrics=metrics,
                 watch=watch,
-                limits=_stream_limits(settings),
+                limits=stream_limits,
             ),
             admission=admission,
             access=access,
-            open_streams=_open_streams(settings),
+            open_streams=OpenStreams(
+                max_streams=settings.max_streams, max_tenant_streams=settings.max_tenant_streams
+            ),
             tickets=Tickets(store, ttl_s=settings.ticket_ttl_s),
         )
         service = Service(
@@ -130,52 +147,71 @@ async def open_service(
             metrics=metrics,
             access=access,
             health=Health(),
-            uploads=UploadLimits(
-                image=_image_limits(settings),
-                frame_bytes=settings.max_frame_bytes,
-                append_frames=settings.max_append_frames,
-                video_bytes=settings.max_video_bytes,
-                deadline_s=settings.upload_deadline_s,
-            ),
+            uploads=upload_limits,
         )
         yield service, streams
 
 
-def chosen_engine(settings: Settings) -> AbstractAsyncContextManager[Engine]:
-    """The engine that the settings choose."""
-    if settings.engine == "triton":
-        return _triton_engine(settings)
-    return embedded_engine(
-        settings.weights,
-        settings.model,
-        threads=settings.engine_threads,
-        queue=settings.max_requests,
-        bank_bytes=settings.bank_bytes,
-        deadline_s=settings.clip_deadline_s,
+def _choose_limits(settings: Settings) -> tuple[Limits, StreamLimits, UploadLimits]:
+    """Return the limits of sessions, of streams and of uploads."""
+    image = ImageLimits(
+        max_bytes=settings.max_frame_bytes,
+        max_width=settings.max_frame_width,
+        max_height=settings.max_frame_height,
     )
+    session = Limits(
+        image=image,
+        append_frames=settings.max_append_frames,
+        video_frames=settings.max_video_frames,
+        objects=settings.max_objects,
+    )
+    stream = StreamLimits(
+        credits=settings.stream_credits,
+        frame_bytes=settings.max_frame_bytes,
+        stall_s=settings.stream_stall_s,
+        idle_s=settings.stream_idle_s,
+    )
+    upload = UploadLimits(
+        image=image,
+        frame_bytes=settings.max_frame_bytes,
+        append_frames=settings.max_append_frames,
+        video_bytes=settings.max_video_bytes,
+        deadline_s=settings.upload_deadline_s,
+    )
+    return session, stream, upload
 
 
-def _triton_engine(settings: Settings) -> AbstractAsyncContextManager[Engine]:
+def chosen_engine(settings: Settings) -> AbstractAsyncContextManager[Engine]:
+    """Return the engine that the settings choose, to be opened."""
+    limits = EngineLimits(
+        waiting=settings.max_requests,
+        bank_bytes=settings.bank_bytes,
+        clip_deadline_s=settings.clip_deadline_s,
+    )
+    if settings.engine == "embedded":
+        return embedded_engine(
+            settings.weights, settings.model, threads=settings.engine_threads, limits=limits
+        )
     # Imported where it is needed: its client is an extra, and takes a while to import.
     try:
-        from service.engines.triton.engine import triton_engine
+        from service.engines.triton.engine import SharedMemory, triton_engine
     except ModuleNotFoundError as error:
         raise Misconfigured(f"TAMVT_ENGINE: pip install 'tamvt-serve[triton]' ({error})") from error
     return triton_engine(
         settings.triton_url,
         settings.model,
         in_flight=settings.triton_in_flight,
-        waiting=settings.max_requests,
-        bank_bytes=settings.bank_bytes,
-        idle_s=settings.session_ttl_s,
-        deadline_s=settings.clip_deadline_s,
         start_deadline_s=settings.triton_start_deadline_s,
-        shared=settings.triton_shared_memory,
+        limits=limits,
+        memory=SharedMemory(idle_s=settings.session_ttl_s)
+        if settings.triton_shared_memory
+        else None,
     )
 
 
 @asynccontextmanager
 async def _open_store(settings: Settings) -> AsyncIterator[SessionStore]:
+    """Open the store on the Redis of the settings, or on a private one; raise Misconfigured."""
     async with AsyncExitStack() as stack:
         url = settings.redis_url or await stack.enter_async_context(private_redis(settings.state))
         store = await stack.enter_async_context(
@@ -194,57 +230,8 @@ async def _open_store(settings: Settings) -> AsyncIterator[SessionStore]:
         yield store
 
 
-def _tracker(settings: Settings, store: SessionStore, engine: Engine, workers: Workers) -> Tracker:
-    return Tracker(
-        SessionBackend(
-            store,
-            workers,
-            engines={engine.spec.name: engine},
-            rollback_clips=settings.rollback_clips,
-        ),
-        limits=Limits(
-            image=_image_limits(settings),
-            append_frames=settings.max_append_frames,
-            video_frames=settings.max_video_frames,
-            objects=settings.max_objects,
-        ),
-        deadline_s=settings.request_deadline_s,
-    )
-
-
-def _access(settings: Settings) -> Access:
-    return Access(
-        origins=read_origins(settings.allowed_origins),
-        tenant_header=settings.tenant_header,
-        tickets_required=settings.tickets_required,
-    )
-
-
-def _open_streams(settings: Settings) -> OpenStreams:
-    return OpenStreams(
-        max_streams=settings.max_streams, max_tenant_streams=settings.max_tenant_streams
-    )
-
-
-def _stream_limits(settings: Settings) -> StreamLimits:
-    return StreamLimits(
-        credits=settings.stream_credits,
-        frame_bytes=settings.max_frame_bytes,
-        stall_s=settings.stream_stall_s,
-        idle_s=settings.stream_idle_s,
-    )
-
-
-def _image_limits(settings: Settings) -> ImageLimits:
-    return ImageLimits(
-        max_bytes=settings.max_frame_bytes,
-        max_width=settings.max_frame_width,
-        max_height=settings.max_frame_height,
-    )
-
-
 def _describe(app: FastAPI) -> None:
-    """Adds to OpenAPI what FastAPI cannot see: the problems, and the JSON parts of forms."""
+    """Add to OpenAPI what FastAPI cannot see: the problems, and the JSON parts of forms."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:

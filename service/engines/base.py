@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,18 @@ class Picture(NamedTuple):
 
 
 Pictures = Callable[[], Awaitable[Sequence[Picture]]]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLimits:
+    """How much an engine may hold, and how long a clip may take."""
+
+    waiting: int = 32  # clips that wait, beyond those that run
+    bank_bytes: int = 2**30  # of all banks: those used least recently are dropped
+    clip_deadline_s: float = 60.0  # of one clip, its wait included
+
+
+DEFAULT_LIMITS: Final = EngineLimits()
 
 
 @dataclass(frozen=True, slots=True)

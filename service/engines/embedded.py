@@ -20,9 +20,16 @@ from numpy.typing import NDArray
 from model.core.contract import ModelSpec, entry_output
 from model.core.memory import Memory
 from service.engines.bank import Bank, BankCache, Tensors, bank_bytes
-from service.engines.base import BankLease, ClipMasks, Picture, Pictures
+from service.engines.base import (
+    DEFAULT_LIMITS,
+    BankLease,
+    ClipMasks,
+    EngineLimits,
+    Picture,
+    Pictures,
+)
 from service.engines.graphs import Graphs, Run, open_graphs
-from service.engines.pictures import MASKS_PER_BATCH, arranged, check_pictures, only_known
+from service.engines.pictures import MASKS_PER_BATCH, BankSource, arrange_masks, clear_unknown
 from service.errors import EngineUnavailable, Overloaded
 
 T = TypeVar("T")
@@ -35,19 +42,17 @@ async def embedded_engine(
     *,
     threads: int = 0,
     workers: int = 1,
-    queue: int = 32,
-    bank_bytes: int = 2**30,
-    deadline_s: float = 60.0,
+    limits: EngineLimits = DEFAULT_LIMITS,
 ) -> AsyncIterator[EmbeddedEngine]:
-    """An engine for the model `name` in `folder`, warm; ModelMissing, ModelMismatch.
+    """Open a warm engine for the model `name` in `folder`; raise ModelMissing, ModelMismatch.
 
-    `threads` is that of one inference (0: one for each processor), `workers` how many run at
-    once, `queue` how many more may wait, `deadline_s` the longest a clip may take with its wait.
+    `threads` are those of one inference (0: one for each processor), `workers` the inferences at
+    once.
     """
     threads = threads or len(os.sched_getaffinity(0))
     graphs = await asyncio.to_thread(open_graphs, folder, name, threads=threads)
-    pool = Pool(workers=workers, queue=queue, deadline_s=deadline_s)
-    engine = EmbeddedEngine(graphs, pool, BankCache(limit_bytes=bank_bytes))
+    pool = Pool(workers=workers, queue=limits.waiting, deadline_s=limits.clip_deadline_s)
+    engine = EmbeddedEngine(graphs, pool, BankCache(limit_bytes=limits.bank_bytes))
     try:
         await engine.warm_up()
         yield engine
@@ -56,31 +61,35 @@ async def embedded_engine(
 
 
 class Pool:
-    """A bounded pool of threads with a bounded queue."""
+    """A bounded pool of threads with a bounded queue.
+
+    anyio's limiter waits without a bound, and its threads outlive a cancelled call uncounted; here
+    work is refused at once when the queue is full, and is counted until its thread is free.
+    """
 
     def __init__(self, *, workers: int, queue: int, deadline_s: float) -> None:
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="engine")
-        self._places = threading.Semaphore(workers + queue)
+        self._free = threading.Semaphore(workers + queue)
         self._deadline_s = deadline_s
         self._open = True
 
     def check(self) -> None:
-        """EngineUnavailable once the pool is closed."""
+        """Raise EngineUnavailable once the pool is closed."""
         if not self._open:
             raise EngineUnavailable("the engine is shutting down")
 
     async def run(self, work: Callable[[Run], T]) -> T:
-        """What `work` gives; Overloaded if too much waits, EngineUnavailable beyond the deadline.
+        """Return what `work` returns.
 
-        Work that nobody waits for any more is stopped at its next step, or never starts; it keeps
-        its place until it has ended.
+        Raise Overloaded if the queue is full, EngineUnavailable beyond the deadline. Work that was
+        cancelled is stopped at its next step, or never starts; it is counted until it has ended.
         """
         self.check()
-        if not self._places.acquire(blocking=False):
+        if not self._free.acquire(blocking=False):
             raise Overloaded("too many clips wait for the model")
         run = Run()
         future = self._executor.submit(work, run)
-        future.add_done_callback(lambda _: self._places.release())
+        future.add_done_callback(lambda _: self._free.release())
         try:
             async with asyncio.timeout(self._deadline_s):
                 return await asyncio.wrap_future(future)
@@ -91,7 +100,7 @@ class Pool:
                 run.stop()
 
     def close(self) -> None:
-        """Wait for what runs; what waits is cancelled."""
+        """Cancel what waits, and wait until what runs has ended."""
         self._open = False
         self._executor.shutdown(cancel_futures=True)
 
@@ -109,7 +118,7 @@ class EmbeddedEngine:
         return self._graphs.spec
 
     async def ready(self) -> None:
-        """Nothing while the engine is open; EngineUnavailable otherwise."""
+        """See `base.Engine.ready`."""
         self._pool.check()
 
     async def warm_up(self) -> None:
@@ -133,17 +142,8 @@ class EmbeddedEngine:
         pictures: Pictures,
     ) -> AsyncIterator[BankLease]:
         """See `base.Engine.lease`."""
-        bank = self._banks.take(session_id, version=version, memory=memory)
-        lease = EmbeddedLease(
-            session_id,
-            self._graphs,
-            self._pool,
-            self._banks,
-            bank,
-            memory,
-            model_size,
-            pictures,
-        )
+        source = BankSource(session_id, version, memory, model_size, pictures)
+        lease = EmbeddedLease(source, self._graphs, self._pool, self._banks)
         try:
             yield lease
         finally:
@@ -158,22 +158,14 @@ class EmbeddedLease:
     """One session's bank while it is written. Made by `EmbeddedEngine.lease`."""
 
     def __init__(
-        self,
-        session_id: str,
-        graphs: Graphs,
-        pool: Pool,
-        banks: BankCache[Bank],
-        bank: Bank | None,
-        memory: Memory,
-        model_size: tuple[int, int],
-        pictures: Pictures,
+        self, source: BankSource, graphs: Graphs, pool: Pool, banks: BankCache[Bank]
     ) -> None:
-        self._session_id = session_id
+        self._source = source
         self._graphs, self._pool, self._banks = graphs, pool, banks
-        self._bank = bank  # None while it is not known to hold the memory
+        # None while it is not known to hold the memory.
+        self._bank = banks.take(source.session_id, version=source.version, memory=source.memory)
+        self._leased_bytes = self._bank.nbytes if self._bank else 0
         self._entry: Tensors | None = None  # of the clip that was segmented last
-        self._leased_bytes = bank.nbytes if bank else 0
-        self._memory, self._model_size, self._pictures = memory, model_size, pictures
         self._committed = False
 
     async def segment(
@@ -183,7 +175,7 @@ class EmbeddedLease:
         self._committed = False
         bank = await self._bank_of(before, object_ids)
         self._entry = None
-        self._bank = None  # whatever interrupts us from here leaves it in doubt
+        self._bank = None  # if this is interrupted, its tensors are in doubt
         graphs = self._graphs
         answer, entry = await self._pool.run(lambda run: segment(graphs, run, bank, frames))
         self._bank, self._entry = bank, entry
@@ -194,7 +186,7 @@ class EmbeddedLease:
         bank, entry = self._bank, self._entry
         assert bank is not None, "a clip is segmented before it is remembered"
         assert entry is not None, "a clip is remembered once"
-        known = only_known(self._graphs.spec, entry, after.newest, bank.object_ids)
+        known = clear_unknown(self._graphs.spec, entry, after.newest, bank.object_ids)
         bank.write(after.newest.slot, known)
         bank.memory, self._entry = after, None
 
@@ -205,28 +197,26 @@ class EmbeddedLease:
             self._bank.version = version
 
     def leave(self) -> None:
-        """The bank goes back to the cache if it was committed, otherwise away."""
+        """Give a committed bank back to the cache; drop any other."""
         self._banks.release(self._leased_bytes)
         if self._committed and self._bank is not None:
-            self._banks.keep(self._session_id, self._bank)
+            self._banks.keep(self._source.session_id, self._bank)
 
     async def _bank_of(self, memory: Memory, object_ids: Sequence[int]) -> Bank:
-        """The bank of this memory, rebuilt if the one at hand is another."""
-        if self._bank is not None and self._bank.holds(memory, object_ids, self._model_size):
+        """Return the bank of this memory, rebuilt if the leased one is of another."""
+        size = self._source.model_size
+        if self._bank is not None and self._bank.holds(memory, object_ids, size):
             return self._bank
-        if memory != self._memory:
+        if memory != self._source.memory:
             raise EngineUnavailable("the bank was lost in the middle of an append")
         self._bank = None
         self._banks.release(self._leased_bytes)
         self._leased_bytes = 0
-        nbytes = bank_bytes(self._graphs.spec, self._model_size, memory, object_ids)
+        nbytes = bank_bytes(self._graphs.spec, size, memory, object_ids)
         self._banks.reserve(nbytes)
         self._leased_bytes = nbytes
-        bank = Bank(self._graphs.spec, self._model_size, memory, object_ids)
-        pictures = await self._pictures()
-        check_pictures(
-            pictures, self._memory, session_id=self._session_id, model_size=self._model_size
-        )
+        bank = Bank(self._graphs.spec, size, memory, object_ids)
+        pictures = await self._source.load()
         await self._pool.run(lambda run: rebuild(self._graphs, run, bank, pictures))
         return bank
 
@@ -234,7 +224,7 @@ class EmbeddedLease:
 def segment(
     graphs: Graphs, run: Run, bank: Bank, frames: NDArray[np.uint8]
 ) -> tuple[ClipMasks, Tensors]:
-    """The masks of frames (L, h, w, 3), and the last one's entry, (T, C) or (O, T, C) by name."""
+    """Return the masks of frames (L, h, w, 3) and the last one's entry, (T, C) or (O, T, C)."""
     outputs = run(graphs.segment, {"frames": frames[None], **bank.inputs()})
     entry = {t.name: outputs[entry_output(t.name)][0] for t in graphs.spec.bank}
     found = ClipMasks(
@@ -247,14 +237,14 @@ def segment(
 
 
 def rebuild(graphs: Graphs, run: Run, bank: Bank, pictures: Sequence[Picture]) -> None:
-    """Fill the bank with the entries of its memory, made of their pictures in that order."""
+    """Fill the bank with the entries of its memory; the pictures are in the same order."""
     entries = bank.memory.entries
     size = max(1, MASKS_PER_BATCH // len(bank.object_ids))
     pairs = list(zip(entries, pictures, strict=True))
     for batch in (pairs[start : start + size] for start in range(0, len(pairs), size)):
         frame = np.stack([picture.frame for _, picture in batch])  # (B, h, w, 3)
-        masks = np.stack([arranged(*pair, bank.object_ids) for pair in batch])  # (B, O, h, w)
+        masks = np.stack([arrange_masks(*pair, bank.object_ids) for pair in batch])  # (B, O, h, w)
         outputs = run(graphs.memorize, {"frame": frame, "masks": masks})
         for row, (entry, _) in enumerate(batch):
             made = {name: values[row] for name, values in outputs.items()}
-            bank.write(entry.slot, only_known(graphs.spec, made, entry, bank.object_ids))
+            bank.write(entry.slot, clear_unknown(graphs.spec, made, entry, bank.object_ids))

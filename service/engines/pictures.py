@@ -1,4 +1,4 @@
-"""What a bank is rebuilt from: the picture of each remembered entry. Pure functions.
+"""What a bank is rebuilt from: the picture of each entry of the memory.
 
 Letters: O objects, T tokens, C channels, h and w the model's size.
 """
@@ -6,6 +6,7 @@ Letters: O objects, T tokens, C channels, h and w the model's size.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,35 +15,48 @@ from numpy.typing import NDArray
 from model.core.contract import ModelSpec
 from model.core.memory import Entry, Memory
 from service.engines.bank import Tensors
-from service.engines.base import Picture
+from service.engines.base import Picture, Pictures
 from service.errors import CorruptSession
 
-MASKS_PER_BATCH = 16  # bounds the memory a rebuild takes; larger batches are no faster on a CPU
+MASKS_PER_BATCH = 16  # bounds a rebuild's memory; larger batches are no faster on a CPU
 
 
-def check_pictures(
-    pictures: Sequence[Picture], memory: Memory, *, session_id: str, model_size: tuple[int, int]
-) -> None:
-    """Nothing, or CorruptSession if the pictures are not those of the memory's entries."""
-    if len(pictures) != len(memory.entries):
-        raise CorruptSession(session_id, "entries and pictures differ in number")
-    for entry, picture in zip(memory.entries, pictures, strict=True):
-        shapes = (picture.frame.shape, picture.masks.shape)
-        if shapes != ((*model_size, 3), (len(entry.object_ids), *model_size)):
-            raise CorruptSession(session_id, f"entry of frame {entry.frame} has {shapes}")
+@dataclass(frozen=True, slots=True)
+class BankSource:
+    """What the bank of a session can be rebuilt from, and what it then holds."""
+
+    session_id: str
+    version: int  # of the session
+    memory: Memory
+    model_size: tuple[int, int]  # height, width
+    pictures: Pictures
+
+    async def load(self) -> Sequence[Picture]:
+        """Return the picture of each entry of the memory, in that order.
+
+        Raise CorruptSession if they are not those of the entries in number or size.
+        """
+        pictures = await self.pictures()
+        if len(pictures) != len(self.memory.entries):
+            raise CorruptSession(self.session_id, "entries and pictures differ in number")
+        for entry, picture in zip(self.memory.entries, pictures, strict=True):
+            shapes = (picture.frame.shape, picture.masks.shape)
+            if shapes != ((*self.model_size, 3), (len(entry.object_ids), *self.model_size)):
+                raise CorruptSession(self.session_id, f"entry of frame {entry.frame} has {shapes}")
+        return pictures
 
 
-def arranged(entry: Entry, picture: Picture, object_ids: Iterable[int]) -> NDArray[np.uint8]:
-    """The masks in the order of object_ids; an object that the entry does not know is empty."""
+def arrange_masks(entry: Entry, picture: Picture, object_ids: Iterable[int]) -> NDArray[np.uint8]:
+    """Return the masks in the order of object_ids; objects that the entry does not know are 0."""
     rows = dict(zip(entry.object_ids, picture.masks, strict=True))
     empty = np.zeros(picture.frame.shape[:2], np.uint8)
     return np.stack([rows.get(object_id, empty) for object_id in object_ids])
 
 
-def only_known(
+def clear_unknown(
     spec: ModelSpec, made: Tensors, entry: Entry, object_ids: Iterable[int]
 ) -> dict[str, NDArray[Any]]:
-    """The entry with zeros for the objects that it does not know."""
+    """Return an entry's tensors with zeros for the objects that the entry does not know."""
     known = np.array([object_id in entry.object_ids for object_id in object_ids])
     if known.all():
         return dict(made)

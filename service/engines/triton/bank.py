@@ -16,7 +16,7 @@ from tritonclient.grpc import InferInput, InferRequestedOutput, InferResult
 from model.core.contract import BATCH_SIZE, ModelSpec, entry_output
 from model.core.memory import Entry, Memory
 from service.engines.base import ClipMasks, Picture
-from service.engines.pictures import MASKS_PER_BATCH, arranged
+from service.engines.pictures import MASKS_PER_BATCH, arrange_masks
 from service.engines.triton.client import TritonClient, UnknownRegion
 from service.engines.triton.layout import Layout, TensorLocation
 from service.engines.triton.models import datatype
@@ -135,7 +135,7 @@ class TritonBank:
             shape = (len(batch), self.layout.shape.objects, *self.layout.shape.size)
             masks = np.zeros(shape, np.uint8)  # (B, O, h, w)
             for row, pair in enumerate(batch):
-                masks[row, :known] = arranged(*pair, self.object_ids)
+                masks[row, :known] = arrange_masks(*pair, self.object_ids)
             outputs = {
                 tensor.name: self.layout.slots(tensor.name, batch[0].entry.slot, len(batch))
                 for tensor in self._spec.bank

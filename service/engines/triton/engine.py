@@ -1,8 +1,8 @@
 """The Triton engine: each clip is a request to Triton, with its bank in shared memory if possible.
 
-A clip is a pure function of its bank; its entry waits beside the bank until it is remembered. A
-request that surely did not run is sent again. One of which that is not known is not, for it may
-still write: its bank is given up, and the next try starts from the memory.
+A clip is a pure function of its bank; its entry stays beside the bank until it is remembered. A
+request that surely did not run is sent again. One that may have run is not, since it may still
+write: its bank is dropped, and the next try starts from the memory (decision 27).
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +21,8 @@ from numpy.typing import NDArray
 from model.core.contract import ModelSpec
 from model.core.memory import Memory
 from service.engines.bank import BankCache
-from service.engines.base import BankLease, ClipMasks, Pictures
-from service.engines.pictures import check_pictures
+from service.engines.base import DEFAULT_LIMITS, BankLease, ClipMasks, EngineLimits, Pictures
+from service.engines.pictures import BankSource
 from service.engines.triton.bank import TritonBank
 from service.engines.triton.client import TritonClient, triton_client
 from service.engines.triton.inline_bank import InlineBanks
@@ -33,7 +35,19 @@ log = logging.getLogger(__name__)
 Banks = SharedBanks | InlineBanks
 
 SWEEP_S = 60.0
-DOOMED_S = 0.5
+RETRY_S = 0.5  # of removals that Triton refuses
+
+
+@dataclass(frozen=True, slots=True)
+class SharedMemory:
+    """Where the banks of all processes of this host lie, and how long they are kept unused."""
+
+    folder: Path = SHARED_MEMORY
+    prefix: str = PREFIX
+    idle_s: float = 3600.0
+
+
+HOST_MEMORY: Final = SharedMemory()
 
 
 @asynccontextmanager
@@ -42,20 +56,15 @@ async def triton_engine(
     name: str,
     *,
     in_flight: int = 16,
-    waiting: int = 32,
-    bank_bytes: int = 2**30,
-    idle_s: float = 3600.0,
-    deadline_s: float = 60.0,
     start_deadline_s: float = 30.0,
-    shared: bool = True,
-    folder: Path = SHARED_MEMORY,
-    prefix: str = PREFIX,
+    limits: EngineLimits = DEFAULT_LIMITS,
+    memory: SharedMemory | None = HOST_MEMORY,
 ) -> AsyncIterator[TritonEngine]:
-    """An engine for the model `name` of the Triton at `url` (host:port of gRPC).
+    """Open an engine for the model `name` of the Triton at `url` (host:port of gRPC).
 
-    `in_flight` requests run at once and `waiting` more may wait; `bank_bytes` bounds the banks of
-    all processes of this host, of which those not used for `idle_s` are dropped. Without `shared`
-    no shared memory is used. Raises ModelMismatch, and Misconfigured if no Triton answers.
+    `in_flight` requests run at once. The limits' `bank_bytes` bounds the banks of all processes of
+    this host. Without `memory` all tensors are sent inline. Raise ModelMismatch, and Misconfigured
+    if no Triton answers within `start_deadline_s`.
     """
     async with AsyncExitStack() as stack:
         try:
@@ -64,18 +73,24 @@ async def triton_engine(
                     url,
                     name,
                     start_deadline_s=start_deadline_s,
-                    clip_deadline_s=deadline_s,
+                    clip_deadline_s=limits.clip_deadline_s,
                     in_flight=in_flight,
-                    waiting=waiting,
+                    waiting=limits.waiting,
                 )
             )
         except EngineUnavailable as error:
             raise Misconfigured(f"TAMVT_TRITON_URL: {error}") from error
-        regions = Regions(
-            client, limit_bytes=bank_bytes, idle_s=idle_s, folder=folder, prefix=prefix
-        )
-        engine = TritonEngine(client, regions, BankCache(limit_bytes=bank_bytes), shared=shared)
-        await stack.enter_async_context(engine.tidied())
+        regions = None
+        if memory is not None:
+            regions = Regions(
+                client,
+                limit_bytes=limits.bank_bytes,
+                idle_s=memory.idle_s,
+                folder=memory.folder,
+                prefix=memory.prefix,
+            )
+        engine = TritonEngine(client, regions, BankCache(limit_bytes=limits.bank_bytes))
+        await stack.enter_async_context(engine.tidying())
         yield engine
 
 
@@ -85,14 +100,12 @@ class TritonEngine:
     def __init__(
         self,
         client: TritonClient,
-        regions: Regions,
+        regions: Regions | None,
         cache: BankCache[TritonBank],
-        *,
-        shared: bool,
     ) -> None:
         self._client = client
         self._regions = regions
-        self._shared = SharedBanks(client, regions) if shared else None
+        self._shared = SharedBanks(client, regions) if regions else None
         self._inline = InlineBanks(client, cache)
         self._removal_scheduled = asyncio.Event()
         self._warned = False
@@ -116,24 +129,26 @@ class TritonEngine:
         pictures: Pictures,
     ) -> AsyncIterator[BankLease]:
         """See `base.Engine.lease`."""
-        lease = TritonLease(self, session_id, version, memory, model_size, pictures)
+        source = BankSource(session_id, version, memory, model_size, pictures)
+        lease = TritonLease(self, source)
         try:
             yield lease
         finally:
             lease.leave()
-            if self._regions.scheduled:
+            if self._regions and self._regions.scheduled:
                 self._removal_scheduled.set()
 
     async def discard(self, session_id: str) -> None:
         """See `base.Engine.discard`."""
         self._inline.discard(session_id)
-        with suppress(EngineUnavailable):
-            await self._regions.discard(session_id)
-        if self._regions.scheduled:
-            self._removal_scheduled.set()
+        if self._regions:
+            with suppress(EngineUnavailable):
+                await self._regions.discard(session_id)
+            if self._regions.scheduled:
+                self._removal_scheduled.set()
 
     def banks(self) -> Sequence[Banks]:
-        """Where a bank may be kept, the best place first."""
+        """Return where a bank may be kept, the faster first."""
         if self._shared is None:
             return (self._inline,)
         if not self._client.served.shares:
@@ -142,18 +157,18 @@ class TritonEngine:
         return (self._shared, self._inline)
 
     def warn(self, reason: str) -> None:
-        """Say once that tensors go inline."""
+        """Log once that tensors are sent inline."""
         if not self._warned:
             self._warned = True
             log.warning("tensors go to Triton inline, which is slower: %s", reason)
 
     @asynccontextmanager
-    async def tidied(self) -> AsyncIterator[None]:
-        """While inside, regions that are of no use go away; at the end, those of this process."""
-        if self._shared is None:
+    async def tidying(self) -> AsyncIterator[None]:
+        """Drop useless regions within the block, and those of this process at its end."""
+        if self._regions is None or self._shared is None:
             yield
             return
-        task = asyncio.create_task(self._tidy())
+        task = asyncio.create_task(self._tidy(self._regions))
         try:
             yield
         finally:
@@ -162,25 +177,26 @@ class TritonEngine:
                 await task
             await self._shared.close()
 
-    async def _tidy(self) -> None:
+    async def _tidy(self, regions: Regions) -> None:
+        """Remove scheduled regions soon, and sweep all of them every `SWEEP_S`."""
         loop = asyncio.get_running_loop()
         sweep_at = 0.0
         while True:
             try:
-                if self._regions.scheduled:
-                    await self._regions.remove_scheduled()
+                if regions.scheduled:
+                    await regions.remove_scheduled()
                 if loop.time() >= sweep_at:
                     sweep_at = loop.time() + SWEEP_S
-                    await self._regions.sweep(weights_sha256=self.spec.weights_sha256)
+                    await regions.sweep(weights_sha256=self.spec.weights_sha256)
             except (EngineUnavailable, OSError) as error:
                 log.debug("regions are tidied later: %s", error)
             self._removal_scheduled.clear()
-            pause_s = DOOMED_S if self._regions.scheduled else max(0.0, sweep_at - loop.time())
+            pause_s = RETRY_S if regions.scheduled else max(0.0, sweep_at - loop.time())
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await (
                         asyncio.sleep(pause_s)
-                        if self._regions.scheduled
+                        if regions.scheduled
                         else self._removal_scheduled.wait()
                     )
 
@@ -188,18 +204,9 @@ class TritonEngine:
 class TritonLease:
     """One session's bank while it is written. Made by `TritonEngine.lease`."""
 
-    def __init__(
-        self,
-        engine: TritonEngine,
-        session_id: str,
-        version: int,
-        memory: Memory,
-        model_size: tuple[int, int],
-        pictures: Pictures,
-    ) -> None:
+    def __init__(self, engine: TritonEngine, source: BankSource) -> None:
         self._engine = engine
-        self._session_id, self._version = session_id, version
-        self._memory, self._model_size, self._pictures = memory, model_size, pictures
+        self._source = source
         self._taken: tuple[Banks, TritonBank] | None = None
         self._sound = False  # whether the bank that is taken holds what it says
         self._committed: int | None = None
@@ -212,11 +219,11 @@ class TritonLease:
         for banks in self._engine.banks():
             try:
                 bank = await self._bank_of(banks, before, object_ids, frames=len(frames))
-                self._sound = False  # whatever interrupts us from here leaves it in doubt
+                self._sound = False  # if this is interrupted, the bank is in doubt
                 answer = await bank.segment(frames)
             except NoSharedMemory as error:
                 self._engine.warn(str(error))
-                self._let_go()
+                self._give_up()
                 continue
             self._sound = True
             return answer
@@ -233,14 +240,15 @@ class TritonLease:
         self._committed = version
 
     def leave(self) -> None:
-        """The bank is kept if it was committed, otherwise given up."""
+        """Keep a committed bank; drop any other."""
         if self._taken and self._sound and self._committed is not None:
             banks, bank = self._taken
-            banks.keep(self._session_id, bank, version=self._committed)
+            banks.keep(self._source.session_id, bank, version=self._committed)
             self._taken = None
-        self._let_go()
+        self._give_up()
 
-    def _let_go(self) -> None:
+    def _give_up(self) -> None:
+        """Drop the bank that is taken, if there is one."""
         if self._taken:
             banks, bank = self._taken
             banks.give_up(bank)
@@ -249,25 +257,21 @@ class TritonLease:
     async def _bank_of(
         self, banks: Banks, memory: Memory, object_ids: Sequence[int], *, frames: int
     ) -> TritonBank:
-        """The bank of this memory, rebuilt if the one at hand is another."""
+        """Return the bank of this memory, rebuilt if the one taken is of another."""
         if self._taken and self._sound and self._taken[1].holds(memory, object_ids):
             return self._taken[1]
-        if memory != self._memory:
+        if memory != self._source.memory:
             raise EngineUnavailable("the bank was lost in the middle of an append")
-        self._let_go()
+        self._give_up()
         bank, hit = await banks.take(
-            self._session_id,
-            version=self._version,
+            self._source.session_id,
+            version=self._source.version,
             memory=memory,
             object_ids=object_ids,
-            model_size=self._model_size,
+            model_size=self._source.model_size,
             frames=frames,
         )
         self._taken = (banks, bank)
         if not hit:
-            pictures = await self._pictures()
-            check_pictures(
-                pictures, memory, session_id=self._session_id, model_size=self._model_size
-            )
-            await bank.rebuild(pictures)
+            await bank.rebuild(await self._source.load())
         return bank

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from service.engines.triton.engine import TritonEngine, triton_engine
+from service.engines.triton.engine import SharedMemory, TritonEngine, triton_engine
 from service.local.triton import LocalTriton
 from tests.support.tritons import regions
 
@@ -23,5 +23,5 @@ def prefix() -> Iterator[str]:
 @pytest.fixture
 async def engine(triton: LocalTriton, prefix: str) -> AsyncIterator[TritonEngine]:
     """An engine with banks in shared memory."""
-    async with triton_engine(triton.url, "toy", prefix=prefix) as opened:
+    async with triton_engine(triton.url, "toy", memory=SharedMemory(prefix=prefix)) as opened:
         yield opened

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from model.core.memory import Memory
-from service.engines.base import Engine, Picture
+from service.engines.base import Engine, EngineLimits, Picture
 from service.engines.embedded import Pool, embedded_engine
 from service.engines.graphs import Run, open_graphs
 from service.errors import CorruptSession, EngineUnavailable, Overloaded
@@ -175,7 +175,9 @@ async def test_a_removed_object_leaves_the_others_as_they_are(engine: Engine) ->
 
 
 async def test_banks_are_bounded_and_sessions_go_on_without_them(toy_folder: Path) -> None:
-    async with embedded_engine(toy_folder, "toy", threads=1, bank_bytes=600) as engine:
+    async with embedded_engine(
+        toy_folder, "toy", threads=1, limits=EngineLimits(bank_bytes=600)
+    ) as engine:
         videos = [Video(session_id=str(number)) for number in range(5)]
         for first in (1, 3, 5):
             for video in videos:

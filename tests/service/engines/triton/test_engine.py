@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from model.core.memory import Memory
-from service.engines.base import Engine
+from service.engines.base import Engine, EngineLimits
 from service.engines.embedded import embedded_engine
-from service.engines.triton.engine import TritonEngine, triton_engine
+from service.engines.triton.engine import SharedMemory, TritonEngine, triton_engine
 from service.errors import CorruptSession, EngineUnavailable, Misconfigured, Overloaded
 from service.local.triton import LocalTriton
 from tests.support.scenes import SIZE, clip, faded, picture, true_masks
@@ -31,7 +31,9 @@ async def either(
 ) -> AsyncIterator[TritonEngine]:
     """An engine with its banks in each of the two places."""
     shared = request.param == "shared memory"
-    async with triton_engine(triton.url, "toy", prefix=prefix, shared=shared) as opened:
+    async with triton_engine(
+        triton.url, "toy", memory=SharedMemory(prefix=prefix) if shared else None
+    ) as opened:
         yield opened
 
 
@@ -165,8 +167,8 @@ async def test_any_engine_of_this_host_goes_on_with_the_bank(
 ) -> None:
     video = Video()
     async with (
-        triton_engine(triton.url, "toy", prefix=prefix) as one,
-        triton_engine(triton.url, "toy", prefix=prefix) as other,
+        triton_engine(triton.url, "toy", memory=SharedMemory(prefix=prefix)) as one,
+        triton_engine(triton.url, "toy", memory=SharedMemory(prefix=prefix)) as other,
     ):
         for first in range(1, 17, 4):
             await video.append(one, first, first + 1)
@@ -181,8 +183,8 @@ async def test_while_one_engine_writes_a_bank_another_makes_its_own(
 ) -> None:
     video, rival = Video(), Video()
     async with (
-        triton_engine(triton.url, "toy", prefix=prefix) as one,
-        triton_engine(triton.url, "toy", prefix=prefix) as other,
+        triton_engine(triton.url, "toy", memory=SharedMemory(prefix=prefix)) as one,
+        triton_engine(triton.url, "toy", memory=SharedMemory(prefix=prefix)) as other,
     ):
         async with video.lease(one) as bank:
             await video.segment(bank, 1, 2)
@@ -235,7 +237,12 @@ async def test_banks_are_bounded_and_sessions_go_on_without_them(
     triton: LocalTriton, prefix: str
 ) -> None:
     videos = [Video(session_id=str(number)) for number in range(4)]
-    async with triton_engine(triton.url, "toy", prefix=prefix, bank_bytes=150_000) as engine:
+    async with triton_engine(
+        triton.url,
+        "toy",
+        limits=EngineLimits(bank_bytes=150_000),
+        memory=SharedMemory(prefix=prefix),
+    ) as engine:
         for first in (1, 3, 5):
             for video in videos:
                 answer = await video.append(engine, first, first + 1)
@@ -261,7 +268,7 @@ async def test_a_cancelled_clip_leaves_nothing_behind(
 async def test_a_session_cancelled_before_its_region_is_there_leaves_none(
     triton: LocalTriton, prefix: str
 ) -> None:
-    async with triton_engine(triton.url, "toy", prefix=prefix) as engine:
+    async with triton_engine(triton.url, "toy", memory=SharedMemory(prefix=prefix)) as engine:
         before = open_files()
         for number in range(30):
             task = asyncio.create_task(Video(session_id=str(number)).append(engine, 1, 2))
@@ -295,7 +302,13 @@ async def test_too_many_clips_at_once_are_an_overload(
     triton: LocalTriton, toy_repository: Path, prefix: str
 ) -> None:
     videos = [Video(session_id=str(number)) for number in range(3)]
-    async with triton_engine(triton.url, "toy", prefix=prefix, in_flight=1, waiting=1) as engine:
+    async with triton_engine(
+        triton.url,
+        "toy",
+        in_flight=1,
+        limits=EngineLimits(waiting=1),
+        memory=SharedMemory(prefix=prefix),
+    ) as engine:
         with paused(toy_repository, "memorize"):
             tasks = [asyncio.create_task(video.append(engine, 1, 2)) for video in videos]
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -324,7 +337,7 @@ async def test_the_engine_is_ready_while_triton_serves_the_model(engine: TritonE
 
 
 async def test_a_closed_engine_is_not_ready(triton: LocalTriton, prefix: str) -> None:
-    async with triton_engine(triton.url, "toy", prefix=prefix) as engine:
+    async with triton_engine(triton.url, "toy", memory=SharedMemory(prefix=prefix)) as engine:
         await Video().append(engine, 1, 2)
     with pytest.raises(EngineUnavailable):
         await engine.ready()
@@ -337,7 +350,9 @@ async def test_a_region_that_triton_cannot_open_is_one_warning_and_inline_tensor
     # As with a Triton on another host: the file is here, and not there.
     videos = [Video(session_id=name) for name in "ab"]
     caplog.set_level(logging.WARNING)
-    async with triton_engine(triton.url, "toy", prefix=prefix, folder=tmp_path) as engine:
+    async with triton_engine(
+        triton.url, "toy", memory=SharedMemory(folder=tmp_path, prefix=prefix)
+    ) as engine:
         for first in (1, 3, 5):
             for video in videos:
                 answer = await video.append(engine, first, first + 1)

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from model.export.triton.repository import write_repository
-from service.engines.base import ClipMasks
-from service.engines.triton.engine import TritonEngine, triton_engine
+from service.engines.base import ClipMasks, EngineLimits
+from service.engines.triton.engine import SharedMemory, TritonEngine, triton_engine
 from service.engines.triton.region import Region, RegionHeader
 from service.errors import EngineUnavailable, ModelMismatch
 from service.local.triton import LocalTriton, local_triton
@@ -32,7 +32,9 @@ pytestmark = pytest.mark.anyio
 @asynccontextmanager
 async def impatient(url: str, prefix: str) -> AsyncIterator[TritonEngine]:
     """An engine that does not wait long."""
-    async with triton_engine(url, "toy", prefix=prefix, deadline_s=0.6) as engine:
+    async with triton_engine(
+        url, "toy", limits=EngineLimits(clip_deadline_s=0.6), memory=SharedMemory(prefix=prefix)
+    ) as engine:
         yield engine
 
 
@@ -70,7 +72,7 @@ async def until_it_works(video: Video, engine: TritonEngine, first: int) -> Clip
 async def test_a_killed_triton_loses_nothing(toy_repository: Path, prefix: str) -> None:
     video = Video()
     with local_triton(toy_repository) as server:
-        async with triton_engine(server.url, "toy", prefix=prefix) as engine:
+        async with triton_engine(server.url, "toy", memory=SharedMemory(prefix=prefix)) as engine:
             await follow(video, engine, first=1, last=4)
             with paused(toy_repository) as held:
                 clip = asyncio.create_task(failed(video, engine, 5))
@@ -99,7 +101,7 @@ async def test_a_triton_started_anew_gets_the_regions_again(
 ) -> None:
     video = Video()
     with local_triton(toy_repository) as server:
-        async with triton_engine(server.url, "toy", prefix=prefix) as engine:
+        async with triton_engine(server.url, "toy", memory=SharedMemory(prefix=prefix)) as engine:
             await follow(video, engine, first=1, last=4)
             server.process.kill()
             server.process.wait()
@@ -115,7 +117,7 @@ async def test_a_slow_triton_is_not_waited_for_and_its_region_is_kept_from_other
 ) -> None:
     video = Video()
     async with (
-        triton_engine(triton.url, "toy", prefix=prefix) as engine,
+        triton_engine(triton.url, "toy", memory=SharedMemory(prefix=prefix)) as engine,
         impatient(triton.url, prefix) as other,
     ):
         await follow(video, engine, first=1, last=4)
@@ -136,7 +138,12 @@ async def test_a_request_of_unknown_fate_is_not_sent_again(
 ) -> None:
     """It may still write into the bank: a second one would write there too."""
     video = Video()
-    async with triton_engine(triton.url, "toy", prefix=prefix, deadline_s=1.0) as engine:
+    async with triton_engine(
+        triton.url,
+        "toy",
+        limits=EngineLimits(clip_deadline_s=1.0),
+        memory=SharedMemory(prefix=prefix),
+    ) as engine:
         await follow(video, engine, first=1, last=4)
         with paused(toy_repository) as held:
             clip = asyncio.create_task(failed(video, engine, 5))
@@ -152,7 +159,7 @@ async def test_a_bank_is_dirty_while_triton_may_write_into_it(
     triton: LocalTriton, toy_repository: Path, prefix: str, verb: str
 ) -> None:
     video = Video()
-    async with triton_engine(triton.url, "toy", prefix=prefix) as engine:
+    async with triton_engine(triton.url, "toy", memory=SharedMemory(prefix=prefix)) as engine:
         await follow(video, engine, first=1, last=4)
         (path,) = regions(prefix)
         assert RegionHeader.read(path.read_bytes()) is not None
@@ -171,7 +178,10 @@ async def test_a_network_that_is_cut_and_restored(
     triton: LocalTriton, toy_repository: Path, prefix: str
 ) -> None:
     video, relay = Video(), Relay(triton.url)
-    async with relay.running(), triton_engine(relay.url, "toy", prefix=prefix) as engine:
+    async with (
+        relay.running(),
+        triton_engine(relay.url, "toy", memory=SharedMemory(prefix=prefix)) as engine,
+    ):
         await follow(video, engine, first=1, last=4)
         with paused(toy_repository) as held:
             clip = asyncio.create_task(failed(video, engine, 5))
@@ -195,7 +205,7 @@ async def test_other_weights_are_taken_up_with_banks_of_their_own(
     video = Video()
     with local_triton(toy_repository) as server:
         port = int(server.url.rpartition(":")[2])
-        async with triton_engine(server.url, "toy", prefix=prefix) as engine:
+        async with triton_engine(server.url, "toy", memory=SharedMemory(prefix=prefix)) as engine:
             await follow(video, engine, first=1, last=4)
             old = engine.spec.weights_sha256
             server.process.kill()
@@ -247,13 +257,13 @@ async def test_a_damaged_region_is_rebuilt_and_never_read(
     triton: LocalTriton, prefix: str, damage: str
 ) -> None:
     video = Video()
-    async with triton_engine(triton.url, "toy", prefix=prefix) as engine:
+    async with triton_engine(triton.url, "toy", memory=SharedMemory(prefix=prefix)) as engine:
         await follow(video, engine, first=1, last=4)
         (path,) = regions(prefix)
         harm(path, damage)
         await follow(video, engine, first=5, last=8)
         assert video.rebuilds == 2
-        async with triton_engine(triton.url, "toy", prefix=prefix):
+        async with triton_engine(triton.url, "toy", memory=SharedMemory(prefix=prefix)):
             await until(lambda: path not in regions(prefix))  # swept
 
 
@@ -262,7 +272,7 @@ async def test_shared_memory_that_is_used_up_is_no_failure(
 ) -> None:
     kept, late = Video(session_id="kept"), Video(session_id="late")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    async with triton_engine(triton.url, "toy", prefix=prefix) as engine:
+    async with triton_engine(triton.url, "toy", memory=SharedMemory(prefix=prefix)) as engine:
         await follow(kept, engine, first=1, last=4)
         resource.setrlimit(resource.RLIMIT_FSIZE, (8192, limits[1]))  # no larger file from now on
         try:
@@ -281,13 +291,13 @@ async def test_regions_of_a_killed_process_are_swept(triton: LocalTriton, prefix
     dirty.close()  # as the kernel does
     stale = Path(f"/dev/shm/{prefix}-0123456789abcdef-idle")
     video = Video()
-    async with triton_engine(triton.url, "toy", prefix=prefix) as engine:
+    async with triton_engine(triton.url, "toy", memory=SharedMemory(prefix=prefix)) as engine:
         await until(lambda: regions(prefix) == [])
         await follow(video, engine, first=1, last=2)
         (region,) = regions(prefix)
         shutil.copy(region, stale)
         os.utime(stale, (0, 0))
-        async with triton_engine(triton.url, "toy", prefix=prefix):
+        async with triton_engine(triton.url, "toy", memory=SharedMemory(prefix=prefix)):
             await until(lambda: regions(prefix) == [region])  # one is used, the other is idle
         await follow(video, engine, first=3, last=4)
         assert video.rebuilds == 1

@@ -24,7 +24,7 @@ TamvtError
 │   ├── BadTicket                missing, unknown, used or expired
 │   ├── ForeignOrigin            a page that may not use this service
 │   ├── TooMany                  more sessions or streams of one tenant than allowed
-│   ├── UnknownSession           unknown or expired: the two are not told apart
+│   ├── UnknownSession           unknown or expired: the answer does not say which
 │   ├── UnknownFrame             not committed, or older than what is kept
 │   ├── UnknownObject            an object that the session does not track
 │   ├── LastObject               the only object of a session, which is deleted instead
@@ -41,7 +41,7 @@ TamvtError
 ├── CorruptSession               stored data fails its checks: carries the session's id
 └── StartupError                 the service cannot start; the text is one line that says why
     ├── Misconfigured            settings that cannot work together, or a program not found
-    ├── ModelMissing             no graph or no weights at the place named
+    ├── ModelMissing             no graphs or no weights in the folder
     └── ModelMismatch            graphs, weights and metadata do not belong together
 """
 

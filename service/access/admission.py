@@ -19,7 +19,7 @@ class Admission:
 
     @contextmanager
     def admit(self) -> Iterator[Reservation]:
-        """A place among the requests, given back at the end of the block; else Overloaded."""
+        """Count one more request for the block; raise Overloaded where that is too many."""
         if self.requests >= self._max_requests:
             raise Overloaded(f"{self._max_requests} requests are being worked on; try again")
         self.requests += 1
@@ -32,7 +32,7 @@ class Admission:
 
     @contextmanager
     def reservation(self) -> Iterator[Reservation]:
-        """Counts bytes without a place among the requests; all are given back at the end."""
+        """Count bytes, but no request, for the block; all are given back at its end."""
         reservation = Reservation(self)
         try:
             yield reservation
@@ -40,7 +40,7 @@ class Admission:
             reservation.give(reservation.size)
 
     def take(self, reservation: Reservation, *, size: int) -> None:
-        """Adds `size` bytes to what a request holds, or raises and adds nothing."""
+        """Add `size` bytes to what a request holds; raise and add none where that is too much."""
         if reservation.size + size > self._max_bytes:
             raise PayloadTooLarge(
                 f"a request may hold {self._max_bytes} bytes", limit=self._max_bytes
@@ -59,10 +59,10 @@ class Reservation:
         self.size = 0
 
     def take(self, size: int) -> None:
-        """Counts `size` bytes more; PayloadTooLarge or Overloaded where that is too much."""
+        """Count `size` bytes more; raise PayloadTooLarge or Overloaded where that is too much."""
         self._admission.take(self, size=size)
 
     def give(self, size: int) -> None:
-        """Counts `size` bytes less."""
+        """Count `size` bytes less."""
         self._admission.held_bytes -= size
         self.size -= size

@@ -26,12 +26,12 @@ class Access:
     tickets_required: bool = False
 
     def tenant(self, headers: Mapping[str, str]) -> str:
-        """Whose limits count."""
+        """Return the tenant whose limits count."""
         named = headers.get(self.tenant_header) if self.tenant_header else None
         return named or DEFAULT_TENANT
 
     def check_origin(self, headers: Mapping[str, str]) -> None:
-        """Nothing, or ForeignOrigin: browsers name the page's origin, other clients need not."""
+        """Raise ForeignOrigin for a page elsewhere; only browsers name the origin of a page."""
         origin = headers.get("origin")
         if origin is None or EVERYBODY in self.origins or origin in self.origins:
             return
@@ -40,5 +40,5 @@ class Access:
 
 
 def read_origins(text: str) -> tuple[str, ...]:
-    """The origins in a list with commas, without spaces and closing slashes."""
+    """Read the origins in a list with commas, without spaces and closing slashes."""
     return tuple(part.strip().rstrip("/") for part in text.split(",") if part.strip())

@@ -17,14 +17,14 @@ class Tickets:
         self.ttl_s = ttl_s
 
     async def issue(self, session_id: str) -> str:
-        """A new ticket for this session; UnknownSession."""
+        """Return a new ticket for this session; raise UnknownSession."""
         await self._store.load(session_id)
         ticket = secrets.token_urlsafe(24)
         await self._store.set_side_key(session_id, _name(ticket), "1", ttl_s=self.ttl_s)
         return ticket
 
     async def use(self, session_id: str, ticket: str) -> None:
-        """Nothing, and the ticket is used up; BadTicket if it is not one of this session."""
+        """Use the ticket up; raise BadTicket if it is not one of this session."""
         if await self._store.take_side_key(session_id, _name(ticket)) is None:
             raise BadTicket("the ticket is unknown, used, expired, or of another session")
 

@@ -60,7 +60,7 @@ class GivenObjects:
 def read_annotation(
     given: Annotation, *, frame_size: Size, limits: ImageLimits, max_objects: int
 ) -> GivenObjects:
-    """The objects in a mask image or a list of shapes.
+    """Read the objects in a mask image or a list of shapes.
 
     Raises:
         BadMask, WrongMaskSize, NoObjects: the mask cannot be used.
@@ -74,7 +74,7 @@ def read_annotation(
 
 
 def check_count(objects: Collection[object], *, max_objects: int) -> None:
-    """Nothing, or TooManyObjects."""
+    """Raise TooManyObjects unless so many objects are allowed."""
     if len(objects) > max_objects:
         raise TooManyObjects(f"{len(objects)} objects; at most {max_objects} are allowed")
 
@@ -118,7 +118,7 @@ def _from_shapes(given: Sequence[Shape], frame_size: Size, *, max_objects: int) 
 
 
 def _mask(shape: Shape, frame_size: Size) -> Masks:
-    """One object's pixels, bool (H, W), at least one of them."""
+    """Return one object's pixels, bool (H, W); raise NoObjects if there is none."""
     name = f"object {shape.object_id}"
     if sum(part is not None for part in (shape.rle, shape.polygons, shape.box)) != 1:
         raise BadOption(f"{name} needs exactly one of rle, polygons and box")

@@ -1,4 +1,4 @@
-"""One append as steps of a clip each, and what becomes of a clip's masks. Pure functions.
+"""Cut an append into clips, and turn a clip's masks into what is stored. Pure functions.
 
 Letters: L frames of a clip, O objects, H and W the frame's size, h and w the model's.
 """
@@ -72,7 +72,7 @@ class EncodedClip:
 
 
 def plan(session: Session, frames: Sequence[Frame], *, rollback_clips: int = 0) -> tuple[Step, ...]:
-    """The clips of `clip_length` frames, cut from the first frame on; the last may be shorter."""
+    """Cut the frames into clips of `clip_length`; the last may be shorter."""
     length = session.clip_length
     clips = [tuple(frames[start : start + length]) for start in range(0, len(frames), length)]
     # With the gate it is not known which clips will be remembered.
@@ -94,7 +94,7 @@ def conclude(
     before: Memory,
     calibration: Calibration | None,
 ) -> Outcome:
-    """What becomes of a clip that was segmented from the memory `before`."""
+    """Classify the objects of a clip segmented from the memory `before`, and remember it."""
     confidences = classify_objects(found.masks, found.confidence, calibration)
     after = remember_clip(
         before, step.last, session.object_ids, confidences[-1], gate=session.memory_gate
@@ -105,18 +105,18 @@ def conclude(
 def history_after(
     session: Session, outcomes: Sequence[Outcome], *, rollback_clips: int
 ) -> tuple[Snapshot, ...]:
-    """What can be forked after these clips: the last `rollback_clips` clips can be undone."""
+    """Return the snapshots after these clips: the last `rollback_clips` clips can be undone."""
     new = (Snapshot(done.step.last, session.object_ids, done.after) for done in outcomes)
     return (*session.history, *new)[-1 - rollback_clips :]
 
 
 def clip_pixels(step: Step, *, model_size: tuple[int, int]) -> NDArray[np.uint8]:
-    """What the model sees of a clip: (L, h, w, 3)."""
+    """Return what the model sees of a clip: (L, h, w, 3)."""
     return np.stack([frame.at(model_size) for frame in step.frames])
 
 
 def encode_clip(outcome: Outcome, found: ClipMasks, session: Session) -> EncodedClip:
-    """The masks of a clip at the frame's size, and its last frame as the memory keeps it."""
+    """Encode a clip's masks at the frame's size, and its last frame as the memory keeps it."""
     step, soft = outcome.step, found.masks
     masks = tuple(
         FrameMasks(
@@ -135,7 +135,7 @@ def encode_clip(outcome: Outcome, found: ClipMasks, session: Session) -> Encoded
 
 
 def passed_over(session: Session, frames: Sequence[int]) -> tuple[FrameMasks, ...]:
-    """The masks of frames that were left out: every object is `dropped` in them."""
+    """Return masks for frames that were left out: every object is `dropped` in them."""
     if not frames:
         return ()
     height, width = session.frame_size
@@ -150,7 +150,7 @@ def passed_over(session: Session, frames: Sequence[int]) -> tuple[FrameMasks, ..
 def encode_reference(
     frame: Frame, given: GivenObjects, session: Session
 ) -> tuple[FrameMasks, EncodedEntry]:
-    """Frame 0: the masks as they were given, and the entry that is never forgotten."""
+    """Encode frame 0: the masks as they were given, and the entry that is never forgotten."""
     objects = tuple(
         object_mask(object_id, mask, confidence=1.0, state="human")
         for object_id, mask in zip(given.object_ids, given.masks, strict=True)
@@ -163,7 +163,7 @@ def encode_reference(
 
 
 def decode_entry(entry: EncodedEntry, object_ids: Sequence[int], session: Session) -> Picture:
-    """A remembered frame with the masks of these objects; CorruptSession if damaged."""
+    """Decode a remembered frame with these objects' masks; raise CorruptSession if damaged."""
     try:
         frame = model_frame(entry.frame, session.model_size)
     except PixelError as error:
@@ -179,7 +179,7 @@ def decode_entry(entry: EncodedEntry, object_ids: Sequence[int], session: Sessio
 
 
 def decode_masks(entry: EncodedEntry, session: Session) -> dict[int, NDArray[np.uint8]]:
-    """Each object's remembered soft mask (h, w); CorruptSession if damaged."""
+    """Decode each object's remembered soft mask (h, w); raise CorruptSession if damaged."""
     try:
         soft = unpack_soft_masks(entry.masks)  # (O, h, w)
     except MaskError as error:
@@ -192,7 +192,7 @@ def decode_masks(entry: EncodedEntry, session: Session) -> dict[int, NDArray[np.
 def object_mask(
     object_id: int, mask: NDArray[np.bool_], *, confidence: float, state: State
 ) -> ObjectMask:
-    """One object's mask (H, W) as it is stored."""
+    """Encode one object's mask (H, W) as it is stored."""
     x, y, width, height = bounding_box(mask)
     return ObjectMask(
         object_id=object_id,
@@ -207,7 +207,7 @@ def object_mask(
 def _predicted(
     soft: NDArray[np.uint8], confidences: ObjectConfidence, session: Session
 ) -> tuple[ObjectMask, ...]:
-    """The objects of one frame from its soft masks (O, h, w)."""
+    """Return the objects of one frame from its soft masks (O, h, w)."""
     labels = label_map(soft, session.object_ids, session.frame_size)  # (H, W)
     masks = [labels == object_id for object_id in session.object_ids]
     seen = zip(session.object_ids, masks, confidences.confidence, confidences.lost, strict=True)

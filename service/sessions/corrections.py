@@ -22,7 +22,7 @@ from service.store.session_store import SessionStore
 
 @dataclass(frozen=True, slots=True)
 class Corrected:
-    """What a correction came to: the session, and the masks of its newest frame."""
+    """The outcome of a correction: the session, and the masks of its newest frame."""
 
     session: Session
     masks: FrameMasks
@@ -37,7 +37,7 @@ async def correct(
     workers: Workers,
     limits: Limits,
 ) -> Corrected:
-    """The session's newest frame with the given masks, committed; new objects are added.
+    """Commit the given masks for the session's newest frame; new objects are added.
 
     The other objects keep what was predicted. The frame is pinned in the memory; with the gate,
     it does not know those that are lost in it.
@@ -70,7 +70,7 @@ async def correct(
 
 
 def without_object(session: Session, object_id: int) -> Session:
-    """The session that no longer tracks the object; UnknownObject, LastObject."""
+    """Return the session without the object; raise UnknownObject or LastObject."""
     if object_id not in session.object_ids:
         raise UnknownObject(f"the session tracks no object {object_id}")
     left = tuple(known for known in session.object_ids if known != object_id)
@@ -90,7 +90,7 @@ def _check_newest(session: Session, frame: int | None) -> None:
 def _with_objects(
     session: Session, given: GivenObjects, limits: Limits, *, masks: FrameMasks
 ) -> Session:
-    """The session whose newest entry is rewritten for the given objects and pinned."""
+    """Return the session whose newest entry knows the given objects and is pinned."""
     object_ids = tuple(sorted({*session.object_ids, *given.object_ids}))
     check_count(object_ids, max_objects=limits.objects)
     revision = session.version + 1
@@ -109,7 +109,7 @@ def _with_objects(
 
 
 def _not_remembered(session: Session, masks: FrameMasks) -> set[int]:
-    """The objects that the memory leaves out of a frame with these masks."""
+    """Return the objects that the memory leaves out of a frame with these masks."""
     if not session.memory_gate:
         return set()
     return {item.object_id for item in masks.objects if item.state == "lost"}
@@ -123,7 +123,7 @@ def _corrected_masks(masks: FrameMasks, given: GivenObjects) -> FrameMasks:
 
 
 def _corrected_entry(entry: EncodedEntry, given: GivenObjects, session: Session) -> EncodedEntry:
-    """The entry that knows all objects: drawn where a mask was given, else as predicted."""
+    """Return the entry of all objects: drawn where a mask was given, else as predicted."""
     soft = decode_masks(entry, session)
     drawn = soft_masks(given.masks, session.model_size)  # (O, H, W) -> (O, h, w)
     soft.update(zip(given.object_ids, drawn, strict=True))

@@ -1,4 +1,4 @@
-"""What a client may choose for its session, and the session that comes of it."""
+"""The options of a session, and the new session that they make."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Options:
 def new_session(
     spec: ModelSpec, frame_size: tuple[int, int], objects: GivenObjects, options: Options
 ) -> Session:
-    """A session that has seen nothing but its reference; BadOption for an impossible choice."""
+    """Return a session that knows only its reference; raise BadOption for an impossible value."""
     memory_size = _chosen(
         "memory_size", options.memory_size, spec.memory_size, most=spec.max_memory_size
     )
@@ -66,7 +66,7 @@ def _chosen(name: str, value: int | None, default: int, *, most: int) -> int:
 
 
 def _labels(objects: GivenObjects, options: Options) -> dict[int, str]:
-    """What the objects are called; a label in the object itself goes before one in the options."""
+    """Return the labels by object; one given with the object goes before one in the options."""
     unknown = sorted(set(options.labels) - set(objects.object_ids))
     if unknown:
         raise BadOption(f"options.labels names objects that are not there: {unknown}")

@@ -21,7 +21,7 @@ MaskFormat = Literal["rle", "polygons"]
 
 
 def session_json(session: Session) -> dict[str, object]:
-    """What `SessionOut` documents."""
+    """Return what `SessionOut` documents."""
     return {
         "session_id": session.session_id,
         "model": session.model,
@@ -40,14 +40,14 @@ def session_json(session: Session) -> dict[str, object]:
 
 
 def write_json(content: Mapping[str, Any]) -> bytes:
-    """Compact JSON."""
+    """Write compact JSON."""
     return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 def frames_json(
     frames: Sequence[FrameMasks], session: Session, *, mask_format: MaskFormat
 ) -> list[dict[str, object]]:
-    """What a list of `FrameMasksOut` documents."""
+    """Return what a list of `FrameMasksOut` documents."""
     size = session.frame_size
     return [
         {
@@ -75,17 +75,17 @@ def write_frames(
     mask_format: MaskFormat,
     others: Mapping[str, object],
 ) -> bytes:
-    """JSON with the frames' masks, and the other members around them."""
+    """Write JSON with the frames' masks, and the other members around them."""
     return write_json({"frames": frames_json(frames, session, mask_format=mask_format), **others})
 
 
 def write_png(masks: FrameMasks, session: Session) -> bytes:
-    """The frame's label map as a palette PNG in the colors of DAVIS."""
+    """Write the frame's label map as a palette PNG in the colors of DAVIS."""
     return write_label_map(label_map_of(masks, session))
 
 
 def label_map_of(masks: FrameMasks, session: Session) -> NDArray[np.uint8]:
-    """The label map, uint8 (H, W)."""
+    """Return the label map, uint8 (H, W)."""
     size = session.frame_size
     return overlay_masks(
         ((item.object_id, decode_rle(_rle(item, size))) for item in masks.objects), size
@@ -93,7 +93,7 @@ def label_map_of(masks: FrameMasks, session: Session) -> NDArray[np.uint8]:
 
 
 def write_zip(pictures: Mapping[int, bytes]) -> bytes:
-    """A ZIP of PNGs by frame number, `00000.png` and so on."""
+    """Write a ZIP of PNGs by frame number, `00000.png` and so on."""
     file = io.BytesIO()
     # PNGs are compressed already.
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:

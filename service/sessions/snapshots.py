@@ -13,7 +13,7 @@ MOST_MASKS: Final = 1000  # newest frames whose masks a fork takes along
 
 
 async def fork(session: Session, at: int | None, *, store: SessionStore, tenant: str) -> Session:
-    """A new session of `tenant` that continues after frame `at` of this one (None: as it is now).
+    """Start a session of `tenant` that continues after frame `at` of this one (None: the newest).
 
     Conflict where another process changes the session meanwhile, TooMany, and what `origin_of`
     raises.
@@ -31,7 +31,7 @@ async def fork(session: Session, at: int | None, *, store: SessionStore, tenant:
 
 
 def origin_of(session: Session, at: int | None) -> Snapshot:
-    """What a fork begins with: the session as it is, or as the clip ending with `at` left it.
+    """Return what a fork begins with: the session as it is, or after the clip that ends at `at`.
 
     Raises:
         UnknownFrame: the frame is not committed.
@@ -53,7 +53,7 @@ def origin_of(session: Session, at: int | None) -> Snapshot:
 
 
 def forked(session: Session, origin: Snapshot) -> Session:
-    """A new session that continues after `origin`; it can be forked there, and later."""
+    """Return a new session that continues after `origin`; it can be forked there, and later."""
     return replace(
         session,
         session_id=new_session_id(),

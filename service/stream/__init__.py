@@ -1,1 +1,1 @@
-"""The WebSocket stream of a session: its wire format, its flow control, and its conversation."""
+"""The WebSocket stream of a session: its flow control and its connection."""

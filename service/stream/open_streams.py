@@ -15,11 +15,11 @@ class Stoppable(Protocol):
     """A stream, as far as others may end it."""
 
     def replace(self) -> None:
-        """Another stream takes the session over."""
+        """End the stream: another one takes the session over."""
         ...
 
     def drain(self) -> None:
-        """The service shuts down."""
+        """End the stream: the service shuts down."""
         ...
 
 
@@ -27,7 +27,7 @@ Signal = Callable[[Stoppable], None]
 
 
 class SessionSlot:
-    """A session's place for one stream: what happens before the stream is there reaches it then."""
+    """A session's slot for one stream. Signals that come before the stream reach it later."""
 
     def __init__(self) -> None:
         self.left = asyncio.Event()
@@ -35,13 +35,13 @@ class SessionSlot:
         self._signals: list[Signal] = []
 
     def attach(self, stream: Stoppable) -> None:
-        """The stream that sits here."""
+        """Put the stream into the slot, and pass it the signals that came before."""
         self._stream = stream
         for signal in self._signals:
             signal(stream)
 
     def tell(self, signal: Signal) -> None:
-        """Ends the stream that sits here, or will."""
+        """Send a signal to the stream in this slot, or to the one that will be."""
         self._signals.append(signal)
         if self._stream is not None:
             signal(self._stream)
@@ -56,7 +56,7 @@ class OpenStreams:
         self._max_streams = max_streams
         self._max_tenant_streams = max_tenant_streams
         self._takeover_s = takeover_s
-        self._seats: dict[str, SessionSlot] = {}  # the newest of each session
+        self._slots: dict[str, SessionSlot] = {}  # the newest of each session
         self._open = 0
         self._of_tenant: Counter[str] = Counter()
         self._all_left = asyncio.Event()
@@ -68,7 +68,7 @@ class OpenStreams:
 
     @contextmanager
     def place(self, tenant: str) -> Iterator[None]:
-        """A place among the streams; Overloaded or TooMany where there is none."""
+        """Count one more stream for the block; raise Overloaded or TooMany at the quota."""
         if self._open >= self._max_streams:
             raise Overloaded(f"{self._max_streams} streams are open; try again")
         if self._of_tenant[tenant] >= self._max_tenant_streams:
@@ -89,10 +89,10 @@ class OpenStreams:
 
     @asynccontextmanager
     async def slot(self, session_id: str) -> AsyncIterator[SessionSlot]:
-        """The session's seat; the stream that had it has left, or had its time to."""
+        """Yield the session's slot once the stream before has left, or had its time to."""
         mine = SessionSlot()
-        before = self._seats.get(session_id)
-        self._seats[session_id] = mine
+        before = self._slots.get(session_id)
+        self._slots[session_id] = mine
         try:
             if before is not None:
                 before.tell(lambda stream: stream.replace())
@@ -100,13 +100,13 @@ class OpenStreams:
             yield mine
         finally:
             mine.left.set()
-            if self._seats.get(session_id) is mine:
-                del self._seats[session_id]
+            if self._slots.get(session_id) is mine:
+                del self._slots[session_id]
 
     async def drain(self, *, deadline_s: float) -> None:
-        """Every stream has said goodbye and left, or the deadline is over."""
+        """End every stream, and wait until all have left or the deadline is over."""
         self.draining = True
-        for slot in list(self._seats.values()):
+        for slot in list(self._slots.values()):
             slot.tell(lambda stream: stream.drain())
         await _wait(self._all_left, deadline_s=deadline_s)
 

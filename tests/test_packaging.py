@@ -129,6 +129,22 @@ def test_a_lock_holds_what_its_packages_need_on_every_python(name: str, version:
     assert missing == set()
 
 
+def test_setup_leaves_an_environment_alone_that_it_finds_through_a_link(tmp_path: Path) -> None:
+    checkout, shared = tmp_path / "checkout", tmp_path / "shared"
+    (checkout / "scripts").mkdir(parents=True)
+    shutil.copy(ROOT / "scripts" / "setup", checkout / "scripts")
+    shared.mkdir()
+    (shared / "file").touch()
+    (checkout / ".venv").symlink_to(shared)
+    environment = {**os.environ, "PYTHON": sys.executable, "PIP_NO_INDEX": "1"}
+    command = [str(checkout / "scripts" / "setup"), "gateway"]
+    run = subprocess.run(command, env=environment, capture_output=True, timeout=120, check=False)
+    assert run.returncode != 0  # there is nothing to install here
+    assert [path.name for path in shared.iterdir()] == ["file"]
+    assert (checkout / ".venv" / "bin" / "python").exists()
+    assert not (checkout / ".venv").is_symlink()
+
+
 def test_the_changelog_names_this_version(project: dict[str, Any]) -> None:
     assert f"## [{project['version']}]" in (ROOT / "CHANGELOG.md").read_text()
 

@@ -28,7 +28,7 @@ TamvtError
 │   ├── UnknownFrame             not committed, or older than what is kept
 │   ├── UnknownObject            an object that the session does not track
 │   ├── LastObject               the only object of a session, which is deleted instead
-│   ├── MemoryFull               every pinned entry must stay, so no correction can be added
+│   ├── TooManyCorrections       every pinned entry must stay, so no correction can be added
 │   ├── RollbackTooFar           older than what is kept: carries the oldest frame possible
 │   ├── UnknownModel             a model that this service does not serve
 │   └── Conflict                 the session is at another frame: carries the one it expects
@@ -173,7 +173,7 @@ class LastObject(Refused):
     """The only object of a session: a session tracks at least one."""
 
 
-class MemoryFull(Refused):
+class TooManyCorrections(Refused):
     """A correction that cannot be pinned, because every pinned entry must stay."""
 
 

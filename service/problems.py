@@ -64,7 +64,7 @@ KINDS: Final[Mapping[type[errors.TamvtError], Kind]] = {
     errors.UnknownFrame: Kind(404, "unknown-frame", "The frame is not kept"),
     errors.UnknownObject: Kind(404, "unknown-object", "The object is not tracked"),
     errors.LastObject: Kind(409, "last-object", "The session's only object"),
-    errors.MemoryFull: Kind(409, "memory-full", "The memory is full of corrections"),
+    errors.TooManyCorrections: Kind(409, "memory-full", "The memory is full of corrections"),
     errors.RollbackTooFar: Kind(409, "rollback-too-far", "The frame is too old to go back to"),
     errors.UnknownModel: Kind(422, "unknown-model", "The model is not served here"),
     errors.Conflict: Kind(409, "conflict", "The session is elsewhere"),

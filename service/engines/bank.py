@@ -19,7 +19,7 @@ from service.errors import Overloaded
 Tensors = Mapping[str, NDArray[Any]]
 
 
-class Bank:
+class EmbeddedBank:
     """One session's tensors, and the memory they were made of. Only its lease writes them.
 
     Its arrays are never used again for another bank: the thread of a cancelled clip may still

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from model.core.contract import ModelSpec, entry_output
 from model.core.memory import Memory
-from service.engines.bank import Bank, BankCache, Tensors, bank_bytes
+from service.engines.bank import BankCache, EmbeddedBank, Tensors, bank_bytes
 from service.engines.base import (
     DEFAULT_LIMITS,
     BankLease,
@@ -28,7 +28,7 @@ from service.engines.base import (
     Picture,
     Pictures,
 )
-from service.engines.graphs import Graphs, Run, open_graphs
+from service.engines.graphs import Graphs, Inference, open_graphs
 from service.engines.pictures import MASKS_PER_BATCH, BankSource, arrange_masks, clear_unknown
 from service.errors import EngineUnavailable, Overloaded
 
@@ -78,7 +78,7 @@ class Pool:
         if not self._open:
             raise EngineUnavailable("the engine is shutting down")
 
-    async def run(self, work: Callable[[Run], T]) -> T:
+    async def run(self, work: Callable[[Inference], T]) -> T:
         """Return what `work` returns.
 
         Raise Overloaded if the queue is full, EngineUnavailable beyond the deadline. Work that was
@@ -87,7 +87,7 @@ class Pool:
         self.check()
         if not self._free.acquire(blocking=False):
             raise Overloaded("too many clips wait for the model")
-        run = Run()
+        run = Inference()
         future = self._executor.submit(work, run)
         future.add_done_callback(lambda _: self._free.release())
         try:
@@ -108,7 +108,7 @@ class Pool:
 class EmbeddedEngine:
     """Runs clips one by one, each with its session's bank."""
 
-    def __init__(self, graphs: Graphs, pool: Pool, banks: BankCache[Bank]) -> None:
+    def __init__(self, graphs: Graphs, pool: Pool, banks: BankCache[EmbeddedBank]) -> None:
         self._graphs = graphs
         self._pool = pool
         self._banks = banks
@@ -127,7 +127,7 @@ class EmbeddedEngine:
         frames = np.zeros((self.spec.clip_length, height, width, 3), np.uint8)
         blank = Picture(frames[0], np.zeros((1, height, width), np.uint8))
         memory = Memory.start(0, [1], capacity=1)
-        bank = Bank(self.spec, (height, width), memory, [1])
+        bank = EmbeddedBank(self.spec, (height, width), memory, [1])
         await self._pool.run(lambda run: rebuild(self._graphs, run, bank, [blank]))
         await self._pool.run(lambda run: segment(self._graphs, run, bank, frames))
 
@@ -158,7 +158,7 @@ class EmbeddedLease:
     """One session's bank while it is written. Made by `EmbeddedEngine.lease`."""
 
     def __init__(
-        self, source: BankSource, graphs: Graphs, pool: Pool, banks: BankCache[Bank]
+        self, source: BankSource, graphs: Graphs, pool: Pool, banks: BankCache[EmbeddedBank]
     ) -> None:
         self._source = source
         self._graphs, self._pool, self._banks = graphs, pool, banks
@@ -202,7 +202,7 @@ class EmbeddedLease:
         if self._committed and self._bank is not None:
             self._banks.keep(self._source.session_id, self._bank)
 
-    async def _bank_of(self, memory: Memory, object_ids: Sequence[int]) -> Bank:
+    async def _bank_of(self, memory: Memory, object_ids: Sequence[int]) -> EmbeddedBank:
         """Return the bank of this memory, rebuilt if the leased one is of another."""
         size = self._source.model_size
         if self._bank is not None and self._bank.holds(memory, object_ids, size):
@@ -215,14 +215,14 @@ class EmbeddedLease:
         nbytes = bank_bytes(self._graphs.spec, size, memory, object_ids)
         self._banks.reserve(nbytes)
         self._leased_bytes = nbytes
-        bank = Bank(self._graphs.spec, size, memory, object_ids)
+        bank = EmbeddedBank(self._graphs.spec, size, memory, object_ids)
         pictures = await self._source.load()
         await self._pool.run(lambda run: rebuild(self._graphs, run, bank, pictures))
         return bank
 
 
 def segment(
-    graphs: Graphs, run: Run, bank: Bank, frames: NDArray[np.uint8]
+    graphs: Graphs, run: Inference, bank: EmbeddedBank, frames: NDArray[np.uint8]
 ) -> tuple[ClipMasks, Tensors]:
     """Return the masks of frames (L, h, w, 3) and the last one's entry, (T, C) or (O, T, C)."""
     outputs = run(graphs.segment, {"frames": frames[None], **bank.inputs()})
@@ -236,7 +236,9 @@ def segment(
     return found, entry
 
 
-def rebuild(graphs: Graphs, run: Run, bank: Bank, pictures: Sequence[Picture]) -> None:
+def rebuild(
+    graphs: Graphs, run: Inference, bank: EmbeddedBank, pictures: Sequence[Picture]
+) -> None:
     """Fill the bank with the entries of its memory; the pictures are in the same order."""
     entries = bank.memory.entries
     size = max(1, MASKS_PER_BATCH // len(bank.object_ids))

@@ -42,7 +42,7 @@ FAILURES = tuple(
 )
 
 
-class Run:
+class Inference:
     """One inference that can be stopped at its next node."""
 
     def __init__(self) -> None:

@@ -61,7 +61,7 @@ ObjectId = Annotated[int, Path(ge=1, le=254)]
             errors.StoreUnavailable,
             errors.UnknownSession,
             errors.Conflict,
-            errors.MemoryFull,
+            errors.TooManyCorrections,
             errors.BadMask,
             errors.WrongMaskSize,
             errors.NoObjects,

@@ -14,7 +14,7 @@ from service.http.dependencies import UploadLimits
 from service.http.forms import BINARY, Form, PartRule, receive_form
 from service.http.schemas import OBJECTS, OPTIONS
 from service.http.strict_json import read_json
-from service.sessions.annotations import Annotation, Shape
+from service.sessions.annotations import Annotation, ObjectShape
 from service.sessions.options import Options
 
 OPTIONS_BYTES: Final = 65_536
@@ -93,10 +93,10 @@ def given_in(form: Form) -> Annotation:
     return shapes_in(form["objects"][0])
 
 
-def shapes_in(text: bytes) -> Sequence[Shape]:
+def shapes_in(text: bytes) -> Sequence[ObjectShape]:
     """Return the objects in a JSON list; raise MalformedBody, BadOption."""
     return [
-        Shape(
+        ObjectShape(
             object_id=item.id,
             label=item.label,
             rle=item.rle.model_dump() if item.rle else None,

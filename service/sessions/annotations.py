@@ -30,7 +30,7 @@ Masks = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class ObjectShape:
     """One object as the client draws it: exactly one of RLE, polygons or box is given."""
 
     object_id: int
@@ -41,7 +41,7 @@ class Shape:
 
 
 # A mask image (PNG), or one shape per object.
-Annotation = bytes | Sequence[Shape]
+Annotation = bytes | Sequence[ObjectShape]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,9 @@ def _read_image(data: bytes, limits: ImageLimits) -> MaskImage:
         raise BadMask(f"the mask: {error}") from error
 
 
-def _from_shapes(given: Sequence[Shape], frame_size: Size, *, max_objects: int) -> GivenObjects:
+def _from_shapes(
+    given: Sequence[ObjectShape], frame_size: Size, *, max_objects: int
+) -> GivenObjects:
     if not given:
         raise NoObjects("the list of objects is empty")
     check_count(given, max_objects=max_objects)
@@ -117,7 +119,7 @@ def _from_shapes(given: Sequence[Shape], frame_size: Size, *, max_objects: int) 
     )
 
 
-def _mask(shape: Shape, frame_size: Size) -> Masks:
+def _mask(shape: ObjectShape, frame_size: Size) -> Masks:
     """Return one object's pixels, bool (H, W); raise NoObjects if there is none."""
     name = f"object {shape.object_id}"
     if sum(part is not None for part in (shape.rle, shape.polygons, shape.box)) != 1:
@@ -131,7 +133,7 @@ def _mask(shape: Shape, frame_size: Size) -> Masks:
     return mask
 
 
-def _drawn(shape: Shape, frame_size: Size, *, name: str) -> Masks:
+def _drawn(shape: ObjectShape, frame_size: Size, *, name: str) -> Masks:
     if shape.rle is not None:
         _check_size(tuple(shape.rle["size"]), frame_size, name=f"the mask of {name}")
         return decode_rle(shape.rle, frame_size)

@@ -11,7 +11,7 @@ import numpy as np
 
 from model.core import memory as rules
 from model.core.masks import pack_soft_masks, soft_masks
-from service.errors import Conflict, CorruptSession, LastObject, MemoryFull, UnknownObject
+from service.errors import Conflict, CorruptSession, LastObject, TooManyCorrections, UnknownObject
 from service.server.workers import Workers
 from service.sessions.annotations import Annotation, GivenObjects, check_count, read_annotation
 from service.sessions.clips import decode_masks, object_mask
@@ -45,7 +45,7 @@ async def correct(
     Raises:
         Conflict: another process changed the session, or `frame` is not its newest one.
         TooManyObjects, and what `service.sessions.annotations` raises.
-        MemoryFull: all that is pinned must stay.
+        TooManyCorrections: all that is pinned must stay.
     """
     _check_newest(session, frame)
     newest = session.newest
@@ -99,7 +99,7 @@ def _with_objects(
     try:
         memory = session.memory.correct(session.newest, known, revision=revision)
     except rules.MemoryFull as error:
-        raise MemoryFull(f"the correction cannot be kept: {error}") from error
+        raise TooManyCorrections(f"the correction cannot be kept: {error}") from error
     history = tuple(
         replace(past, corrected=past.corrected or past.frame == masks.frame)
         for past in session.history

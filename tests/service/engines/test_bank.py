@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from model.core.memory import Memory
-from service.engines.bank import Bank, BankCache, bank_bytes
+from service.engines.bank import BankCache, EmbeddedBank, bank_bytes
 from service.errors import Overloaded
 from tests.support.scenes import SIZE
 from tests.support.toy_model import SPEC
@@ -14,8 +14,8 @@ from tests.support.toy_model import SPEC
 MEMORY = Memory.start(0, [1], capacity=4)
 
 
-def bank(*, version: int = 1, memory: Memory = MEMORY) -> Bank:
-    made = Bank(SPEC, SIZE, memory, [1])
+def bank(*, version: int = 1, memory: Memory = MEMORY) -> EmbeddedBank:
+    made = EmbeddedBank(SPEC, SIZE, memory, [1])
     made.version = version
     return made
 
@@ -23,7 +23,7 @@ def bank(*, version: int = 1, memory: Memory = MEMORY) -> Bank:
 ONE = bank_bytes(SPEC, SIZE, MEMORY, [1])
 
 
-def put(cache: BankCache[Bank], session_id: str, made: Bank) -> None:
+def put(cache: BankCache[EmbeddedBank], session_id: str, made: EmbeddedBank) -> None:
     """As a lease does: reserve, then release and keep."""
     cache.reserve(made.nbytes)
     cache.release(made.nbytes)
@@ -51,7 +51,7 @@ def test_a_bank_takes_what_was_announced() -> None:
 
 
 def test_a_bank_of_another_version_or_memory_is_a_miss() -> None:
-    cache = BankCache[Bank](limit_bytes=10 * ONE)
+    cache = BankCache[EmbeddedBank](limit_bytes=10 * ONE)
     put(cache, "a", bank(version=3))
     assert cache.take("a", version=2, memory=MEMORY) is None
     assert cache.take("a", version=3, memory=MEMORY.remember(1, [1])) is None
@@ -60,14 +60,14 @@ def test_a_bank_of_another_version_or_memory_is_a_miss() -> None:
 
 
 def test_a_bank_is_taken_only_once() -> None:
-    cache = BankCache[Bank](limit_bytes=10 * ONE)
+    cache = BankCache[EmbeddedBank](limit_bytes=10 * ONE)
     put(cache, "a", bank())
     assert cache.take("a", version=1, memory=MEMORY) is not None
     assert cache.take("a", version=1, memory=MEMORY) is None
 
 
 def test_the_least_recently_used_bank_goes_first() -> None:
-    cache = BankCache[Bank](limit_bytes=2 * ONE)
+    cache = BankCache[EmbeddedBank](limit_bytes=2 * ONE)
     for session_id in ("a", "b"):
         put(cache, session_id, bank())
     used = cache.take("a", version=1, memory=MEMORY)
@@ -80,14 +80,14 @@ def test_the_least_recently_used_bank_goes_first() -> None:
 
 
 def test_the_cache_never_exceeds_its_bytes() -> None:
-    cache = BankCache[Bank](limit_bytes=3 * ONE + 1)
+    cache = BankCache[EmbeddedBank](limit_bytes=3 * ONE + 1)
     for number in range(20):
         put(cache, f"{number % 7}", bank(version=number))
         assert cache.nbytes <= 3 * ONE + 1
 
 
 def test_banks_on_lease_are_not_dropped_for_others() -> None:
-    cache = BankCache[Bank](limit_bytes=2 * ONE)
+    cache = BankCache[EmbeddedBank](limit_bytes=2 * ONE)
     cache.reserve(ONE)
     cache.reserve(ONE)
     with pytest.raises(Overloaded):
@@ -97,7 +97,7 @@ def test_banks_on_lease_are_not_dropped_for_others() -> None:
 
 
 def test_a_bank_too_large_to_keep_works_alone() -> None:
-    cache = BankCache[Bank](limit_bytes=ONE - 1)
+    cache = BankCache[EmbeddedBank](limit_bytes=ONE - 1)
     put(cache, "a", bank())
     assert cache.nbytes == 0
     cache.reserve(ONE)
@@ -106,7 +106,7 @@ def test_a_bank_too_large_to_keep_works_alone() -> None:
 
 
 def test_a_dropped_bank_gives_its_bytes_back() -> None:
-    cache = BankCache[Bank](limit_bytes=10 * ONE)
+    cache = BankCache[EmbeddedBank](limit_bytes=10 * ONE)
     put(cache, "a", bank())
     cache.drop("a")
     cache.drop("a")

@@ -14,7 +14,7 @@ import pytest
 from model.core.memory import Memory
 from service.engines.base import Engine, EngineLimits, Picture
 from service.engines.embedded import Pool, embedded_engine
-from service.engines.graphs import Run, open_graphs
+from service.engines.graphs import Inference, open_graphs
 from service.errors import CorruptSession, EngineUnavailable, Overloaded
 from tests.support.scenes import SIZE, clip, faded, picture, true_masks
 from tests.support.videos import Video
@@ -331,7 +331,7 @@ async def test_an_engine_never_writes_into_the_frames(engine: Engine) -> None:
 
 async def test_a_stopped_run_ends_early(toy_folder: Path) -> None:
     graphs = open_graphs(toy_folder, "toy", threads=1)
-    run = Run()
+    run = Inference()
     run.stop()
     with pytest.raises(EngineUnavailable):
         run(graphs.memorize, {"frame": clip(1, 1), "masks": true_masks(1, 1)})

@@ -9,7 +9,7 @@ from model.core.encoding import encode_rle
 from model.core.image_headers import ImageLimits
 from model.core.palette import write_label_map
 from service.errors import BadMask, BadOption, NoObjects, TooManyObjects, WrongMaskSize
-from service.sessions.annotations import Annotation, GivenObjects, Shape, read_annotation
+from service.sessions.annotations import Annotation, GivenObjects, ObjectShape, read_annotation
 
 SIZE = (40, 60)
 
@@ -37,9 +37,9 @@ def test_shapes_are_sorted_by_id_with_their_masks_and_labels() -> None:
     mask[5:9, 5:9] = True
     given = read(
         [
-            Shape(object_id=8, label="cup", box=[0, 0, 10, 20]),
-            Shape(object_id=3, rle=encode_rle(mask)),
-            Shape(object_id=5, label="lid", polygons=[[0, 0, 4, 0, 4, 4, 0, 4]]),
+            ObjectShape(object_id=8, label="cup", box=[0, 0, 10, 20]),
+            ObjectShape(object_id=3, rle=encode_rle(mask)),
+            ObjectShape(object_id=5, label="lid", polygons=[[0, 0, 4, 0, 4, 4, 0, 4]]),
         ]
     )
     assert given.object_ids == (3, 5, 8)
@@ -49,7 +49,7 @@ def test_shapes_are_sorted_by_id_with_their_masks_and_labels() -> None:
 
 
 def test_objects_may_overlap() -> None:
-    given = read([Shape(1, box=[0, 0, 9, 9]), Shape(2, box=[0, 0, 9, 9])])
+    given = read([ObjectShape(1, box=[0, 0, 9, 9]), ObjectShape(2, box=[0, 0, 9, 9])])
     assert (given.masks[0] == given.masks[1]).all()
 
 
@@ -64,14 +64,14 @@ def test_objects_may_overlap() -> None:
             TooManyObjects,
         ),
         ([], NoObjects),
-        ([Shape(1)], BadOption),
-        ([Shape(1, box=[0, 0, 9, 9], polygons=[])], BadOption),
-        ([Shape(1, box=[0, 0, 9, 9]), Shape(1, box=[9, 9, 9, 9])], BadOption),
-        ([Shape(1, box=[100, 100, 9, 9])], NoObjects),
-        ([Shape(1, polygons=[])], NoObjects),
-        ([Shape(1, polygons=[[1, 2, 3]])], BadMask),
-        ([Shape(1, rle={"size": [60, 40], "counts": "0"})], WrongMaskSize),
-        ([Shape(1, rle={"size": [40, 60], "counts": "!"})], BadMask),
+        ([ObjectShape(1)], BadOption),
+        ([ObjectShape(1, box=[0, 0, 9, 9], polygons=[])], BadOption),
+        ([ObjectShape(1, box=[0, 0, 9, 9]), ObjectShape(1, box=[9, 9, 9, 9])], BadOption),
+        ([ObjectShape(1, box=[100, 100, 9, 9])], NoObjects),
+        ([ObjectShape(1, polygons=[])], NoObjects),
+        ([ObjectShape(1, polygons=[[1, 2, 3]])], BadMask),
+        ([ObjectShape(1, rle={"size": [60, 40], "counts": "0"})], WrongMaskSize),
+        ([ObjectShape(1, rle={"size": [40, 60], "counts": "!"})], BadMask),
     ],
 )
 def test_what_cannot_be_used_is_refused(given: Annotation, error: type[Exception]) -> None:
@@ -81,6 +81,6 @@ def test_what_cannot_be_used_is_refused(given: Annotation, error: type[Exception
 
 
 def test_the_number_of_objects_is_limited() -> None:
-    shapes = [Shape(object_id, box=[0, 0, 9, 9]) for object_id in (1, 2, 3)]
+    shapes = [ObjectShape(object_id, box=[0, 0, 9, 9]) for object_id in (1, 2, 3)]
     with pytest.raises(TooManyObjects, match="3 objects; at most 2"):
         read(shapes, max_objects=2)

@@ -1,7 +1,8 @@
 """Multipart forms: every part is known by name, and counted while it streams in.
 
-We use the parser of python-multipart, but not starlette's form: that reads parts of any name and
-size into files, and we count bytes and refuse a part before it is read (decision 16).
+The parser is python-multipart's. starlette's form is not used: it reads files of any size before a
+route can refuse them. Here a part is refused by its name, and its bytes are counted as they come
+(decision 16).
 """
 
 from __future__ import annotations

@@ -2,47 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
 from service import errors
-from service.access.admission import Reservation
-from service.errors import UnsupportedMedia
-from service.http.bodies import read_body
-from service.http.dependencies import ServiceOf, UploadLimits, no_repeated_parameters
-from service.http.forms import BINARY, BODY_ERRORS, PartRule, is_form, receive_form
+from service.http.correct_body import CORRECT_BODY, read_correction
+from service.http.dependencies import ServiceOf, no_repeated_parameters
+from service.http.forms import BODY_ERRORS
 from service.http.schemas import CorrectedOut, CorrectQuery, ForkQuery, SessionOut
-from service.http.start_body import given_in, shapes_in
 from service.problems import documented
 from service.sessions import responses
-from service.sessions.annotations import Annotation
 
 JSON: Final = "application/json"
-CORRECT_BODY: Final[dict[str, Any]] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "properties": {
-                        "mask": {**BINARY, "description": "PNG of object ids, 0 = as predicted"},
-                        "objects": {
-                            "type": "array",
-                            "items": {"$ref": "#/components/schemas/ObjectIn"},
-                            "description": "instead of mask",
-                        },
-                    },
-                },
-                "encoding": {"objects": {"contentType": JSON}},
-            },
-            "image/png": {"schema": BINARY},
-            JSON: {"schema": {"type": "array", "items": {"$ref": "#/components/schemas/ObjectIn"}}},
-        },
-    }
-}
 
 router = APIRouter(
     prefix="/v1/sessions", tags=["objects"], dependencies=[Depends(no_repeated_parameters)]
@@ -79,7 +52,7 @@ async def correct_objects(
 ) -> Response:
     """Correct objects in the newest frame, and add those that the session does not track yet."""
     with service.admission.admit() as reservation:
-        given = await _read_given(request, service.uploads, reservation)
+        given = await read_correction(request, service.uploads, reservation)
         corrected = await service.tracker.correct(session_id, given, frame=query.frame)
         (written,) = await service.workers.start(
             responses.frames_json,
@@ -133,24 +106,3 @@ async def fork_session(
     body = responses.write_json(responses.session_json(session))
     headers = {"Location": f"{router.prefix}/{session.session_id}"}
     return Response(body, status_code=201, headers=headers, media_type=JSON)
-
-
-async def _read_given(
-    request: Request, limits: UploadLimits, reservation: Reservation
-) -> Annotation:
-    """Read the masks in a form, or in a body that is a PNG or a JSON list."""
-    if is_form(request):
-        rules = {"mask": PartRule(limits.frame_bytes), "objects": PartRule(limits.frame_bytes)}
-        form = await receive_form(
-            request, rules, deadline_s=limits.deadline_s, reservation=reservation
-        )
-        return given_in(form)
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind not in ("image/png", JSON):
-        raise UnsupportedMedia(
-            f"the body is {kind!r}; it may be multipart/form-data, image/png or {JSON}"
-        )
-    body = await read_body(
-        request, max_bytes=limits.frame_bytes, deadline_s=limits.deadline_s, reservation=reservation
-    )
-    return shapes_in(body) if kind == JSON else body

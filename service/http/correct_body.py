@@ -1,0 +1,65 @@
+"""The body of a correction: masks in a form, or a PNG or a JSON list without a form."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from starlette.requests import Request
+
+from service.access.admission import Reservation
+from service.errors import UnsupportedMedia
+from service.http.bodies import read_body
+from service.http.dependencies import UploadLimits
+from service.http.forms import BINARY, PartRule, is_form, receive_form
+from service.http.start_body import given_in, shapes_in
+from service.sessions.annotations import Annotation
+
+JSON: Final = "application/json"
+
+CORRECT_BODY: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "mask": {**BINARY, "description": "PNG of object ids, 0 = as predicted"},
+                        "objects": {
+                            "type": "array",
+                            "items": {"$ref": "#/components/schemas/ObjectIn"},
+                            "description": "instead of mask",
+                        },
+                    },
+                },
+                "encoding": {"objects": {"contentType": JSON}},
+            },
+            "image/png": {"schema": BINARY},
+            JSON: {"schema": {"type": "array", "items": {"$ref": "#/components/schemas/ObjectIn"}}},
+        },
+    }
+}
+
+
+async def read_correction(
+    request: Request, limits: UploadLimits, reservation: Reservation
+) -> Annotation:
+    """Read the masks in a form, or in a body that is a PNG or a JSON list.
+
+    Raise UnsupportedMedia, and as `receive_form`, `read_body`, `given_in` and `shapes_in` do.
+    """
+    if is_form(request):
+        rules = {"mask": PartRule(limits.frame_bytes), "objects": PartRule(limits.frame_bytes)}
+        form = await receive_form(
+            request, rules, deadline_s=limits.deadline_s, reservation=reservation
+        )
+        return given_in(form)
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in ("image/png", JSON):
+        raise UnsupportedMedia(
+            f"the body is {kind!r}; it may be multipart/form-data, image/png or {JSON}"
+        )
+    body = await read_body(
+        request, max_bytes=limits.frame_bytes, deadline_s=limits.deadline_s, reservation=reservation
+    )
+    return shapes_in(body) if kind == JSON else body

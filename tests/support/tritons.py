@@ -74,7 +74,7 @@ def paused(repository: Path, verb: str = "segment") -> Iterator[Path]:
     try:
         yield held
     finally:
-        gate.unlink()
+        gate.unlink(missing_ok=True)
 
 
 def waiting(server: LocalTriton, verb: str = "segment") -> int:

@@ -59,10 +59,16 @@ class Gateway:
         assert self.process is not None
         return psutil.Process(self.process.pid).children()
 
-    def open_files(self) -> int:
-        """How many files and connections it has open."""
+    def connections(self, *ports: int) -> int:
+        """How many connections it has to these ports."""
         assert self.process is not None
-        return psutil.Process(self.process.pid).num_fds()
+        found = psutil.Process(self.process.pid).net_connections("tcp")
+        return sum(bool(each.raddr) and each.raddr.port in ports for each in found)
+
+    def open_files(self, *, apart_from: Sequence[int]) -> int:
+        """How many files it has open, without its connections to these ports."""
+        assert self.process is not None
+        return psutil.Process(self.process.pid).num_fds() - self.connections(*apart_from)
 
     def requests_in_flight(self) -> int:
         """How many requests it works on, apart from the one that asks."""

@@ -6,7 +6,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -59,9 +59,15 @@ class Sender:
     What it is told may be the masks, a clear 503 or 409, or nothing because the gateway is gone.
     """
 
-    def __init__(self, gateways: Sequence[Gateway], session: str) -> None:
+    def __init__(
+        self,
+        gateways: Sequence[Gateway],
+        session: str,
+        *,
+        acknowledged: Mapping[int, Any] | None = None,
+    ) -> None:
         self.session = session
-        self.acknowledged: dict[int, Any] = {}
+        self.acknowledged: dict[int, Any] = dict(acknowledged or {})
         self.told: Counter[str] = Counter()
         self.seconds_a_frame = 0.0  # of the last append that was acknowledged at once
         self._gateways = gateways

@@ -17,6 +17,8 @@ from model.core.palette import write_label_map
 from model.evaluation.runtime import GraphRuntime
 from model.evaluation.tracker import Tracker
 from tests.faults.gateways import gateways
+from tests.service.stream.talk import frame as message
+from tests.service.stream.talk import objects, talk, text
 from tests.support import scene
 from tests.support.running import PATIENCE_S, Api, Running, form, running_service
 from tests.support.toy_model import write_toy_model
@@ -88,6 +90,22 @@ def test_both_loops_judge_alike(calls: Api, calibrated: Path, gate: bool) -> Non
         assert np.array_equal(mine.labels, labels_of(frame))
         assert mine.confidence == tuple(item["confidence"] for item in frame["objects"])
         assert mine.lost == tuple(item["state"] == "lost" for item in frame["objects"])
+
+
+@pytest.mark.parametrize("gate", [True, False])
+def test_a_stream_judges_as_an_append_does(service: Running, calls: Api, gate: bool) -> None:
+    _, frames = tracked(calls, memory_gate=gate)
+    session = calls.start(objects=2, memory_size=MEMORY_SIZE, memory_gate=gate)
+    with talk(service.url, session) as stream:
+        for first in range(1, FRAMES, 8):  # as many as there are credits
+            numbers = range(first, min(first + 8, FRAMES))
+            stream.send(*(message(number, IMAGES[number]) for number in numbers))
+            if numbers[-1] == FRAMES - 1:
+                stream.send(text("end"))
+            stream.hear_masks(len(numbers))
+    assert any(item["state"] == "lost" for frame in frames for item in frame["objects"])
+    assert objects(stream.heard[1:]) == objects(frames)
+    assert calls.masks(session, from_=1).json()["frames"] == frames
 
 
 def test_faded_objects_are_lost_and_keep_their_masks(calls: Api) -> None:

@@ -10,12 +10,16 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from model.core.image_headers import ImageLimits
+from model.core.palette import read_label_map
 from tamvt_client.calls import Retry
 from tamvt_client.client import AsyncClient
 from tamvt_client.streaming import MaskKind
-from tamvt_client.values import FrameMasks, Image, Progress
+from tamvt_client.values import FrameMasks, Image, Progress, StreamedMasks
 from tests.service.stream.balancer import balanced
 from tests.service.stream.talk import PATIENT, small_socket, talk
 from tests.support import scene
@@ -24,6 +28,7 @@ from tests.support.running import PATIENCE_S, Api, Running, problem, running_ser
 pytestmark = pytest.mark.anyio
 PATIENT_RETRY = Retry(attempts=40, first_s=0.05, most_s=0.5)
 FRAMES = 200
+SIZE = (scene.HEIGHT, scene.WIDTH)
 LAST_ONES = 181  # from this frame on they wait for the last restart
 
 
@@ -116,9 +121,16 @@ async def test_a_rolling_restart_loses_no_mask(
                 assert [item.frame for item in masks] == list(range(1, FRAMES + 1))
             assert all(client.progress.connections > 1 for client in clients)
             undisturbed = await appended(balancer.url)
-            areas = [[item.area for item in masks.objects] for masks in undisturbed]
+            expected = [item.label_map(SIZE) for item in undisturbed]
             for masks in found:
-                assert [[part.area for part in item.objects] for item in masks] == areas
+                assert all(map(np.array_equal, map(labels_of, masks), expected))
+
+
+def labels_of(item: FrameMasks) -> NDArray[np.uint8]:
+    """The label map (H, W) of one answer, from its RLEs or its PNG."""
+    if isinstance(item, StreamedMasks) and item.png is not None:
+        return read_label_map(item.png, ImageLimits())
+    return item.label_map(SIZE)
 
 
 class Viewer:

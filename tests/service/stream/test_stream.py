@@ -75,12 +75,23 @@ def test_png_masks_follow_their_message(running: Running, api: Api, session: str
             assert (labels == scene.labels(number)).mean() > 0.97
 
 
-def test_a_lone_frame_waits_no_longer_than_told(running: Running, session: str) -> None:
+def test_a_lone_frame_waits_as_long_as_told(running: Running, session: str) -> None:
     with talk(running.url, session, max_wait_ms=300) as stream:
         begin = time.monotonic()
         stream.send_frames([1])
         stream.hear_masks(1)
         assert time.monotonic() - begin >= 0.3
+
+
+def test_a_lone_frame_waits_no_longer_than_told(running: Running, session: str) -> None:
+    with talk(running.url, session, max_wait_ms=300) as stream:
+        for number in (1, 2, 3):  # on a busy machine one of them may be late
+            begin = time.monotonic()
+            stream.send_frames([number])
+            stream.hear_masks(1)
+            if time.monotonic() - begin < 3:
+                return
+    pytest.fail("each of three lone frames waited for seconds")
 
 
 def test_a_clip_of_one_frame_waits_for_nothing(running: Running, api: Api) -> None:

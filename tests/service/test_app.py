@@ -35,8 +35,8 @@ def serve(redis_url: str, toy_folder: Path) -> Serve:
     async def serve(gate: Gate, **changes: Any) -> AsyncIterator[httpx.AsyncClient]:
         given = {"redis_url": redis_url, "weights": toy_folder, "model": "toy", "engine_threads": 1}
         async with (
-            served(gate, Settings(**{**given, **changes})) as url,
-            httpx.AsyncClient(base_url=url, timeout=PATIENCE_S) as http,
+            served(gate, Settings(**{**given, **changes})) as serving,
+            httpx.AsyncClient(base_url=serving.url, timeout=PATIENCE_S) as http,
         ):
             yield http
 

@@ -10,6 +10,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import uvicorn
@@ -17,11 +18,13 @@ from numpy.typing import NDArray
 
 from model.core.contract import ModelSpec
 from model.core.memory import Memory
+from service.access.admission import Admission
 from service.app import chosen_engine, create_app
 from service.commands.serve import address, listen
 from service.engines.base import BankLease, ClipMasks, Engine, Pictures
 from service.server.uvicorn_server import server_config, tune
 from service.settings import Settings
+from service.stream.host import StreamHost
 
 
 @dataclass
@@ -117,8 +120,16 @@ def gated(gate: Gate) -> Callable[[Settings], AbstractAsyncContextManager[Engine
     return open_engine
 
 
+class Serving(NamedTuple):
+    """The application while it is served."""
+
+    url: str
+    streams: StreamHost
+    admission: Admission
+
+
 @asynccontextmanager
-async def served(gate: Gate, settings: Settings) -> AsyncIterator[str]:
+async def served(gate: Gate, settings: Settings) -> AsyncIterator[Serving]:
     """Serve the application with these settings at the URL until the end of the block."""
     app = create_app(settings, open_engine=gated(gate))
     async with app.router.lifespan_context(app):
@@ -131,7 +142,8 @@ async def served(gate: Gate, settings: Settings) -> AsyncIterator[str]:
             running = asyncio.create_task(server.serve([listener]))
             await server.ready.wait()
             try:
-                yield address(listener)
+                parts = app.state
+                yield Serving(address(listener), parts.streams, parts.service.admission)
             finally:
                 server.should_exit = True
                 await running

@@ -171,8 +171,8 @@ async def service(redis_url: str, weights: Path, limit: int) -> AsyncIterator[ht
         tenant_sessions=limit,
     )
     async with (
-        served(Gate(), settings) as url,
-        httpx.AsyncClient(base_url=url, timeout=PATIENCE_S) as http,
+        served(Gate(), settings) as serving,
+        httpx.AsyncClient(base_url=serving.url, timeout=PATIENCE_S) as http,
     ):
         yield http
 

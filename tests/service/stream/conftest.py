@@ -12,15 +12,15 @@ import pytest
 
 from service.settings import Settings
 from tests.support import scene
-from tests.support.gates import Gate, served
+from tests.support.gates import Gate, Serving, served
 from tests.support.running import PATIENCE_S, form
 
 
 class Served:
     """A service with a gate before its engine."""
 
-    def __init__(self, url: str, gate: Gate, http: httpx.AsyncClient) -> None:
-        self.url = url
+    def __init__(self, serving: Serving, gate: Gate, http: httpx.AsyncClient) -> None:
+        self.url, self.streams, self.admission = serving
         self.gate = gate
         self.http = http
 
@@ -71,9 +71,9 @@ def serve(redis_url: str, toy_folder: Path) -> Serve:
             gate.opened.set()
         given = {"redis_url": redis_url, "weights": toy_folder, "model": "toy", "engine_threads": 1}
         async with (
-            served(gate, Settings(**{**given, **changes})) as url,
-            httpx.AsyncClient(base_url=url, timeout=PATIENCE_S) as http,
+            served(gate, Settings(**{**given, **changes})) as serving,
+            httpx.AsyncClient(base_url=serving.url, timeout=PATIENCE_S) as http,
         ):
-            yield Served(url, gate, http)
+            yield Served(serving, gate, http)
 
     return serve

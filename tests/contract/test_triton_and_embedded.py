@@ -16,7 +16,7 @@ from model.core.pixels import resize_frame
 from model.export.triton.repository import write_repository
 from service.engines.base import Engine, Picture
 from service.engines.embedded import embedded_engine
-from service.engines.triton.engine import triton_engine
+from service.engines.triton.engine import SharedMemory, triton_engine
 from service.local.triton import local_triton
 from tests.support import scene
 from tests.support.tritons import regions
@@ -65,7 +65,7 @@ async def test_the_shipped_model_gives_the_same_masks_on_triton(
 ) -> None:
     write_repository(SHIPPED, NAME, tmp_path, threads=1)
     with local_triton(tmp_path) as server:
-        async with triton_engine(server.url, NAME, prefix=prefix) as engine:
+        async with triton_engine(server.url, NAME, memory=SharedMemory(prefix=prefix)) as engine:
             there = await follow(engine)
     async with embedded_engine(SHIPPED, NAME, threads=1) as engine:
         here = await follow(engine)

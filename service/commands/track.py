@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from model.core.mask_images import MaskImage, read_mask_image
 from model.core.palette import read_label_map, write_label_map
 from model.core.pixels import ImageLimits
 from service.commands.failures import run_and_report
@@ -43,12 +44,16 @@ SESSION_TTL_S = 30 * 86_400
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is to be tracked, and where the masks go. `labels` (H, W) is the reference mask."""
+    """What is to be tracked, and where the masks go.
+
+    `labels` (H, W) is the reference mask as it was read, and `mask_says` tells a person so.
+    """
 
     source: Source
     reference_frame: int
     mask: bytes
     labels: NDArray[np.uint8]
+    mask_says: tuple[str, ...]
     options: Options
     out: Path
 
@@ -117,16 +122,24 @@ def _job(args: Namespace) -> Job:
     if args.reference_frame < 0:
         raise BadOption("--reference-frame cannot be negative")
     mask = args.mask.read_bytes()
+    read = read_mask_image(mask, ImageLimits())
     return Job(
         source=source,
         reference_frame=args.reference_frame,
         mask=mask,
-        labels=read_label_map(mask, ImageLimits()),
+        labels=read.labels,
+        mask_says=_told_of_mask(read),
         options=Options(
             model=args.model, clip_length=args.clip_length, memory_size=args.memory_size
         ),
         out=args.out,
     )
+
+
+def _told_of_mask(read: MaskImage) -> tuple[str, ...]:
+    """Return which objects were read from the mask, and what had to be decided for that."""
+    shown = ", ".join(f"object {each} ({count} pixels)" for each, count in read.pixels.items())
+    return (f"the mask shows {shown or 'no object'}", *read.notes)
 
 
 def _check_folder(job: Job) -> None:
@@ -165,6 +178,8 @@ def _track(job: Job, state: TrackState | None, *, url: str | None) -> None:
     with _service(job, url) as address, Client(address) as client:
         taken_up = _taken_up(client, job, state)
         session, state = taken_up or _started(client, job, reference, url=url)
+        for line in job.mask_says if taken_up is None else ():
+            _say(line)
         job.mask_file(reference).write_bytes(write_label_map(job.labels))
         _send(client, job, session, state)
         client.delete(session.session_id)

@@ -9,9 +9,11 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from model.core.palette import read_label_map
 from model.core.pixels import ImageLimits
@@ -133,6 +135,39 @@ def test_a_finished_job_is_not_done_again(
     again = run(command(folder, tracked[0]), settings)
     assert again.returncode == 0
     assert "tracked already" in again.stderr
+
+
+def soft_mask() -> NDArray[np.uint8]:
+    """The reference mask as a paint program saves it: white, with soft edges."""
+    white = (scene.labels(0) == 1).astype(np.uint8) * np.uint8(255)
+    return np.asarray(cv2.GaussianBlur(white, (0, 0), 1.2), np.uint8)
+
+
+def flat_color() -> NDArray[np.uint8]:
+    """The reference mask as an annotation tool saves it: one color on black."""
+    return np.array([(0, 0, 0), (250, 50, 83)], np.uint8)[scene.labels(0)]
+
+
+@pytest.mark.parametrize("mask", [soft_mask(), flat_color()], ids=["soft edges", "flat color"])
+def test_a_mask_as_tools_save_it_is_tracked_like_a_clean_one(
+    mask: NDArray[np.uint8], running: Running, tmp_path: Path
+) -> None:
+    folder = write_images(tmp_path, frames=5)
+    Image.fromarray(mask).save(folder / "mask.png")
+    done = run(command(folder, tmp_path / "out", "--url", running.url))
+    assert done.returncode == 0, done.stderr
+    assert_follows_the_square(tmp_path / "out", frames=5)
+    assert "the mask shows object 1 (" in done.stderr
+
+
+def test_a_mask_that_is_unclear_is_refused_in_one_line(running: Running, tmp_path: Path) -> None:
+    folder = write_images(tmp_path, frames=3)
+    two = scene.labels(0, objects=2) * np.uint8(100)
+    Image.fromarray(cv2.GaussianBlur(two, (0, 0), 1.5)).save(folder / "mask.png")
+    done = run(command(folder, tmp_path / "out", "--url", running.url))
+    assert done.returncode == 1
+    assert "the edges are soft; save it without anti-aliasing" in done.stderr
+    assert not (tmp_path / "out" / "masks").exists()
 
 
 def test_a_video_file_against_a_remote_service(running: Running, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ WARM_UP = 40  # frames: the memory is full
 
 
 @dataclass(frozen=True, slots=True)
-class Video:
+class LoadVideo:
     """Encoded frames and the reference mask."""
 
     frames: list[bytes]
@@ -61,7 +61,7 @@ class Video:
             number += 1
 
 
-def sample_video(*, objects: int = 1) -> Video:
+def sample_video(*, objects: int = 1) -> LoadVideo:
     """The built-in sample as JPEGs of 448x256; its object is cut into as many upright strips."""
     height, width = SIZE
     frames, mask = [], b""
@@ -71,7 +71,7 @@ def sample_video(*, objects: int = 1) -> Video:
         if not mask:
             small = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
             mask = write_label_map(_strips(np.asarray(small) > 0, objects))
-    return Video(frames, mask)
+    return LoadVideo(frames, mask)
 
 
 def _strips(mask: NDArray[np.bool_], objects: int) -> NDArray[np.uint8]:
@@ -123,7 +123,7 @@ async def engine_alone(*, threads: int, clips: int) -> tuple[float, float]:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class StreamFigures:
     """Frames/s, the gateway's milliseconds of CPU for a frame, and the engine's share of time."""
 
     fps: float
@@ -131,7 +131,7 @@ class Measured:
     busy: float
 
 
-def over_stream(url: str, process: psutil.Process, video: Video, frames: int) -> Measured:
+def over_stream(url: str, process: psutil.Process, video: LoadVideo, frames: int) -> StreamFigures:
     """One lossless stream."""
     with Client(url) as client:
         session = client.start(video.frames[0], video.mask)
@@ -143,10 +143,10 @@ def over_stream(url: str, process: psutil.Process, video: Video, frames: int) ->
             inference_ms += masks.timing["inference_ms"] / session.clip_length
         seconds = time.perf_counter() - begin
         cpu_ms = 1000 * (cpu_s(process) - cpu) / frames
-        return Measured(frames / seconds, cpu_ms, inference_ms / 1000 / seconds)
+        return StreamFigures(frames / seconds, cpu_ms, inference_ms / 1000 / seconds)
 
 
-def over_rest(url: str, process: psutil.Process, video: Video, frames: int) -> Measured:
+def over_rest(url: str, process: psutil.Process, video: LoadVideo, frames: int) -> StreamFigures:
     """The same with appends of eight frames."""
     with Client(url) as client:
         session = client.start(video.frames[0], video.mask).session_id
@@ -159,7 +159,7 @@ def over_rest(url: str, process: psutil.Process, video: Video, frames: int) -> M
             inference_ms += answer.timing["inference_ms"]
         seconds = time.perf_counter() - begin
         cpu_ms = 1000 * (cpu_s(process) - cpu) / frames
-        return Measured(frames / seconds, cpu_ms, inference_ms / 1000 / seconds)
+        return StreamFigures(frames / seconds, cpu_ms, inference_ms / 1000 / seconds)
 
 
 def throughput(args: argparse.Namespace) -> None:
@@ -183,7 +183,7 @@ def throughput(args: argparse.Namespace) -> None:
                 )
 
 
-async def _latest(url: str, video: Video, args: argparse.Namespace) -> None:
+async def _latest(url: str, video: LoadVideo, args: argparse.Namespace) -> None:
     """Latency of each answered frame, from the client's sending to its masks, by thirds."""
     count = int(args.seconds * args.fps)
     found: list[tuple[float, float, float]] = []  # sent at, latency ms, clip ms
@@ -208,7 +208,7 @@ async def _latest(url: str, video: Video, args: argparse.Namespace) -> None:
     _print_latency(found, seconds=args.seconds, sent=count)
 
 
-async def _warm_up(video: Video) -> AsyncIterator[bytes]:
+async def _warm_up(video: LoadVideo) -> AsyncIterator[bytes]:
     for image in islice(video.endless(), WARM_UP):
         yield image
 
@@ -238,7 +238,9 @@ def latest(args: argparse.Namespace) -> None:
         asyncio.run(_latest(url, video, args))
 
 
-async def _idle(url: str, process: psutil.Process, video: Video, args: argparse.Namespace) -> None:
+async def _idle(
+    url: str, process: psutil.Process, video: LoadVideo, args: argparse.Namespace
+) -> None:
     async with AsyncClient(url) as client:
         for _ in range(8):  # whatever grows once has grown
             session = await client.start(video.frames[0], video.mask)

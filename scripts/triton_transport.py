@@ -26,7 +26,7 @@ from tritonclient.grpc.aio import InferenceServerClient
 from model.core.contract import SHIPPED_WEIGHTS
 from model.core.memory import Memory
 from model.export.triton.repository import write_repository
-from service.engines.base import BankLease, Engine, Picture
+from service.engines.base import BankLease, Engine, EntryPicture
 from service.engines.embedded import embedded_engine
 from service.engines.triton.engine import HOST_MEMORY, triton_engine
 from service.local.triton import local_triton
@@ -36,7 +36,7 @@ NAME = "tamvt-mobile"
 LENGTH = 2
 
 
-class Session:
+class TransportSession:
     """One session with one object, whose memory is full."""
 
     def __init__(self, size: tuple[int, int], *, slots: int) -> None:
@@ -48,10 +48,10 @@ class Session:
             self.memory = self.memory.remember(frame, [1])
         mask = np.zeros((1, *size), np.uint8)
         mask[:, size[0] // 4 : size[0] // 2, size[1] // 4 : size[1] // 2] = 255
-        self.picture = Picture(self.frames[0], mask)
+        self.picture = EntryPicture(self.frames[0], mask)
         self.masks: NDArray[np.uint8] = mask
 
-    async def pictures(self) -> Sequence[Picture]:
+    async def pictures(self) -> Sequence[EntryPicture]:
         return [self.picture] * len(self.memory.entries)
 
     def lease(self, engine: Engine) -> AbstractAsyncContextManager[BankLease]:
@@ -76,14 +76,14 @@ class Session:
         return (time.perf_counter() - started_at) * 1000
 
 
-async def median_ms(session: Session, engine: Engine, *, clips: int) -> float:
+async def median_ms(session: TransportSession, engine: Engine, *, clips: int) -> float:
     """The median time of a clip, the first ones left out."""
     for _ in range(3):
         await session.clip_ms(engine)
     return statistics.median([await session.clip_ms(engine) for _ in range(clips)])
 
 
-async def rebuilt_ms(session: Session, engine: Engine, *, times: int = 5) -> float:
+async def rebuilt_ms(session: TransportSession, engine: Engine, *, times: int = 5) -> float:
     """The median time of a clip whose bank has to be rebuilt first."""
     found = []
     for _ in range(times):
@@ -99,7 +99,7 @@ async def computed_ms(client: InferenceServerClient) -> float:
 
 
 async def parts_ms(
-    session: Session, engine: Engine, client: InferenceServerClient, *, clips: int
+    session: TransportSession, engine: Engine, client: InferenceServerClient, *, clips: int
 ) -> tuple[float, float]:
     """The median times of a clip, and of what the model computed of it."""
     await median_ms(session, engine, clips=1)
@@ -118,14 +118,14 @@ async def measure(url: str, *, threads: int, clips: int) -> None:
     client = InferenceServerClient(url)
     async with embedded_engine(SHIPPED_WEIGHTS, NAME, threads=threads) as embedded:
         spec = embedded.spec
-        session = Session(spec.buckets.sizes[0], slots=spec.memory_size)
+        session = TransportSession(spec.buckets.sizes[0], slots=spec.memory_size)
         alone_ms = await median_ms(session, embedded, clips=clips)
         expected = session.masks
         rebuild_ms = await rebuilt_ms(session, embedded) - alone_ms
         say("embedded", f"{alone_ms:.1f} ms a clip, rebuild {rebuild_ms:.0f} ms")
     for shared in (True, False):
         async with triton_engine(url, NAME, memory=HOST_MEMORY if shared else None) as engine:
-            session = Session(spec.buckets.sizes[0], slots=spec.memory_size)
+            session = TransportSession(spec.buckets.sizes[0], slots=spec.memory_size)
             clip_ms, model_ms = await parts_ms(session, engine, client, clips=clips)
             rest_ms = clip_ms - model_ms
             say(
@@ -146,7 +146,7 @@ async def measure(url: str, *, threads: int, clips: int) -> None:
 async def equal(engine: Engine, expected: NDArray[np.uint8], *, clips: int) -> None:
     """Says whether this engine gives the bits of the embedded one."""
     await engine.discard("loadtest")
-    session = Session(engine.spec.buckets.sizes[0], slots=engine.spec.memory_size)
+    session = TransportSession(engine.spec.buckets.sizes[0], slots=engine.spec.memory_size)
     for _ in range(clips + 3):
         await session.clip_ms(engine)
     say("", f"masks equal to the embedded engine's: {bool((session.masks == expected).all())}")

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from model.core.memory import Memory
 from model.core.pixels import resize_frame, resize_masks
 from service.commands.failures import run_and_report
-from service.engines.base import Engine, Picture
+from service.engines.base import Engine, EntryPicture
 from service.engines.embedded import embedded_engine
 from service.media.sample import draw_sample
 from service.server.malloc import keep_large_blocks
@@ -35,7 +35,7 @@ SETTLED_FRAME = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Footage:
+class SampleFootage:
     """The sample at the model's size, to be played over and over."""
 
     frames: NDArray[np.uint8]  # (F, h, w, 3)
@@ -64,12 +64,18 @@ class SteadySession:
     """A session of the engine that goes on for as long as it is asked for clips."""
 
     def __init__(
-        self, engine: Engine, footage: Footage, *, objects: int, clip_length: int, memory_size: int
+        self,
+        engine: Engine,
+        footage: SampleFootage,
+        *,
+        objects: int,
+        clip_length: int,
+        memory_size: int,
     ) -> None:
         self._engine = engine
         self._name = f"bench-{objects}"
         self._object_ids = tuple(range(1, objects + 1))
-        self._reference = Picture(footage.frames[0], footage.masks(objects))
+        self._reference = EntryPicture(footage.frames[0], footage.masks(objects))
         self._memory = Memory.start(0, self._object_ids, capacity=memory_size)
         self._clip_length = clip_length
         self._footage = cycle(footage.frames[1:])
@@ -101,7 +107,7 @@ class SteadySession:
         self._memory, self.next_frame, self._version = after, last + 1, self._version + 1
         return (time.perf_counter() - started) * 1000
 
-    async def _pictures(self) -> Sequence[Picture]:
+    async def _pictures(self) -> Sequence[EntryPicture]:
         assert self._version == 1, "the engine lost the bank of a session in use"
         return [self._reference]
 
@@ -138,17 +144,17 @@ async def _bench(args: Namespace) -> None:
             print(_growth_table(growth, frames=args.frames))
 
 
-def sample_footage(size: tuple[int, int]) -> Footage:
+def sample_footage(size: tuple[int, int]) -> SampleFootage:
     """The built-in sample at the model's size (h, w)."""
     pictures, labels = zip(*draw_sample(), strict=True)
     reference = (labels[0] > 0).astype(np.uint8)[None] * np.uint8(255)  # (1, H, W)
-    return Footage(
+    return SampleFootage(
         frames=np.stack([resize_frame(picture, size) for picture in pictures]),
         mask=resize_masks(reference, size)[0],
     )
 
 
-async def _medians(engine: Engine, footage: Footage, args: Namespace) -> dict[int, float]:
+async def _medians(engine: Engine, footage: SampleFootage, args: Namespace) -> dict[int, float]:
     """Median milliseconds of a clip for each number of objects, with a full bank.
 
     Measured in turns, so that a disturbance of the machine meets all of them.
@@ -163,7 +169,9 @@ async def _medians(engine: Engine, footage: Footage, args: Namespace) -> dict[in
     return {objects: statistics.median(measured) for objects, measured in times.items()}
 
 
-def _session(engine: Engine, footage: Footage, objects: int, args: Namespace) -> SteadySession:
+def _session(
+    engine: Engine, footage: SampleFootage, objects: int, args: Namespace
+) -> SteadySession:
     return SteadySession(
         engine,
         footage,
@@ -173,7 +181,7 @@ def _session(engine: Engine, footage: Footage, objects: int, args: Namespace) ->
     )
 
 
-async def _growth(engine: Engine, footage: Footage, args: Namespace) -> Growth:
+async def _growth(engine: Engine, footage: SampleFootage, args: Namespace) -> Growth:
     """One object, for as many frames as asked and half a window more."""
     await engine.discard("bench-1")
     session = _session(engine, footage, 1, args)

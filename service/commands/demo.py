@@ -39,7 +39,7 @@ LEAST_SCORED = 3  # the first and the last frame do not count
 
 
 @dataclass(frozen=True, slots=True)
-class Tracked:
+class DemoRun:
     """A clip whose masks are on disk, and what it took; `names` are the frames' stems."""
 
     clip: SampleVideo
@@ -124,7 +124,7 @@ def _service(url: str | None) -> Iterator[str]:
         yield address
 
 
-def track_clip(client: Client, clip: SampleVideo, *, masks: Path) -> Tracked:
+def track_clip(client: Client, clip: SampleVideo, *, masks: Path) -> DemoRun:
     """Tracks the whole clip, one append for each clip of the model, and writes its masks."""
     _check_apart(clip, masks)
     source = open_source(clip.video)
@@ -138,7 +138,7 @@ def track_clip(client: Client, clip: SampleVideo, *, masks: Path) -> Tracked:
     timed = list(_append_all(client, session, source, masks))
     seconds = time.perf_counter() - started
     client.delete(session.session_id)
-    return Tracked(
+    return DemoRun(
         clip=clip,
         source=source,
         session=session,
@@ -171,7 +171,7 @@ def _append_all(
             yield [frame.name for frame in sent.frames], sent.seconds * 1000
 
 
-def score(tracked: Tracked) -> Scores | None:
+def score(tracked: DemoRun) -> Scores | None:
     """The scores where the truth of every frame is known, None elsewhere."""
     truth, names = tracked.clip.truth, tracked.names
     if truth is None or len(names) < LEAST_SCORED:
@@ -191,7 +191,7 @@ def score(tracked: Tracked) -> Scores | None:
     )
 
 
-def report(tracked: Tracked, scores: Scores | None) -> str:
+def report(tracked: DemoRun, scores: Scores | None) -> str:
     """What was measured, a line each."""
     height, width = tracked.session.frame_size
     count, objects = len(tracked.names) - 1, len(tracked.session.objects)
@@ -212,12 +212,12 @@ def report(tracked: Tracked, scores: Scores | None) -> str:
     return "\n".join(lines)
 
 
-def _painted(tracked: Tracked) -> Iterator[NDArray[np.uint8]]:
+def _painted(tracked: DemoRun) -> Iterator[NDArray[np.uint8]]:
     for frame in tracked.source.frames():
         yield paint(decode_image(frame.image), tracked.labels(frame.name))
 
 
-def _contact_sheet(tracked: Tracked) -> NDArray[np.uint8]:
+def _contact_sheet(tracked: DemoRun) -> NDArray[np.uint8]:
     chosen = set(evenly_spaced(len(tracked.names), most=SHEET_FRAMES))
     numbered = enumerate(_painted(tracked))
     return contact_sheet([(number, rgb) for number, rgb in numbered if number in chosen])

@@ -19,14 +19,14 @@ from model.core.contract import ModelSpec
 from model.core.memory import Memory
 
 
-class Picture(NamedTuple):
+class EntryPicture(NamedTuple):
     """What one entry is made of, at the model's size; the masks in the order of its object_ids."""
 
     frame: NDArray[np.uint8]  # (h, w, 3) RGB
     masks: NDArray[np.uint8]  # (O, h, w)
 
 
-Pictures = Callable[[], Awaitable[Sequence[Picture]]]
+Pictures = Callable[[], Awaitable[Sequence[EntryPicture]]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from service.engines.base import (
     BankLease,
     ClipMasks,
     EngineLimits,
-    Picture,
+    EntryPicture,
     Pictures,
 )
 from service.engines.graphs import Graphs, Inference, open_graphs
@@ -125,7 +125,7 @@ class EmbeddedEngine:
         """Run both graphs once at the first size that is served."""
         height, width = self.spec.buckets.sizes[0]
         frames = np.zeros((self.spec.clip_length, height, width, 3), np.uint8)
-        blank = Picture(frames[0], np.zeros((1, height, width), np.uint8))
+        blank = EntryPicture(frames[0], np.zeros((1, height, width), np.uint8))
         memory = Memory.start(0, [1], capacity=1)
         bank = EmbeddedBank(self.spec, (height, width), memory, [1])
         await self._pool.run(lambda run: rebuild(self._graphs, run, bank, [blank]))
@@ -237,7 +237,7 @@ def segment(
 
 
 def rebuild(
-    graphs: Graphs, run: Inference, bank: EmbeddedBank, pictures: Sequence[Picture]
+    graphs: Graphs, run: Inference, bank: EmbeddedBank, pictures: Sequence[EntryPicture]
 ) -> None:
     """Fill the bank with the entries of its memory; the pictures are in the same order."""
     entries = bank.memory.entries

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from model.core.contract import ModelSpec
 from model.core.memory import Entry, Memory
 from service.engines.bank import Tensors
-from service.engines.base import Picture, Pictures
+from service.engines.base import EntryPicture, Pictures
 from service.errors import CorruptSession
 
 MASKS_PER_BATCH = 16  # bounds a rebuild's memory; larger batches are no faster on a CPU
@@ -31,7 +31,7 @@ class BankSource:
     model_size: tuple[int, int]  # height, width
     pictures: Pictures
 
-    async def load(self) -> Sequence[Picture]:
+    async def load(self) -> Sequence[EntryPicture]:
         """Return the picture of each entry of the memory, in that order.
 
         Raise CorruptSession if they are not those of the entries in number or size.
@@ -46,7 +46,9 @@ class BankSource:
         return pictures
 
 
-def arrange_masks(entry: Entry, picture: Picture, object_ids: Iterable[int]) -> NDArray[np.uint8]:
+def arrange_masks(
+    entry: Entry, picture: EntryPicture, object_ids: Iterable[int]
+) -> NDArray[np.uint8]:
     """Return the masks in the order of object_ids; objects that the entry does not know are 0."""
     rows = dict(zip(entry.object_ids, picture.masks, strict=True))
     empty = np.zeros(picture.frame.shape[:2], np.uint8)

@@ -12,7 +12,7 @@ from service.http.bodies import read_body
 from service.http.dependencies import UploadLimits
 from service.http.forms import BINARY, PartRule, is_form, receive_form
 from service.http.schemas import AppendQuery
-from service.sessions.frames import Source, Video
+from service.sessions.frames import Source, VideoUpload
 
 IMAGE_TYPES: Final = ("image/jpeg", "image/png", "image/webp", "application/octet-stream")
 
@@ -57,7 +57,7 @@ async def read_source(
         if "video" in form:
             if "frames" in form:
                 raise BadOption("the form has both 'frames' and 'video'")
-            return Video(form["video"][0], skip=query.skip, count=query.count)
+            return VideoUpload(form["video"][0], skip=query.skip, count=query.count)
         images = form.get("frames", [])
     else:
         kind = request.headers.get("content-type", IMAGE_TYPES[-1]).partition(";")[0]

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from model.core.contract import ModelSpec
-from service.engines.base import BankLease, Picture
+from service.engines.base import BankLease, EntryPicture
 from service.errors import Conflict, FrameAhead, FrameChanged
 from service.sessions.backend import SessionBackend
 from service.sessions.clips import (
@@ -280,7 +280,7 @@ async def committed_frames(
     return known
 
 
-async def _pictures(session: Session, backend: SessionBackend) -> Sequence[Picture]:
+async def _pictures(session: Session, backend: SessionBackend) -> Sequence[EntryPicture]:
     """Return the picture of each entry of the session's memory, in its order."""
     entries = await backend.store.entries(session)
     remembered = zip(entries, session.memory.entries, strict=True)

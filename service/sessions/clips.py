@@ -24,7 +24,7 @@ from model.core.masks import (
 )
 from model.core.memory import Memory
 from model.core.pixels import model_frame
-from service.engines.base import ClipMasks, Picture
+from service.engines.base import ClipMasks, EntryPicture
 from service.errors import CorruptSession
 from service.sessions.annotations import GivenObjects
 from service.sessions.frames import Frame
@@ -162,7 +162,7 @@ def encode_reference(
     )
 
 
-def decode_entry(entry: EncodedEntry, object_ids: Sequence[int], session: Session) -> Picture:
+def decode_entry(entry: EncodedEntry, object_ids: Sequence[int], session: Session) -> EntryPicture:
     """Decode a remembered frame with these objects' masks; raise CorruptSession if damaged."""
     try:
         frame = model_frame(entry.frame, session.model_size)
@@ -175,7 +175,7 @@ def decode_entry(entry: EncodedEntry, object_ids: Sequence[int], session: Sessio
             masks[row] = found[object_id]
     except KeyError as error:
         raise CorruptSession(session.session_id, f"an entry lacks object {error}") from error
-    return Picture(frame, masks)
+    return EntryPicture(frame, masks)
 
 
 def decode_masks(entry: EncodedEntry, session: Session) -> dict[int, NDArray[np.uint8]]:

@@ -59,7 +59,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Video:
+class VideoUpload:
     """A video file: `count` frames of it (None: all) after the first `skip`."""
 
     data: bytes
@@ -68,7 +68,7 @@ class Video:
 
 
 # The encoded images of an append, in order; or a video that holds them.
-Source = Sequence[bytes] | Video
+Source = Sequence[bytes] | VideoUpload
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ async def read_frames(
     Raises NoFrames, TooManyFrames, and what `frame_of_image` and `frames_of_video` raise.
     """
     sizes = {"frame_size": frame_size, "model_size": model_size}
-    if isinstance(source, Video):
+    if isinstance(source, VideoUpload):
         return await workers.start(frames_of_video, source, limits, **sizes)
     if not source:
         raise NoFrames("the request holds no frame")
@@ -153,7 +153,7 @@ def check_size(rgb: NDArray[np.uint8], frame_size: Size, *, name: str) -> None:
 
 
 def frames_of_video(
-    video: Video, limits: Limits, *, frame_size: Size, model_size: Size
+    video: VideoUpload, limits: Limits, *, frame_size: Size, model_size: Size
 ) -> list[Frame]:
     """Return the frames of a video, in order of display.
 

@@ -14,7 +14,7 @@ from model.core.masks import soft_masks
 from model.core.memory import Memory
 from model.core.pixels import resize_frame
 from model.export.triton.repository import write_repository
-from service.engines.base import Engine, Picture
+from service.engines.base import Engine, EntryPicture
 from service.engines.embedded import embedded_engine
 from service.engines.triton.engine import SharedMemory, triton_engine
 from service.local.triton import local_triton
@@ -41,10 +41,12 @@ async def follow(engine: Engine) -> list[NDArray[np.uint8]]:
     size = engine.spec.buckets.sizes[0]
     truth = scene.labels(0, objects=2)
     given = np.stack([truth == 1, truth == 2])
-    reference = Picture(resize_frame(scene.picture(0, objects=2), size), soft_masks(given, size))
+    reference = EntryPicture(
+        resize_frame(scene.picture(0, objects=2), size), soft_masks(given, size)
+    )
     memory = Memory.start(0, [1, 2], capacity=3)
 
-    async def pictures() -> Sequence[Picture]:
+    async def pictures() -> Sequence[EntryPicture]:
         return [reference]
 
     found = []

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from service.engines.base import Picture
+from service.engines.base import EntryPicture
 
 SIZE = (64, 96)
 FADED = 38
 COLORS = {1: (220, 40, 40), 2: (40, 210, 60), 3: (50, 60, 230)}
 
 
-def picture(frame: int, object_ids: Sequence[int] = (1,)) -> Picture:
+def picture(frame: int, object_ids: Sequence[int] = (1,)) -> EntryPicture:
     """Return frame number `frame` of the video and the true masks of the objects."""
     rgb = np.full((*SIZE, 3), (20, 24, 30), np.uint8)
     masks = np.zeros((len(object_ids), *SIZE), np.uint8)
@@ -23,7 +23,7 @@ def picture(frame: int, object_ids: Sequence[int] = (1,)) -> Picture:
         rgb[y : y + 18, x : x + 18] = COLORS[object_id]
         masks[:, y : y + 18, x : x + 18] = 0  # a later object is in front
         masks[row, y : y + 18, x : x + 18] = 255
-    return Picture(rgb, masks)
+    return EntryPicture(rgb, masks)
 
 
 def clip(first: int, last: int, object_ids: Sequence[int] = (1,)) -> NDArray[np.uint8]:

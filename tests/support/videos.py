@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.core.memory import Memory
-from service.engines.base import BankLease, ClipMasks, Engine, Picture
+from service.engines.base import BankLease, ClipMasks, Engine, EntryPicture
 from tests.support.scenes import SIZE, clip, picture
 
 
@@ -27,7 +27,7 @@ class Video:
         self.pictures = {0: picture(0, object_ids)}
         self.rebuilds = 0
 
-    async def kept(self) -> Sequence[Picture]:
+    async def kept(self) -> Sequence[EntryPicture]:
         self.rebuilds += 1
         return [self.pictures[entry.frame] for entry in self.memory.entries]
 
@@ -52,7 +52,7 @@ class Video:
             bank.remember(after)
         self.memory = after
         rows = [row for row, name in enumerate(self.object_ids) if name in known]
-        self.pictures[last] = Picture(frames[-1], answer.masks[-1][rows])
+        self.pictures[last] = EntryPicture(frames[-1], answer.masks[-1][rows])
         return answer
 
     async def append(

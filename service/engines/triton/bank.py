@@ -15,7 +15,7 @@ from tritonclient.grpc import InferInput, InferRequestedOutput, InferResult
 
 from model.core.contract import BATCH_SIZE, ModelSpec, entry_output
 from model.core.memory import Entry, Memory
-from service.engines.base import ClipMasks, Picture
+from service.engines.base import ClipMasks, EntryPicture
 from service.engines.pictures import MASKS_PER_BATCH, arrange_masks
 from service.engines.triton.client import TritonClient, UnknownRegion
 from service.engines.triton.layout import Layout, TensorLocation
@@ -57,7 +57,7 @@ class BankStorage(Protocol):
 
 class _Remembered(NamedTuple):
     entry: Entry
-    picture: Picture
+    picture: EntryPicture
 
 
 class TritonBank:
@@ -126,7 +126,7 @@ class TritonBank:
         self._clear_unknown(after.newest)
         self.memory = after
 
-    async def rebuild(self, pictures: Sequence[Picture]) -> None:
+    async def rebuild(self, pictures: Sequence[EntryPicture]) -> None:
         """Fill the bank with the entries of its memory; the pictures are in the same order."""
         self.storage.mark_dirty()
         known = len(self.object_ids)
@@ -166,7 +166,7 @@ class TritonBank:
         age[:slots] = self.memory.ages()
         valid[:objects, :slots] = self.memory.entry_valid(self.object_ids)
 
-    def _batches(self, pictures: Sequence[Picture]) -> Iterator[list[_Remembered]]:
+    def _batches(self, pictures: Sequence[EntryPicture]) -> Iterator[list[_Remembered]]:
         """Yield the entries with their pictures in runs of slots, so each run is one output."""
         most = min(max(self._spec.buckets.batch), MASKS_PER_BATCH // self.layout.shape.objects)
         pairs = [_Remembered(*p) for p in zip(self.memory.entries, pictures, strict=True)]

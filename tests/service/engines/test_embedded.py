@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from model.core.memory import Memory
-from service.engines.base import Engine, EngineLimits, Picture
+from service.engines.base import Engine, EngineLimits, EntryPicture
 from service.engines.embedded import Pool, embedded_engine
 from service.engines.graphs import Inference, open_graphs
 from service.errors import CorruptSession, EngineUnavailable, Overloaded
@@ -215,15 +215,15 @@ async def test_a_cancelled_clip_leaves_nothing_behind(engine: Engine, delay_s: f
     [
         [],
         [picture(0), picture(1)],
-        [Picture(picture(0).frame[:32], picture(0).masks[:, :32])],
+        [EntryPicture(picture(0).frame[:32], picture(0).masks[:, :32])],
         [picture(0, (1, 2))],
     ],
     ids=["none", "too many", "another size", "another number of objects"],
 )
 async def test_pictures_of_another_memory_are_corruption(
-    engine: Engine, pictures: list[Picture]
+    engine: Engine, pictures: list[EntryPicture]
 ) -> None:
-    async def wrong() -> Sequence[Picture]:
+    async def wrong() -> Sequence[EntryPicture]:
         return pictures
 
     memory = Memory.start(0, [1], capacity=3)

@@ -13,7 +13,7 @@ import pytest
 from model.core.image_headers import ImageLimits
 from model.core.pixels import model_frame
 from service.errors import BadVideo, PictureTooLarge, TooManyFrames, WrongFrameSize
-from service.sessions.frames import Frame, Limits, Video, frame_of_image, frames_of_video
+from service.sessions.frames import Frame, Limits, VideoUpload, frame_of_image, frames_of_video
 from tests.support import scene
 
 FRAME_SIZE = (scene.HEIGHT, scene.WIDTH)
@@ -27,7 +27,7 @@ def read(data: bytes) -> Frame:
     )
 
 
-def read_video(video: Video, limits: Limits = LIMITS) -> list[Frame]:
+def read_video(video: VideoUpload, limits: Limits = LIMITS) -> list[Frame]:
     return frames_of_video(video, limits, frame_size=FRAME_SIZE, model_size=MODEL_SIZE)
 
 
@@ -53,7 +53,7 @@ def test_the_model_sees_what_the_memory_keeps(data: bytes) -> None:
 
 @pytest.mark.parametrize("kind", ["mp4", "mov", "webm"])
 def test_a_video_gives_its_pictures_in_order(kind: str) -> None:
-    frames = read_video(Video(scene.video(range(5), kind=kind)))
+    frames = read_video(VideoUpload(scene.video(range(5), kind=kind)))
     assert len(frames) == 5
     for number, frame in enumerate(frames):
         seen = frame.at(MODEL_SIZE).astype(int)
@@ -64,22 +64,24 @@ def test_a_video_gives_its_pictures_in_order(kind: str) -> None:
 
 def test_a_picture_of_a_video_is_the_same_each_time() -> None:
     movie = scene.video(range(5))
-    again = read_video(Video(movie, skip=2, count=2))
-    assert [frame.digest for frame in again] == [f.digest for f in read_video(Video(movie))[2:4]]
+    again = read_video(VideoUpload(movie, skip=2, count=2))
+    assert [frame.digest for frame in again] == [
+        f.digest for f in read_video(VideoUpload(movie))[2:4]
+    ]
 
 
 def test_pictures_of_a_video_differ() -> None:
-    assert len({frame.digest for frame in read_video(Video(scene.video(range(5))))}) == 5
+    assert len({frame.digest for frame in read_video(VideoUpload(scene.video(range(5))))}) == 5
 
 
 def test_a_video_of_more_frames_than_allowed_is_refused() -> None:
     with pytest.raises(TooManyFrames, match="10 frames") as caught:
-        read_video(Video(scene.video(range(11))))
+        read_video(VideoUpload(scene.video(range(11))))
     assert caught.value.limit == 10
 
 
 def test_the_part_that_is_asked_for_counts() -> None:
-    assert len(read_video(Video(scene.video(range(20)), skip=3, count=10))) == 10
+    assert len(read_video(VideoUpload(scene.video(range(20)), skip=3, count=10))) == 10
 
 
 def test_a_video_larger_than_allowed_is_refused() -> None:
@@ -90,7 +92,7 @@ def test_a_video_larger_than_allowed_is_refused() -> None:
         objects=1,
     )
     with pytest.raises(PictureTooLarge, match="128x96"):
-        read_video(Video(scene.video(range(2))), small)
+        read_video(VideoUpload(scene.video(range(2))), small)
 
 
 def growing_video(*, height: int, width: int) -> bytes:
@@ -115,16 +117,16 @@ def growing_video(*, height: int, width: int) -> bytes:
 
 def test_a_video_whose_pictures_change_their_size_is_refused() -> None:
     with pytest.raises(WrongFrameSize, match="picture 1 of the video is 160x120"):
-        read_video(Video(growing_video(height=120, width=160)))
+        read_video(VideoUpload(growing_video(height=120, width=160)))
 
 
 def test_a_picture_that_grows_huge_is_not_decoded() -> None:
     image = ImageLimits(max_width=128, max_height=96)
     limits = Limits(image=image, append_frames=1, video_frames=10, objects=1)
     with pytest.raises(BadVideo):
-        read_video(Video(growing_video(height=480, width=640)), limits)
+        read_video(VideoUpload(growing_video(height=480, width=640)), limits)
 
 
 def test_a_playlist_is_never_followed() -> None:
     with pytest.raises(BadVideo, match="neither"):
-        read_video(Video(b"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:1/x.mp4\n"))
+        read_video(VideoUpload(b"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:1/x.mp4\n"))

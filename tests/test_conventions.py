@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts import draw_architecture, measure_house
+from scripts import draw_architecture, measure_house, mutants
 from service.errors import StartupError
 from service.problems import KINDS
 from service.settings import markdown_table
@@ -306,3 +306,22 @@ def test_code_names_decisions_that_are_in_force() -> None:
         if number not in kept
     }
     assert unknown == set()
+
+
+def test_every_mutation_still_has_its_place() -> None:
+    """`make mutants` applies them: each text stands once in its file, each test is there."""
+    listed = mutants.read_mutations()
+    names = [mutation.name for mutation in listed]
+    assert len(set(names)) == len(names) >= 60
+    wrong = []
+    for mutation in listed:
+        try:
+            mutation.apply((ROOT / mutation.file).read_text())
+        except (OSError, mutants.MutationError) as error:
+            wrong.append(f"{mutation.name}: {error}")
+        for test in mutation.tests:
+            file, _, name = test.partition("::")
+            path = ROOT / file
+            if not path.is_file() or (name and f"def {name}(" not in path.read_text()):
+                wrong.append(f"{mutation.name}: there is no test {test}")
+    assert wrong == []

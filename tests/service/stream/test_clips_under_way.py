@@ -116,3 +116,12 @@ async def test_nothing_of_a_stream_is_left_when_it_has_ended(serve: Serve) -> No
         await visit(16, leave=True)
         await tasks()
         await until(lambda: len(asyncio.all_tasks()) == before)
+
+
+async def test_no_stream_is_opened_while_the_service_drains(serve: Serve) -> None:
+    async with serve() as service:
+        session = await service.start()
+        await service.streams.drain(deadline_s=PATIENCE_S)
+        async with async_talk(service.url, session, ready=False) as stream:
+            assert await stream.hear_close() == 1012
+        assert stream.heard == [{"type": "bye", "reason": "shutdown", "resume": True}]

@@ -65,6 +65,7 @@ def test_whole_clips_only_are_begun_while_draining() -> None:
     stream = flow()
     arrive(stream, 1, 2, 3)
     stream.phase = Phase.DRAINING
+    assert not stream.finished
     assert taken(stream.take(0.0)) == [1, 2]
     assert stream.finished
     assert stream.take(9.9) is None

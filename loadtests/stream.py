@@ -38,8 +38,7 @@ from service.media.images import encode_jpeg
 from service.media.sample import draw_sample
 from service.server.malloc import keep_large_blocks
 from service.settings import read_settings
-from tamvt_client.client import AsyncClient, Client
-from tamvt_client.values import Options, TimedImage
+from tamvt_client import AsyncClient, Client, SessionOptions, TimedImage
 
 SIZE = (256, 448)  # height, width
 WARM_UP = 40  # frames: the memory is full
@@ -195,7 +194,7 @@ async def _latest(url: str, video: LoadVideo, args: argparse.Namespace) -> None:
             yield TimedImage(image, round(1e6 * time.perf_counter()))
 
     async with AsyncClient(url) as client:
-        options = Options(clip_length=args.clip_length)
+        options = SessionOptions(clip_length=args.clip_length)
         session = await client.start(video.frames[0], video.mask, options=options)
         before = [found async for found in client.track(session.session_id, _warm_up(video))]
         stream = client.stream(

@@ -42,8 +42,8 @@ def project() -> dict[str, Any]:
 
 
 def package_files() -> set[str]:
-    """Every file of the two packages, as a wheel names it."""
-    return {
+    """Every file of the two packages, and the page's client, as a wheel names it."""
+    return {"service/web/tamvt.js"} | {
         path.relative_to(ROOT).as_posix()
         for folder in ("service", "model")
         for path in (ROOT / folder).rglob("*")

@@ -31,8 +31,7 @@ from service.media.images import decode_image, encode_png
 from service.media.overlay import contact_sheet, evenly_spaced, paint, write_overlay
 from service.media.sample import BUILT_IN, SampleVideo, find_sample_video, write_sample
 from service.media.video import Source, open_source
-from tamvt_client.client import Client
-from tamvt_client.values import Session
+from tamvt_client import Client, SessionOut
 
 SHEET_FRAMES = 12
 LEAST_SCORED = 3  # the first and the last frame do not count
@@ -44,7 +43,7 @@ class DemoRun:
 
     clip: SampleVideo
     source: Source
-    session: Session
+    session: SessionOut
     names: tuple[str, ...]
     clip_ms: tuple[float, ...]
     seconds: float
@@ -150,7 +149,7 @@ def track_clip(client: Client, clip: SampleVideo, *, masks: Path) -> DemoRun:
 
 
 def _append_all(
-    client: Client, session: Session, source: Source, masks: Path
+    client: Client, session: SessionOut, source: Source, masks: Path
 ) -> Iterator[tuple[list[str], float]]:
     """The names of each append's frames and the milliseconds until its answer."""
     appends = send_frames(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from model.core.masks import MaskError
 from model.core.pixels import PixelError
 from service.errors import TamvtError
-from tamvt_client.errors import ClientError
+from tamvt_client import ClientError
 
 FAILED = 1
 INTERRUPTED = 130  # 128 + SIGINT, as shells count

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from service.media.video import Source, SourceFrame
-from tamvt_client.client import Client
-from tamvt_client.values import FrameMasks, Session
+from tamvt_client import Client, FrameMasksOut, SessionOut
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,13 +16,13 @@ class Sent:
     """One append: its frames, their masks in the same order, and how long the answer took."""
 
     frames: tuple[SourceFrame, ...]
-    masks: tuple[FrameMasks, ...]
+    masks: tuple[FrameMasksOut, ...]
     seconds: float
 
 
 def send_frames(
     client: Client,
-    session: Session,
+    session: SessionOut,
     source: Source,
     *,
     reference_frame: int,

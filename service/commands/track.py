@@ -33,9 +33,7 @@ from service.local.private_service import private_service
 from service.media.images import decode_image
 from service.media.overlay import paint, write_overlay
 from service.media.video import Source, SourceFrame, open_source
-from tamvt_client.client import Client
-from tamvt_client.errors import NotFound
-from tamvt_client.values import Options, Session
+from tamvt_client import Client, NotFound, SessionOptions, SessionOut
 
 FRAMES_PER_APPEND = 8
 # A job of our own service may be taken up again this much later.
@@ -54,7 +52,7 @@ class Job:
     mask: bytes
     labels: NDArray[np.uint8]
     mask_says: tuple[str, ...]
-    options: Options
+    options: SessionOptions
     out: Path
 
     @property
@@ -129,7 +127,7 @@ def _job(args: Namespace) -> Job:
         mask=mask,
         labels=read.labels,
         mask_says=_told_of_mask(read),
-        options=Options(
+        options=SessionOptions(
             model=args.model, clip_length=args.clip_length, memory_size=args.memory_size
         ),
         out=args.out,
@@ -195,7 +193,7 @@ def _service(job: Job, url: str | None) -> AbstractContextManager[str]:
 
 def _taken_up(
     client: Client, job: Job, state: TrackState | None
-) -> tuple[Session, TrackState] | None:
+) -> tuple[SessionOut, TrackState] | None:
     """The earlier run's session; None if there is none, or it is no more."""
     if state is None:
         return None
@@ -218,7 +216,7 @@ def _reference(job: Job) -> SourceFrame:
 
 def _started(
     client: Client, job: Job, reference: SourceFrame, *, url: str | None
-) -> tuple[Session, TrackState]:
+) -> tuple[SessionOut, TrackState]:
     session = client.start(reference.image, job.mask, options=job.options)
     job.masks.mkdir(parents=True, exist_ok=True)
     state = TrackState(job=_identity(job), url=url, session_id=session.session_id, next_frame=1)
@@ -226,7 +224,7 @@ def _started(
     return session, state
 
 
-def _send(client: Client, job: Job, session: Session, state: TrackState) -> None:
+def _send(client: Client, job: Job, session: SessionOut, state: TrackState) -> None:
     """Sends what is left and writes the masks; after each append the state is on disk."""
     appends = send_frames(
         client,
@@ -259,7 +257,7 @@ def _progress_bar(job: Job, state: TrackState) -> tqdm[Never]:
     )
 
 
-def _write_masks(job: Job, session: Session, sent: Sent) -> None:
+def _write_masks(job: Job, session: SessionOut, sent: Sent) -> None:
     for frame, masks in zip(sent.frames, sent.masks, strict=True):
         labels = masks.label_map(session.frame_size)
         job.mask_file(frame).write_bytes(write_label_map(labels))

@@ -10,7 +10,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from service.media.video import Source
-from tamvt_client.values import Options
+from tamvt_client import SessionOptions
 
 EDGE_BYTES = 1_000_000
 
@@ -23,7 +23,7 @@ class JobIdentity(BaseModel):
     source: str
     mask: str
     reference_frame: int
-    options: Options
+    options: SessionOptions
 
 
 class TrackState(BaseModel):

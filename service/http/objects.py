@@ -11,9 +11,10 @@ from service import errors
 from service.http.correct_body import CORRECT_BODY, read_correction
 from service.http.dependencies import ServiceOf, no_repeated_parameters
 from service.http.forms import BODY_ERRORS
-from service.http.schemas import CorrectedOut, CorrectQuery, ForkQuery, SessionOut
+from service.http.schemas import CorrectQuery, ForkQuery
 from service.problems import documented
 from service.sessions import responses
+from tamvt_client.messages import CorrectedOut, SessionOut
 
 JSON: Final = "application/json"
 
@@ -54,13 +55,12 @@ async def correct_objects(
     with service.admission.admit() as reservation:
         given = await read_correction(request, service.uploads, reservation)
         corrected = await service.tracker.correct(session_id, given, frame=query.frame)
-        (written,) = await service.workers.start(
-            responses.frames_json,
-            [corrected.masks],
+        body = await service.workers.start(
+            responses.write_corrected,
+            corrected.masks,
             corrected.session,
             mask_format=query.format,
         )
-    body = responses.write_json({**written, "next_frame": corrected.session.next_frame})
     return Response(body, media_type=JSON)
 
 
@@ -103,6 +103,6 @@ async def fork_session(
     tenant = service.access.tenant(request.headers)
     session = await service.tracker.fork(session_id, at=query.at, tenant=tenant)
     service.metrics.sessions.inc()
-    body = responses.write_json(responses.session_json(session))
+    body = responses.session_message(session).to_json()
     headers = {"Location": f"{router.prefix}/{session.session_id}"}
     return Response(body, status_code=201, headers=headers, media_type=JSON)

@@ -7,8 +7,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse, Response
 
 from service.http.dependencies import ServiceOf
-from service.http.schemas import ModelOut, ModelsOut, StatusOut
 from service.problems import documented
+from tamvt_client.messages import ModelOut, ModelsOut, StatusOut
 
 router = APIRouter(tags=["operations"])
 
@@ -16,9 +16,13 @@ router = APIRouter(tags=["operations"])
 @router.get("/v1/models", response_model=None, responses={200: {"model": ModelsOut}})
 async def list_models(service: ServiceOf) -> Response:
     """List the models that are served; the first one is the default."""
-    specs = service.tracker.specs
-    names = ModelOut.model_fields
-    return JSONResponse({"models": [{n: getattr(spec, n) for n in names} for spec in specs]})
+    models = [
+        {name: getattr(spec, name) for name in ModelOut.model_fields}
+        for spec in service.tracker.specs
+    ]
+    return Response(
+        ModelsOut.model_validate({"models": models}).to_json(), media_type="application/json"
+    )
 
 
 @router.get("/healthz", response_model=None, responses={200: {"model": StatusOut}})

@@ -1,4 +1,4 @@
-"""The page and the browser client: the files of service/web, served from memory."""
+"""The page and the browser client: the files of service/web and tamvt.js, served from memory."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 FOLDER: Final = Path(__file__).parents[1] / "web"
+# The JavaScript client is a package of its own; the wheel carries a copy beside the page's files.
+IN_CHECKOUT: Final = FOLDER.parents[1] / "clients" / "javascript" / "tamvt.js"
+CLIENT: Final = IN_CHECKOUT if IN_CHECKOUT.exists() else FOLDER / "tamvt.js"
 MEDIA_TYPES: Final[Mapping[str, str]] = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -58,7 +61,9 @@ def _read(path: Path) -> File:
 
 # They are few and small: read once, when the service starts.
 FILES: Final[Mapping[str, File]] = {
-    path.name: _read(path) for path in sorted(FOLDER.iterdir()) if path.suffix in MEDIA_TYPES
+    path.name: _read(path)
+    for path in (*sorted(FOLDER.iterdir()), CLIENT)
+    if path.suffix in MEDIA_TYPES
 }
 
 router = APIRouter(include_in_schema=False)

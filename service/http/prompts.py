@@ -14,12 +14,12 @@ from model.core.masks import bounding_box
 from service import errors
 from service.http.dependencies import ServiceOf, no_repeated_parameters
 from service.http.forms import BODY_ERRORS, PartRule, receive_form
-from service.http.schemas import BOX, RefinedOut
+from service.http.schemas import BOX
 from service.http.strict_json import read_json
 from service.media.grabcut import segment_box
 from service.problems import documented
-from service.sessions import responses
 from service.sessions.frames import read_picture
+from tamvt_client.messages import RefinedOut
 
 BOX_BYTES: Final = 1_000
 DEADLINE_S: Final = 10.0
@@ -93,5 +93,5 @@ async def refine_box(request: Request, service: ServiceOf) -> Response:
 def _refine(image: bytes, box: list[float], limits: ImageLimits) -> bytes:
     """Return the JSON that `RefinedOut` documents."""
     mask = segment_box(read_picture(image, limits, name="the image"), box)
-    content = {"rle": encode_rle(mask), "area": int(mask.sum()), "bbox": bounding_box(mask)}
-    return responses.write_json(content)
+    members = {"rle": encode_rle(mask), "area": int(mask.sum()), "bbox": bounding_box(mask)}
+    return RefinedOut.model_validate(members).to_json()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
@@ -11,11 +11,12 @@ from service import errors
 from service.http.append_body import APPEND_BODY, read_source
 from service.http.dependencies import ServiceOf, no_repeated_parameters
 from service.http.forms import BINARY, BODY_ERRORS
-from service.http.schemas import AppendedOut, AppendQuery, MasksOut, MasksQuery, SessionOut
+from service.http.schemas import AppendQuery, MasksQuery
 from service.http.start_body import START_BODY, read_start
 from service.problems import documented
 from service.sessions import responses
 from service.telemetry.stage_times import StageTimes
+from tamvt_client.messages import AppendedOut, MasksOut, SessionOut
 
 PAGE_FRAMES: Final = 500
 JSON: Final = "application/json"
@@ -62,7 +63,9 @@ async def start_session(request: Request, service: ServiceOf) -> Response:
         )
     service.metrics.sessions.inc()
     location = f"{request.url.path}/{session.session_id}"
-    return _json(responses.session_json(session), status_code=201, headers={"Location": location})
+    body = responses.session_message(session).to_json()
+    headers = {"Location": location}
+    return Response(body, status_code=201, headers=headers, media_type=JSON)
 
 
 @router.post(
@@ -101,15 +104,14 @@ async def append_frames(
         )
         body = await service.workers.start(
             responses.write_frames,
+            AppendedOut,
             appended.frames,
             appended.session,
             mask_format=query.format,
-            others={
-                "first_frame": query.first_frame,
-                "next_frame": appended.session.next_frame,
-                "timing": times.milliseconds(),
-                "batch_sizes": times.batch_sizes,
-            },
+            first_frame=query.first_frame,
+            next_frame=appended.session.next_frame,
+            timing=times.milliseconds(),
+            batch_sizes=times.batch_sizes,
         )
     fresh = appended.frames[appended.replayed :]
     service.metrics.count_frames(
@@ -130,7 +132,8 @@ async def append_frames(
 )
 async def show_session(session_id: str, service: ServiceOf) -> Response:
     """Return the session as it is committed."""
-    return _json(responses.session_json(await service.tracker.session(session_id)))
+    session = await service.tracker.session(session_id)
+    return Response(responses.session_message(session).to_json(), media_type=JSON)
 
 
 @router.delete(
@@ -182,10 +185,11 @@ async def list_masks(
             return Response(body, media_type="application/zip", headers=headers)
         body = await run(
             responses.write_frames,
+            MasksOut,
             page.frames,
             page.session,
             mask_format=query.format,
-            others={"next": following},
+            next=following,
         )
         return Response(body, media_type=JSON, headers=headers)
 
@@ -204,10 +208,3 @@ async def show_mask(session_id: str, frame: FrameNumber, service: ServiceOf) -> 
         page = await service.tracker.masks(session_id, first=frame, last=frame, most=1)
         body = await service.workers.start(responses.write_png, page.frames[0], page.session)
     return Response(body, media_type="image/png")
-
-
-def _json(
-    content: dict[str, Any], *, status_code: int = 200, headers: dict[str, str] | None = None
-) -> Response:
-    body = responses.write_json(content)
-    return Response(body, status_code=status_code, headers=headers, media_type=JSON)

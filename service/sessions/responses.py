@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import json
 import zipfile
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,68 +13,59 @@ from model.core.encoding import decode_rle, encode_polygons
 from model.core.masks import overlay_masks
 from model.core.palette import write_label_map
 from service.store.records import FrameMasks, ObjectMask, Session
+from tamvt_client.messages import AppendedOut, CorrectedOut, MaskFormat, MasksOut, SessionOut
 
 Size = tuple[int, int]
-MaskFormat = Literal["rle", "polygons"]
 
 
-def session_json(session: Session) -> dict[str, object]:
-    """Return what `SessionOut` documents."""
+def session_message(session: Session) -> SessionOut:
+    """Return the session as it is answered."""
+    given = {name: getattr(session, name) for name in SessionOut.model_fields if name != "objects"}
+    objects = [
+        {"id": object_id, "label": session.labels.get(object_id)}
+        for object_id in session.object_ids
+    ]
+    return SessionOut.model_validate({**given, "objects": objects})
+
+
+def frame_members(
+    masks: FrameMasks, session: Session, *, mask_format: MaskFormat
+) -> dict[str, object]:
+    """Return the members of a `FrameMasksOut`."""
+    size = session.frame_size
     return {
-        "session_id": session.session_id,
-        "model": session.model,
-        "weights_sha256": session.weights_sha256,
-        "frame_size": session.frame_size,
+        "frame": masks.frame,
         "objects": [
-            {"id": object_id, "label": session.labels.get(object_id)}
-            for object_id in session.object_ids
+            {
+                "id": item.object_id,
+                **_encoded(item, size, mask_format=mask_format),
+                "area": item.area,
+                "bbox": item.bbox,
+                "confidence": item.confidence,
+                "state": item.state,
+            }
+            for item in masks.objects
         ],
-        "clip_length": session.clip_length,
-        "memory_size": session.memory_size,
-        "memory_gate": session.memory_gate,
-        "next_frame": session.next_frame,
-        "expires_at": session.expires_at.isoformat(timespec="seconds"),
     }
 
 
-def write_json(content: Mapping[str, Any]) -> bytes:
-    """Write compact JSON."""
-    return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-
-
-def frames_json(
-    frames: Sequence[FrameMasks], session: Session, *, mask_format: MaskFormat
-) -> list[dict[str, object]]:
-    """Return what a list of `FrameMasksOut` documents."""
-    size = session.frame_size
-    return [
-        {
-            "frame": masks.frame,
-            "objects": [
-                {
-                    "id": item.object_id,
-                    **_written(item, size, mask_format=mask_format),
-                    "area": item.area,
-                    "bbox": item.bbox,
-                    "confidence": item.confidence,
-                    "state": item.state,
-                }
-                for item in masks.objects
-            ],
-        }
-        for masks in frames
-    ]
-
-
 def write_frames(
+    kind: type[AppendedOut | MasksOut],
     frames: Sequence[FrameMasks],
     session: Session,
     *,
     mask_format: MaskFormat,
-    others: Mapping[str, object],
+    **others: object,
 ) -> bytes:
-    """Write JSON with the frames' masks, and the other members around them."""
-    return write_json({"frames": frames_json(frames, session, mask_format=mask_format), **others})
+    """Return a message of this kind as JSON: the frames' masks, and the other members."""
+    members = [frame_members(masks, session, mask_format=mask_format) for masks in frames]
+    return kind.model_validate({"frames": members, **others}).to_json()
+
+
+def write_corrected(masks: FrameMasks, session: Session, *, mask_format: MaskFormat) -> bytes:
+    """Return the corrected frame as JSON."""
+    members = frame_members(masks, session, mask_format=mask_format)
+    return CorrectedOut.model_validate({**members, "next_frame": session.next_frame}).to_json()
 
 
 def write_png(masks: FrameMasks, session: Session) -> bytes:
@@ -102,7 +91,7 @@ def write_zip(pictures: Mapping[int, bytes]) -> bytes:
     return file.getvalue()
 
 
-def _written(item: ObjectMask, size: Size, *, mask_format: MaskFormat) -> dict[str, object]:
+def _encoded(item: ObjectMask, size: Size, *, mask_format: MaskFormat) -> dict[str, object]:
     rle = _rle(item, size)
     if mask_format == "polygons":
         return {"polygons": encode_polygons(decode_rle(rle))}

@@ -195,9 +195,9 @@ class Connection:
             self._active_s = time.monotonic()
             if self._flow.phase in (Phase.DRAINING, Phase.STOPPED):
                 continue  # `bye` is on its way: what comes now is sent again elsewhere
-            match wire.read_client_message(message):
-                case wire.Picture() as picture:
-                    self._add_frame(picture)
+            match _read_client_message(message):
+                case wire.ImageMessage() as image:
+                    self._add_frame(image)
                 case wire.Ack(frame):
                     if frame >= self._flow.next_frame:
                         raise BadMessage(f"an ack of frame {frame}, which was not answered yet")
@@ -206,9 +206,9 @@ class Connection:
                         raise BadMessage("a second end")
                     self._enter(Phase.ENDED)
 
-    def _add_frame(self, picture: wire.Picture) -> None:
+    def _add_frame(self, message: wire.ImageMessage) -> None:
         frame = PendingFrame(
-            picture.number, picture.timestamp_us, picture.image, time.perf_counter()
+            message.number, message.timestamp_us, message.image, time.perf_counter()
         )
         if len(frame.image) > self._limits.frame_bytes:
             limit = self._limits.frame_bytes
@@ -362,6 +362,13 @@ class Connection:
                 raise Idle(f"no message for {self._limits.idle_s:g} s")
             if self._flow.phase is Phase.OPEN and not is_mine:
                 self._enter(Phase.STOPPED)
+
+
+def _read_client_message(message: Message) -> wire.ClientMessage:
+    try:
+        return wire.read_client_message(message)
+    except wire.WireError as error:
+        raise BadMessage(str(error)) from error
 
 
 def check_first(first: int | None, session: Session) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from service.sessions.responses import frames_json, write_png
+from service.sessions.responses import frame_members, write_png
 from service.store.records import FrameMasks, Session
 from service.stream.outbox import Message
 from service.telemetry.stage_times import StageTimes
@@ -52,8 +52,7 @@ def _respond(
     item: FrameMasks, session: Session, received: ReceivedFrame | None, *, masks: Written
 ) -> Iterator[Message]:
     timestamp_us = received.timestamp_us if received else None
-    (shown,) = frames_json([item], session, mask_format="rle")
-    objects = shown["objects"]
+    objects = frame_members(item, session, mask_format="rle")["objects"]
     assert isinstance(objects, list)
     if masks == "png":
         objects = [{name: part[name] for name in part if name != "rle"} for part in objects]
@@ -64,8 +63,8 @@ def _respond(
         timing=received.times.milliseconds() if received else {},
     )
     if masks == "png":
-        picture = wire.Picture(item.frame, timestamp_us or 0, write_png(item, session))
-        yield wire.write_picture(picture, kind=wire.LABEL_MAP)
+        image = wire.ImageMessage(item.frame, timestamp_us or 0, write_png(item, session))
+        yield wire.write_image(image, kind=wire.LABEL_MAP)
 
 
 def _runs(frames: Sequence[FrameMasks]) -> Iterator[tuple[bool, list[FrameMasks]]]:

@@ -12,11 +12,11 @@ from starlette.websockets import WebSocketDisconnect, WebSocketDisconnected
 
 from service import errors
 from service.problems import MEDIA_TYPE, documented, kind_of, problem
-from service.sessions import responses
 from service.stream.connection import ConnectionOptions, Disconnected
 from service.stream.host import StreamHost, StreamRequest
 from service.stream.outbox import Message
 from tamvt_client import wire
+from tamvt_client.messages import Problem, TicketOut
 
 router = APIRouter(prefix="/v1/sessions", tags=["stream"])
 
@@ -31,13 +31,6 @@ class StreamQuery(BaseModel):
     first: Annotated[int | None, Field(alias="from", ge=0, le=wire.MAX_NUMBER)] = None
     max_wait_ms: Annotated[float, Field(ge=0, le=60_000)] = 50.0
     ticket: Annotated[str | None, Field(max_length=100)] = None
-
-
-class TicketOut(BaseModel):
-    """A ticket that opens one stream, once, within so many seconds."""
-
-    ticket: str
-    expires_in_s: float
 
 
 async def streams_of(request: Request) -> StreamHost:
@@ -95,9 +88,8 @@ class SocketChannel:
 async def issue_ticket(session_id: str, streams: StreamsOf) -> Response:
     """A ticket that opens one stream of this session, once and soon."""
     ticket = await streams.tickets.issue(session_id)
-    content = {"ticket": ticket, "expires_in_s": streams.tickets.ttl_s}
     headers = {"Cache-Control": "no-store"}
-    body = responses.write_json(content)
+    body = TicketOut(ticket=ticket, expires_in_s=streams.tickets.ttl_s).to_json()
     return Response(body, status_code=201, headers=headers, media_type="application/json")
 
 
@@ -141,4 +133,5 @@ def _check_handshake(socket: WebSocket, streams: StreamHost) -> None:
 def _denial(error: errors.TamvtError) -> Response:
     """The HTTP answer to a handshake that is refused."""
     status = kind_of(error).status
-    return Response(responses.write_json(problem(error)), status_code=status, media_type=MEDIA_TYPE)
+    body = Problem.model_validate(problem(error)).model_dump_json(exclude_unset=True)
+    return Response(body, status_code=status, media_type=MEDIA_TYPE)

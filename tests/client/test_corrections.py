@@ -7,11 +7,17 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from model.core.encoding import encode_rle
-from tamvt_client.calls import Retry
-from tamvt_client.client import AsyncClient, Client
-from tamvt_client.errors import FrameConflict, NotFound, Rejected, Unreachable
-from tamvt_client.values import ObjectPrompt, Rle
+from tamvt_client import (
+    AsyncClient,
+    Client,
+    FrameConflict,
+    NotFound,
+    ObjectPrompt,
+    Rejected,
+    Retry,
+    Unreachable,
+    encode_rle,
+)
 from tests.support import scene
 from tests.support.faulty_relay import relay_to
 from tests.support.running import Running
@@ -42,7 +48,7 @@ def test_objects_are_added_with_a_mask(client: Client, session_id: str) -> None:
 
 
 def test_objects_are_added_as_shapes(client: Client, session_id: str) -> None:
-    rle = Rle.model_validate(encode_rle(LABELS == 2))
+    rle = encode_rle(LABELS == 2)
     client.correct(session_id, objects=[ObjectPrompt(object_id=7, label="boat", rle=rle)])
     assert [(o.object_id, o.label) for o in client.session(session_id).objects] == [
         (1, None),

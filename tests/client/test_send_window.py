@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tamvt_client.errors import UnexpectedResponse
+from tamvt_client import UnexpectedResponse
 from tamvt_client.send_window import Newest, Sending, Window
-from tamvt_client.wire import Picture
+from tamvt_client.wire import ImageMessage
 
 
 def fill(sending: Sending, *numbers: int) -> None:
     for number in numbers:
-        sending.add(Picture(number, 0, b""))
+        sending.add(ImageMessage(number, 0, b""))
 
 
 def sent(sending: Sending) -> list[int]:

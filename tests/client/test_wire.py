@@ -9,23 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.errors import BadMessage
 from tamvt_client import wire
 
 numbers = st.integers(0, wire.MAX_NUMBER)
 pictures = st.builds(
-    wire.Picture, numbers, st.integers(0, wire.MAX_TIMESTAMP), st.binary(max_size=64)
+    wire.ImageMessage, numbers, st.integers(0, wire.MAX_TIMESTAMP), st.binary(max_size=64)
 )
 
 
 @given(picture=pictures, kind=st.sampled_from([wire.FRAME, wire.LABEL_MAP]))
-def test_a_picture_survives_the_round_trip(picture: wire.Picture, kind: int) -> None:
-    assert wire.read_picture(wire.write_picture(picture, kind=kind), kind=kind) == picture
+def test_a_picture_survives_the_round_trip(picture: wire.ImageMessage, kind: int) -> None:
+    assert wire.read_image(wire.write_image(picture, kind=kind), kind=kind) == picture
 
 
 @given(picture=pictures)
-def test_a_frame_is_what_the_service_reads(picture: wire.Picture) -> None:
-    message = wire.write_picture(picture, kind=wire.FRAME)
+def test_a_frame_is_what_the_service_reads(picture: wire.ImageMessage) -> None:
+    message = wire.write_image(picture, kind=wire.FRAME)
     assert wire.read_client_message(message) == picture
 
 
@@ -40,13 +39,13 @@ def test_an_end_survives_the_round_trip() -> None:
 
 @given(message=st.binary(max_size=40) | st.text(max_size=40))
 def test_whatever_comes_is_read_or_refused(message: bytes | str) -> None:
-    with suppress(BadMessage):
+    with suppress(wire.WireError):
         wire.read_client_message(message)
 
 
 @given(value=st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.integers()))
 def test_no_other_json_is_taken_for_a_message(value: object) -> None:
-    with pytest.raises(BadMessage):
+    with pytest.raises(wire.WireError):
         wire.read_client_message(json.dumps(value))
 
 
@@ -75,11 +74,11 @@ def test_no_other_json_is_taken_for_a_message(value: object) -> None:
     ],
 )
 def test_a_message_that_makes_no_sense_is_explained(message: bytes | str, word: str) -> None:
-    with pytest.raises(BadMessage, match=word):
+    with pytest.raises(wire.WireError, match=word):
         wire.read_client_message(message)
 
 
 def test_the_largest_timestamp_is_read() -> None:
-    picture = wire.Picture(1, 2**53 - 1, b"")
-    message = wire.write_picture(picture, kind=wire.FRAME)
-    assert wire.read_picture(message, kind=wire.FRAME) == picture
+    picture = wire.ImageMessage(1, 2**53 - 1, b"")
+    message = wire.write_image(picture, kind=wire.FRAME)
+    assert wire.read_image(message, kind=wire.FRAME) == picture

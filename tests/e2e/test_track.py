@@ -19,7 +19,7 @@ from model.core.palette import read_label_map
 from model.core.pixels import ImageLimits
 from service.commands.track_state import TrackState
 from service.media.video import open_source
-from tamvt_client.client import Client
+from tamvt_client import Client
 from tests.support import scene
 from tests.support.running import PATIENCE_S, ROOT, Run, Running, environment, run_tamvt, tamvt
 

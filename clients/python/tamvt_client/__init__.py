@@ -1,1 +1,87 @@
-"""The Python client of TAM-VT Serve."""
+"""The Python client of TAM-VT Serve; `Client` and `AsyncClient` are the first to look at."""
+
+from tamvt_client.async_client import AsyncClient
+from tamvt_client.client import Client
+from tamvt_client.errors import (
+    Busy,
+    ClientError,
+    FrameConflict,
+    NotFound,
+    ProblemResponse,
+    Rejected,
+    Replaced,
+    ServiceFault,
+    TimedOut,
+    UnexpectedResponse,
+    Unreachable,
+)
+from tamvt_client.images import FileInput, ImageInput, MaskInput
+from tamvt_client.masks import Rle, decode_rle, encode_rle, read_label_map, write_label_map
+from tamvt_client.messages import (
+    AppendedOut,
+    CorrectedOut,
+    FrameMasksOut,
+    MaskFormat,
+    ModelOut,
+    ObjectMaskOut,
+    ObjectPrompt,
+    Problem,
+    RefinedOut,
+    SessionObject,
+    SessionOptions,
+    SessionOut,
+    StreamedMasks,
+)
+from tamvt_client.retry import Retry
+from tamvt_client.stream import (
+    OnProgress,
+    StreamImage,
+    StreamMaskFormat,
+    StreamMode,
+    StreamProgress,
+    TimedImage,
+)
+
+__all__ = [
+    "AppendedOut",
+    "AsyncClient",
+    "Busy",
+    "Client",
+    "ClientError",
+    "CorrectedOut",
+    "FileInput",
+    "FrameConflict",
+    "FrameMasksOut",
+    "ImageInput",
+    "MaskFormat",
+    "MaskInput",
+    "ModelOut",
+    "NotFound",
+    "ObjectMaskOut",
+    "ObjectPrompt",
+    "OnProgress",
+    "Problem",
+    "ProblemResponse",
+    "RefinedOut",
+    "Rejected",
+    "Replaced",
+    "Retry",
+    "Rle",
+    "ServiceFault",
+    "SessionObject",
+    "SessionOptions",
+    "SessionOut",
+    "StreamImage",
+    "StreamMaskFormat",
+    "StreamMode",
+    "StreamProgress",
+    "StreamedMasks",
+    "TimedImage",
+    "TimedOut",
+    "UnexpectedResponse",
+    "Unreachable",
+    "decode_rle",
+    "encode_rle",
+    "read_label_map",
+    "write_label_map",
+]

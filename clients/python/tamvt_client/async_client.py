@@ -1,48 +1,57 @@
-"""The Python client to be awaited; `client.py` has both, and explains them."""
+"""The Python client to be awaited; `Client` is the same without `await`."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Sequence
+from contextlib import aclosing
 from functools import partial
-from pathlib import Path
-from typing import Self, TypeVar, Unpack
+from typing import Self, TypeVar
 
 import httpx
 
-from tamvt_client import calls as calls
-from tamvt_client.calls import FRAMES_PER_APPEND, Call, Format, Retry, http_timeout
-from tamvt_client.errors import ClientError
-from tamvt_client.streaming import (
-    OnProgress,
-    StreamImage,
-    Streaming,
-    StreamOptions,
-    StreamOptionsDict,
-    stream_masks,
-)
-from tamvt_client.values import (
-    Appended,
-    FrameMasks,
-    Image,
-    Mask,
-    Model,
+from tamvt_client import calls
+from tamvt_client.addresses import http_client
+from tamvt_client.calls import FRAMES_PER_APPEND, Call
+from tamvt_client.images import FileInput, ImageInput, MaskInput
+from tamvt_client.messages import (
+    AppendedOut,
+    CorrectedOut,
+    FrameMasksOut,
+    MaskFormat,
+    ModelOut,
     ObjectPrompt,
-    Options,
-    Session,
+    RefinedOut,
+    SessionOptions,
+    SessionOut,
     StreamedMasks,
+)
+from tamvt_client.retry import Retry
+from tamvt_client.stream import (
+    OnProgress,
+    ResumingStream,
+    StreamImage,
+    StreamMaskFormat,
+    StreamMode,
+    StreamOptions,
+    stream_masks,
 )
 
 T = TypeVar("T")
 
 
 class AsyncClient:
-    """The calls of `Client`, to be awaited; images are encoded off the event loop."""
+    """Calls the service; images are read and encoded off the event loop.
+
+    `deadline_s` bounds each wait for the service: to send, and to hear. Leave the block, or await
+    `close()`, to close the connections. A proxy of the environment is used unless the service is
+    on this machine.
+    """
 
     def __init__(self, url: str, *, deadline_s: float = 120.0, retry: Retry | None = None) -> None:
         self._retry = retry or Retry()
         self._deadline_s = deadline_s
-        self._http = httpx.AsyncClient(base_url=url, timeout=http_timeout(deadline_s))
+        self._http = http_client(url, deadline_s=deadline_s)
 
     async def __aenter__(self) -> Self:
         return self
@@ -51,35 +60,37 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         await self._http.aclose()
 
     async def start(
         self,
-        frame: Image,
-        mask: Mask | None = None,
+        frame: ImageInput,
+        mask: MaskInput | None = None,
         *,
         objects: Sequence[ObjectPrompt] = (),
-        options: Options | None = None,
-    ) -> Session:
-        """A new session; `frame` is frame 0, and either `mask` or `objects` says what to track."""
-        return await self._answer(
-            await asyncio.to_thread(calls.start_session, frame, mask, objects, options or Options())
+        options: SessionOptions | None = None,
+    ) -> SessionOut:
+        """Start a session: `frame` is frame 0; either `mask` or `objects` says what to track."""
+        return await self._send(
+            await asyncio.to_thread(
+                calls.start_session, frame, mask, objects, options or SessionOptions()
+            )
         )
 
     async def append(
         self,
         session_id: str,
-        frames: Sequence[Image],
+        frames: Sequence[ImageInput],
         *,
         first_frame: int,
-        format: Format = "rle",
-    ) -> Appended:
-        """The masks of the frames from number `first_frame` on.
+        format: MaskFormat = "rle",
+    ) -> AppendedOut:
+        """Return the masks of the frames from number `first_frame` on.
 
         Frames that are already committed with the same bytes get the same masks again.
         """
-        return await self._answer(
+        return await self._send(
             await asyncio.to_thread(
                 calls.append_frames, session_id, frames, first_frame=first_frame, format=format
             )
@@ -88,15 +99,15 @@ class AsyncClient:
     async def append_video(
         self,
         session_id: str,
-        video: bytes | Path,
+        video: FileInput,
         *,
         first_frame: int,
         skip: int = 0,
         count: int | None = None,
-        format: Format = "rle",
-    ) -> Appended:
-        """The masks of `count` frames (all, if None) of an MP4, WebM or MOV file after `skip`."""
-        return await self._answer(
+        format: MaskFormat = "rle",
+    ) -> AppendedOut:
+        """Return the masks of `count` frames (None: all) of an MP4, WebM or MOV after `skip`."""
+        return await self._send(
             await asyncio.to_thread(
                 calls.append_video,
                 session_id,
@@ -111,72 +122,89 @@ class AsyncClient:
     async def track(
         self,
         session_id: str,
-        frames: AsyncIterable[Image],
+        frames: AsyncIterable[ImageInput],
         *,
-        first_frame: int = 1,
+        first_frame: int | None = None,
         frames_per_append: int = FRAMES_PER_APPEND,
-    ) -> AsyncIterator[FrameMasks]:
-        """The masks of each frame, in order, as far as the frames go."""
-        async for sent in _chunks(frames, frames_per_append):
-            answer = await self.append(session_id, sent, first_frame=first_frame)
-            for masks in answer.frames:
-                yield masks
-            first_frame += len(sent)
+    ) -> AsyncGenerator[FrameMasksOut, None]:
+        """Give the masks of each frame, in order, as far as the frames go.
 
-    def stream(
+        `first_frame` is the number of the first one; None goes on where the session is. Frames
+        that are committed already are not tracked again: name their number to get their masks.
+        """
+        if first_frame is None:
+            first_frame = (await self.session(session_id)).next_frame
+        async for chunk in _chunks(frames, frames_per_append):
+            appended = await self.append(session_id, chunk, first_frame=first_frame)
+            for masks in appended.frames:
+                yield masks
+            first_frame += len(chunk)
+
+    async def stream(
         self,
         session_id: str,
         frames: AsyncIterable[StreamImage],
         *,
+        first_frame: int | None = None,
+        mode: StreamMode = "lossless",
+        masks: StreamMaskFormat = "rle",
+        max_wait_ms: float = 50.0,
         with_tickets: bool = False,
         on_progress: OnProgress | None = None,
-        **choice: Unpack[StreamOptionsDict],
     ) -> AsyncGenerator[StreamedMasks, None]:
-        """See `Client.stream`; `on_progress` is called on the event loop."""
-        streaming = Streaming(
+        """Give the masks of frames that are sent as they come, over a WebSocket that resumes.
+
+        `frames` may be endless; `first_frame` is as in `track`. `mode="latest"` passes over what
+        comes too fast. `on_progress` is called on the event loop. Raises as `ResumingStream.run`.
+        """
+        if first_frame is None:
+            first_frame = (await self.session(session_id)).next_frame
+        stream = ResumingStream(
             str(self._http.base_url),
-            StreamOptions(session_id, **choice),
+            StreamOptions(session_id, first_frame, mode, masks, max_wait_ms),
             retry=self._retry,
             deadline_s=self._deadline_s,
             on_progress=on_progress,
             get_ticket=partial(self.ticket, session_id) if with_tickets else None,
         )
-        return stream_masks(streaming, frames)
+        async with aclosing(stream_masks(stream, frames)) as streamed:
+            async for item in streamed:
+                yield item
 
     async def ticket(self, session_id: str) -> str:
-        """A ticket that opens one stream of the session, once, within seconds."""
-        return await self._answer(calls.issue_ticket(session_id))
+        """Return a ticket that opens one stream of the session, once, within seconds."""
+        return await self._send(calls.issue_ticket(session_id))
 
     async def correct(
         self,
         session_id: str,
-        mask: Mask | None = None,
+        mask: MaskInput | None = None,
         *,
         objects: Sequence[ObjectPrompt] = (),
         frame: int | None = None,
-        format: Format = "rle",
-    ) -> FrameMasks:
-        """The newest frame with the given masks: of objects known already, or new ones.
+        format: MaskFormat = "rle",
+    ) -> CorrectedOut:
+        """Return the newest frame with the given masks: of objects known already, or new ones.
 
-        `frame` is its number: a Conflict is raised if it is not the newest any more.
+        `frame` is its number: FrameConflict is raised if it is not the newest any more.
         """
-        return await self._answer(
+        return await self._send(
             await asyncio.to_thread(
                 calls.correct_objects, session_id, mask, objects, frame=frame, format=format
             )
         )
 
     async def remove_object(self, session_id: str, object_id: int) -> None:
-        """The object is tracked no longer; its masks so far stay."""
-        await self._answer(calls.remove_object(session_id, object_id))
+        """Stop to track an object; its masks so far stay."""
+        await self._send(calls.remove_object(session_id, object_id))
 
-    async def fork(self, session_id: str, *, at: int | None = None) -> Session:
-        """A new session from this one, as it is or as it was when the clip ended with `at`."""
-        return await self._answer(calls.fork_session(session_id, at=at))
+    async def fork(self, session_id: str, *, at: int | None = None) -> SessionOut:
+        """Return a new session from this one, as it is or as it was when clip `at` ended."""
+        return await self._send(calls.fork_session(session_id, at=at))
 
-    async def session(self, session_id: str) -> Session:
-        """The session as it is now."""
-        return await self._answer(calls.read_session(session_id))
+    async def session(self, session_id: str) -> SessionOut:
+        """Return the session as it is now."""
+        return await self._send(calls.read_session(session_id))
 
     async def masks(
         self,
@@ -184,12 +212,12 @@ class AsyncClient:
         *,
         first: int | None = None,
         last: int | None = None,
-        format: Format = "rle",
-    ) -> AsyncIterator[FrameMasks]:
-        """The stored masks of the frames `first` to `last`, both included, page after page."""
+        format: MaskFormat = "rle",
+    ) -> AsyncGenerator[FrameMasksOut, None]:
+        """Give the stored masks of the frames `first` to `last`, both included, page by page."""
         call = calls.read_masks(session_id, first=first, last=last, format=format)
         while True:
-            page = await self._answer(call)
+            page = await self._send(call)
             for masks in page.frames:
                 yield masks
             if page.next is None:
@@ -197,29 +225,26 @@ class AsyncClient:
             call = calls.read_next_page(page.next)
 
     async def mask_png(self, session_id: str, frame: int) -> bytes:
-        """The stored masks of one frame as a palette PNG."""
-        return await self._answer(calls.read_mask_png(session_id, frame))
+        """Return the stored masks of one frame as a palette PNG."""
+        return await self._send(calls.read_mask_png(session_id, frame))
 
     async def delete(self, session_id: str) -> None:
-        """Ends the session; nothing of it is kept."""
-        await self._answer(calls.delete_session(session_id))
+        """End the session and forget everything of it."""
+        await self._send(calls.delete_session(session_id))
 
-    async def models(self) -> tuple[Model, ...]:
-        """The models that the service serves."""
-        return await self._answer(calls.list_models())
+    async def refine(self, image: ImageInput, box: Sequence[float]) -> RefinedOut:
+        """Return the mask of what stands out inside a box [x, y, width, height] of an image."""
+        return await self._send(await asyncio.to_thread(calls.refine_box, image, box))
 
-    async def _answer(self, call: Call[T]) -> T:
-        attempt = 1
-        while True:
-            try:
-                return await self._once(call)
-            except ClientError as error:
-                await asyncio.sleep(
-                    calls.wait_before_retry_s(call, error, attempt=attempt, retry=self._retry)
-                )
-            attempt += 1
+    async def models(self) -> tuple[ModelOut, ...]:
+        """Return the models that the service serves; the first one is the default."""
+        return await self._send(calls.list_models())
 
-    async def _once(self, call: Call[T]) -> T:
+    async def _send(self, call: Call[T]) -> T:
+        retrying = self._retry.retrying(partial(calls.may_be_sent_again, call))
+        return await retrying(self._send_once, call)
+
+    async def _send_once(self, call: Call[T]) -> T:
         try:
             response = await self._http.request(
                 call.method, call.path, params=call.query or None, files=call.parts or None
@@ -229,8 +254,10 @@ class AsyncClient:
         return calls.read_or_raise(call, response)
 
 
-async def _chunks(frames: AsyncIterable[Image], size: int) -> AsyncIterator[list[Image]]:
-    chunk: list[Image] = []
+async def _chunks(
+    frames: AsyncIterable[ImageInput], size: int
+) -> AsyncGenerator[list[ImageInput], None]:
+    chunk: list[ImageInput] = []
     async for frame in frames:
         chunk.append(frame)
         if len(chunk) == size:

@@ -1,53 +1,52 @@
-"""The client without its sockets: what to send, how to read the answer, when to try again.
-
-`Client` and `AsyncClient` differ only in how they send and wait; everything else is here.
-"""
+"""The client without its sockets: what to send, how to read the answer, when to try again."""
 
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import httpx
-import numpy as np
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 
-from model.core.palette import write_label_map
-from service.media.images import encode_jpeg, media_type
 from tamvt_client.errors import (
     Busy,
     ClientError,
-    Problem,
     TimedOut,
     UnexpectedResponse,
     Unreachable,
     problem_error,
 )
-from tamvt_client.values import (
-    Appended,
-    FrameMasks,
-    Image,
-    Mask,
-    MaskPage,
-    Model,
+from tamvt_client.images import (
+    FileInput,
+    ImageInput,
+    MaskInput,
+    encode_image,
+    encode_mask,
+    media_type,
+    read_file,
+)
+from tamvt_client.messages import (
+    AppendedOut,
+    CorrectedOut,
+    MaskFormat,
+    MasksOut,
+    ModelOut,
+    ModelsOut,
     ObjectPrompt,
-    Options,
-    Session,
+    Problem,
+    RefinedOut,
+    SessionOptions,
+    SessionOut,
+    TicketOut,
 )
 
 T = TypeVar("T")
 V = TypeVar("V", bound=BaseModel)
-Format: TypeAlias = Literal["rle", "polygons"]
 Part: TypeAlias = tuple[str, tuple[str, bytes, str]]
 
-CONNECT_DEADLINE_S = 5.0
 FRAMES_PER_APPEND = 8
-MODELS = TypeAdapter(tuple[Model, ...])
-TICKET = TypeAdapter(str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,25 +63,6 @@ class Call(Generic[T]):
     query: dict[str, str | int] = field(default_factory=dict)
     parts: tuple[Part, ...] = ()
     repeatable: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """How often and how patiently a request is sent again: full jitter below a doubling bound."""
-
-    attempts: int = 6
-    first_s: float = 0.1
-    most_s: float = 5.0
-
-    def wait_s(self, attempt: int, *, at_least_s: float = 0.0) -> float:
-        """Seconds to wait after attempt number `attempt` (1 is the first)."""
-        bound = min(self.most_s, self.first_s * 2 ** (attempt - 1))
-        return at_least_s + random.uniform(0, bound)
-
-
-def http_timeout(deadline_s: float) -> httpx.Timeout:
-    """`deadline_s` for each wait, and less to connect."""
-    return httpx.Timeout(deadline_s, connect=min(deadline_s, CONNECT_DEADLINE_S))
 
 
 def read_or_raise(call: Call[T], response: httpx.Response) -> T:
@@ -108,36 +88,37 @@ def transport_error(call: Call[T], error: httpx.TransportError) -> ClientError:
     return Unreachable(f"{what}: {error or type(error).__name__}")
 
 
-def wait_before_retry_s(call: Call[T], error: ClientError, *, attempt: int, retry: Retry) -> float:
-    """Seconds to wait before the call is sent again; raises `error` where it is not.
+def may_be_sent_again(call: Call[T], error: BaseException) -> bool:
+    """Return whether the call is repeated after this error.
 
     503 promises that nothing was changed, so anything may be sent again; so may anything that
     found no connection. After a broken connection only repeatable calls are.
     """
-    if attempt >= retry.attempts or not _may_be_sent_again(call, error):
-        raise error
-    at_least_s = error.retry_after_s if isinstance(error, Busy) else 0.0
-    return retry.wait_s(attempt, at_least_s=at_least_s)
+    if isinstance(error, Busy):
+        return True
+    if not isinstance(error, Unreachable):
+        return False
+    return call.repeatable or isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout)
 
 
 def start_session(
-    frame: Image,
-    mask: Mask | None,
+    frame: ImageInput,
+    mask: MaskInput | None,
     objects: Sequence[ObjectPrompt],
-    options: Options,
-) -> Call[Session]:
+    options: SessionOptions,
+) -> Call[SessionOut]:
     """POST /v1/sessions with a frame and either a mask image or a list of objects."""
     parts = (
         _image_part("frame", frame),
         _mask_part(mask, objects, "a session starts with"),
         _json_part("options", _given(options)),
     )
-    return Call("POST", "/v1/sessions", _reader(Session), parts=parts, repeatable=False)
+    return Call("POST", "/v1/sessions", _reader(SessionOut), parts=parts, repeatable=False)
 
 
 def append_frames(
-    session_id: str, frames: Sequence[Image], *, first_frame: int, format: Format
-) -> Call[Appended]:
+    session_id: str, frames: Sequence[ImageInput], *, first_frame: int, format: MaskFormat
+) -> Call[AppendedOut]:
     """POST /v1/sessions/{id}/clips with images; idempotent by frame number."""
     parts = tuple(_image_part("frames", frame) for frame in frames)
     return _append(session_id, parts, first_frame=first_frame, format=format)
@@ -145,15 +126,15 @@ def append_frames(
 
 def append_video(
     session_id: str,
-    video: bytes | Path,
+    video: FileInput,
     *,
     first_frame: int,
     skip: int,
     count: int | None,
-    format: Format,
-) -> Call[Appended]:
+    format: MaskFormat,
+) -> Call[AppendedOut]:
     """POST /v1/sessions/{id}/clips with an MP4, WebM or MOV file; idempotent by frame number."""
-    data = video.read_bytes() if isinstance(video, Path) else video
+    data = read_file(video, name="a video")
     part = ("video", ("video", data, media_type(data)))
     call = _append(session_id, (part,), first_frame=first_frame, format=format)
     wanted = {"skip": skip} if count is None else {"skip": skip, "count": count}
@@ -162,12 +143,12 @@ def append_video(
 
 def correct_objects(
     session_id: str,
-    mask: Mask | None,
+    mask: MaskInput | None,
     objects: Sequence[ObjectPrompt],
     *,
     frame: int | None,
-    format: Format,
-) -> Call[FrameMasks]:
+    format: MaskFormat,
+) -> Call[CorrectedOut]:
     """PUT /v1/sessions/{id}/objects; safe to repeat if it names the frame it is meant for."""
     query: dict[str, str | int] = {"format": format}
     if frame is not None:
@@ -175,7 +156,7 @@ def correct_objects(
     return Call(
         "PUT",
         f"/v1/sessions/{session_id}/objects",
-        _reader(FrameMasks),
+        _reader(CorrectedOut),
         query=query,
         parts=(_mask_part(mask, objects, "a correction has"),),
         repeatable=frame is not None,
@@ -188,31 +169,31 @@ def remove_object(session_id: str, object_id: int) -> Call[None]:
     return Call("DELETE", path, lambda got: None, repeatable=False)
 
 
-def fork_session(session_id: str, *, at: int | None) -> Call[Session]:
+def fork_session(session_id: str, *, at: int | None) -> Call[SessionOut]:
     """POST /v1/sessions/{id}/fork."""
     query: dict[str, str | int] = {} if at is None else {"at": at}
     path = f"/v1/sessions/{session_id}/fork"
-    return Call("POST", path, _reader(Session), query=query, repeatable=False)
+    return Call("POST", path, _reader(SessionOut), query=query, repeatable=False)
 
 
-def read_session(session_id: str) -> Call[Session]:
+def read_session(session_id: str) -> Call[SessionOut]:
     """GET /v1/sessions/{id}."""
-    return Call("GET", f"/v1/sessions/{session_id}", _reader(Session))
+    return Call("GET", f"/v1/sessions/{session_id}", _reader(SessionOut))
 
 
 def read_masks(
-    session_id: str, *, first: int | None, last: int | None, format: Format
-) -> Call[MaskPage]:
+    session_id: str, *, first: int | None, last: int | None, format: MaskFormat
+) -> Call[MasksOut]:
     """GET /v1/sessions/{id}/masks, the first page."""
     bounds = {"from": first, "to": last}
     query: dict[str, str | int] = {k: v for k, v in bounds.items() if v is not None}
     query["format"] = format
-    return Call("GET", f"/v1/sessions/{session_id}/masks", _reader(MaskPage), query=query)
+    return Call("GET", f"/v1/sessions/{session_id}/masks", _reader(MasksOut), query=query)
 
 
-def read_next_page(address: str) -> Call[MaskPage]:
+def read_next_page(address: str) -> Call[MasksOut]:
     """The page of masks at the address that the page before names."""
-    return Call("GET", address, _reader(MaskPage))
+    return Call("GET", address, _reader(MasksOut))
 
 
 def read_mask_png(session_id: str, frame: int) -> Call[bytes]:
@@ -228,36 +209,26 @@ def delete_session(session_id: str) -> Call[None]:
 def issue_ticket(session_id: str) -> Call[str]:
     """POST /v1/sessions/{id}/tickets."""
     path = f"/v1/sessions/{session_id}/tickets"
-    return Call("POST", path, lambda got: TICKET.validate_python(got.json()["ticket"]))
+    return Call("POST", path, lambda got: TicketOut.model_validate_json(got.content).ticket)
 
 
-def list_models() -> Call[tuple[Model, ...]]:
+def refine_box(image: ImageInput, box: Sequence[float]) -> Call[RefinedOut]:
+    """POST /v1/masks/refine; nothing is stored."""
+    parts = (_image_part("image", image), _json_part("box", [float(value) for value in box]))
+    return Call("POST", "/v1/masks/refine", _reader(RefinedOut), parts=parts)
+
+
+def list_models() -> Call[tuple[ModelOut, ...]]:
     """GET /v1/models."""
-    return Call("GET", "/v1/models", lambda got: MODELS.validate_python(got.json()["models"]))
-
-
-def image_bytes(image: Image) -> bytes:
-    """An image as it is sent: a picture becomes a JPEG of quality 95, the rest stays as it is."""
-    if isinstance(image, Path):
-        return image.read_bytes()
-    return encode_jpeg(image) if isinstance(image, np.ndarray) else image
-
-
-def mask_bytes(mask: Mask) -> bytes:
-    """A mask as it is sent: an array becomes a palette PNG, without loss."""
-    if isinstance(mask, Path):
-        return mask.read_bytes()
-    if isinstance(mask, np.ndarray):
-        return write_label_map(mask.astype(np.uint8))
-    return mask
+    return Call("GET", "/v1/models", lambda got: ModelsOut.model_validate_json(got.content).models)
 
 
 def _append(
-    session_id: str, parts: tuple[Part, ...], *, first_frame: int, format: Format
-) -> Call[Appended]:
+    session_id: str, parts: tuple[Part, ...], *, first_frame: int, format: MaskFormat
+) -> Call[AppendedOut]:
     query: dict[str, str | int] = {"first_frame": first_frame, "format": format}
     path = f"/v1/sessions/{session_id}/clips"
-    return Call("POST", path, _reader(Appended), query=query, parts=parts)
+    return Call("POST", path, _reader(AppendedOut), query=query, parts=parts)
 
 
 def _reader(kind: type[V]) -> Callable[[httpx.Response], V]:
@@ -268,16 +239,16 @@ def _given(value: BaseModel) -> dict[str, Any]:
     return value.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
-def _image_part(name: str, image: Image) -> Part:
-    data = image_bytes(image)
+def _image_part(name: str, image: ImageInput) -> Part:
+    data = encode_image(image)
     return name, ("image", data, media_type(data))
 
 
-def _mask_part(mask: Mask | None, objects: Sequence[ObjectPrompt], what: str) -> Part:
+def _mask_part(mask: MaskInput | None, objects: Sequence[ObjectPrompt], what: str) -> Part:
     if (mask is None) == (not objects):
         raise ValueError(f"{what} either a mask or objects")
     if mask is not None:
-        return "mask", ("mask.png", mask_bytes(mask), "image/png")
+        return "mask", ("mask.png", encode_mask(mask), "image/png")
     return _json_part("objects", [_given(item) for item in objects])
 
 
@@ -293,11 +264,3 @@ def _problem(response: httpx.Response) -> Problem:
             raise UnexpectedResponse(f"a damaged problem: {error}") from error
     # A proxy on the way answers in its own words.
     return Problem(status=response.status_code, title=response.reason_phrase)
-
-
-def _may_be_sent_again(call: Call[T], error: ClientError) -> bool:
-    if isinstance(error, Busy):
-        return True
-    if not isinstance(error, Unreachable):
-        return False
-    return call.repeatable or isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout)

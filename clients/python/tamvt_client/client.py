@@ -1,66 +1,61 @@
-"""The Python client: `Client`, and `AsyncClient` with the same calls to await.
+"""`Client`: the calls of `AsyncClient`, which runs on an event loop in a thread of its own.
 
     with Client("http://127.0.0.1:8000") as client:
         session = client.start(first_frame, mask)
         for masks in client.track(session.session_id, frames):
             labels = masks.label_map(session.frame_size)
 
-An image is encoded bytes, the path of a file, or an array uint8 RGB (H, W, 3). Every call raises
-a `ClientError` (`errors.py`), and sends again, with full jitter, what may be sent
-twice: after a 503, a refused or a broken connection.
+`images.py` says what an image and a mask may be. Every call raises a `ClientError` (`errors.py`),
+and sends again, with full jitter, what may be sent twice: after a 503, a refused or a broken
+connection.
 """
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
-from pathlib import Path
-from typing import Self, TypeVar, Unpack
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from functools import partial
+from typing import Any, ParamSpec, Self, TypeVar
 
-import httpx
+from anyio import to_thread
+from anyio.from_thread import start_blocking_portal
 
-from tamvt_client import calls as calls
 from tamvt_client.async_client import AsyncClient
-from tamvt_client.calls import FRAMES_PER_APPEND, Call, Format, Retry, http_timeout
-from tamvt_client.errors import ClientError
-from tamvt_client.stream_thread import StreamThread
-from tamvt_client.streaming import (
-    OnProgress,
-    StreamImage,
-    Streaming,
-    StreamOptions,
-    StreamOptionsDict,
-)
-from tamvt_client.values import (
-    Appended,
-    FrameMasks,
-    Image,
-    Mask,
-    Model,
+from tamvt_client.calls import FRAMES_PER_APPEND
+from tamvt_client.images import FileInput, ImageInput, MaskInput
+from tamvt_client.messages import (
+    AppendedOut,
+    CorrectedOut,
+    FrameMasksOut,
+    MaskFormat,
+    ModelOut,
     ObjectPrompt,
-    Options,
-    Session,
+    RefinedOut,
+    SessionOptions,
+    SessionOut,
     StreamedMasks,
 )
-
-__all__ = ["AsyncClient", "Client"]
+from tamvt_client.retry import Retry
+from tamvt_client.stream import OnProgress, StreamImage, StreamMaskFormat, StreamMode
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class Client:
-    """Calls the service and waits for its answers.
+    """Calls the service and waits for its answers; see `AsyncClient`, whose calls these are.
 
-    `deadline_s` bounds each wait for the service: to send, and to hear. Leave the block, or call
-    `close()`, to close the connections.
+    Leave the block, or call `close()`, to close the connections and end the thread.
     """
 
     def __init__(self, url: str, *, deadline_s: float = 120.0, retry: Retry | None = None) -> None:
-        self._retry = retry or Retry()
-        self._deadline_s = deadline_s
-        self._http = httpx.Client(base_url=url, timeout=http_timeout(deadline_s))
+        self._client = AsyncClient(url, deadline_s=deadline_s, retry=retry)
+        with ExitStack() as stack:
+            self._portal = stack.enter_context(start_blocking_portal(name="tamvt-client"))
+            # What is left under way, such as a stream that nobody reads any more, is cancelled.
+            stack.callback(self._portal.call, self._portal.stop, True)
+            stack.callback(self._portal.call, self._client.close)
+            self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
         return self
@@ -69,129 +64,143 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Closes the connections."""
-        self._http.close()
+        """Close the connections."""
+        self._stack.close()
 
     def start(
         self,
-        frame: Image,
-        mask: Mask | None = None,
+        frame: ImageInput,
+        mask: MaskInput | None = None,
         *,
         objects: Sequence[ObjectPrompt] = (),
-        options: Options | None = None,
-    ) -> Session:
-        """A new session; `frame` is frame 0, and either `mask` or `objects` says what to track."""
-        return self._answer(calls.start_session(frame, mask, objects, options or Options()))
+        options: SessionOptions | None = None,
+    ) -> SessionOut:
+        """Start a session: `frame` is frame 0; either `mask` or `objects` says what to track."""
+        return self._wait(self._client.start, frame, mask, objects=objects, options=options)
 
     def append(
         self,
         session_id: str,
-        frames: Sequence[Image],
+        frames: Sequence[ImageInput],
         *,
         first_frame: int,
-        format: Format = "rle",
-    ) -> Appended:
-        """The masks of the frames from number `first_frame` on.
+        format: MaskFormat = "rle",
+    ) -> AppendedOut:
+        """Return the masks of the frames from number `first_frame` on.
 
         Frames that are already committed with the same bytes get the same masks again.
         """
-        return self._answer(
-            calls.append_frames(session_id, frames, first_frame=first_frame, format=format)
+        return self._wait(
+            self._client.append, session_id, frames, first_frame=first_frame, format=format
         )
 
     def append_video(
         self,
         session_id: str,
-        video: bytes | Path,
+        video: FileInput,
         *,
         first_frame: int,
         skip: int = 0,
         count: int | None = None,
-        format: Format = "rle",
-    ) -> Appended:
-        """The masks of `count` frames (all, if None) of an MP4, WebM or MOV file after `skip`."""
-        return self._answer(
-            calls.append_video(
-                session_id, video, first_frame=first_frame, skip=skip, count=count, format=format
-            )
+        format: MaskFormat = "rle",
+    ) -> AppendedOut:
+        """Return the masks of `count` frames (None: all) of an MP4, WebM or MOV after `skip`."""
+        return self._wait(
+            self._client.append_video,
+            session_id,
+            video,
+            first_frame=first_frame,
+            skip=skip,
+            count=count,
+            format=format,
         )
 
     def track(
         self,
         session_id: str,
-        frames: Iterable[Image],
+        frames: Iterable[ImageInput],
         *,
-        first_frame: int = 1,
+        first_frame: int | None = None,
         frames_per_append: int = FRAMES_PER_APPEND,
-    ) -> Iterator[FrameMasks]:
-        """The masks of each frame, in order, as far as the frames go."""
-        source = iter(frames)
-        while sent := list(islice(source, frames_per_append)):
-            yield from self.append(session_id, sent, first_frame=first_frame).frames
-            first_frame += len(sent)
+    ) -> Iterator[FrameMasksOut]:
+        """Give the masks of each frame, in order; `frames` is read in another thread.
+
+        `first_frame` is the number of the first one; None goes on where the session is. Frames
+        that are committed already are not tracked again: name their number to get their masks.
+        """
+        return self._iterate(
+            self._client.track(
+                session_id,
+                _read_in_thread(frames),
+                first_frame=first_frame,
+                frames_per_append=frames_per_append,
+            )
+        )
 
     def stream(
         self,
         session_id: str,
         frames: Iterable[StreamImage],
         *,
+        first_frame: int | None = None,
+        mode: StreamMode = "lossless",
+        masks: StreamMaskFormat = "rle",
+        max_wait_ms: float = 50.0,
         with_tickets: bool = False,
         on_progress: OnProgress | None = None,
-        **choice: Unpack[StreamOptionsDict],
     ) -> Iterator[StreamedMasks]:
-        """The masks of frames that are sent as they come, over a WebSocket that resumes by itself.
+        """Give the masks of frames that are sent as they come, over a WebSocket that resumes.
 
-        `frames` may be endless and is read in another thread; its first one is number
-        `first_frame` (1). Those that are committed already are not sent again: their stored masks
-        are given. `mode="latest"` passes over what comes too fast. `on_progress` is called in the
-        stream's thread. Raises as `client_stream.Streaming.run`.
+        `frames` may be endless and is read in another thread; leaving the loop ends the stream,
+        once the source has given the frame it is at. `first_frame` is as in `track`.
+        `mode="latest"` passes over what comes too fast. `on_progress` is called in the client's
+        thread, and must not call the client. Raises as `ResumingStream.run`.
         """
-
-        async def ticket() -> str:
-            return await asyncio.to_thread(self.ticket, session_id)
-
-        streaming = Streaming(
-            str(self._http.base_url),
-            StreamOptions(session_id, **choice),
-            retry=self._retry,
-            deadline_s=self._deadline_s,
-            on_progress=on_progress,
-            get_ticket=ticket if with_tickets else None,
+        return self._iterate(
+            self._client.stream(
+                session_id,
+                _read_in_thread(frames),
+                first_frame=first_frame,
+                mode=mode,
+                masks=masks,
+                max_wait_ms=max_wait_ms,
+                with_tickets=with_tickets,
+                on_progress=on_progress,
+            )
         )
-        return iter(StreamThread(streaming, frames))
 
     def ticket(self, session_id: str) -> str:
-        """A ticket that opens one stream of the session, once, within seconds."""
-        return self._answer(calls.issue_ticket(session_id))
+        """Return a ticket that opens one stream of the session, once, within seconds."""
+        return self._wait(self._client.ticket, session_id)
 
     def correct(
         self,
         session_id: str,
-        mask: Mask | None = None,
+        mask: MaskInput | None = None,
         *,
         objects: Sequence[ObjectPrompt] = (),
         frame: int | None = None,
-        format: Format = "rle",
-    ) -> FrameMasks:
-        """The newest frame with the given masks: of objects known already, or new ones.
+        format: MaskFormat = "rle",
+    ) -> CorrectedOut:
+        """Return the newest frame with the given masks: of objects known already, or new ones.
 
-        `frame` is its number: a Conflict is raised if it is not the newest any more.
+        `frame` is its number: FrameConflict is raised if it is not the newest any more.
         """
-        return self._answer(
-            calls.correct_objects(session_id, mask, objects, frame=frame, format=format)
+        return self._wait(
+            self._client.correct, session_id, mask, objects=objects, frame=frame, format=format
         )
 
     def remove_object(self, session_id: str, object_id: int) -> None:
-        """The object is tracked no longer; its masks so far stay."""
-        self._answer(calls.remove_object(session_id, object_id))
+        """Stop to track an object; its masks so far stay."""
+        self._wait(self._client.remove_object, session_id, object_id)
 
-    def fork(self, session_id: str, *, at: int | None = None) -> Session:
-        """A new session from this one, as it is or as it was when the clip ended with `at`."""
-        return self._answer(calls.fork_session(session_id, at=at))
+    def fork(self, session_id: str, *, at: int | None = None) -> SessionOut:
+        """Return a new session from this one, as it is or as it was when clip `at` ended."""
+        return self._wait(self._client.fork, session_id, at=at)
 
-    def session(self, session_id: str) -> Session:
-        """The session as it is now."""
-        return self._answer(calls.read_session(session_id))
+    def session(self, session_id: str) -> SessionOut:
+        """Return the session as it is now."""
+        return self._wait(self._client.session, session_id)
 
     def masks(
         self,
@@ -199,45 +208,48 @@ class Client:
         *,
         first: int | None = None,
         last: int | None = None,
-        format: Format = "rle",
-    ) -> Iterator[FrameMasks]:
-        """The stored masks of the frames `first` to `last`, both included, page after page."""
-        call = calls.read_masks(session_id, first=first, last=last, format=format)
-        while True:
-            page = self._answer(call)
-            yield from page.frames
-            if page.next is None:
-                return
-            call = calls.read_next_page(page.next)
+        format: MaskFormat = "rle",
+    ) -> Iterator[FrameMasksOut]:
+        """Give the stored masks of the frames `first` to `last`, both included, page by page."""
+        return self._iterate(self._client.masks(session_id, first=first, last=last, format=format))
 
     def mask_png(self, session_id: str, frame: int) -> bytes:
-        """The stored masks of one frame as a palette PNG."""
-        return self._answer(calls.read_mask_png(session_id, frame))
+        """Return the stored masks of one frame as a palette PNG."""
+        return self._wait(self._client.mask_png, session_id, frame)
 
     def delete(self, session_id: str) -> None:
-        """Ends the session; nothing of it is kept."""
-        self._answer(calls.delete_session(session_id))
+        """End the session and forget everything of it."""
+        self._wait(self._client.delete, session_id)
 
-    def models(self) -> tuple[Model, ...]:
-        """The models that the service serves."""
-        return self._answer(calls.list_models())
+    def refine(self, image: ImageInput, box: Sequence[float]) -> RefinedOut:
+        """Return the mask of what stands out inside a box [x, y, width, height] of an image."""
+        return self._wait(self._client.refine, image, box)
 
-    def _answer(self, call: Call[T]) -> T:
-        attempt = 1
-        while True:
-            try:
-                return self._once(call)
-            except ClientError as error:
-                time.sleep(
-                    calls.wait_before_retry_s(call, error, attempt=attempt, retry=self._retry)
-                )
-            attempt += 1
+    def models(self) -> tuple[ModelOut, ...]:
+        """Return the models that the service serves; the first one is the default."""
+        return self._wait(self._client.models)
 
-    def _once(self, call: Call[T]) -> T:
+    def _wait(
+        self, call: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        result: T = self._portal.call(partial(call, *args, **kwargs))
+        return result
+
+    def _iterate(self, items: AsyncGenerator[T, None]) -> Iterator[T]:
+        async def advance() -> T | None:
+            return await anext(items, None)
+
         try:
-            response = self._http.request(
-                call.method, call.path, params=call.query or None, files=call.parts or None
-            )
-        except httpx.TransportError as error:
-            raise calls.transport_error(call, error) from error
-        return calls.read_or_raise(call, response)
+            while (item := self._portal.call(advance)) is not None:
+                yield item
+        finally:
+            # The client may be closed, or an interrupted step still under way: closing ends both.
+            with suppress(RuntimeError):
+                self._portal.call(items.aclose)
+
+
+async def _read_in_thread(frames: Iterable[T]) -> AsyncGenerator[T, None]:
+    """Give the frames of a source that blocks; a thread waits for each, the event loop does not."""
+    source = iter(frames)
+    while (frame := await to_thread.run_sync(next, source, None)) is not None:
+        yield frame

@@ -15,19 +15,7 @@ ClientError
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
-
-
-class Problem(BaseModel):
-    """A problem of RFC 9457; its further members are in `model_extra`."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    type: str = "about:blank"
-    title: str = ""
-    status: int
-    detail: str = ""
-    instance: str | None = None
+from tamvt_client.messages import Problem
 
 
 class ClientError(Exception):

@@ -10,7 +10,7 @@ from collections import deque
 from typing import Protocol
 
 from tamvt_client.errors import UnexpectedResponse
-from tamvt_client.wire import Picture
+from tamvt_client.wire import ImageMessage
 
 CREDITS = 8  # until the service says how many
 
@@ -28,11 +28,11 @@ class Sending(Protocol):
         """Whether nothing is left to send on this connection."""
         ...
 
-    def add(self, frame: Picture) -> None:
+    def add(self, frame: ImageMessage) -> None:
         """Takes a frame from the source; one that is committed already is left out."""
         ...
 
-    def take(self) -> Picture | None:
+    def take(self) -> ImageMessage | None:
         """The frame to send now, None if there is none or no credit."""
         ...
 
@@ -53,7 +53,7 @@ class Window:
     """Every frame until it is answered: nothing is lost with a connection."""
 
     def __init__(self) -> None:
-        self._frames: deque[Picture] = deque()  # unanswered, the sent ones first
+        self._frames: deque[ImageMessage] = deque()  # unanswered, the sent ones first
         self._sent = 0
         self._credits = CREDITS
         self._next_frame = 0
@@ -68,12 +68,12 @@ class Window:
         """See `Sending.is_sent`."""
         return self._sent == len(self._frames)
 
-    def add(self, frame: Picture) -> None:
+    def add(self, frame: ImageMessage) -> None:
         """See `Sending.add`."""
         if frame.number >= self._next_frame:
             self._frames.append(frame)
 
-    def take(self) -> Picture | None:
+    def take(self) -> ImageMessage | None:
         """See `Sending.take`."""
         if self.is_sent or self._sent >= self._credits:
             return None
@@ -110,7 +110,7 @@ class Newest:
     is_writable = True
 
     def __init__(self) -> None:
-        self._frame: Picture | None = None
+        self._frame: ImageMessage | None = None
         self._next_frame = 0
 
     @property
@@ -118,12 +118,12 @@ class Newest:
         """See `Sending.is_sent`."""
         return self._frame is None
 
-    def add(self, frame: Picture) -> None:
+    def add(self, frame: ImageMessage) -> None:
         """See `Sending.add`."""
         if frame.number >= self._next_frame:
             self._frame = frame
 
-    def take(self) -> Picture | None:
+    def take(self) -> ImageMessage | None:
         """See `Sending.take`."""
         frame, self._frame = self._frame, None
         return frame

@@ -13,7 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from service.errors import BadMessage
+from pydantic import ValidationError
+
+from tamvt_client.messages import SERVICE_MESSAGE, ServiceMessage
 
 SUBPROTOCOL: Final = "tamvt.v1"
 HEADER: Final = struct.Struct(">BBHIQ")
@@ -24,8 +26,12 @@ MAX_TIMESTAMP: Final = 2**53 - 1  # what a number in JavaScript holds exactly
 MAX_TEXT: Final = 1024  # characters of a client's text message
 
 
-class Picture(NamedTuple):
-    """One binary message."""
+class WireError(ValueError):
+    """A message that is not of this protocol; the text says why."""
+
+
+class ImageMessage(NamedTuple):
+    """One binary message: a frame, or a label map."""
 
     number: int
     timestamp_us: int
@@ -44,40 +50,40 @@ class End:
     """The client sends no more frames."""
 
 
-ClientMessage = Picture | Ack | End
+ClientMessage = ImageMessage | Ack | End
 
 
-def write_picture(picture: Picture, *, kind: int) -> bytes:
+def write_image(message: ImageMessage, *, kind: int) -> bytes:
     """The binary message of a frame (kind FRAME) or a label map (kind LABEL_MAP)."""
-    return HEADER.pack(kind, 0, 0, picture.number, picture.timestamp_us) + picture.image
+    return HEADER.pack(kind, 0, 0, message.number, message.timestamp_us) + message.image
 
 
-def read_picture(data: bytes, *, kind: int) -> Picture:
-    """The frame or label map in a binary message; BadMessage where there is none."""
+def read_image(data: bytes, *, kind: int) -> ImageMessage:
+    """The frame or label map in a binary message; WireError where there is none."""
     if len(data) < HEADER.size:
-        raise BadMessage(f"a binary message of {len(data)} bytes; its header alone takes 16")
+        raise WireError(f"a binary message of {len(data)} bytes; its header alone takes 16")
     found, flags, zero, number, timestamp_us = HEADER.unpack_from(data)
     if found != kind:
-        raise BadMessage(f"a binary message of kind {found}; kind {kind} is read here")
+        raise WireError(f"a binary message of kind {found}; kind {kind} is read here")
     if flags or zero:
-        raise BadMessage("flags and the two bytes after them are 0 in this version")
+        raise WireError("flags and the two bytes after them are 0 in this version")
     if timestamp_us > MAX_TIMESTAMP:
-        raise BadMessage("a timestamp is below 2^53 microseconds")
-    return Picture(number, timestamp_us, data[HEADER.size :])
+        raise WireError("a timestamp is below 2^53 microseconds")
+    return ImageMessage(number, timestamp_us, data[HEADER.size :])
 
 
 def read_client_message(message: bytes | str) -> ClientMessage:
-    """What a client says; BadMessage where it makes no sense."""
+    """What a client says; WireError where it makes no sense."""
     if isinstance(message, bytes):
-        return read_picture(message, kind=FRAME)
+        return read_image(message, kind=FRAME)
     if len(message) > MAX_TEXT:
-        raise BadMessage(f"a text message of more than {MAX_TEXT} characters")
+        raise WireError(f"a text message of more than {MAX_TEXT} characters")
     match _object(message):
         case {"type": "ack", "frame": int(frame), **rest} if not rest and _is_number(frame):
             return Ack(frame)
         case {"type": "end", **rest} if not rest:
             return End()
-    raise BadMessage(
+    raise WireError(
         'a text message is {"type": "ack", "frame": n} or {"type": "end"}; frames are binary'
     )
 
@@ -93,8 +99,8 @@ def write_end() -> str:
 
 
 def write_ready(*, next_frame: int, credits: int | None) -> str:
-    """The service's first word: `credits` frames may be unanswered; None: no count is kept."""
-    return _text("ready", next_frame=next_frame, credits=credits)
+    """Return the service's first message: `credits` frames may be unanswered; None: no limit."""
+    return _service_text("ready", next_frame=next_frame, credits=credits)
 
 
 def write_masks(
@@ -104,37 +110,53 @@ def write_masks(
     objects: Sequence[Mapping[str, object]],
     timing: Mapping[str, float],
 ) -> str:
-    """One frame's masks; `timestamp` is the client's own, None where they are replayed."""
-    return _text("masks", frame=frame, timestamp=timestamp, objects=objects, timing=timing)
+    """Return one frame's masks; `timestamp` is the client's own, None where they are replayed."""
+    return _service_text("masks", frame=frame, timestamp=timestamp, objects=objects, timing=timing)
 
 
 def write_dropped(frames: Sequence[int]) -> str:
-    """The frames that were passed over."""
-    return _text("dropped", frames=list(frames))
+    """Return the message that these frames were passed over."""
+    return _service_text("dropped", frames=list(frames))
 
 
 def write_error(problem: Mapping[str, object]) -> str:
-    """A problem, after which the connection is closed."""
-    return _text("error", problem=problem)
+    """Return a problem as a message, after which the connection is closed."""
+    return _service_text("error", problem=problem)
 
 
 def write_bye(*, reason: str, resume: bool) -> str:
-    """The service's last word: whether the client is to connect again."""
-    return _text("bye", reason=reason, resume=resume)
+    """Return the service's last message: whether the client is to connect again."""
+    return _service_text("bye", reason=reason, resume=resume)
+
+
+def read_service_message(message: str) -> ServiceMessage | None:
+    """Return what the service says, None for a kind that is not known; WireError for no message."""
+    try:
+        return SERVICE_MESSAGE.validate_json(message)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        if first["type"] == "union_tag_invalid":
+            return None
+        where = ".".join(map(str, first["loc"]))
+        raise WireError(f"a message that makes no sense: {where} {first['msg']}") from error
+
+
+def _service_text(kind: str, **members: object) -> str:
+    message = SERVICE_MESSAGE.validate_python({"type": kind, **members})
+    return message.to_json().decode()
 
 
 def _text(kind: str, **members: object) -> str:
-    content = {"type": kind, **members}
-    return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return json.dumps({"type": kind, **members}, separators=(",", ":"))
 
 
 def _object(message: str) -> dict[str, Any]:
     try:
         content = json.loads(message)
     except (ValueError, RecursionError) as error:
-        raise BadMessage("a text message that is no JSON; frames are binary") from error
+        raise WireError("a text message that is no JSON; frames are binary") from error
     if not isinstance(content, dict):
-        raise BadMessage("a text message that is no JSON object")
+        raise WireError("a text message that is no JSON object")
     return content
 
 

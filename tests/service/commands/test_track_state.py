@@ -10,12 +10,14 @@ from service.commands.track_state import JobIdentity, TrackState, source_digest
 from service.media.images import encode_png
 from service.media.sample import draw_sample
 from service.media.video import VideoWriter, open_source
-from tamvt_client.values import Options
+from tamvt_client import SessionOptions
 
 
 @pytest.fixture
 def state() -> TrackState:
-    job = JobIdentity(source="s", mask="m", reference_frame=3, options=Options(clip_length=2))
+    job = JobIdentity(
+        source="s", mask="m", reference_frame=3, options=SessionOptions(clip_length=2)
+    )
     return TrackState(job=job, url=None, session_id="abc", next_frame=1)
 
 

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from pydantic import BaseModel
 
-from service.http import schemas
+from tamvt_client import messages
 from tests.support import scene
 from tests.support.running import PATIENCE_S, Api, problem, running_service
 
@@ -42,7 +42,7 @@ def test_without_redis_the_service_is_alive_but_not_ready(tmp_path: Path, toy_fo
 
 def test_the_models_that_are_served(api: Api) -> None:
     (model,) = api.http.get("/v1/models").json()["models"]
-    assert set(model) == set(schemas.ModelOut.model_fields)
+    assert set(model) == set(messages.ModelOut.model_fields)
     assert (model["name"], model["short_side"], model["clip_length"]) == ("toy", 64, 2)
 
 
@@ -121,10 +121,10 @@ def test_answers_are_as_their_schemas_say(api: Api) -> None:
     rle = api.append(session, [scene.jpeg(1)], first=1)
     polygons = api.append(session, [scene.jpeg(1)], first=1, format="polygons")
     answers: list[tuple[type[BaseModel], httpx.Response]] = [
-        (schemas.SessionOut, started),
-        (schemas.AppendedOut, rle),
-        (schemas.AppendedOut, polygons),
-        (schemas.MasksOut, api.masks(session)),
+        (messages.SessionOut, started),
+        (messages.AppendedOut, rle),
+        (messages.AppendedOut, polygons),
+        (messages.MasksOut, api.masks(session)),
     ]
     for model, answer in answers:
         read = model.model_validate_json(answer.content, extra="forbid")

@@ -7,10 +7,10 @@ import re
 import httpx
 import pytest
 
-from service.http.page import FOLDER, MEDIA_TYPES
+from service.http.page import CLIENT, FOLDER, MEDIA_TYPES
 from tests.support.running import Api, problem
 
-FILES = sorted(path.name for path in FOLDER.iterdir())
+FILES = {path.name: path for path in (*sorted(FOLDER.iterdir()), CLIENT)}
 
 
 def test_the_page_is_at_the_root(api: Api) -> None:
@@ -23,8 +23,8 @@ def test_the_page_is_at_the_root(api: Api) -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_every_file_is_served_with_its_type(api: Api, name: str) -> None:
     answer = api.http.get(f"/web/{name}")
-    assert answer.content == (FOLDER / name).read_bytes()
-    assert answer.headers["content-type"] == MEDIA_TYPES[(FOLDER / name).suffix]
+    assert answer.content == FILES[name].read_bytes()
+    assert answer.headers["content-type"] == MEDIA_TYPES[FILES[name].suffix]
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["content-security-policy"].startswith("default-src 'self'")
 
@@ -68,7 +68,7 @@ def test_nothing_else_is_served(api: Api, name: str) -> None:
 
 def test_the_page_and_the_modules_name_no_other_host(api: Api) -> None:
     text = "".join(
-        (FOLDER / name).read_text() for name in FILES if name.endswith((".html", ".css", ".js"))
+        path.read_text() for path in FILES.values() if path.suffix in (".html", ".css", ".js")
     )
     hosts = set(re.findall(r"(?:https?:)?//([\w-]+(?:\.[\w-]+)*)/", text))
     assert hosts <= {"host"}  # in the example of the client

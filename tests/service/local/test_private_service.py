@@ -15,7 +15,7 @@ import pytest
 
 from service.errors import StartupError
 from service.local.private_service import private_service
-from tamvt_client.client import Client
+from tamvt_client import Client
 from tests.support import scene
 from tests.support.running import PATIENCE_S, ROOT
 

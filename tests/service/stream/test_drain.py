@@ -16,10 +16,15 @@ from numpy.typing import NDArray
 
 from model.core.image_headers import ImageLimits
 from model.core.palette import read_label_map
-from tamvt_client.calls import Retry
-from tamvt_client.client import AsyncClient
-from tamvt_client.streaming import MaskKind
-from tamvt_client.values import FrameMasks, Image, Progress, StreamedMasks
+from tamvt_client import (
+    AsyncClient,
+    FrameMasksOut,
+    ImageInput,
+    Retry,
+    StreamedMasks,
+    StreamMaskFormat,
+    StreamProgress,
+)
 from tests.service.stream.balancer import balanced
 from tests.service.stream.talk import PATIENT, small_socket, talk
 from tests.support import scene
@@ -102,7 +107,7 @@ async def test_a_rolling_restart_loses_no_mask(
             old = [gateway("a"), gateway("b")]
             balancer.targets = [running.url for running in old]
             clients = [Viewer(), Viewer()]
-            kinds: tuple[MaskKind, ...] = ("rle", "png")
+            kinds: tuple[StreamMaskFormat, ...] = ("rle", "png")
             tasks = [
                 group.create_task(client.track(balancer.url, masks=masks))
                 for client, masks in zip(clients, kinds, strict=True)
@@ -126,7 +131,7 @@ async def test_a_rolling_restart_loses_no_mask(
                 assert all(map(np.array_equal, map(labels_of, masks), expected))
 
 
-def labels_of(item: FrameMasks) -> NDArray[np.uint8]:
+def labels_of(item: FrameMasksOut) -> NDArray[np.uint8]:
     """The label map (H, W) of one answer, from its RLEs or its PNG."""
     if isinstance(item, StreamedMasks) and item.png is not None:
         return read_label_map(item.png, ImageLimits())
@@ -137,7 +142,7 @@ class Viewer:
     """Somebody whose stream goes on for as long as gateways are restarted."""
 
     def __init__(self) -> None:
-        self.progress = Progress()
+        self.progress = StreamProgress()
         self.may_end = asyncio.Event()
 
     async def hears_more(self) -> None:
@@ -146,7 +151,7 @@ class Viewer:
         while self.progress.answered < enough:  # noqa: ASYNC110  (told by a plain function)
             await asyncio.sleep(0.01)
 
-    async def track(self, url: str, *, masks: MaskKind) -> list[FrameMasks]:
+    async def track(self, url: str, *, masks: StreamMaskFormat) -> list[FrameMasksOut]:
         """The masks of a stream that is interrupted."""
         async with AsyncClient(url, retry=PATIENT_RETRY) as client:
             session = await client.start(scene.png(0), scene.mask())
@@ -157,15 +162,15 @@ class Viewer:
                 max_wait_ms=PATIENT,
                 on_progress=self._watch,
             )
-            found: list[FrameMasks] = [item async for item in stream]
+            found: list[FrameMasksOut] = [item async for item in stream]
             stored = [item async for item in client.masks(session.session_id, first=1)]
             assert [item.frame for item in stored] == [item.frame for item in found]
         return found
 
-    def _watch(self, now: Progress) -> None:
+    def _watch(self, now: StreamProgress) -> None:
         self.progress = now
 
-    async def _paced(self) -> AsyncIterator[Image]:
+    async def _paced(self) -> AsyncIterator[ImageInput]:
         for number in range(1, FRAMES + 1):
             if number == LAST_ONES:
                 await self.may_end.wait()
@@ -173,8 +178,8 @@ class Viewer:
             yield scene.jpeg(number)
 
 
-async def appended(url: str) -> list[FrameMasks]:
-    async def frames() -> AsyncIterator[Image]:
+async def appended(url: str) -> list[FrameMasksOut]:
+    async def frames() -> AsyncIterator[ImageInput]:
         for number in range(1, FRAMES + 1):
             yield scene.jpeg(number)
 

@@ -75,7 +75,7 @@ async def test_a_frame_is_packed_as_the_service_reads_it(run_js: RunJs) -> None:
         "(tamvt, [n, t]) => [...new Uint8Array(tamvt.packFrame(n, t, Uint8Array.of(7, 8).buffer))]"
     )
     message = bytes(await run_js(code, [wire.MAX_NUMBER, wire.MAX_TIMESTAMP]))
-    read = wire.read_picture(message, kind=wire.FRAME)
+    read = wire.read_image(message, kind=wire.FRAME)
     assert read == (wire.MAX_NUMBER, wire.MAX_TIMESTAMP, bytes([7, 8]))
 
 

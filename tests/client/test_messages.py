@@ -7,15 +7,14 @@ import numpy as np
 from model.core.encoding import encode_rle
 from model.core.palette import read_label_map
 from model.core.pixels import ImageLimits
-from tamvt_client.client import Client
-from tamvt_client.values import FrameMasks, ObjectPrompt
+from tamvt_client import Client, FrameMasksOut, ObjectPrompt
 from tests.support import scene
 from tests.support.running import Running
 
 SIZE = (6, 8)
 
 
-def frame_masks(**boxes: tuple[int, int, int, int]) -> FrameMasks:
+def frame_masks(**boxes: tuple[int, int, int, int]) -> FrameMasksOut:
     """A frame's answer with rectangles x, y, width, height; the names are `object_<id>`."""
     objects = []
     for name, (x, y, width, height) in boxes.items():
@@ -31,7 +30,7 @@ def frame_masks(**boxes: tuple[int, int, int, int]) -> FrameMasks:
                 "state": "human",
             }
         )
-    return FrameMasks.model_validate({"frame": 0, "objects": objects})
+    return FrameMasksOut.model_validate({"frame": 0, "objects": objects})
 
 
 def test_a_label_map_holds_every_object_under_its_id() -> None:

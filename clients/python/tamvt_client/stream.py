@@ -1,47 +1,70 @@
 """The Python client's stream: frames in, masks out, over as many connections as it takes.
 
-`Streaming` does the work for `AsyncClient.stream` and, in a thread of its own, for
-`Client.stream`. docs/stream.md explains the protocol.
+docs/stream.md explains the protocol.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias, TypedDict
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from pydantic import ValidationError
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.typing import Subprotocol
 
-from service.errors import BadMessage
 from tamvt_client import wire
-from tamvt_client.calls import Retry, image_bytes
+from tamvt_client.addresses import is_loopback
 from tamvt_client.errors import (
     Busy,
     ClientError,
-    Problem,
     Replaced,
     UnexpectedResponse,
     Unreachable,
     problem_error,
 )
+from tamvt_client.images import ImageInput, encode_image
+from tamvt_client.messages import (
+    CreditMessage,
+    DroppedMessage,
+    ErrorMessage,
+    Problem,
+    ReadyMessage,
+    ServiceMessage,
+    StreamedMasks,
+)
+from tamvt_client.retry import Retry
 from tamvt_client.send_window import Newest, Sending, Window
-from tamvt_client.values import Image, Progress, StreamedMasks, TimedImage
 
-StreamImage: TypeAlias = Image | TimedImage
-Mode: TypeAlias = Literal["lossless", "latest"]
-MaskKind: TypeAlias = Literal["rle", "png"]
-OnProgress: TypeAlias = Callable[[Progress], None]
+
+class TimedImage(NamedTuple):
+    """An image with a timestamp in microseconds, below 2^53, that comes back with its masks."""
+
+    image: ImageInput
+    timestamp_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamProgress:
+    """How far a stream is, in frames; `connections` counts the first one and each resume."""
+
+    answered: int = 0
+    dropped: int = 0
+    connections: int = 0
+
+
+StreamImage: TypeAlias = ImageInput | TimedImage
+StreamMode: TypeAlias = Literal["lossless", "latest"]
+StreamMaskFormat: TypeAlias = Literal["rle", "png"]
+OnProgress: TypeAlias = Callable[[StreamProgress], None]
 Put: TypeAlias = Callable[[StreamedMasks], Awaitable[None]]
 GetTicket: TypeAlias = Callable[[], Awaitable[str]]
 
-MAX_ANSWER_BYTES: Final = 64_000_000
+MAX_MESSAGE_BYTES: Final = 64_000_000
 ENDED, IDLE, REPLACED, BROKEN = 1000, 4408, 4001, 1006
 REFUSED: Final = 4000  # and the status of the problem
 
@@ -51,10 +74,10 @@ class StreamOptions:
     """How a stream is asked for; `first_frame` is the number of the first frame to be sent."""
 
     session_id: str
-    first_frame: int = 1
-    mode: Mode = "lossless"
-    masks: MaskKind = "rle"
-    max_wait_ms: float = 50.0
+    first_frame: int
+    mode: StreamMode
+    masks: StreamMaskFormat
+    max_wait_ms: float
 
     def address(self, url: str, *, first: int, ticket: str | None) -> str:
         """The WebSocket's address, with masks from frame `first` on replayed."""
@@ -64,16 +87,7 @@ class StreamOptions:
         return f"{base}/v1/sessions/{self.session_id}/stream?{query}{ticket_part}"
 
 
-class StreamOptionsDict(TypedDict, total=False):
-    """The members of `StreamOptions` that a client's user may give."""
-
-    first_frame: int
-    mode: Mode
-    masks: MaskKind
-    max_wait_ms: float
-
-
-class Streaming:
+class ResumingStream:
     """One stream over its connections."""
 
     def __init__(
@@ -96,7 +110,7 @@ class Streaming:
         self._exhausted = False  # the source
         self._changed = asyncio.Event()
         self._missing = options.first_frame  # the first frame without an answer
-        self._progress = Progress()
+        self._progress = StreamProgress()
 
     async def run(self, frames: AsyncIterable[StreamImage], put: Put) -> None:
         """Gives the masks of each frame to `put`, in order, until all frames have an answer.
@@ -116,19 +130,16 @@ class Streaming:
             await asyncio.gather(feeding, return_exceptions=True)
 
     async def _connect_until_done(self, put: Put) -> None:
-        attempt = 0
-        while True:
-            missing = self._missing
-            try:
-                await self._connection(put)
-            except (Unreachable, Busy) as error:
-                attempt = 1 if self._missing > missing else attempt + 1
-                if attempt >= self._retry.attempts:
+        retrying = self._retry.retrying(lambda error: isinstance(error, Unreachable | Busy))
+        async for attempt in retrying:
+            with attempt:
+                missing = self._missing
+                try:
+                    await self._run_connection(put)
+                except (Unreachable, Busy):
+                    if self._missing > missing:
+                        attempt.retry_state.attempt_number = 1  # progress: counted anew
                     raise
-                at_least_s = error.retry_after_s if isinstance(error, Busy) else 0.0
-                await asyncio.sleep(self._retry.wait_s(attempt, at_least_s=at_least_s))
-            else:
-                return
 
     async def _feed(self, frames: AsyncIterable[StreamImage]) -> None:
         """Takes frames from the source as there is room for them."""
@@ -137,22 +148,22 @@ class Streaming:
             async for frame in frames:
                 while not self._sending.is_writable:
                     await self._change()
-                self._sending.add(await asyncio.to_thread(_picture, frame, number=number))
+                self._sending.add(await asyncio.to_thread(_image_message, frame, number=number))
                 number += 1
                 self._changed.set()
         finally:
             self._exhausted = True
             self._changed.set()
 
-    async def _connection(self, put: Put) -> None:
+    async def _run_connection(self, put: Put) -> None:
         """One connection; it returns where every frame has an answer."""
         async with self._connected() as socket:
-            ready = await self._ready(socket)
-            self._sending.ready(next_frame=ready["next_frame"], credits=ready["credits"])
+            ready = await self._receive_ready(socket)
+            self._sending.ready(next_frame=ready.next_frame, credits=ready.credits)
             self._advance(connections=1)
             sender = asyncio.create_task(self._send(socket))
             try:
-                await self._hear_all(socket, put)
+                await self._receive_all(socket, put)
             finally:
                 sender.cancel()
                 await asyncio.gather(sender, return_exceptions=True)
@@ -165,8 +176,9 @@ class Streaming:
                 self._options.address(self._url, first=self._missing, ticket=ticket),
                 subprotocols=[Subprotocol(wire.SUBPROTOCOL)],
                 compression=None,
-                max_size=MAX_ANSWER_BYTES,
+                max_size=MAX_MESSAGE_BYTES,
                 open_timeout=self._deadline_s,
+                proxy=None if is_loopback(self._url) else True,
             ) as socket:
                 yield socket
         except ConnectionClosed as closed:
@@ -176,21 +188,21 @@ class Streaming:
         except (WebSocketException, OSError, TimeoutError) as error:
             raise Unreachable(f"stream: {error or type(error).__name__}") from error
 
-    async def _ready(self, socket: ClientConnection) -> dict[str, Any]:
+    async def _receive_ready(self, socket: ClientConnection) -> ReadyMessage:
         async with asyncio.timeout(self._deadline_s):
             while True:
-                message = _message(await socket.recv())
-                if message["type"] == "ready":
+                message = _read(await socket.recv())
+                if isinstance(message, ReadyMessage):
                     return message
-                self._hear(message)
+                self._receive(message)
 
     async def _send(self, socket: ClientConnection) -> None:
-        """Sends what the source gives, and the end; whether it arrives the answers tell."""
+        """Send what the source gives, and the end; whether it arrives the answers tell."""
         try:
             while True:
-                while (picture := self._sending.take()) is not None:
+                while (frame := self._sending.take()) is not None:
                     self._changed.set()
-                    await socket.send(wire.write_picture(picture, kind=wire.FRAME))
+                    await socket.send(wire.write_image(frame, kind=wire.FRAME))
                 if self._exhausted and self._sending.is_sent:
                     await socket.send(wire.write_end())
                     return
@@ -198,32 +210,32 @@ class Streaming:
         except ConnectionClosed:
             return
 
-    async def _hear_all(self, socket: ClientConnection, put: Put) -> None:
+    async def _receive_all(self, socket: ClientConnection, put: Put) -> None:
         try:
             while True:
-                message = _message(await socket.recv())
-                if message["type"] != "masks":
-                    self._hear(message)
+                message = _read(await socket.recv())
+                if not isinstance(message, StreamedMasks):
+                    self._receive(message)
                     continue
-                png = await socket.recv() if self._options.masks == "png" else None
-                masks = _masks(message, png)
-                if self._is_new(masks.frame):
-                    await put(masks)
+                if self._options.masks == "png":
+                    message = _with_png(message, await socket.recv())
+                if self._is_new(message.frame):
+                    await put(message)
         except ConnectionClosed as closed:
             if closed.rcvd is None or closed.rcvd.code != ENDED:
                 raise
 
-    def _hear(self, message: dict[str, Any]) -> None:
+    def _receive(self, message: ServiceMessage | None) -> None:
         match message:
-            case {"type": "error", "problem": dict(problem)}:
-                raise problem_error(Problem.model_validate(problem))
-            case {"type": "dropped", "frames": list(frames)}:
+            case ErrorMessage(problem=problem):
+                raise problem_error(problem)
+            case DroppedMessage(frames=frames):
                 for frame in frames:
                     self._sending.answered(frame)
                 fresh = sum(frame >= self._missing for frame in frames)
                 self._missing = max([self._missing, *(frame + 1 for frame in frames)])
                 self._advance(dropped=fresh)
-            case {"type": "credit", "n": int(more)}:
+            case CreditMessage(n=more):
                 self._sending.credit(more)
                 self._changed.set()
 
@@ -238,7 +250,7 @@ class Streaming:
 
     def _advance(self, *, answered: int = 0, dropped: int = 0, connections: int = 0) -> None:
         before = self._progress
-        self._progress = Progress(
+        self._progress = StreamProgress(
             answered=before.answered + answered,
             dropped=before.dropped + dropped,
             connections=before.connections + connections,
@@ -248,61 +260,61 @@ class Streaming:
             self._on_progress(self._progress)
 
     async def _change(self) -> None:
-        """Nothing, once something has changed since the last call."""
+        """Wait until something changes."""
         self._changed.clear()
         await self._changed.wait()
 
 
 async def stream_masks(
-    streaming: Streaming, frames: AsyncIterable[StreamImage]
+    stream: ResumingStream, frames: AsyncIterable[StreamImage]
 ) -> AsyncGenerator[StreamedMasks, None]:
-    """The masks as they come; what is not taken yet waits here, and then at the service."""
-    found: asyncio.Queue[StreamedMasks | None] = asyncio.Queue(maxsize=64)
+    """Give the masks as they come; what is not taken yet waits here, and then at the service."""
+    ready: asyncio.Queue[StreamedMasks | None] = asyncio.Queue(maxsize=64)
 
     async def run() -> None:
         try:
-            await streaming.run(frames, found.put)
+            await stream.run(frames, ready.put)
         finally:
-            await found.put(None)
+            await ready.put(None)
 
     running = asyncio.create_task(run())
     try:
-        while (masks := await found.get()) is not None:
+        while (masks := await ready.get()) is not None:
             yield masks
         await running
     finally:
         running.cancel()
-        while not found.empty():  # room for the last word of what is cancelled
-            found.get_nowait()
+        while not ready.empty():  # room for the None of what is cancelled
+            ready.get_nowait()
         await asyncio.gather(running, return_exceptions=True)
 
 
-def _picture(frame: StreamImage, *, number: int) -> wire.Picture:
-    """A frame as it is sent; without a timestamp of its own it gets the time of now."""
+def _image_message(frame: StreamImage, *, number: int) -> wire.ImageMessage:
+    """Return a frame as it is sent; without a timestamp of its own it gets the time of now."""
     if isinstance(frame, TimedImage):
-        return wire.Picture(number, frame.timestamp_us, image_bytes(frame.image))
-    return wire.Picture(number, time.time_ns() // 1000, image_bytes(frame))
+        return wire.ImageMessage(number, frame.timestamp_us, encode_image(frame.image))
+    return wire.ImageMessage(number, time.time_ns() // 1000, encode_image(frame))
 
 
-def _message(data: str | bytes) -> dict[str, Any]:
+def _read(data: str | bytes) -> ServiceMessage | None:
+    """Return a text message; None for a kind that is not known here."""
+    if isinstance(data, bytes):
+        raise UnexpectedResponse("a binary message where none is due")
     try:
-        message = json.loads(data) if isinstance(data, str) else None
-    except ValueError as error:
-        raise UnexpectedResponse(f"a message that is no JSON: {error}") from error
-    if not isinstance(message, dict) or "type" not in message:
-        raise UnexpectedResponse("a message without a type")
-    return message
+        return wire.read_service_message(data)
+    except wire.WireError as error:
+        raise UnexpectedResponse(str(error)) from error
 
 
-def _masks(message: dict[str, Any], png: str | bytes | None) -> StreamedMasks:
+def _with_png(masks: StreamedMasks, data: str | bytes) -> StreamedMasks:
+    """Return the masks with the label map that follows them."""
+    if isinstance(data, str):
+        raise UnexpectedResponse("masks without the label map that was asked for")
     try:
-        masks = StreamedMasks.model_validate(message)
-        if not isinstance(png, bytes):
-            return masks
-        picture = wire.read_picture(png, kind=wire.LABEL_MAP)
-    except (ValidationError, BadMessage) as error:
+        image = wire.read_image(data, kind=wire.LABEL_MAP)
+    except wire.WireError as error:
         raise UnexpectedResponse(f"masks: {error}") from error
-    return masks.model_copy(update={"png": picture.image})
+    return masks.model_copy(update={"png": image.image})
 
 
 def _closed(closed: ConnectionClosed) -> ClientError:

@@ -9,10 +9,21 @@ from itertools import count
 
 import pytest
 
-from tamvt_client.calls import Retry
-from tamvt_client.client import AsyncClient, Client
-from tamvt_client.errors import FrameConflict, NotFound, Rejected, Replaced, Unreachable
-from tamvt_client.values import FrameMasks, Image, Progress, StreamedMasks, TimedImage
+from tamvt_client import (
+    AsyncClient,
+    Client,
+    FrameConflict,
+    FrameMasksOut,
+    ImageInput,
+    NotFound,
+    Rejected,
+    Replaced,
+    Retry,
+    StreamedMasks,
+    StreamProgress,
+    TimedImage,
+    Unreachable,
+)
 from tests.service.stream.balancer import balanced
 from tests.service.stream.talk import PATIENT, talk
 from tests.support import scene
@@ -32,11 +43,11 @@ def session(client: Client) -> str:
     return client.start(scene.png(0), scene.mask()).session_id
 
 
-def images(first: int, last: int) -> Iterator[Image]:
+def images(first: int, last: int) -> Iterator[ImageInput]:
     return (scene.jpeg(number) for number in range(first, last + 1))
 
 
-def shown(masks: Iterable[FrameMasks]) -> list[object]:
+def shown(masks: Iterable[FrameMasksOut]) -> list[object]:
     return [(item.frame, item.objects) for item in masks]
 
 
@@ -48,7 +59,7 @@ def test_a_stream_gives_the_masks_of_an_append(client: Client, session: str) -> 
 
 def test_frames_that_are_committed_are_replayed(client: Client, session: str) -> None:
     first = list(client.stream(session, images(1, 6)))
-    again = list(client.stream(session, images(1, 10)))
+    again = list(client.stream(session, images(1, 10), first_frame=1))
     assert shown(again[:6]) == shown(first)
     assert [item.frame for item in again] == list(range(1, 11))
     assert again[0].timestamp is None
@@ -66,14 +77,14 @@ def test_pngs_come_with_their_masks(client: Client, session: str) -> None:
 
 
 def test_progress_is_told(client: Client, session: str) -> None:
-    heard: list[Progress] = []
+    heard: list[StreamProgress] = []
     list(client.stream(session, images(1, 5), on_progress=heard.append))
     assert [now.answered for now in heard] == [0, 1, 2, 3, 4, 5]
-    assert heard[-1] == Progress(answered=5, dropped=0, connections=1)
+    assert heard[-1] == StreamProgress(answered=5, dropped=0, connections=1)
 
 
 def test_the_latest_frames_are_answered(client: Client, session: str) -> None:
-    heard: list[Progress] = []
+    heard: list[StreamProgress] = []
     found = list(client.stream(session, images(1, 200), mode="latest", on_progress=heard.append))
     assert found[-1].frame == 200
     assert len(found) == heard[-1].answered
@@ -81,7 +92,7 @@ def test_the_latest_frames_are_answered(client: Client, session: str) -> None:
 
 
 def test_a_source_may_be_endless_and_be_left(client: Client, session: str) -> None:
-    def endless() -> Iterator[Image]:
+    def endless() -> Iterator[ImageInput]:
         number = 0
         while True:
             number += 1
@@ -94,7 +105,7 @@ def test_a_source_may_be_endless_and_be_left(client: Client, session: str) -> No
 
 
 def test_a_source_that_fails_is_told_after_its_masks(client: Client, session: str) -> None:
-    def failing() -> Iterator[Image]:
+    def failing() -> Iterator[ImageInput]:
         yield from images(1, 3)
         raise OSError("the camera is gone")
 
@@ -127,7 +138,7 @@ def test_nobody_there_is_unreachable() -> None:
 
 
 def test_a_stream_that_is_replaced_says_so(running: Running, client: Client, session: str) -> None:
-    def slow() -> Iterator[Image]:
+    def slow() -> Iterator[ImageInput]:
         for number in count(1):  # until the other stream is there
             time.sleep(0.05)
             yield scene.jpeg(number)
@@ -147,13 +158,13 @@ async def test_the_async_stream_resumes_where_it_broke(running: Running, client:
     expected = shown(
         client.track(client.start(scene.png(0), scene.mask()).session_id, images(1, 40))
     )
-    heard: list[Progress] = []
+    heard: list[StreamProgress] = []
     found: list[StreamedMasks] = []
     async with balanced() as balancer, AsyncClient(balancer.url, retry=QUICK) as other:
         balancer.targets = [running.url]
         session = await other.start(scene.png(0), scene.mask())
 
-        async def frames() -> AsyncIterator[Image]:
+        async def frames() -> AsyncIterator[ImageInput]:
             for number, image in enumerate(images(1, 40), 1):
                 if number in (9, 23):
                     while len(found) < number - 1:  # noqa: ASYNC110  (the masks so far are here)
@@ -176,7 +187,7 @@ async def test_an_async_stream_may_be_left(running: Running) -> None:
     async with AsyncClient(running.url, retry=QUICK) as client:
         session = await client.start(scene.png(0), scene.mask())
 
-        async def endless() -> AsyncIterator[Image]:
+        async def endless() -> AsyncIterator[ImageInput]:
             number = 0
             while True:
                 number += 1

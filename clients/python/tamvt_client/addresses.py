@@ -1,0 +1,26 @@
+"""What follows from a service's address: timeouts, and whether a proxy may stand between."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+import httpx
+
+CONNECT_DEADLINE_S = 5.0
+
+
+def is_loopback(url: str) -> bool:
+    """Return whether the address is this machine's own, which no proxy can reach for us."""
+    host = httpx.URL(url).host
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def http_client(url: str, *, deadline_s: float) -> httpx.AsyncClient:
+    """Return a client with `deadline_s` for each wait, and less to connect."""
+    timeout = httpx.Timeout(deadline_s, connect=min(deadline_s, CONNECT_DEADLINE_S))
+    return httpx.AsyncClient(base_url=url, timeout=timeout, trust_env=not is_loopback(url))

@@ -1,0 +1,275 @@
+"""The messages between client and service, each defined once: the service writes them, we read.
+
+What the service answers over REST (`...Out`, the names in its OpenAPI), what it says on a stream
+(`...Message`), and what a client gives. Values are frozen; sizes are (H, W), a frame's height and
+width. Members that a newer service adds are ignored.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    TypeAdapter,
+    WithJsonSchema,
+)
+
+from tamvt_client.masks import Rle, decode_polygons, decode_rle, overlay_masks
+
+MaskFormat: TypeAlias = Literal["rle", "polygons"]
+ObjectState: TypeAlias = Literal["visible", "lost", "human", "dropped"]
+Seconds: TypeAlias = Annotated[
+    datetime,
+    PlainSerializer(lambda moment: moment.isoformat(timespec="seconds"), return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time"}, mode="serialization"),
+]
+
+
+class Message(BaseModel):
+    """A frozen value; what it does not know is ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    def to_json(self) -> bytes:
+        """Return compact JSON of the members that were given."""
+        # Validated once, at construction: what it is made of needs no second look.
+        return self.__pydantic_serializer__.to_json(self, by_alias=True, exclude_unset=True)
+
+
+# REST answers. Their docstrings are the descriptions in OpenAPI.
+
+
+class RefinedOut(Message):
+    """What stands out inside of a box; bbox is [x, y, width, height]."""
+
+    rle: Rle
+    area: int
+    bbox: tuple[int, int, int, int]
+
+    def mask(self) -> NDArray[np.bool_]:
+        """Return the pixels, bool (H, W)."""
+        return decode_rle(self.rle)
+
+
+class SessionObject(Message):
+    # An object of a session.
+    object_id: int = Field(validation_alias="id", serialization_alias="id")
+    label: str | None
+
+
+class SessionOut(Message):
+    """A session as it is committed; frame_size is [height, width].
+
+    `weights_sha256` is the hash of the weights that made its newest masks.
+    """
+
+    session_id: str
+    model: str
+    weights_sha256: str
+    frame_size: tuple[int, int]
+    objects: tuple[SessionObject, ...]
+    clip_length: int
+    memory_size: int
+    memory_gate: bool
+    next_frame: int
+    expires_at: Seconds
+
+
+class ObjectMaskOut(Message):
+    """One object in one frame: rle or polygons, as asked for; bbox is [x, y, width, height].
+
+    `confidence` is the probability that the object is there and its mask good (an IoU of at least
+    0.5 with the true one). Where it is below the model's threshold, or there is no pixel, the
+    state is `lost`; the mask is what the model says all the same.
+    """
+
+    object_id: int = Field(validation_alias="id", serialization_alias="id")
+    rle: Rle | None = None
+    polygons: tuple[tuple[float, ...], ...] | None = None
+    area: int
+    bbox: tuple[int, int, int, int]
+    confidence: Annotated[float, Field(ge=0, le=1)]
+    state: ObjectState
+
+    def mask(self, frame_size: tuple[int, int]) -> NDArray[np.bool_]:
+        """Return the object's pixels, bool (H, W): exact from an RLE; polygons fill holes."""
+        if self.rle is not None:
+            return decode_rle(self.rle)
+        return decode_polygons(self.polygons or (), frame_size)
+
+
+class FrameMasksOut(Message):
+    # Every object's mask in one frame.
+    frame: int
+    objects: tuple[ObjectMaskOut, ...]
+
+    def label_map(self, frame_size: tuple[int, int]) -> NDArray[np.uint8]:
+        """Return all objects in one image of their ids, uint8 (H, W); 0 is background.
+
+        Where masks overlap, as those that were given may, the lowest id is seen.
+        """
+        visible = (item for item in self.objects if item.area)
+        return overlay_masks(
+            ((item.object_id, item.mask(frame_size)) for item in visible), frame_size
+        )
+
+
+class AppendedOut(Message):
+    """The masks of an append; timing is in milliseconds by stage, on the service's clock.
+
+    `batch_sizes` are, for each clip that was run, how many clips the model ran together.
+    """
+
+    first_frame: int
+    frames: tuple[FrameMasksOut, ...]
+    next_frame: int
+    timing: dict[str, float]
+    batch_sizes: tuple[int, ...]
+
+
+class CorrectedOut(FrameMasksOut):
+    """The newest frame with its corrected masks."""
+
+    next_frame: int
+
+
+class MasksOut(Message):
+    """A page of masks; `next` is the address of the following page, null on the last one."""
+
+    frames: tuple[FrameMasksOut, ...]
+    next: str | None
+
+
+class ModelOut(Message):
+    """A model that is served, with the defaults and limits of its sessions."""
+
+    name: str
+    short_side: int
+    clip_length: int
+    max_clip_length: int
+    memory_size: int
+    max_memory_size: int
+    memory_gate: bool
+    lost_below: float | None
+    max_objects: int
+    weights_sha256: str
+    license: str
+
+
+class ModelsOut(Message):
+    # The first one is the default.
+    models: tuple[ModelOut, ...]
+
+
+class StatusOut(Message):
+    # /healthz and /readyz.
+    status: Literal["ok", "ready"]
+
+
+class TicketOut(Message):
+    """A ticket that opens one stream, once, within so many seconds."""
+
+    ticket: str
+    expires_in_s: float
+
+
+class Problem(BaseModel):
+    """A problem of RFC 9457; its further members are in `model_extra`."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    type: str = "about:blank"
+    title: str = ""
+    status: int
+    detail: str = ""
+    instance: str | None = None
+
+
+# What the service says on a stream (docs/stream.md).
+
+
+class ReadyMessage(Message):
+    """The first message: `credits` frames may be unanswered; None: no count is kept."""
+
+    type: Literal["ready"]
+    next_frame: int
+    credits: int | None
+
+
+class StreamedMasks(FrameMasksOut):
+    """The masks of a frame that was streamed; those replayed after a resume have no times.
+
+    `timestamp` is the frame's own in microseconds, `timing` in milliseconds by the service's
+    clock, and `png` the label map where it was asked for: the client adds it.
+    """
+
+    type: Literal["masks"] = "masks"
+    timestamp: int | None
+    timing: dict[str, float]
+    png: bytes | None = None
+
+
+class DroppedMessage(Message):
+    """The numbers of frames that were passed over."""
+
+    type: Literal["dropped"]
+    frames: tuple[int, ...]
+
+
+class CreditMessage(Message):
+    """So many more frames may be unanswered."""
+
+    type: Literal["credit"]
+    n: int
+
+
+class ErrorMessage(Message):
+    """A problem, after which the connection is closed."""
+
+    type: Literal["error"]
+    problem: Problem
+
+
+class ByeMessage(Message):
+    """The last message: whether the client is to connect again."""
+
+    type: Literal["bye"]
+    reason: str
+    resume: bool
+
+
+ServiceMessage: TypeAlias = Annotated[
+    ReadyMessage | StreamedMasks | DroppedMessage | CreditMessage | ErrorMessage | ByeMessage,
+    Field(discriminator="type"),
+]
+SERVICE_MESSAGE: TypeAdapter[ServiceMessage] = TypeAdapter(ServiceMessage)
+
+
+# What a client gives.
+
+
+class ObjectPrompt(Message):
+    """One object as the client gives it: an RLE, or polygons or a box [x, y, width, height]."""
+
+    object_id: int = Field(validation_alias="id", serialization_alias="id")
+    label: str | None = None
+    rle: Rle | None = None
+    polygons: tuple[tuple[float, ...], ...] | None = None
+    box: tuple[float, float, float, float] | None = None
+
+
+class SessionOptions(Message):
+    """Settings of a session; what is None is the model's default."""
+
+    model: str | None = None
+    clip_length: int | None = None
+    memory_size: int | None = None
+    memory_gate: bool | None = None
+    labels: dict[int, str] | None = None

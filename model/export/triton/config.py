@@ -1,13 +1,17 @@
 """`config.pbtxt` of a served graph, for each of the three ways Triton can run it.
 
-Axes as in the model contract: B is Triton's batch axis and is left out of `dims`.
+The file is Triton's own message `ModelConfig` as text. Axes as in the model contract: B is
+Triton's batch axis and is left out of `dims`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Literal
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as triton
 
 from model.core.contract import (
     METADATA_KEY,
@@ -25,11 +29,16 @@ GraphName = Literal["memorize", "segment"]
 Shapes = Mapping[str, tuple[int, ...]]  # a graph's inputs by name, each with B in front
 
 TYPES = {
-    "uint8": "TYPE_UINT8",
-    "int32": "TYPE_INT32",
-    "float16": "TYPE_FP16",
-    "float32": "TYPE_FP32",
-    "bool": "TYPE_BOOL",
+    "uint8": triton.TYPE_UINT8,
+    "int32": triton.TYPE_INT32,
+    "float16": triton.TYPE_FP16,
+    "float32": triton.TYPE_FP32,
+    "bool": triton.TYPE_BOOL,
+}
+PLATFORMS: Mapping[Backend, Mapping[str, str]] = {
+    "tensorrt": {"platform": "tensorrt_plan", "default_model_filename": "model.plan"},
+    "onnxruntime": {"backend": "onnxruntime", "default_model_filename": "model.onnx"},
+    "python": {"backend": "python"},
 }
 QUEUE = 64  # requests that may wait for a model
 QUEUE_TIMEOUT_US = 10_000_000  # a request that waits longer is refused; clients may ask for less
@@ -39,24 +48,39 @@ GPU_DELAY_US = 500  # worth waiting for other sessions; on a CPU they queue up b
 def config_text(
     spec: ModelSpec, verb: GraphName, *, backend: Backend, threads: int = 0, cache: str = ""
 ) -> str:
-    """The whole file. `threads` is that of one inference on a CPU, `cache` a folder for engines."""
+    """Return the whole file, a line for each tensor, parameter and shape to warm up with.
+
+    `threads` is that of one inference on a CPU, `cache` a folder for engines.
+    """
+    # Text of parts that stand one after the other is the text of the whole message.
+    parts = config_parts(spec, verb, backend=backend, threads=threads, cache=cache)
+    lines = (text_format.MessageToString(part, as_one_line=True) for part in parts)
+    return "\n".join(lines) + "\n"
+
+
+def config_parts(
+    spec: ModelSpec, verb: GraphName, *, backend: Backend, threads: int, cache: str
+) -> Iterator[triton.ModelConfig]:
+    """Yield messages that, merged, configure a graph."""
     inputs, outputs = tensors(spec, verb)
-    parts = [
-        f'name: "{spec.graph(verb)}"',
-        *_platform(backend),
-        f"max_batch_size: {max(spec.buckets.batch)}",
-        "version_policy { all { } }",
-        *(f"input [ {_tensor(spec, tensor)} ]" for tensor in inputs),
-        *(f"output [ {_tensor(spec, tensor)} ]" for tensor in outputs),
-        _batching(spec, backend),
-        f"instance_group [ {{ kind: KIND_{'CPU' if backend == 'python' else 'GPU'} count: 1 }} ]",
-        _parameter(METADATA_KEY, spec.to_json()),
-        _parameter("threads", str(threads)),
-    ]
+    kind = triton.ModelInstanceGroup
+    yield triton.ModelConfig(name=spec.graph(verb))
+    yield triton.ModelConfig(**PLATFORMS[backend])
+    yield triton.ModelConfig(max_batch_size=max(spec.buckets.batch))
+    yield triton.ModelConfig(version_policy={"all": {}})
+    for tensor in inputs:
+        yield triton.ModelConfig(input=[_tensor(spec, tensor)])
+    for tensor in outputs:
+        yield triton.ModelConfig(output=[_tensor(spec, tensor)])
+    yield triton.ModelConfig(dynamic_batching=_batching(backend))
+    instances = kind.KIND_CPU if backend == "python" else kind.KIND_GPU
+    yield triton.ModelConfig(instance_group=[{"kind": instances, "count": 1}])
+    for key, value in ((METADATA_KEY, spec.to_json()), ("threads", str(threads))):
+        yield triton.ModelConfig(parameters={key: triton.ModelParameter(string_value=value)})
     if backend == "onnxruntime":
-        parts.append(_tensorrt_provider(spec, verb, cache=cache))
-    warm = [_warmup(spec, verb, shapes) for shapes in _warm_shapes(spec, verb, backend)]
-    return "\n".join([*parts, *warm]) + "\n"
+        yield triton.ModelConfig(optimization=_tensorrt_provider(spec, verb, cache=cache))
+    for warm in _warm_shapes(spec, verb, backend):
+        yield triton.ModelConfig(model_warmup=[_warmup(spec, verb, warm)])
 
 
 def tensors(spec: ModelSpec, verb: GraphName) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
@@ -125,40 +149,29 @@ def _bank_axis(tensor: BankTensor | None, axis: str, size: tuple[int, int]) -> i
     return tensor.tokens(size) if axis == "T" else tensor.channels
 
 
-def _platform(backend: Backend) -> list[str]:
-    if backend == "tensorrt":
-        return ['platform: "tensorrt_plan"', 'default_model_filename: "model.plan"']
-    if backend == "onnxruntime":
-        return ['backend: "onnxruntime"', 'default_model_filename: "model.onnx"']
-    return ['backend: "python"']
-
-
-def _tensor(spec: ModelSpec, tensor: Tensor) -> str:
+def _tensor(spec: ModelSpec, tensor: Tensor) -> dict[str, object]:
     channels = {bank.name: bank.channels for bank in spec.bank}
     known = {"C": channels.get(tensor.name.removeprefix("entry_"), -1)}
-    dims = (known.get(axis, int(axis) if axis.isdigit() else -1) for axis in tensor.axes[1:])
-    return f'{{ name: "{tensor.name}" data_type: {TYPES[tensor.dtype]} dims: {_list(dims)} }}'
+    dims = [known.get(axis, int(axis) if axis.isdigit() else -1) for axis in tensor.axes[1:]]
+    return {"name": tensor.name, "data_type": TYPES[tensor.dtype], "dims": dims}
 
 
-def _batching(spec: ModelSpec, backend: Backend) -> str:
-    delay = 0 if backend == "python" else GPU_DELAY_US
-    return "\n".join(
-        [
-            "dynamic_batching {",
-            f"  max_queue_delay_microseconds: {delay}",
-            "  default_queue_policy {",
-            "    timeout_action: REJECT",
-            f"    default_timeout_microseconds: {QUEUE_TIMEOUT_US}",
-            "    allow_timeout_override: true",
-            f"    max_queue_size: {QUEUE}",
-            "  }",
-            "}",
-        ]
+def _batching(backend: Backend) -> triton.ModelDynamicBatching:
+    return triton.ModelDynamicBatching(
+        max_queue_delay_microseconds=0 if backend == "python" else GPU_DELAY_US,
+        default_queue_policy=triton.ModelQueuePolicy(
+            timeout_action=triton.ModelQueuePolicy.REJECT,
+            default_timeout_microseconds=QUEUE_TIMEOUT_US,
+            allow_timeout_override=True,
+            max_queue_size=QUEUE,
+        ),
     )
 
 
-def _tensorrt_provider(spec: ModelSpec, verb: GraphName, *, cache: str) -> str:
-    """TensorRT under ONNX Runtime; what it cannot run falls back to CUDA."""
+def _tensorrt_provider(
+    spec: ModelSpec, verb: GraphName, *, cache: str
+) -> triton.ModelOptimizationPolicy:
+    """Return TensorRT under ONNX Runtime; what it cannot run falls back to CUDA."""
     least, usual, largest = profile(spec, verb)
     options = {
         "precision_mode": "FP16",
@@ -170,16 +183,9 @@ def _tensorrt_provider(spec: ModelSpec, verb: GraphName, *, cache: str) -> str:
         "trt_profile_opt_shapes": shapes_text(usual),
         "trt_profile_max_shapes": shapes_text(largest),
     }
-    lines = (f'    parameters {{ key: "{k}" value: "{v}" }}' for k, v in options.items())
-    return "\n".join(
-        [
-            "optimization { execution_accelerators {",
-            '  gpu_execution_accelerator : [ { name: "tensorrt"',
-            *lines,
-            "  } ]",
-            "} }",
-        ]
-    )
+    provider = {"name": "tensorrt", "parameters": options}
+    accelerators = {"gpu_execution_accelerator": [provider]}
+    return triton.ModelOptimizationPolicy(execution_accelerators=accelerators)
 
 
 def _warm_shapes(spec: ModelSpec, verb: GraphName, backend: Backend) -> Iterator[Shapes]:
@@ -194,23 +200,13 @@ def _warm_shapes(spec: ModelSpec, verb: GraphName, backend: Backend) -> Iterator
         yield shapes(spec, verb, size, batch=batch, length=length, slots=n, objects=objects)
 
 
-def _warmup(spec: ModelSpec, verb: GraphName, shapes: Shapes) -> str:
+def _warmup(spec: ModelSpec, verb: GraphName, shapes: Shapes) -> triton.ModelWarmup:
     types = {tensor.name: TYPES[tensor.dtype] for tensor in tensors(spec, verb)[0]}
-    batch = next(iter(shapes.values()))[0]
-    inputs = (
-        f'  inputs {{ key: "{name}" value '
-        f"{{ data_type: {types[name]} dims: {_list(shape[1:])} zero_data: true }} }}"
-        for name, shape in shapes.items()
+    return triton.ModelWarmup(
+        name=shapes_text(shapes),
+        batch_size=next(iter(shapes.values()))[0],
+        inputs={
+            name: triton.ModelWarmup.Input(data_type=types[name], dims=shape[1:], zero_data=True)
+            for name, shape in shapes.items()
+        },
     )
-    name = shapes_text(shapes)
-    head = f'model_warmup [ {{ name: "{name}" batch_size: {batch}'
-    return "\n".join([head, *inputs, "} ]"])
-
-
-def _parameter(key: str, value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'parameters {{ key: "{key}" value {{ string_value: "{escaped}" }} }}'
-
-
-def _list(dims: Iterable[int]) -> str:
-    return f"[ {', '.join(map(str, dims))} ]"

@@ -11,6 +11,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from model.core.contract import METADATA_KEY, ModelSpec, segment_inputs, weights_version
 from model.export.triton.config import Backend, config_text, profile, shapes, shapes_text
@@ -95,6 +97,12 @@ def test_the_graph_says_how_many_ran_together(weights: Path, tmp_path: Path, bat
     (sizes,) = session.run(["batch_size"], inputs)
     assert sizes.tolist() == [[batch]] * batch
     assert sizes.dtype == np.int32
+
+
+def test_the_text_is_the_message_that_it_was() -> None:
+    kept = Path(__file__).with_name("toy_segment.pbtxt").read_text()
+    text = config_text(SPEC, "segment", backend="onnxruntime", threads=3, cache="/cache")
+    assert text_format.Parse(text, ModelConfig()) == text_format.Parse(kept, ModelConfig())
 
 
 def test_a_gpu_is_warmed_up_for_every_bucket() -> None:

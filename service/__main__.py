@@ -1,33 +1,80 @@
-"""The command `tamvt`. Only the command that is asked for is imported."""
+"""The command `tamvt`. Only the command that is asked for is imported (decision 55)."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
-from importlib import import_module
+from typing import NamedTuple
+
+from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts.help import DefaultFormatter, PanelSpec
+from rich.box import SIMPLE
 
 from service.errors import TamvtError
 
+SERVING = Group("Serve", sort_key=1)
+TRACKING = Group("Track", sort_key=2)
+MEASURING = Group("Measure", sort_key=3)
+OTHERS = Group("Others", sort_key=4)
+
+
+class Command(NamedTuple):
+    """What the help tells of a command without importing it."""
+
+    help: str
+    group: Group
+    examples: tuple[str, ...]
+
+
 COMMANDS = {
-    "serve": "run the service",
-    "track": "track objects through a video or a folder of images",
-    "demo": "start the service and track a sample through it",
-    "triton": "serve the model with a Triton on this machine",
-    "bench": "measure the engine on this machine",
+    "serve": Command(
+        "run the service",
+        SERVING,
+        ("tamvt serve", "tamvt serve --host 0.0.0.0 --port 0"),
+    ),
+    "triton": Command(
+        "serve the model with a Triton on this machine",
+        SERVING,
+        ("tamvt-model export --triton models && tamvt triton models",),
+    ),
+    "track": Command(
+        "track objects through a video or a folder of images",
+        TRACKING,
+        (
+            "tamvt track video.mp4 --mask first.png -o out --overlay",
+            "tamvt track frames/ --mask 00000.png -o out --url http://127.0.0.1:8000",
+        ),
+    ),
+    "demo": Command(
+        "start the service and track a sample through it",
+        TRACKING,
+        ("tamvt demo", "tamvt demo --video video.mp4 --mask first.png"),
+    ),
+    "bench": Command(
+        "measure the engine on this machine",
+        MEASURING,
+        ("tamvt bench engine --objects 1 4 --clips 50",),
+    ),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status: 0, 1 for an error that one line on stderr tells, 2 for a wrong call."""
+    """Return the exit status: 0, 1 for an error told in one line on stderr, 2 for a wrong call."""
     words = list(sys.argv[1:] if argv is None else argv)
-    name = _choose(words[:1])
-    command = import_module(f"service.commands.{name}")
-    parser = argparse.ArgumentParser(prog=f"tamvt {name}", description=COMMANDS[name])
-    command.add_arguments(parser)
-    arguments = parser.parse_args(words[1:])
+    app = build_app()
+    if not words:
+        app.help_print([], console=app.error_console)
+        return 2
+    # Asked here, because the library would import every command to name those that there are.
+    if not words[0].startswith("-") and words[0] not in COMMANDS:
+        print(f"tamvt: no command {words[0]}: there are {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
     try:
-        return int(command.run(arguments))
+        return int(app(words, exit_on_error=False, print_error=False) or 0)
+    except CycloptsError as error:
+        chain = " ".join(("tamvt", *(error.command_chain or ())))
+        print(f"{chain}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
     except TamvtError as error:
         print(f"tamvt: {error}", file=sys.stderr)
         return 1
@@ -35,17 +82,38 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _choose(words: Sequence[str]) -> str:
-    """The command that is named; prints the help and leaves where none is."""
-    listing = "\n".join(f"  {name:8}{meaning}" for name, meaning in COMMANDS.items())
-    parser = argparse.ArgumentParser(
-        prog="tamvt",
-        description="Tracks objects through video.",
-        epilog=f"commands:\n{listing}\n\n`tamvt COMMAND --help` tells more.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def build_app() -> App:
+    """Return the command line with its help, `--version` and the completion of shells."""
+    app = App(
+        name="tamvt",
+        help="Track objects through video.",
+        help_epilogue="`tamvt COMMAND --help` tells more.",
+        version=installed_version,
+        default_parameter=Parameter(negative=()),  # no --no-overlay beside --overlay
+        group_commands=OTHERS,
+        help_format="plaintext",
+        help_formatter=DefaultFormatter(panel_spec=PanelSpec(box=SIMPLE, border_style="none")),
+        result_action="return_value",
+        suppress_keyboard_interrupt=False,
     )
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
-    return str(parser.parse_args(words).command)
+    for name, command in COMMANDS.items():
+        lines = "\n".join(f"  {example}" for example in command.examples)
+        app.command(
+            f"service.commands.{name}:run",
+            name=name,
+            help=command.help,
+            group=command.group,
+            help_epilogue=f"Examples:\n\n{lines}",
+        )
+    app.register_install_completion_command(add_to_startup=False)
+    return app
+
+
+def installed_version() -> str:
+    """Return the version of the installed distribution."""
+    from importlib.metadata import version
+
+    return version("tamvt-serve")
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""The commands of `tamvt`, one file each: `add_arguments(parser)` and `run(arguments) -> int`."""
+"""The commands of `tamvt`, one file each; `service/__main__.py` lists them."""

@@ -9,14 +9,15 @@ import asyncio
 import os
 import statistics
 import time
-from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
+from cyclopts import Parameter, Token
 from numpy.typing import NDArray
 
 from model.core.memory import Memory
@@ -112,27 +113,55 @@ class SteadySession:
         return [self._reference]
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """The command line of `tamvt bench`."""
-    parser.description = "Measure; prints a table in Markdown with date, processor and threads."
-    what = parser.add_subparsers(dest="what", required=True, metavar="WHAT")
-    engine = what.add_parser("engine", help="the embedded engine alone")
-    engine.add_argument("--size", type=_size, default=(256, 448), metavar="HxW")
-    engine.add_argument("--objects", type=int, nargs="+", default=[1, 2, 3], metavar="O")
-    engine.add_argument("--clip-length", type=int, default=2, metavar="L")
-    engine.add_argument("--memory-size", type=int, default=9, metavar="N")
-    engine.add_argument("--clips", type=int, default=100, help="clips measured per row (100)")
-    engine.add_argument("--threads", type=int, default=0, help="of one inference; 0: all")
-    engine.add_argument("--frames", type=int, help="also compare frame 100 with this one")
+def _size(_type: object, tokens: Sequence[Token]) -> tuple[int, int]:
+    height, _, width = tokens[0].value.partition("x")
+    return int(height), int(width)
 
 
-def run(args: Namespace) -> int:
-    """Measures and prints; the exit status."""
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchArguments:
+    """The options of `tamvt bench engine`."""
+
+    size: Annotated[
+        tuple[int, int],
+        Parameter(
+            converter=_size,
+            n_tokens=1,
+            help="the model's, HxW",
+            show_default=lambda size: f"{size[0]}x{size[1]}",
+        ),
+    ] = (256, 448)
+    objects: Annotated[
+        tuple[int, ...],
+        Parameter(
+            consume_multiple=True,
+            help="a row for each number",
+            show_default=lambda numbers: " ".join(map(str, numbers)),
+        ),
+    ] = (1, 2, 3)
+    clip_length: Annotated[int, Parameter(help="frames of a clip, L")] = 2
+    memory_size: Annotated[int, Parameter(help="entries, N")] = 9
+    clips: Annotated[int, Parameter(help="clips measured per row")] = 100
+    threads: Annotated[int, Parameter(help="of one inference; 0: all")] = 0
+    frames: Annotated[int | None, Parameter(help="also compare frame 100 with this one")] = None
+
+
+BY_DEFAULT = BenchArguments()
+
+
+def run(
+    _what: Annotated[Literal["engine"], Parameter(name="WHAT", help="the embedded engine alone")],
+    /,
+    *,
+    args: BenchArguments = BY_DEFAULT,
+) -> int:
+    """Print a table in Markdown with date, processor and threads; return the exit status."""
     keep_large_blocks()
     return run_and_report("bench", lambda: asyncio.run(_bench(args)))
 
 
-async def _bench(args: Namespace) -> None:
+async def _bench(args: BenchArguments) -> None:
     settings = read_settings()
     footage = sample_footage(args.size)
     threads = args.threads or len(os.sched_getaffinity(0))
@@ -140,7 +169,7 @@ async def _bench(args: Namespace) -> None:
         print(_heading(settings.model, args, threads=threads))
         print(_table(await _medians(engine, footage, args), clip_length=args.clip_length))
         if args.frames:
-            growth = await _growth(engine, footage, args)
+            growth = await _growth(engine, footage, args, frames=args.frames)
             print(_growth_table(growth, frames=args.frames))
 
 
@@ -154,7 +183,9 @@ def sample_footage(size: tuple[int, int]) -> SampleFootage:
     )
 
 
-async def _medians(engine: Engine, footage: SampleFootage, args: Namespace) -> dict[int, float]:
+async def _medians(
+    engine: Engine, footage: SampleFootage, args: BenchArguments
+) -> dict[int, float]:
     """Median milliseconds of a clip for each number of objects, with a full bank.
 
     Measured in turns, so that a disturbance of the machine meets all of them.
@@ -170,7 +201,7 @@ async def _medians(engine: Engine, footage: SampleFootage, args: Namespace) -> d
 
 
 def _session(
-    engine: Engine, footage: SampleFootage, objects: int, args: Namespace
+    engine: Engine, footage: SampleFootage, objects: int, args: BenchArguments
 ) -> SteadySession:
     return SteadySession(
         engine,
@@ -181,22 +212,24 @@ def _session(
     )
 
 
-async def _growth(engine: Engine, footage: SampleFootage, args: Namespace) -> Growth:
+async def _growth(
+    engine: Engine, footage: SampleFootage, args: BenchArguments, *, frames: int
+) -> Growth:
     """One object, for as many frames as asked and half a window more."""
     await engine.discard("bench-1")
     session = _session(engine, footage, 1, args)
     times: list[tuple[int, float]] = []
     rss_mb: dict[int, float] = {}
-    end = args.frames + CLIPS_AROUND // 2 * args.clip_length
+    end = frames + CLIPS_AROUND // 2 * args.clip_length
     while session.next_frame < end:
         frame = session.next_frame
         times.append((frame, await session.clip_ms()))
         rss_mb[frame] = resident_mb()
     return Growth(
         early_ms=_median_around(EARLY_FRAME, times),
-        late_ms=_median_around(args.frames, times),
+        late_ms=_median_around(frames, times),
         settled_rss_mb=_value_at(SETTLED_FRAME, rss_mb),
-        late_rss_mb=_value_at(args.frames, rss_mb),
+        late_rss_mb=_value_at(frames, rss_mb),
     )
 
 
@@ -216,7 +249,7 @@ def resident_mb() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def _heading(model: str, args: Namespace, *, threads: int) -> str:
+def _heading(model: str, args: BenchArguments, *, threads: int) -> str:
     height, width = args.size
     return (
         f"{model}, {height}x{width}, N = {args.memory_size}, L = {args.clip_length}; "
@@ -252,8 +285,3 @@ def processor() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, "unknown processor")
-
-
-def _size(text: str) -> tuple[int, int]:
-    height, _, width = text.partition("x")
-    return int(height), int(width)

@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from cyclopts import Parameter
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -62,26 +63,34 @@ class Scores:
     f: float
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """The command line of `tamvt demo`."""
-    parser.description = "Track a sample, or your own video, and show the result."
-    parser.add_argument("--video", type=Path, help="your own video: a file or a folder of images")
-    parser.add_argument("--mask", type=Path, help="PNG of the objects in its first frame")
-    parser.add_argument(
-        "--sample",
-        metavar="NAME",
-        help=f"a video in TAMVT_DATA, or {BUILT_IN}, the one that is built in",
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoArguments:
+    """The options of `tamvt demo`."""
+
+    video: Annotated[
+        Path | None, Parameter(help="your own video: a file or a folder of images")
+    ] = None
+    mask: Annotated[Path | None, Parameter(help="PNG of the objects in its first frame")] = None
+    sample: Annotated[
+        str | None,
+        Parameter(help=f"a video in TAMVT_DATA, or {BUILT_IN}, the one that is built in"),
+    ] = None
+    out: Annotated[Path, Parameter(name=("-o", "--out"), help="folder")] = Path("demo")
+    url: Annotated[str | None, Parameter(help="a running service; without it one is started")] = (
+        None
     )
-    parser.add_argument("-o", "--out", type=Path, default=Path("demo"), help="folder (demo)")
-    parser.add_argument("--url", help="a running service; without it one is started")
 
 
-def run(args: Namespace) -> int:
+BY_DEFAULT = DemoArguments()
+
+
+def run(args: DemoArguments = BY_DEFAULT) -> int:
     """Runs the demo; the exit status."""
     return run_and_report("demo", lambda: _demo(args))
 
 
-def _demo(args: Namespace) -> None:
+def _demo(args: DemoArguments) -> None:
     clip = _clip(args)
     out = args.out / clip.name
     with _service(args.url) as url, Client(url) as client:
@@ -94,11 +103,11 @@ def _demo(args: Namespace) -> None:
     print(f"masks          {tracked.masks}\noverlay video  {overlay}\ncontact sheet  {sheet}")
 
 
-def _clip(args: Namespace) -> SampleVideo:
+def _clip(args: DemoArguments) -> SampleVideo:
     """The user's own video, else the sample that was asked for, else the best one there is."""
     if (args.video is None) != (args.mask is None):
         raise BadOption("your own video needs both --video and --mask (VIDEO and MASK for make)")
-    if args.video is not None:
+    if args.video is not None and args.mask is not None:
         return SampleVideo(name=args.video.stem, video=args.video, mask=args.mask, truth=None)
     data = Path(os.environ.get("TAMVT_DATA") or "data")
     return find_sample_video(data, name=args.sample) or write_sample(args.out / "sample" / BUILT_IN)

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import socket
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from service.errors import Misconfigured
 from service.server.malloc import keep_large_blocks
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where to listen; everything else is a TAMVT_ variable."""
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
-    parser.add_argument(
-        "--port", type=int, default=8000, help="port to listen on; 0 picks a free one (%(default)s)"
-    )
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """0 after a clean stop; StartupError or Unavailable if the service cannot start."""
+def run(
+    *,
+    host: Annotated[str, Parameter(help="address to listen on")] = "127.0.0.1",
+    port: Annotated[int, Parameter(help="port to listen on; 0 picks a free one")] = 8000,
+) -> int:
+    """Return 0 after a clean stop; raise StartupError or Unavailable if it cannot start."""
     keep_large_blocks()
-    with listen(arguments.host, arguments.port) as listener:
+    with listen(host, port) as listener:
         asyncio.run(serve(listener))
     return 0
 

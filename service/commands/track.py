@@ -10,15 +10,15 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Never
+from typing import Annotated, Never
 
 import numpy as np
+from cyclopts import Parameter
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -75,34 +75,38 @@ class Job:
         return self.masks / f"{frame.name}.png"
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """The command line of `tamvt track`."""
-    parser.description = "Track the objects of a mask through a video; run again to resume."
-    parser.add_argument("video", type=Path, help="a video file, or a folder of images")
-    parser.add_argument(
-        "--mask", type=Path, required=True, help="PNG of the objects in the reference frame"
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackArguments:
+    """The options of `tamvt track`."""
+
+    mask: Annotated[Path, Parameter(help="PNG of the objects in the reference frame")]
+    out: Annotated[Path, Parameter(name=("-o", "--out"), help="folder for the masks")]
+    overlay: Annotated[bool, Parameter(help="also write OUT/overlay.mp4")] = False
+    url: Annotated[str | None, Parameter(help="a running service; without it one is started")] = (
+        None
     )
-    parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the masks")
-    parser.add_argument("--overlay", action="store_true", help="also write OUT/overlay.mp4")
-    parser.add_argument("--url", help="a running service; without it one is started")
-    parser.add_argument(
-        "--reference-frame", type=int, default=0, metavar="N", help="frame of the mask (0)"
+    reference_frame: Annotated[int, Parameter(help="frame of the mask")] = 0
+    model: Annotated[str | None, Parameter(help="name of the model (the service's own choice)")] = (
+        None
     )
-    parser.add_argument("--model", help="name of the model (the service's own choice)")
-    parser.add_argument("--clip-length", type=int, metavar="L", help="frames processed at once")
-    parser.add_argument("--memory-size", type=int, metavar="N", help="frames remembered")
-    parser.add_argument(
-        "--restart", action="store_true", help="forget an earlier run in OUT and begin again"
-    )
+    clip_length: Annotated[int | None, Parameter(help="frames processed at once")] = None
+    memory_size: Annotated[int | None, Parameter(help="frames remembered")] = None
+    restart: Annotated[bool, Parameter(help="forget an earlier run in OUT and begin again")] = False
 
 
-def run(args: Namespace) -> int:
+def run(
+    video: Annotated[Path, Parameter(help="a video file, or a folder of images")],
+    /,
+    *,
+    args: TrackArguments,
+) -> int:
     """Tracks, or goes on where an earlier run stopped; the exit status."""
-    return run_and_report("track", lambda: _run(args))
+    return run_and_report("track", lambda: _run(video, args))
 
 
-def _run(args: Namespace) -> None:
-    job = _job(args)
+def _run(video: Path, args: TrackArguments) -> None:
+    job = _job(video, args)
     _check_folder(job)
     state = None if args.restart else _earlier_state(job)
     if state is None or not state.done:
@@ -115,8 +119,8 @@ def _run(args: Namespace) -> None:
     print(f"masks in {job.masks}")
 
 
-def _job(args: Namespace) -> Job:
-    source = open_source(args.video)
+def _job(video: Path, args: TrackArguments) -> Job:
+    source = open_source(video)
     if args.reference_frame < 0:
         raise BadOption("--reference-frame cannot be negative")
     mask = args.mask.read_bytes()

@@ -129,6 +129,30 @@ async def test_a_lost_connection_is_resumed_and_no_frame_comes_twice(
     assert api.state(found["id"])["next_frame"] == 17
 
 
+async def test_a_frame_that_is_answered_twice_is_told_once(run_js: RunJs) -> None:
+    """The service answers again what it is sent again."""
+    code = f"""async (tamvt, given) => {{ {IMAGES}
+        const Real = WebSocket;
+        let socket;
+        WebSocket = class extends Real {{
+            constructor(...all) {{ super(...all); socket = this; }}
+        }};
+        const got = [];
+        const onMasks = ({{ frame }}) => got.push(frame);
+        const stream = session.stream({{ maxWaitMs: 50, onMasks }});
+        await stream.send(images[1]);
+        while (!got.length) await new Promise((wake) => setTimeout(wake, 5));
+        let answers = 0;
+        socket.addEventListener("message", () => answers++);
+        socket.send(tamvt.packFrame(1, 0, await images[1].arrayBuffer()));
+        while (!answers) await new Promise((wake) => setTimeout(wake, 5));
+        await stream.send(images[2]);
+        await stream.end();
+        WebSocket = Real;
+        return got; }}"""
+    assert await run_js(code, video(3)) == [1, 2]
+
+
 async def test_the_latest_mode_answers_the_newest_frame(run_js: RunJs) -> None:
     code = f"""async (tamvt, given) => {{ {IMAGES} {STREAM}
         for (const image of images.slice(1)) await stream.send(image);

@@ -1,4 +1,4 @@
-"""The page and the browser client: the files of service/web and tamvt.js, served from memory."""
+"""The page and the browser client: the files of service/web and tamvt.js, served from memory (decision 56)."""
 
 from __future__ import annotations
 

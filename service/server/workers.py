@@ -1,4 +1,8 @@
-"""Threads for what blocks: decoding, encoding, drawing. The event loop only waits."""
+"""Threads for what blocks: decoding, encoding, drawing. The event loop only waits.
+
+A pool of our own and no limiter of anyio: a call begins when it is handed over, not when somebody
+awaits it, and a stream that ends forgets its result at once (decision 57).
+"""
 
 from __future__ import annotations
 

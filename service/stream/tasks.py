@@ -1,4 +1,4 @@
-"""Ending tasks for certain."""
+"""End tasks for certain, where a group of anyio would cancel at every turn (decision 57)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page and the browser client: the files of service/web and tamvt.js, served from memory (decision 56)."""
+"""The page and tamvt.js: files of service/web and the client, served from memory (decision 56)."""
 
 from __future__ import annotations
 

@@ -11,15 +11,21 @@ from numpy.typing import NDArray
 
 from model.core.memory import Memory
 from service.engines.base import BankLease, ClipMasks, Engine, EntryPicture
-from tests.support.scenes import SIZE, clip, picture
+from tests.support.scenes import SIZE, clip, faded, picture
 
 
 class Video:
     """One session on the drawn scenes."""
 
     def __init__(
-        self, *, session_id: str = "a", object_ids: Sequence[int] = (1,), capacity: int = 3
+        self,
+        *,
+        session_id: str = "a",
+        object_ids: Sequence[int] = (1,),
+        capacity: int = 3,
+        fades: bool = False,
     ) -> None:
+        self.fades = fades  # object 1 in every other clip, so that entries differ
         self.session_id = session_id
         self.object_ids = tuple(object_ids)
         self.version = 1
@@ -47,6 +53,8 @@ class Video:
         known = [object_id for object_id in self.object_ids if object_id not in lost]
         after = self.memory.remember(last, known) if known else self.memory
         frames = clip(first, last, self.object_ids)
+        if self.fades and last % 4 < 2:
+            frames = faded(frames)
         answer = await bank.segment(frames, before=self.memory, object_ids=self.object_ids)
         if after is not self.memory:
             bank.remember(after)

@@ -54,8 +54,8 @@ async def test_masks_after_a_rebuild_are_the_same_bit_for_bit(
     engine: Engine, capacity: int
 ) -> None:
     kept, rebuilt = (
-        Video(session_id="a", capacity=capacity),
-        Video(session_id="b", capacity=capacity),
+        Video(session_id="a", capacity=capacity, fades=True),
+        Video(session_id="b", capacity=capacity, fades=True),
     )
     for first in range(1, 21, 2):
         expected = await kept.append(engine, first, first + 1)

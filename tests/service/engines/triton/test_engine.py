@@ -56,7 +56,7 @@ async def test_both_engines_give_the_same_bits(
 async def test_masks_after_a_rebuild_are_the_same_bit_for_bit(
     either: Engine, capacity: int
 ) -> None:
-    kept, rebuilt = (Video(session_id=name, capacity=capacity) for name in "ab")
+    kept, rebuilt = (Video(session_id=name, capacity=capacity, fades=True) for name in "ab")
     for first in range(1, 21, 2):
         expected = await kept.append(either, first, first + 1)
         await either.discard("b")

@@ -72,7 +72,7 @@ CMD ["tamvt", "serve", "--host", "0.0.0.0", "--port", "8000"]
 
 FROM build AS repository
 ARG BACKEND=python
-RUN /opt/tamvt/bin/pip install --no-cache-dir "onnx>=1.23,<2" \
+RUN /opt/tamvt/bin/pip install --no-cache-dir "onnx>=1.23,<2" "onnxscript>=0.7,<1" \
     && /opt/tamvt/bin/tamvt-model export --triton /models --backend "$BACKEND"
 
 

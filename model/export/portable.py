@@ -6,81 +6,58 @@ knows every object. TensorRT fuses the plain operators itself and knows only tho
 mass costs little.
 """
 
-from collections.abc import Iterator
-
-import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+import onnx_ir as ir
+from onnx_ir.passes.common import NameFixPass, RemoveUnusedOpsetsPass
+from onnxscript.rewriter import pattern
 
 FUSED_DOMAIN = "com.microsoft"
 FUSED = "MultiHeadAttention"
 
 
 def portable(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of the graph with every fused attention and every choice written out.
+    """Return a copy of the graph with every fused attention and every choice written out.
 
     It computes the same: of a choice, the branch stays that is right in both cases.
     """
-    written = onnx.ModelProto()
-    written.CopyFrom(model)
-    nodes = [new for node in model.graph.node for new in expand(node, written.graph)]
-    written.graph.ClearField("node")
-    written.graph.node.extend(nodes)
-    kept = [opset for opset in model.opset_import if opset.domain != FUSED_DOMAIN]
-    written.ClearField("opset_import")
-    written.opset_import.extend(kept)
-    return written
+    written = ir.from_proto(model)
+    for node in list(written.graph):
+        if node.op_type == "If":
+            keep_general_branch(written.graph, node)
+    pattern.RewriteRuleSet([StandardAttention.rule()]).apply_to_model(written)
+    NameFixPass()(written)
+    RemoveUnusedOpsetsPass()(written)
+    return ir.to_proto(written)
 
 
-def expand(node: onnx.NodeProto, graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """The node itself, or the plain operators that do the same."""
-    if (node.domain, node.op_type) == (FUSED_DOMAIN, FUSED):
-        yield from attention(node, graph)
-    elif node.op_type == "If":
-        yield from general_branch(node, graph)
-    else:
-        yield node
+def keep_general_branch(graph: ir.Graph, choice: ir.Node) -> None:
+    """Put the branch of an `If` that computes the attention mass in its place."""
+    branches = [attribute.as_graph() for attribute in choice.attributes.values()]
+    branch = next(one for one in branches if any(node.op_type == "Softmax" for node in one))
+    nodes, outputs = list(branch), list(branch.outputs)
+    for value in list(branch.initializers.values()):
+        value.name = f"{choice.name}_{value.name}"
+        del branch.initializers[value.name]
+        graph.register_initializer(value)
+    branch.outputs.clear()
+    branch.remove(nodes)
+    ir.convenience.replace_nodes_and_values(graph, choice, [choice], nodes, choice.outputs, outputs)
 
 
-def general_branch(node: onnx.NodeProto, graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """The nodes of the branch that computes the attention mass, under names of their own."""
-    branch = next(
-        a.g for a in node.attribute if any(inner.op_type == "Softmax" for inner in a.g.node)
-    )
-    made = [name for inner in branch.node for name in inner.output]
-    made += [tensor.name for tensor in branch.initializer]
-    names = {name: f"{node.name}_{name}" for name in made}
-    names |= {value.name: name for value, name in zip(branch.output, node.output, strict=True)}
-    for tensor in branch.initializer:
-        graph.initializer.add().CopyFrom(tensor)
-        graph.initializer[-1].name = names[tensor.name]
-    for inner in branch.node:
-        copy = onnx.NodeProto()
-        copy.CopyFrom(inner)
-        copy.name = f"{node.name}_{inner.name}"
-        copy.input[:] = [names.get(name, name) for name in inner.input]
-        copy.output[:] = [names[name] for name in inner.output]
-        yield copy
-
-
-def attention(node: onnx.NodeProto, graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+class StandardAttention(pattern.RewriteRuleClassBase):
     """Logits, softmax and readout of a fused attention, its heads split and joined again."""
-    heads = next(a.i for a in node.attribute if a.name == "num_heads")
-    stem = node.name or node.output[0]
-    split, join = f"{stem}_split", f"{stem}_join"
-    for name, shape in ((split, [0, 0, heads, -1]), (join, [0, 0, -1])):
-        graph.initializer.append(numpy_helper.from_array(np.array(shape, np.int64), name))
-    query, key, value = node.input[:3]
-    orders = {"query": (0, 2, 1, 3), "key": (0, 2, 3, 1), "value": (0, 2, 1, 3)}
-    for (part, order), source in zip(orders.items(), (query, key, value), strict=True):
-        yield helper.make_node("Reshape", [source, split], [f"{stem}_{part}_split"])
-        yield helper.make_node(
-            "Transpose", [f"{stem}_{part}_split"], [f"{stem}_{part}"], perm=list(order)
+
+    def pattern(self, op, query, key, value):  # type: ignore[no-untyped-def]
+        return op.MultiHeadAttention(
+            query, key, value, _domain=FUSED_DOMAIN, _outputs=["read"], _allow_other_attributes=True
         )
-    yield helper.make_node("MatMul", [f"{stem}_query", f"{stem}_key"], [f"{stem}_logits"])
-    yield helper.make_node("Softmax", [f"{stem}_logits"], [f"{stem}_weights"], axis=-1)
-    yield helper.make_node("MatMul", [f"{stem}_weights", f"{stem}_value"], [f"{stem}_read"])
-    yield helper.make_node(
-        "Transpose", [f"{stem}_read"], [f"{stem}_read_joined"], perm=[0, 2, 1, 3]
-    )
-    yield helper.make_node("Reshape", [f"{stem}_read_joined", join], list(node.output))
+
+    def rewrite(self, op, query, key, value, read):  # type: ignore[no-untyped-def]
+        heads = read.producer().attributes["num_heads"].as_int()
+        split = op.Constant(value_ints=[0, 0, heads, -1])
+        query = op.Transpose(op.Reshape(query, split), perm=[0, 2, 1, 3])
+        key = op.Transpose(op.Reshape(key, split), perm=[0, 2, 3, 1])
+        value = op.Transpose(op.Reshape(value, split), perm=[0, 2, 1, 3])
+        weights = op.Softmax(op.MatMul(query, key), axis=-1)
+        joined = op.Transpose(op.MatMul(weights, value), perm=[0, 2, 1, 3])
+        return op.Reshape(joined, op.Constant(value_ints=[0, 0, -1]))

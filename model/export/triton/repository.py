@@ -49,8 +49,7 @@ def write_repository(
         if verb == "segment":
             _say_batch_size(graph)
         if backend != "python":
-            graph = portable(graph)
-            fit_tensorrt(graph)
+            graph = fit_tensorrt(portable(graph))
         (version / "model.onnx").write_bytes(graph.SerializeToString())
         # A copy, not a link: ONNX Runtime refuses weights that lie outside of the graph's folder.
         shutil.copy(folder / f"{name}.weights", version)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from model.data.errors import DataError
+from model.errors import ModelError
 
 COMMANDS = {
     "train": "train a model, or go on with a training that stopped",
@@ -23,7 +23,11 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status: 0, 1 for an error that one line on stderr tells, 2 for a wrong call."""
+    """Run the verb that is named; return the exit status.
+
+    It is 0, or 2 for a wrong call and for an error that one line on stderr tells, or what a verb
+    says for itself.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     name = choose(words[:1])
     # What Triton serves is written from what was exported before, and needs no torch.
@@ -38,7 +42,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(words[1:])
     try:
         return int(verb.run(arguments))
-    except (DataError, FileNotFoundError) as error:
+    except ModelError as error:
+        print(f"tamvt-model {name}: {error}", file=sys.stderr)
+        return error.exit_status
+    except ValueError as error:  # the core knows no error of ours: what it raises are ValueErrors
+        if not type(error).__module__.startswith("model.core."):
+            raise
+        print(f"tamvt-model {name}: {error}", file=sys.stderr)
+        return ModelError.exit_status
+    except FileNotFoundError as error:
         print(f"tamvt-model: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -46,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def choose(words: Sequence[str]) -> str:
-    """The verb that is named; prints the help and leaves where none is."""
+    """Return the verb that is named; print the help and leave where none is."""
     listing = "\n".join(f"  {name:11}{meaning}" for name, meaning in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="tamvt-model",

@@ -125,12 +125,13 @@ def imported(path: Path) -> Iterator[str]:
 def package_imports() -> dict[str, set[str]]:
     """Return which packages each package imports.
 
-    A package is a folder with Python files; a loose module of `service` or `model` is one alone.
+    A package is a folder with Python files. A loose module of `service` or `model` is one alone,
+    and so is a registry, which stands above the rooms that it lists.
     """
     files = python_files("service", "model", "clients")
     package_of = {
         (name := module_name(path)): name
-        if path.parent.name in MOST_LOOSE
+        if path.parent.name in MOST_LOOSE or path.stem == "registry"
         else module_name(path.parent / "__init__.py")
         for path in files
     }

@@ -24,7 +24,8 @@ from onnxruntime import InferenceSession, SessionOptions
 from torch import Tensor, nn
 
 from model.commands.bench import size_of
-from model.networks.tamvt.build import BUILDS, build
+from model.export.replacements.shared_levels import SharedPixelDecoder
+from model.networks.registry import build_network
 from model.networks.tamvt.pixel_decoder import PixelDecoder
 from service.server.malloc import keep_large_blocks
 
@@ -41,8 +42,8 @@ class FinestLevels(nn.Module):
 
     def forward(self, map_s4: Tensor, map_s8: Tensor, s16: Tensor) -> tuple[Tensor, Tensor]:
         maps = (map_s4, map_s8, map_s8, map_s8)  # the coarser ones are not read
-        s8 = self.decoder.finer(1, maps, s16)
-        return s8, self.decoder.finer(0, maps, s8)
+        s8 = self.decoder.refine(1, maps, s16)
+        return s8, self.decoder.refine(0, maps, s8)
 
 
 def as_graph(levels: FinestLevels, inputs: tuple[Tensor, ...], *, threads: int) -> Run:
@@ -71,18 +72,16 @@ def cpu_seconds(run: Run) -> float:
 def measure(args: argparse.Namespace, *, objects: int) -> str:
     """One line of the table."""
     torch.manual_seed(0)
-    model = build(BUILDS[args.build]).eval()
-    alone, sharing = (
-        model.pixel_decoder,
-        copy.deepcopy(model.pixel_decoder),
+    alone = next(
+        part for part in build_network(args.build).eval().modules() if type(part) is PixelDecoder
     )
-    sharing.share()
+    sharing = SharedPixelDecoder(copy.deepcopy(alone))
     height, width = args.size
-    channels, wide = model.backbone.channels, model.config.widths[2]
+    shapes = [lateral.get_parameter("conv.weight").shape for lateral in alone.laterals]
     inputs = (
-        torch.randn(LENGTH, channels[0], height // 4, width // 4),
-        torch.randn(LENGTH, channels[1], height // 8, width // 8),
-        torch.randn(LENGTH * objects, wide, height // 16, width // 16),
+        torch.randn(LENGTH, shapes[0][1], height // 4, width // 4),
+        torch.randn(LENGTH, shapes[1][1], height // 8, width // 8),
+        torch.randn(LENGTH * objects, shapes[2][0], height // 16, width // 16),
     )
     old, new = (
         as_graph(FinestLevels(decoder), inputs, threads=args.threads)

@@ -6,7 +6,6 @@ goes on from its checkpoint. Scores are of the averaged weights, on PyTorch, by 
 
 import argparse
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,20 +13,21 @@ from pathlib import Path
 import torch
 
 from model.commands.machine import described
-from model.commands.train import STOPPED, beginning
-from model.data.errors import DataError
+from model.commands.train import STOPPED, find_start
 from model.data.layouts import VideoSet
 from model.data.video import Video
 from model.evaluation.results import NOT_GIVEN, Row, add_row, measured, read_rows, today
 from model.evaluation.tables import write_tables
-from model.export.graph_export import describe, for_serving
+from model.export.graph_export import describe
+from model.export.serving import prepare_serving
 from model.export.torch_runtime import TorchRuntime
-from model.networks.tamvt.build import BUILDS, build
-from model.networks.tamvt.model import TamVT
+from model.networks.base import TrackingNetwork
+from model.networks.registry import build_network, find_config
 from model.training import checkpoints
-from model.training.checkpoints import CheckpointError, load_strictly
+from model.training.checkpoints import load_strictly
+from model.training.errors import SettingsError
 from model.training.recipes import ABLATION_ROWS, ABLATIONS, TrainConfig, ablation
-from model.training.trainer import BadLoss, Trainer
+from model.training.trainer import Trainer
 
 ROWS_FILE, TABLE_FILE = "rows.csv", "table.md"
 MEMORY_SIZE = 9  # the published one; the shipped model has its own
@@ -44,17 +44,17 @@ class Run:
 
     @property
     def key(self) -> dict[str, str]:
-        """What tells it from the others, as in `rows.csv`."""
+        """Return what tells it from the others, as in `rows.csv`."""
         return {"row": self.row, "seed": str(self.seed), "steps": str(self.config.steps)}
 
     @property
     def folder(self) -> Path:
-        """Its own folder, below that of all."""
+        """Return its own folder, below that of all."""
         return Path(self.row) / f"seed{self.seed}-steps{self.config.steps}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `tamvt-model ablate`."""
+    """Add the arguments of `tamvt-model ablate`."""
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write into")
     parser.add_argument(
         "--rows",
@@ -70,12 +70,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def words(text: str) -> list[str]:
-    """`full,center` as a list."""
+    """Return `full,center` as a list."""
     return [word for word in text.split(",") if word]
 
 
 def numbers(text: str) -> list[int]:
-    """`1,2` as a list."""
+    """Return `1,2` as a list."""
     return [int(word) for word in words(text)]
 
 
@@ -87,26 +87,22 @@ def run(args: argparse.Namespace) -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     data = args.data or Path(os.environ.get("TAMVT_DATA", "data"))
-    try:
-        runs = planned(data, args.rows, args.seeds, args.steps)
-        videos = VideoSet("shared", data / "video", "dev").open()
-        with checkpoints.locked(args.output):
-            return ablate(runs, videos, args.output, workers=args.workers)
-    except (CheckpointError, DataError, ValueError) as error:
-        print(f"tamvt-model ablate: {error}", file=sys.stderr)
-        return 2
-    except BadLoss as error:
-        print(f"tamvt-model ablate: {error}; the last good state is saved", file=sys.stderr)
-        return 1
+    runs = plan_runs(data, args.rows, args.seeds, args.steps)
+    videos = VideoSet("shared", data / "video", "dev").open()
+    with checkpoints.locked(args.output):
+        return ablate(runs, videos, args.output, workers=args.workers)
 
 
-def planned(
+def plan_runs(
     data: Path, rows: Sequence[str], seeds: Sequence[int], steps: int | None = None
 ) -> list[Run]:
-    """The trainings, one seed of all rows after the other; ValueError for an unknown row."""
+    """Return the trainings, one seed of all rows after the other.
+
+    Raise SettingsError for an unknown row.
+    """
     unknown = sorted(set(rows) - set(ABLATION_ROWS))
     if unknown:
-        raise ValueError(f"no row {', '.join(unknown)}: there are {', '.join(ABLATION_ROWS)}")
+        raise SettingsError(f"no row {', '.join(unknown)}: there are {', '.join(ABLATION_ROWS)}")
     runs = []
     for seed in seeds:
         for row in rows:
@@ -129,8 +125,8 @@ def ablate(runs: Sequence[Run], videos: Sequence[Video], folder: Path, *, worker
         if trained is None:
             print("stopped; the same command goes on")
             return STOPPED
-        model = rebuilt(each.config, trained)
-        runtime = TorchRuntime(for_serving(model), describe(model, "0" * 64))
+        network = rebuild(each.config, trained)
+        runtime = TorchRuntime(prepare_serving(network), describe(network, "0" * 64))
         result = measured(runtime, videos)
         write_tables(trained.parent, result.scores)
         rows = add_row(folder / ROWS_FILE, {**each.key, **result.cells(), "date": today()})
@@ -140,33 +136,38 @@ def ablate(runs: Sequence[Run], videos: Sequence[Video], folder: Path, *, worker
 
 
 def train(run: Run, folder: Path, *, workers: int) -> Path | None:
-    """The last checkpoint of a training, gone on with where there is one; None if told to stop."""
+    """Return the last checkpoint of a training, gone on with where there is one.
+
+    None if told to stop.
+    """
     with checkpoints.locked(folder):
         trainer = Trainer(run.config, folder)
         last = folder / checkpoints.LAST
-        if beginning(folder, last if last.exists() else None) is not None:
+        if find_start(folder, last if last.exists() else None) is not None:
             trainer.resume(last)
         trainer.run(workers)
     print(trainer.speed, flush=True)
     return last if trainer.step >= run.config.steps else None
 
 
-def rebuilt(config: TrainConfig, checkpoint: Path) -> TamVT:
-    """The model of a checkpoint's averaged weights.
+def rebuild(config: TrainConfig, checkpoint: Path) -> TrackingNetwork:
+    """Return the network of a checkpoint's averaged weights.
 
-    It knows how many rows of its time encoding were trained, so that the others are interpolated.
+    It knows the largest memory that was trained, so that larger ones are interpolated.
     """
-    shape = BUILDS[config.build]
-    model = build(replace(shape, trained_rows=rows_trained(config), memory_size=MEMORY_SIZE))
+    network = build_network(
+        config.build,
+        trained_memory_size=count_trained_entries(config),
+        memory_size=MEMORY_SIZE,
+    )
     state = checkpoints.read(checkpoint, torch.device("cpu"))
-    load_strictly(model, state["model"], checkpoint)
-    return model
+    load_strictly(network, state["model"], checkpoint)
+    return network
 
 
-def rows_trained(config: TrainConfig) -> int:
-    """The most entries that a clip of this training is matched with: one for each clip before."""
-    shape = BUILDS[config.build]
-    return min(-(-(config.samples.frames - 1) // shape.clip_length), shape.time_rows)
+def count_trained_entries(config: TrainConfig) -> int:
+    """Return the most entries that a clip of this training reads: one for each clip before it."""
+    return -(-(config.samples.frames - 1) // find_config(config.build).clip_length)
 
 
 def write_table(rows: Sequence[Row], runs: Sequence[Run], videos: int, folder: Path) -> str:
@@ -185,7 +186,7 @@ def write_table(rows: Sequence[Row], runs: Sequence[Run], videos: int, folder: P
 
 
 def table(rows: Sequence[Row]) -> str:
-    """A line for each row in the order of the recipes: means, spread, difference to `full`.
+    """Return a line for each row in the order of the recipes: means, spread, difference to `full`.
 
     The spread is the largest J&F of a row's seeds less the smallest. Where the larger of the two
     rows' spreads is above the difference, the row is not separable from `full`.
@@ -207,7 +208,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def against(own: Sequence[Row], base: Sequence[Row]) -> tuple[str, str]:
-    """The difference of J&F to `base`, and what it is worth."""
+    """Return the difference of J&F to `base`, and what it is worth."""
     if not base:
         return "", f"`{BASE}` is not done"
     difference = mean(own, "j_and_f") - mean(base, "j_and_f")
@@ -218,11 +219,11 @@ def against(own: Sequence[Row], base: Sequence[Row]) -> tuple[str, str]:
 
 
 def mean(rows: Sequence[Mapping[str, str]], measure: str) -> float:
-    """The mean of a measure, in percent."""
+    """Return the mean of a measure, in percent."""
     return 100 * sum(float(row[measure]) for row in rows) / len(rows)
 
 
 def spread(rows: Sequence[Mapping[str, str]]) -> float:
-    """The largest J&F less the smallest, in percent."""
+    """Return the largest J&F less the smallest, in percent."""
     values = [100 * float(row["j_and_f"]) for row in rows]
     return max(values) - min(values)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -25,9 +26,8 @@ from model.commands.machine import described
 from model.commands.operator_profile import operator_times, times_table
 from model.evaluation.runtime import GraphRuntime, Runtime, Tensors, stacked
 from model.export.graph_export import export
-from model.networks.tamvt.build import BUILDS, build
-from model.networks.tamvt.model import TamVT, soft_masks
-from model.networks.tamvt.reference import ReferenceEntry, ReferenceTamVT
+from model.networks.base import PublishedForm, TrackingNetwork, soft_masks
+from model.networks.registry import build_network, publish_form
 
 BUILD = "tamvt-r50"
 WANTED = {1: 2.2, 3: 3.5}  # how many times faster, by the number of objects
@@ -60,47 +60,47 @@ class Timing:
 
     @property
     def ratio(self) -> float:
-        """How many times faster the graphs are."""
+        """Return how many times faster the graphs are."""
         return self.reference_s / self.graphs_s
 
 
 def measure(
-    model: TamVT, graphs: Runtime, setting: Setting, *, objects: int, rounds: int
+    network: TrackingNetwork, graphs: Runtime, setting: Setting, *, objects: int, rounds: int
 ) -> Timing:
-    """Both ways in turns, so that a disturbance of the machine meets both; medians of `rounds`."""
-    frames, masks = pictures(setting, objects=objects)
-    long_way = reference_step(model, frames, masks, setting)
-    ours = graph_step(graphs, frames, masks, setting)
+    """Time both ways in turns, so that a disturbance meets both; return medians of `rounds`."""
+    frames, masks = draw_pictures(setting, objects=objects)
+    long_way = make_reference_step(network, frames, masks, setting)
+    ours = make_graph_step(graphs, frames, masks, setting)
     for _ in range(WARM_UPS):
         long_way()
         ours()
     reference_s, graphs_s = zip(
-        *((seconds(long_way), seconds(ours)) for _ in range(rounds)), strict=True
+        *((time_step(long_way), time_step(ours)) for _ in range(rounds)), strict=True
     )
     return Timing(objects, statistics.median(reference_s), statistics.median(graphs_s))
 
 
-def pictures(setting: Setting, *, objects: int) -> tuple[np.ndarray, np.ndarray]:
-    """Random frames uint8 (L, H, W, 3) and soft masks uint8 (O, H, W)."""
+def draw_pictures(setting: Setting, *, objects: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return random frames uint8 (L, H, W, 3) and soft masks uint8 (O, H, W)."""
     random = np.random.default_rng(0)
     shape = (setting.height, setting.width)
     frames = random.integers(0, 256, (setting.clip_length, *shape, 3), dtype=np.uint8)
     return frames, random.integers(0, 256, (objects, *shape), dtype=np.uint8)
 
 
-def seconds(step: Callable[[], object]) -> float:
-    """How long a step takes."""
+def time_step(step: Callable[[], object]) -> float:
+    """Return the seconds that a step takes."""
     start = time.perf_counter()
     step()
     return time.perf_counter() - start
 
 
-def reference_step(
-    model: TamVT, frames: np.ndarray, masks: np.ndarray, setting: Setting
+def make_reference_step(
+    network: TrackingNetwork, frames: np.ndarray, masks: np.ndarray, setting: Setting
 ) -> Callable[[], None]:
-    """A clip step the long way; every object is a run of its own, with its own entries."""
-    reference = ReferenceTamVT(model)
-    images = model.normalize(torch.from_numpy(frames))
+    """Return a clip step the long way; every object is a run with its own entries."""
+    reference = publish_form(network)
+    images = network.normalize(torch.from_numpy(frames))
     with torch.inference_mode():
         banks = [
             [reference.memorize(images[:1], torch.from_numpy(mask) / 255)] * setting.memory_size
@@ -110,33 +110,33 @@ def reference_step(
     @torch.inference_mode()
     def step() -> None:
         for entries in banks:
-            reference_clip(reference, images, entries)
+            run_reference_clip(reference, images, entries)
 
     return step
 
 
-def reference_clip(
-    reference: ReferenceTamVT, images: Tensor, entries: Sequence[ReferenceEntry]
-) -> tuple[Tensor, ReferenceEntry]:
-    """Soft masks (L, H, W) of one object in one clip, and the entry of its last frame."""
+def run_reference_clip(
+    reference: PublishedForm, images: Tensor, entries: Sequence[Any]
+) -> tuple[Tensor, Any]:
+    """Return soft masks (L, H, W) of one object in one clip, and the entry of its last frame."""
     logits = reference.segment(images, entries)[-1]
     size = (images.shape[2], images.shape[3])
     soft = soft_masks(logits[None, :, None], size)[0, :, 0]
     return soft, reference.memorize(images[-1:], soft[-1])
 
 
-def graph_step(
+def make_graph_step(
     graphs: Runtime, frames: np.ndarray, masks: np.ndarray, setting: Setting
 ) -> Callable[[], Tensors]:
-    """A clip step on the exported graphs, all objects at once."""
-    inputs = clip_inputs(graphs, frames, masks, setting)
+    """Return a clip step on the exported graphs, all objects at once."""
+    inputs = make_clip_inputs(graphs, frames, masks, setting)
     return lambda: graphs.segment(inputs)
 
 
-def clip_inputs(
+def make_clip_inputs(
     graphs: Runtime, frames: np.ndarray, masks: np.ndarray, setting: Setting
 ) -> Tensors:
-    """What `segment` takes with a full memory."""
+    """Return what `segment` takes with a full memory."""
     entry = graphs.memorize({"frame": frames[:1], "masks": masks[None]})
     return {
         **stacked([entry] * setting.memory_size),
@@ -147,7 +147,7 @@ def clip_inputs(
 
 
 def table(timings: Sequence[Timing]) -> str:
-    """The timings in Markdown."""
+    """Return the timings in Markdown."""
     lines = [
         "| objects | plain PyTorch, s | exported graphs, s | times faster | wanted |",
         "|---:|---:|---:|---:|---:|",
@@ -162,7 +162,7 @@ def table(timings: Sequence[Timing]) -> str:
 
 
 def circumstances(setting: Setting, *, threads: int, rounds: int) -> str:
-    """What was measured, where and when."""
+    """Return what was measured, where and when."""
     return (
         f"{BUILD}, {setting.height}x{setting.width}, N = {setting.memory_size}, "
         f"L = {setting.clip_length}, fp32, random weights: seconds per clip step, median of "
@@ -171,13 +171,13 @@ def circumstances(setting: Setting, *, threads: int, rounds: int) -> str:
 
 
 def size_of(text: str) -> tuple[int, int]:
-    """`480x864` as (480, 864)."""
+    """Return (480, 864) for `480x864`."""
     height, width = map(int, text.split("x"))
     return height, width
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `tamvt-model bench`."""
+    """Add the arguments of `tamvt-model bench`."""
     parser.add_argument("--size", type=size_of, default=(480, 864), metavar="HxW")
     parser.add_argument("--objects", type=int, nargs="+", default=(1, 3))
     parser.add_argument("--graphs", type=Path, help="folder of an earlier export (default: now)")
@@ -192,7 +192,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the tables; starts itself anew where the malloc settings are not in force."""
+    """Print the tables; start the command anew where the malloc settings are not in force."""
     if any(os.environ.get(name) != value for name, value in KEPT_BLOCKS.items()):
         sys.stdout.flush()
         command = [sys.executable, *sys.orig_argv[1:]]
@@ -205,21 +205,21 @@ def run(args: argparse.Namespace) -> int:
     torch.manual_seed(0)
     height, width = args.size
     setting = Setting(height, width, args.clip_length, args.memory_size)
-    model = build(BUILDS[BUILD]).eval()
+    network = build_network(BUILD).eval()
     print(circumstances(setting, threads=args.threads, rounds=args.rounds), flush=True)
     with TemporaryDirectory() as fresh:
         folder = args.graphs or Path(fresh)
         if args.graphs is None:
-            export(model, folder)
+            export(network, folder)
         graphs = GraphRuntime(folder, BUILD, threads=args.threads)
         for objects in args.objects if args.profile else ():
-            inputs = clip_inputs(graphs, *pictures(setting, objects=objects), setting)
+            inputs = make_clip_inputs(graphs, *draw_pictures(setting, objects=objects), setting)
             path = folder / f"{BUILD}_segment.onnx"
             times = operator_times(path, inputs, threads=args.threads)
             print(f"\n{objects} objects\n{times_table(times)}", flush=True)
     if not args.profile:
         timings = [
-            measure(model, graphs, setting, objects=objects, rounds=args.rounds)
+            measure(network, graphs, setting, objects=objects, rounds=args.rounds)
             for objects in args.objects
         ]
         print(table(timings))

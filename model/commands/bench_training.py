@@ -2,8 +2,8 @@
 
 B samples of F frames, H and W their size.
 
-Memory is counted by one step on PyTorch's fake tensors, which have sizes but no numbers: resident
-memory depends on allocator, kernels and device, and such a step takes minutes on a CPU or does not
+Memory is counted by one step on PyTorch's fake tensors, which have sizes but no numbers. Resident
+memory depends on allocator, kernels and device, and a real step takes minutes on a CPU or does not
 fit at all. The count is exact for what PyTorch allocates as tensors. It leaves out what operators
 use inside themselves, so a real step stands beside it.
 """
@@ -28,9 +28,9 @@ from torch.utils._pytree import tree_iter
 
 from model.commands.machine import described
 from model.data.samples import SampleBatch, sample_batches
-from model.networks.tamvt.build import BUILDS, build
+from model.networks.registry import build_network
 from model.training.recipes import RECIPES, TrainConfig
-from model.training.trainer import Trainer, parameter_groups
+from model.training.trainer import Trainer, group_parameters
 from model.training.training_log import Speed, peak_memory_bytes, resident_bytes
 from model.training.unroll import SampleLoss
 
@@ -78,19 +78,19 @@ class Footprint:
     peak: int  # the most at a time, all included
 
 
-def footprint_of(config: TrainConfig, size: tuple[int, int]) -> Footprint:
-    """What one step of a recipe takes on clips of H x W, counted without computing anything.
+def count_footprint(config: TrainConfig, size: tuple[int, int]) -> Footprint:
+    """Return what one step of a recipe takes on samples of H x W, without computing anything.
 
     Tensors have their sizes but no numbers, so it costs neither memory nor much time.
     """
     samples = config.samples
     with FakeTensorMode(), LiveBytes() as live:
-        model = build(BUILDS[config.build]).train()
+        model = build_network(config.build).train()
         for parameter in model.parameters():  # as the trainer lays them out
             if parameter.ndim == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         averaged = [value.clone() for value in model.state_dict().values()]
-        optimizer = torch.optim.AdamW(parameter_groups(model, config))
+        optimizer = torch.optim.AdamW(group_parameters(model, config))
         loss_of = SampleLoss(model, config.loss, recompute=config.recompute, loop=config.loop)
         frames = torch.zeros((samples.batch, samples.frames, *size, 3), dtype=torch.uint8)
         masks = torch.zeros((samples.batch, samples.frames, *size), dtype=torch.uint8)
@@ -105,8 +105,8 @@ def footprint_of(config: TrainConfig, size: tuple[int, int]) -> Footprint:
     return footprint
 
 
-def one_step(config: TrainConfig, size: tuple[int, int]) -> tuple[int, float]:
-    """One real optimizer step on made-up clips of H x W: bytes of memory it took, and seconds.
+def run_step(config: TrainConfig, size: tuple[int, int]) -> tuple[int, float]:
+    """Do one real optimizer step on made-up samples of H x W; return its bytes and seconds.
 
     The bytes are what the process grew by at its largest (on a GPU: what was allocated there).
     """
@@ -114,13 +114,13 @@ def one_step(config: TrainConfig, size: tuple[int, int]) -> tuple[int, float]:
     with TemporaryDirectory() as folder:
         trainer = Trainer(config, Path(folder))
         start = time.perf_counter()
-        trainer.advance(made_up(config, size))
+        trainer.advance(make_noise(config, size))
         # The system counts pages a little late: less than before is nothing.
         return max(0, peak_memory_bytes() - before), time.perf_counter() - start
 
 
-def made_up(config: TrainConfig, size: tuple[int, int]) -> Iterator[SampleBatch]:
-    """One batch of noise with a square that walks and grows, again and again."""
+def make_noise(config: TrainConfig, size: tuple[int, int]) -> Iterator[SampleBatch]:
+    """Yield one batch of noise with a square that walks and grows, again and again."""
     shape = (config.samples.batch, config.samples.frames, *size)
     random = np.random.default_rng(0)
     frames = random.integers(0, 256, (*shape, 3), dtype=np.uint8)
@@ -131,8 +131,8 @@ def made_up(config: TrainConfig, size: tuple[int, int]) -> Iterator[SampleBatch]
     return repeat(SampleBatch(frames, masks, ("made up",) * config.samples.batch))
 
 
-def timed(config: TrainConfig, *, workers: int) -> Speed:
-    """The steps of a recipe on its own data, after one that does not count."""
+def time_steps(config: TrainConfig, *, workers: int) -> Speed:
+    """Run the steps of a recipe on its own data; return their speed without the first."""
     batches = sample_batches(config.samples, 0, workers, parts=range(config.accumulate))
     with TemporaryDirectory() as folder:
         trainer = Trainer(config, Path(folder))
@@ -142,7 +142,7 @@ def timed(config: TrainConfig, *, workers: int) -> Speed:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Those of `tamvt-model bench` that are for training."""
+    """Add the arguments of `tamvt-model bench` that are for training."""
     group = parser.add_argument_group("training")
     group.add_argument("--train", choices=sorted(RECIPES), metavar="RECIPE", help="time this")
     group.add_argument("--steps", type=int, default=20, help="that are timed")
@@ -160,7 +160,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def report(args: argparse.Namespace) -> Iterator[str]:
-    """Speed or memory of a recipe, text by text as it is known; DataError where data are missing.
+    """Yield speed or memory of a recipe, text by text; raise DataError where data are missing.
 
     The share of time in the model is what is left when waiting for data is taken off.
     """
@@ -169,16 +169,16 @@ def report(args: argparse.Namespace) -> Iterator[str]:
         yield title(config, args.size)
         yield memory_table(config, args.size)
         if not args.count_only:
-            size, took = one_step(config, args.size)
+            size, took = run_step(config, args.size)
             yield f"one real step took {size / GB:.1f} GB and {took:.0f} s"
         return
     yield title(config, (config.samples.crop, config.samples.crop))
-    speed = timed(config, workers=args.workers)
+    speed = time_steps(config, workers=args.workers)
     yield f"{speed.steps} steps: {speed}; {100 * (1 - speed.share_waiting):.1f} % in the model"
 
 
 def configured(args: argparse.Namespace) -> TrainConfig:
-    """The recipe with what the command line changes, from fresh weights, which cost the same."""
+    """Return the recipe as the command line changes it, from fresh weights: they cost the same."""
     config = RECIPES[args.train](args.data or Path(os.environ.get("TAMVT_DATA", "data")))
     samples = replace(
         config.samples,
@@ -198,7 +198,7 @@ def configured(args: argparse.Namespace) -> TrainConfig:
 
 
 def title(config: TrainConfig, size: tuple[int, int]) -> str:
-    """What is measured, where and when."""
+    """Return what is measured, where and when."""
     products = "bfloat16" if config.half else "fp32"
     return (
         f"{config.build}, {config.samples.batch} clips of {config.samples.frames} frames of "
@@ -208,13 +208,13 @@ def title(config: TrainConfig, size: tuple[int, int]) -> str:
 
 
 def memory_table(config: TrainConfig, size: tuple[int, int]) -> str:
-    """The counted memory of a step, with activations kept and computed again."""
+    """Return the counted memory of a step, with activations kept and computed again."""
     lines = [
         "| GB | weights, gradients, optimizer | kept for the backward pass | peak |",
         "|---|---:|---:|---:|",
     ]
     for name, recompute in (("activations kept", False), ("activations computed again", True)):
-        one = footprint_of(replace(config, recompute=recompute), size)
+        one = count_footprint(replace(config, recompute=recompute), size)
         used = " (the recipe)" if recompute == config.recompute else ""
         values = " | ".join(f"{value / GB:.2f}" for value in (one.state, one.kept, one.peak))
         lines.append(f"| {name}{used} | {values} |")

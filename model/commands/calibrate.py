@@ -7,7 +7,6 @@ at.
 
 import argparse
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,13 @@ from model.core.confidence import Calibration
 from model.core.contract import METADATA_KEY, SHIPPED_WEIGHTS, ModelSpec
 from model.data.degradation import make_degraded_videos
 from model.data.errors import DataError
-from model.data.reappearance import SIZE, DataHalf, Sources, make_reappearances, open_sources
+from model.data.reappearance import (
+    SIZE,
+    DataHalf,
+    ReappearanceSources,
+    make_reappearances,
+    open_sources,
+)
 from model.data.static import Pixels
 from model.evaluation.confidence_quality import Observation, Quality, observe_object, quality
 from model.evaluation.runtime import GraphRuntime
@@ -35,7 +40,7 @@ Clip = tuple[str, Sequence[bytes], Pixels]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `tamvt-model calibrate`."""
+    """Add the arguments of `tamvt-model calibrate`."""
     default = SHIPPED_WEIGHTS
     parser.add_argument("model", nargs="?", default="tamvt-mobile", help="name of the graphs")
     parser.add_argument("--graphs", type=Path, default=default, help="their folder; it is written")
@@ -56,56 +61,55 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Fit, write both graphs' cards anew, and say how good it is on what it was fitted to."""
+    runtime = open_runtime(args.graphs, args.model, threads=args.threads)
+    videos = make_videos(open_sources(FIT_HALF), args)
+    total = args.returning + args.hard
+    observations = [
+        each
+        for _, images, masks in tqdm(videos, total=total, unit="video", leave=False)
+        for each in observe_object(runtime, images, masks, gate=False)
+    ]
     try:
-        runtime = open_runtime(args.graphs, args.model, threads=args.threads)
-        clips = fitting_clips(open_sources(FIT_HALF), args)
-        total = args.returning + args.hard
-        observations = [
-            each
-            for _, images, masks in tqdm(clips, total=total, unit="clip", leave=False)
-            for each in observe_object(runtime, images, masks, gate=False)
-        ]
-        calibration = replace(fitted(observations, args.threshold), memory_gate=args.memory_gate)
-    except (DataError, ValueError) as error:
-        print(f"tamvt-model calibrate: {error}", file=sys.stderr)
-        return 2
+        calibration = replace(fit(observations, args.threshold), memory_gate=args.memory_gate)
+    except ValueError as error:  # the core's, for a threshold that is none
+        raise DataError(str(error)) from error
     spec = write_calibration(args.graphs, args.model, calibration)
-    print(told(calibration, quality(reclassify(observations, calibration))))
+    print(describe_fit(calibration, quality(reclassify(observations, calibration))))
     print(f"{args.graphs}: {spec.name} is calibrated")
     return 0
 
 
 def open_runtime(folder: Path, name: str, *, threads: int) -> GraphRuntime:
-    """The graphs of a model; DataError if they are not there."""
+    """Open the graphs of a model; raise DataError if they are not there."""
     if not (folder / f"{name}_segment.onnx").is_file():
         raise DataError(f"there are no graphs of {name} in {folder}")
     return GraphRuntime(folder, name, threads=threads or os.cpu_count() or 1)
 
 
-def fitting_clips(sources: Sources, args: argparse.Namespace) -> Iterator[Clip]:
-    """What a calibration is fitted to: none of it is of a dev video."""
+def make_videos(sources: ReappearanceSources, args: argparse.Namespace) -> Iterator[Clip]:
+    """Yield what a calibration is fitted to; none of it is of a dev video."""
     for clip in make_reappearances(sources, seed=args.seed, count=args.returning):
         yield clip.name, clip.images, clip.masks
     if sources.videos:
         yield from make_degraded_videos(sources.videos, seed=args.seed, count=args.hard, size=SIZE)
 
 
-def fitted(observations: Sequence[Observation], threshold: float) -> Calibration:
-    """The calibration that fits best; DataError where there is too little to tell."""
-    told = [each for each in observations if each.features is not None]
-    good = np.array([each.good for each in told])
+def fit(observations: Sequence[Observation], threshold: float) -> Calibration:
+    """Return the calibration that fits best; raise DataError where there is too little to fit."""
+    known = [each for each in observations if each.features is not None]
+    good = np.array([each.good for each in known])
     if min(np.count_nonzero(good), np.count_nonzero(~good)) < LEAST_OF_EACH:
         raise DataError(
             f"{np.count_nonzero(good)} good and {np.count_nonzero(~good)} other masks are too few "
             f"to fit a calibration: make more clips"
         )
-    weighed = np.array([each.features for each in told])  # (F, 3)
-    bias, sureness, wholeness, size = (round(float(w), 4) for w in logistic(weighed, good))
+    weighed = np.array([each.features for each in known])  # (F, 3)
+    bias, sureness, wholeness, size = (round(float(w), 4) for w in fit_logistic(weighed, good))
     return Calibration(bias, sureness, wholeness, size, threshold)
 
 
-def logistic(values: NDArray[np.float64], good: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Bias and weights (1 + K,) of a ridge logistic regression on values (F, K), by Newton."""
+def fit_logistic(values: NDArray[np.float64], good: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return bias and weights (1 + K,): a ridge logistic regression on values (F, K), by Newton."""
     inputs = np.hstack([np.ones((len(values), 1)), values])
     ridge = RIDGE * np.eye(inputs.shape[1])
     ridge[0, 0] = 1e-6
@@ -119,17 +123,17 @@ def logistic(values: NDArray[np.float64], good: NDArray[np.bool_]) -> NDArray[np
 
 
 def reclassify(observations: Sequence[Observation], calibration: Calibration) -> list[Observation]:
-    """The same frames as this calibration sees them."""
-    judged = []
+    """Return the same frames as this calibration classifies them."""
+    reclassified = []
     for each in observations:
         confidence = 0.0 if each.features is None else calibration.weighed(each.features)
         lost = each.features is None or confidence < calibration.threshold
-        judged.append(replace(each, confidence=confidence, lost=lost))
-    return judged
+        reclassified.append(replace(each, confidence=confidence, lost=lost))
+    return reclassified
 
 
 def write_calibration(folder: Path, name: str, calibration: Calibration) -> ModelSpec:
-    """The card that both graphs carry from now on; their tensors stay as they are.
+    """Write a calibration into both graphs' spec and return that; their tensors stay as they are.
 
     Each is written aside and renamed. Between the two they do not fit, and are refused.
     """
@@ -145,8 +149,8 @@ def write_calibration(folder: Path, name: str, calibration: Calibration) -> Mode
     return spec
 
 
-def told(calibration: Calibration, found: Quality) -> str:
-    """A calibration, and how well it tells what it was fitted to."""
+def describe_fit(calibration: Calibration, found: Quality) -> str:
+    """Return a calibration in words, and how well it tells what it was fitted to."""
     return (
         f"bias {calibration.bias}, sureness {calibration.sureness}, "
         f"wholeness {calibration.wholeness}, size {calibration.size}; "

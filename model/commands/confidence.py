@@ -7,7 +7,6 @@ videos of `dev` are followed twice, without the gate and with it.
 import argparse
 import csv
 import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -18,7 +17,6 @@ from tqdm import tqdm
 
 from model.commands.calibrate import open_runtime
 from model.core.contract import SHIPPED_WEIGHTS
-from model.data.errors import DataError
 from model.data.reappearance import DataHalf, ReappearanceVideo, make_reappearances, open_sources
 from model.data.video import Video, open_video, read_mask, read_names
 from model.evaluation.confidence_quality import Observation, observe_object, quality
@@ -63,7 +61,7 @@ class Watched:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `tamvt-model confidence`."""
+    """Add the arguments of `tamvt-model confidence`."""
     default = SHIPPED_WEIGHTS
     parser.add_argument("model", nargs="?", default="tamvt-mobile", help="name of the graphs")
     parser.add_argument("--graphs", type=Path, default=default, help="folder of the graphs")
@@ -75,19 +73,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the tables; 2 where data or graphs are missing."""
+    """Print the tables; return 0."""
     root = Path(os.environ.get("TAMVT_DATA", "data"))
-    try:
-        runtime = open_runtime(args.graphs, args.model, threads=args.threads)
-        names = read_names(root / "video" / f"{args.split}.txt")
-        videos = [open_video(root / "video", name) for name in names]
-        clips = make_reappearances(open_sources(MEASURED_HALF), seed=args.seed, count=args.clips)
-        both = chain(followed_clips(runtime, clips), followed_videos(runtime, videos))
-        total = len(GATES) * (args.clips + len(videos))
-        watched = list(tqdm(both, total=total, unit="video", leave=False))
-    except DataError as error:
-        print(f"tamvt-model confidence: {error}", file=sys.stderr)
-        return 2
+    runtime = open_runtime(args.graphs, args.model, threads=args.threads)
+    names = read_names(root / "video" / f"{args.split}.txt")
+    videos = [open_video(root / "video", name) for name in names]
+    made = make_reappearances(open_sources(MEASURED_HALF), seed=args.seed, count=args.clips)
+    both = chain(follow_made(runtime, made), follow_videos(runtime, videos))
+    total = len(GATES) * (args.clips + len(videos))
+    watched = list(tqdm(both, total=total, unit="video", leave=False))
     text = report(watched, args.split, calibrated=runtime.spec.calibration is not None)
     print(text)
     if args.output is not None:
@@ -97,16 +91,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def followed_clips(runtime: Runtime, clips: Iterator[ReappearanceVideo]) -> Iterator[Watched]:
-    """Each clip without the gate and with it."""
+def follow_made(runtime: Runtime, clips: Iterator[ReappearanceVideo]) -> Iterator[Watched]:
+    """Yield each clip without the gate and with it."""
     for clip in clips:
         for gate in GATES:
             said = observe_object(runtime, clip.images, clip.masks, gate=gate)
             yield Watched(clip.name, gate, tuple(said), clip.kind)
 
 
-def followed_videos(runtime: Runtime, videos: Sequence[Video]) -> Iterator[Watched]:
-    """Each video likewise; the last frame does not count, as in DAVIS."""
+def follow_videos(runtime: Runtime, videos: Sequence[Video]) -> Iterator[Watched]:
+    """Yield each video likewise; the last frame does not count, as in DAVIS."""
     for video in videos:
         images = [path.read_bytes() for path in video.frames]
         masks = [read_mask(path) for path in video.masks]
@@ -116,7 +110,7 @@ def followed_videos(runtime: Runtime, videos: Sequence[Video]) -> Iterator[Watch
 
 
 def report(watched: Sequence[Watched], split: str, *, calibrated: bool) -> str:
-    """All tables in Markdown."""
+    """Return all tables in Markdown."""
     clips = [each for each in watched if each.returning]
     videos = [each for each in watched if not each.returning]
     parts = [f"The graphs are {'' if calibrated else 'not '}calibrated."]
@@ -130,13 +124,13 @@ def report(watched: Sequence[Watched], split: str, *, calibrated: bool) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Rows in Markdown, numbers to the right."""
+    """Return rows in Markdown, numbers to the right."""
     lines = [head, ["---", "---", *["---:"] * (len(head) - 2)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def return_rows(clips: Sequence[Watched]) -> Iterator[list[str]]:
-    """What `RETURNS` heads, by kind and gate; means over clips, in percent."""
+    """Yield what `RETURNS` heads, by kind and gate; means over clips, in percent."""
     kinds = [*sorted({each.kind for each in clips}), "all"]
     for kind in kinds:
         for gate in GATES:
@@ -146,7 +140,7 @@ def return_rows(clips: Sequence[Watched]) -> Iterator[list[str]]:
 
 
 def gain(clips: Sequence[Watched]) -> str:
-    """What the gate brings after the return, with its standard error over the clips."""
+    """Return what the gate brings after the return, with its standard error over the clips."""
     after = {gate: [phases(e.observations)[3] for e in clips if e.gate is gate] for gate in GATES}
     gains = 100 * (np.array(after[True]) - np.array(after[False]))
     error = gains.std(ddof=1) / np.sqrt(len(gains)) if len(gains) > 1 else np.nan
@@ -171,7 +165,7 @@ def phases(observations: Sequence[Observation]) -> tuple[float, float, float, fl
 
 
 def video_rows(videos: Sequence[Watched]) -> Iterator[list[str]]:
-    """What `VIDEOS` heads, by video, and the means over them."""
+    """Yield what `VIDEOS` heads, by video, and the means over them."""
     names = dict.fromkeys(each.name for each in videos)
     for gate in GATES:
         found = {each.name: each.observations for each in videos if each.gate is gate}
@@ -188,7 +182,7 @@ def video_rows(videos: Sequence[Watched]) -> Iterator[list[str]]:
 
 
 def quality_rows(watched: Sequence[Watched]) -> Iterator[list[str]]:
-    """What `QUALITY` heads, over all frames."""
+    """Yield what `QUALITY` heads, over all frames."""
     for gate in GATES:
         found = quality([s for each in watched if each.gate is gate for s in each.observations])
         numbers = (found.raw_error, found.error, found.precision, found.recall)
@@ -197,17 +191,17 @@ def quality_rows(watched: Sequence[Watched]) -> Iterator[list[str]]:
 
 
 def emptied(observation: Observation) -> float:
-    """IoU where the mask of a lost object is taken away."""
+    """Return IoU where the mask of a lost object is taken away."""
     return float(observation.away) if observation.lost else observation.iou
 
 
 def on(gate: bool) -> str:
-    """The gate in a table."""
+    """Return the gate in a table."""
     return "on" if gate else "off"
 
 
 def write_frames(path: Path, watched: Sequence[Watched]) -> None:
-    """One line of CSV for each frame."""
+    """Write one line of CSV for each frame."""
     names = ("frame", "true_share", "share", "iou", "raw", "confidence", "lost")
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

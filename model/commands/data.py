@@ -11,7 +11,7 @@ from model.training.recipes import RECIPES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `tamvt-model data`."""
+    """Add the arguments of `tamvt-model data`."""
     parser.add_argument("recipe", help="whose clips, as `tamvt-model train` names it")
     parser.add_argument("-o", "--output", type=Path, help="draw a sheet of clips there, a PNG")
     parser.add_argument("--data", type=Path, help="training data (default: TAMVT_DATA, else data)")
@@ -21,7 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """The exit status; prints the measurement, and writes the sheet where one is asked for."""
+    """Return the exit status.
+
+    Prints the measurement, and writes the sheet where one is asked for.
+    """
     if args.recipe not in RECIPES:
         print(f"tamvt-model: no recipe {args.recipe}, but {', '.join(RECIPES)}", file=sys.stderr)
         return 2

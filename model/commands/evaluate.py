@@ -7,7 +7,6 @@ the same loop, or scores a folder of PNGs.
 
 import argparse
 import os
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from model.commands.comparison import Candidate, candidate, short_names, spread_table
+from model.commands.comparison import Candidate, read_candidate, short_names, spread_table
 from model.core.contract import SHIPPED_WEIGHTS
 from model.data.errors import DataError
 from model.data.layouts import VIDEO_READERS, VideoSet
@@ -41,13 +40,13 @@ from model.evaluation.scoring import (
     write_labels,
 )
 from model.evaluation.tables import markdown, write_tables
-from model.training.checkpoints import CheckpointError, locked
+from model.training.checkpoints import locked
 
 WORST_SHOWN = 4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `tamvt-model evaluate`."""
+    """Add the arguments of `tamvt-model evaluate`."""
     default = SHIPPED_WEIGHTS
     parser.add_argument("model", nargs="?", default="tamvt-mobile", help="name of the graphs")
     parser.add_argument("--graphs", type=Path, default=default, help="folder of the graphs")
@@ -75,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def positive(text: str) -> int:
-    """A number of at least 1; ValueError for others."""
+    """Return a number of at least 1; raise ValueError for others."""
     number = int(text)
     if number < 1:
         raise ValueError(f"{number} is less than 1")
@@ -83,18 +82,14 @@ def positive(text: str) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print tables of scores; 2 where data, graphs or checkpoints are missing or broken."""
-    try:
-        with nullcontext() if args.output is None else locked(args.output):
-            videos = chosen(args)
-            if args.weights is not None:
-                compare(args, videos)
-            else:
-                name = str(args.predictions or args.model)
-                evaluated(args, videos, labeler(args, videos), args.output, name)
-    except (DataError, CheckpointError) as error:
-        print(f"tamvt-model evaluate: {error}", file=sys.stderr)
-        return 2
+    """Print tables of scores; return 0."""
+    with nullcontext() if args.output is None else locked(args.output):
+        videos = choose_videos(args)
+        if args.weights is not None:
+            compare(args, videos)
+        else:
+            name = str(args.predictions or args.model)
+            evaluate(args, videos, open_labeler(args, videos), args.output, name)
     return 0
 
 
@@ -103,15 +98,15 @@ def compare(args: argparse.Namespace, videos: Sequence[Video]) -> None:
     torch.set_num_threads(args.threads or os.cpu_count() or 1)
     named = short_names(args.weights).items()
     # All are read first: a broken one is told before hours are spent on the others.
-    candidates = [candidate(name, path, raw=args.raw) for name, path in named]
+    candidates = [read_candidate(name, path, raw=args.raw) for name, path in named]
     scores = {}
     for each in candidates:
         folder: Path | None = args.output
         if folder is not None and len(candidates) > 1:
             folder = folder / each.name
         print(f"{each.path}, step {each.step}\n", flush=True)
-        labeled = Tracked(each.runtime, args, folder)
-        scores[each.name] = evaluated(args, videos, labeled, folder, str(each.path))
+        labeled = TrackedLabels(each.runtime, args, folder)
+        scores[each.name] = evaluate(args, videos, labeled, folder, str(each.path))
         print(flush=True)
     table = spread_table(scores)
     if len(candidates) > 1:
@@ -122,7 +117,7 @@ def compare(args: argparse.Namespace, videos: Sequence[Video]) -> None:
 
 
 def circumstances(args: argparse.Namespace, candidates: Sequence[Candidate]) -> str:
-    """What was scored, of which weights and when."""
+    """Return what was scored, of which weights and when."""
     kind = "raw" if args.raw else "averaged"
     steps = ", ".join(f"{each.name} (step {each.step})" for each in candidates)
     return (
@@ -131,8 +126,8 @@ def circumstances(args: argparse.Namespace, candidates: Sequence[Candidate]) -> 
     )
 
 
-def chosen(args: argparse.Namespace) -> list[Video]:
-    """The videos to score; a name that the list does not have is a DataError."""
+def choose_videos(args: argparse.Namespace) -> list[Video]:
+    """Return the videos to score; raise DataError for a name that the list does not have."""
     root = args.root or Path(os.environ.get("TAMVT_DATA", "data")) / "video"
     if args.dataset == "shared" and args.videos:
         return [open_video(root, name) for name in args.videos]
@@ -151,7 +146,7 @@ class Labeler(Protocol):
     def __call__(self, video: Video, truth: Labels) -> Labels: ...
 
 
-class Stored:
+class StoredLabels:
     """Label maps from a folder of PNGs."""
 
     def __init__(self, folder: Path, rules: Rules, *, alone: bool) -> None:
@@ -159,11 +154,11 @@ class Stored:
         self.rates: dict[str, float] = {}
 
     def __call__(self, video: Video, truth: Labels) -> Labels:
-        """Those of one video."""
+        """Return those of one video."""
         return read_predictions(self._folder, video, truth, alone=self._alone, rules=self._rules)
 
 
-class Tracked:
+class TrackedLabels:
     """Label maps from a model, which are written to `folder` if there is one."""
 
     def __init__(self, runtime: Runtime, args: argparse.Namespace, folder: Path | None) -> None:
@@ -179,7 +174,7 @@ class Tracked:
         self.rates: dict[str, float] = {}
 
     def __call__(self, video: Video, truth: Labels) -> Labels:
-        """Those of one video."""
+        """Return those of one video."""
         start = time.perf_counter()
         labels = predict(self._runtime, video, truth, **self._options)
         self.rates[video.name] = (len(labels) - 1) / (time.perf_counter() - start)
@@ -188,10 +183,12 @@ class Tracked:
         return labels
 
 
-def labeler(args: argparse.Namespace, videos: Sequence[Video]) -> Labeler:
-    """What the command line names: a folder of PNGs, or graphs."""
+def open_labeler(args: argparse.Namespace, videos: Sequence[Video]) -> Labeler:
+    """Return what the command line names: a folder of PNGs, or graphs."""
     if args.predictions is not None:
-        return Stored(args.predictions, RULES.get(args.dataset, DAVIS), alone=len(videos) == 1)
+        return StoredLabels(
+            args.predictions, RULES.get(args.dataset, DAVIS), alone=len(videos) == 1
+        )
     if not (args.graphs / f"{args.model}_segment.onnx").is_file():
         raise DataError(f"there are no graphs of {args.model} in {args.graphs}")
     try:
@@ -199,17 +196,17 @@ def labeler(args: argparse.Namespace, videos: Sequence[Video]) -> Labeler:
     except Exception as error:  # ONNX Runtime has a class for everything that can be wrong
         reason = str(error).split("\n")[0]
         raise DataError(f"the graphs of {args.model} cannot be opened: {reason}") from error
-    return Tracked(runtime, args, args.output)
+    return TrackedLabels(runtime, args, args.output)
 
 
-def evaluated(
+def evaluate(
     args: argparse.Namespace,
     videos: Sequence[Video],
     labeled: Labeler,
     folder: Path | None,
     name: str,
 ) -> list[ObjectScore]:
-    """Scores of every object, which are printed, and written to `folder` if there is one."""
+    """Print the scores of every object, and write them to `folder` if there is one."""
     scores, worst = [], {}
     rules = RULES.get(args.dataset, DAVIS)
     for video in tqdm(videos, unit="video", leave=False):
@@ -218,7 +215,7 @@ def evaluated(
         found = score(video, truth, labels, rules)
         scores += found
         if folder is not None and found:
-            worst[video.name] = pictured(video, truth, labels, found)
+            worst[video.name] = draw_worst(video, truth, labels, found)
     if not scores:
         raise DataError("no object has a frame that counts")
     print(markdown(scores, labeled.rates))
@@ -229,8 +226,8 @@ def evaluated(
     return scores
 
 
-def pictured(video: Video, truth: Labels, labels: Labels, scores: Sequence[ObjectScore]) -> bytes:
-    """The worst frames of a video side by side, wrong pixels in red."""
+def draw_worst(video: Video, truth: Labels, labels: Labels, scores: Sequence[ObjectScore]) -> bytes:
+    """Return the worst frames of a video side by side as PNG, wrong pixels in red."""
     stems = worst_frames(scores, count=WORST_SHOWN)
     frames = {path.stem: path for path in video.frames}
     cells = []

@@ -10,7 +10,7 @@ from model.export.triton.repository import BACKENDS, ENGINE_CACHE, write_reposit
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `tamvt-model export --triton`."""
+    """Add the arguments of `tamvt-model export --triton`."""
     parser.add_argument("name", nargs="?", default="tamvt-mobile", help="which exported model")
     parser.add_argument(
         "--from",

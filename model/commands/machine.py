@@ -8,7 +8,7 @@ import torch
 
 
 def processor() -> str:
-    """The processor's name."""
+    """Return the processor's name."""
     file = Path("/proc/cpuinfo")
     lines = file.read_text().splitlines() if file.is_file() else []
     names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
@@ -16,7 +16,7 @@ def processor() -> str:
 
 
 def described(device: str, *, threads: int) -> str:
-    """The device, PyTorch's version and today's date."""
+    """Return the device, PyTorch's version and today's date."""
     on_gpu = device.startswith("cuda")
     name = torch.cuda.get_device_name(device) if on_gpu else f"{processor()}, {threads} threads"
     return f"{name}, PyTorch {torch.__version__}, {datetime.now(UTC):%Y-%m-%d}"

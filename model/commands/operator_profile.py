@@ -15,7 +15,10 @@ WARM_UPS = 2
 def operator_times(
     path: Path, inputs: Tensors, *, threads: int, rounds: int = 3
 ) -> dict[str, float]:
-    """Seconds of one run by operator, the slowest first; the mean of `rounds` after warm-ups."""
+    """Return seconds of one run by operator, the slowest first.
+
+    The mean of `rounds` after warm-ups.
+    """
     with TemporaryDirectory() as folder:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -29,7 +32,7 @@ def operator_times(
 
 
 def measured(events: list[dict[str, object]], *, rounds: int) -> dict[str, float]:
-    """Seconds by operator of the last `rounds` runs in a profile."""
+    """Return seconds by operator of the last `rounds` runs in a profile."""
     runs = sorted(_number(event, "ts") for event in events if event["name"] == "model_run")
     begin = runs[-rounds]
     total: Counter[str] = Counter()
@@ -46,7 +49,7 @@ def _number(event: dict[str, object], name: str) -> int:
 
 
 def times_table(times: dict[str, float], *, rows: int = 8) -> str:
-    """The slowest operators as a Markdown table."""
+    """Return the slowest operators as a Markdown table."""
     whole = sum(times.values())
     lines = ["| operator | ms | share |", "|---|---:|---:|"]
     named = list(times.items())[:rows]

@@ -5,7 +5,6 @@ The paper's tables A2b (N, memory size) and A2c (L, clip length), on the graphs 
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +21,7 @@ from model.data.video import Video
 from model.evaluation.results import NOT_GIVEN, Row, add_row, measured, read_rows, today
 from model.evaluation.runtime import GraphRuntime
 from model.training import checkpoints
-from model.training.checkpoints import CheckpointError
+from model.training.errors import SettingsError
 
 ROWS_FILE, TABLE_FILE = "sweep.csv", "sweep.md"
 
@@ -35,7 +34,7 @@ class SweepPoint(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `tamvt-model sweep`."""
+    """Add the arguments of `tamvt-model sweep`."""
     default = SHIPPED_WEIGHTS
     parser.add_argument("model", nargs="?", default="tamvt-mobile", help="name of the graphs")
     parser.add_argument("--graphs", type=Path, default=default, help="folder of the graphs")
@@ -52,29 +51,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure what is not measured yet, and print both tables; 2 where it cannot begin."""
-    try:
-        if not (args.graphs / f"{args.model}_segment.onnx").is_file():
-            raise DataError(f"there are no graphs of {args.model} in {args.graphs}")
-        check(args.memory_sizes, args.clip_lengths)
-        data = args.data or Path(os.environ.get("TAMVT_DATA", "data"))
-        videos = VideoSet("shared", data / "video", args.split).open()
-        runtime = GraphRuntime(args.graphs, args.model, threads=args.threads)
-        with checkpoints.locked(args.output):
-            text = sweep(runtime, videos, args.memory_sizes, args.clip_lengths, args.output)
-    except (DataError, CheckpointError, ValueError) as error:
-        print(f"tamvt-model sweep: {error}", file=sys.stderr)
-        return 2
+    """Measure what is not measured yet, and print both tables."""
+    if not (args.graphs / f"{args.model}_segment.onnx").is_file():
+        raise DataError(f"there are no graphs of {args.model} in {args.graphs}")
+    check_sizes(args.memory_sizes, args.clip_lengths)
+    data = args.data or Path(os.environ.get("TAMVT_DATA", "data"))
+    videos = VideoSet("shared", data / "video", args.split).open()
+    runtime = GraphRuntime(args.graphs, args.model, threads=args.threads)
+    with checkpoints.locked(args.output):
+        text = sweep(runtime, videos, args.memory_sizes, args.clip_lengths, args.output)
     print(text)
     return 0
 
 
-def check(memory_sizes: Sequence[int], clip_lengths: Sequence[int]) -> None:
-    """ValueError for a setting that no loop takes."""
+def check_sizes(memory_sizes: Sequence[int], clip_lengths: Sequence[int]) -> None:
+    """Raise SettingsError for a setting that no loop takes."""
     if not all(1 <= size <= MAX_CAPACITY for size in memory_sizes):
-        raise ValueError(f"memory sizes {memory_sizes} are not in 1..{MAX_CAPACITY}")
+        raise SettingsError(f"memory sizes {memory_sizes} are not in 1..{MAX_CAPACITY}")
     if not all(length >= 1 for length in clip_lengths):
-        raise ValueError(f"clip lengths {clip_lengths} are not positive")
+        raise SettingsError(f"clip lengths {clip_lengths} are not positive")
 
 
 def sweep(
@@ -84,7 +79,7 @@ def sweep(
     clip_lengths: Sequence[int],
     folder: Path,
 ) -> str:
-    """Both tables, which are also written to `folder`.
+    """Return both tables, which are also written to `folder`.
 
     The one varies N with the model's own L, the other L with its own N. What `sweep.csv` holds of
     the same weights is not measured again.
@@ -112,19 +107,19 @@ def sweep(
 
 
 def key(weights: str, point: SweepPoint) -> dict[str, str]:
-    """What tells a measurement from the others, as in `sweep.csv`."""
+    """Return what tells a measurement from the others, as in `sweep.csv`."""
     return {"weights": weights, **{name: str(value) for name, value in point._asdict().items()}}
 
 
 def found(rows: Sequence[Row], weights: str, point: SweepPoint) -> Row | None:
-    """The row of one measurement, if it is there."""
+    """Return the row of one measurement, if it is there."""
     return next((row for row in rows if key(weights, point).items() <= row.items()), None)
 
 
 def table(
     rows: Sequence[Row], weights: str, points: Sequence[SweepPoint], varied: str, letter: str
 ) -> str:
-    """A Markdown table with a line for each place."""
+    """Return a Markdown table with a line for each place."""
     paper = {"N": "A2b", "L": "A2c"}[letter]
     lines = [
         f"| {letter} | J | F | J&F | J_tr | frames/s | the paper's table {paper} |",

@@ -3,7 +3,6 @@
 import argparse
 import os
 import signal
-import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -11,20 +10,21 @@ from typing import Any
 
 import torch
 
-from model.data.errors import DataError
 from model.training import checkpoints
-from model.training.checkpoints import CheckpointError
 from model.training.distributed import Distributed
+from model.training.errors import SettingsError
 from model.training.recipes import RECIPES, TrainConfig
-from model.training.trainer import BadLoss, Trainer
+from model.training.trainer import Trainer
 
 THE_LAST = Path()  # stands for last.pt of the output folder
 STOPPED = 128 + signal.SIGTERM  # not 0: a Job that was told to stop has not succeeded
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `tamvt-model train`."""
-    parser.add_argument("config", choices=sorted(RECIPES), metavar="CONFIG", help=recipe_list())
+    """Add the arguments of `tamvt-model train`."""
+    parser.add_argument(
+        "config", choices=sorted(RECIPES), metavar="CONFIG", help=f"one of {', '.join(RECIPES)}"
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write into")
     parser.add_argument("--steps", type=int, help="optimizer steps in all")
     parser.add_argument("--data", type=Path, help="training data (default: TAMVT_DATA, else data)")
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def device_name(text: str) -> str:
-    """The name of a device as it is; ValueError for what names none."""
+    """Return the name of a device as it is; raise ValueError for what names none."""
     try:
         torch.device(text)
     except RuntimeError as error:
@@ -65,59 +65,47 @@ def device_name(text: str) -> str:
     return text
 
 
-def recipe_list() -> str:
-    """The names to choose from, for the help text."""
-    return f"one of {', '.join(RECIPES)}"
-
-
-def configured(args: argparse.Namespace, distributed: Distributed) -> TrainConfig:
-    """The recipe with what the command line changes."""
+def configure(args: argparse.Namespace, distributed: Distributed) -> TrainConfig:
+    """Return the recipe with what the command line changes; raise SettingsError if it cannot be."""
     data = args.data or Path(os.environ.get("TAMVT_DATA", "data"))
     config = RECIPES[args.config](data)
     samples = {name: getattr(args, name) for name in ("seed", "batch", "frames")}
-    config = replace(config, samples=replace(config.samples, **given(samples)))
+    config = replace(config, samples=replace(config.samples, **drop_none(samples)))
     own = {name: getattr(args, name) for name in ("steps", "accumulate", "weights", "device")}
-    config = replace(config, half=config.half and not args.fp32, **given(own))
+    config = replace(config, half=config.half and not args.fp32, **drop_none(own))
     if config.samples.frames < 2:
-        raise ValueError("a clip needs a reference and at least one more frame: --frames 2")
+        raise SettingsError("a clip needs a reference and at least one more frame: --frames 2")
     if config.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"there is no GPU here for --device {config.device}")
+        raise SettingsError(f"there is no GPU here for --device {config.device}")
     if config.device == "cuda":
         config = replace(config, device=f"cuda:{distributed.local_rank}")
     return config
 
 
-def given(values: dict[str, Any]) -> dict[str, Any]:
-    """Those that are not None."""
+def drop_none(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values that are not None."""
     return {name: value for name, value in values.items() if value is not None}
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; 0 when done, 1 for a bad loss, 2 where it cannot begin, 143 if told to stop."""
+    """Train; return 0 when done, 143 if told to stop."""
     if args.threads is not None:
         torch.set_num_threads(max(1, args.threads))
     distributed = Distributed.from_environment()
-    try:
-        config = configured(args, distributed)
-        # Process 0 takes the folder for all.
-        with checkpoints.locked(args.output) if distributed.first else nullcontext():
-            return train(config, args, distributed)
-    except (CheckpointError, DataError, ValueError) as error:
-        print(f"tamvt-model train: {error}", file=sys.stderr)
-        return 2
-    except BadLoss as error:
-        print(f"tamvt-model train: {error}; the last good state is saved", file=sys.stderr)
-        return 1
+    config = configure(args, distributed)
+    # Process 0 takes the folder for all.
+    with checkpoints.locked(args.output) if distributed.first else nullcontext():
+        return train(config, args, distributed)
 
 
 def train(config: TrainConfig, args: argparse.Namespace, distributed: Distributed) -> int:
-    """Set up, take up what there is, run, and say how it went."""
+    """Build or resume a training, run it, and say how it went; return the exit status."""
     folder: Path = args.output
     device = torch.device(config.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    checkpoint = beginning(folder, args.resume)
+    checkpoint = find_start(folder, args.resume)
     with distributed.joined(device):
         trainer = Trainer(config, folder, distributed)
         if checkpoint is not None:
@@ -131,8 +119,11 @@ def train(config: TrainConfig, args: argparse.Namespace, distributed: Distribute
     return 0 if done else STOPPED
 
 
-def beginning(folder: Path, resume: Path | None) -> Path | None:
-    """The checkpoint to go on from, if any; CheckpointError where one would be overwritten."""
+def find_start(folder: Path, resume: Path | None) -> Path | None:
+    """Return the checkpoint to go on from, if any.
+
+    Raise CheckpointError where one would be overwritten.
+    """
     if resume is None:
         checkpoints.refuse_to_overwrite(folder)
         return None

@@ -6,7 +6,6 @@ memory at both scales (4b), and rows of frames with errors in red.
 
 import argparse
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from xml.etree import ElementTree
@@ -29,12 +28,13 @@ from model.evaluation.report import errors_in_red, row_of
 from model.evaluation.runtime import GraphRuntime
 from model.evaluation.scoring import predict, read_predictions, read_truth
 from model.evaluation.tracker import Tracker
-from model.export.graph_export import describe, for_serving
+from model.export.graph_export import describe
+from model.export.serving import prepare_serving
 from model.export.torch_runtime import TorchRuntime
+from model.networks.base import Bank, TrackingNetwork
 from model.networks.position import RelativeTimeEncoding
-from model.networks.tamvt.build import BUILDS, build, load_weights
-from model.networks.tamvt.model import TamVT
-from model.training.checkpoints import CheckpointError
+from model.networks.registry import NETWORKS, build_network
+from model.networks.weights import load_weights
 
 FIGURES = ("time", "attention", "rows")
 CELL = 0.47  # inches of the heat map; 72 points each
@@ -44,11 +44,11 @@ QUERY_COLOR = (255, 60, 60)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `tamvt-model visualize`."""
+    """Add the arguments of `tamvt-model visualize`."""
     default = SHIPPED_WEIGHTS
     parser.add_argument("figures", nargs="*", metavar="FIGURE", help=f"of {', '.join(FIGURES)}")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write into")
-    parser.add_argument("--build", choices=sorted(BUILDS), default="tamvt-mobile")
+    parser.add_argument("--build", choices=sorted(NETWORKS), default="tamvt-mobile")
     parser.add_argument("--weights", type=Path, help="checkpoint, for `time` and `attention`")
     parser.add_argument("--graphs", type=Path, default=default, help="graphs, for `rows`")
     parser.add_argument("--predictions", type=Path, help="PNGs, for `rows` instead of the graphs")
@@ -60,46 +60,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the figures and say where; 2 where something is missing."""
+    """Write the figures and say where; return 0."""
     figures = args.figures or (FIGURES if args.weights else ("rows",))
     unknown = sorted(set(figures) - set(FIGURES))
-    try:
-        if unknown:
-            raise DataError(f"no figure {', '.join(unknown)}: there are {', '.join(FIGURES)}")
-        args.output.mkdir(parents=True, exist_ok=True)
-        for figure in figures:
-            for path in DRAWERS[figure](args):
-                print(path)
-    except (DataError, CheckpointError) as error:
-        print(f"tamvt-model visualize: {error}", file=sys.stderr)
-        return 2
+    if unknown:
+        raise DataError(f"no figure {', '.join(unknown)}: there are {', '.join(FIGURES)}")
+    args.output.mkdir(parents=True, exist_ok=True)
+    for figure in figures:
+        for path in DRAWERS[figure](args):
+            print(path)
     return 0
 
 
 def draw_time(args: argparse.Namespace) -> list[Path]:
-    """`time.svg`: the learned table."""
-    path, time = args.output / "time.svg", loaded(args).time
-    if not isinstance(time, RelativeTimeEncoding):
-        raise DataError(f"{args.build} has no time encoding to draw")
-    path.write_text(time_svg(time), encoding="utf-8")
-    return [path]
+    """Draw `time.svg`, the learned table."""
+    path = args.output / "time.svg"
+    for part in load_network(args).modules():
+        if isinstance(part, RelativeTimeEncoding):
+            path.write_text(draw_time_svg(part), encoding="utf-8")
+            return [path]
+    raise DataError(f"{args.build} has no time encoding to draw")
 
 
 def draw_attention(args: argparse.Namespace) -> list[Path]:
-    """`attention-<video>.png`: where a point of a frame looks, at strides 32 and 16."""
-    model = loaded(args)
+    """Draw `attention-<video>.png`: where a point of a frame looks, a row for each stride."""
+    network = load_network(args)
     paths = []
-    for video in chosen(args):
-        picture = attention_picture(model, video, frame=args.frame, point=args.point)
+    for video in choose_videos(args):
+        picture = draw_attention_picture(network, video, frame=args.frame, point=args.point)
         paths.append(write_png(args.output / f"attention-{video.name}.png", picture))
     return paths
 
 
 def draw_rows(args: argparse.Namespace) -> list[Path]:
-    """`rows.png`: a row of frames for each video, wrong pixels in red."""
+    """Draw `rows.png`: a row of frames for each video, wrong pixels in red."""
     rows = []
-    runtime = None if args.predictions else graphs(args)
-    videos = chosen(args)
+    runtime = None if args.predictions else open_graphs(args)
+    videos = choose_videos(args)
     for video in videos:
         truth = read_truth(video)
         if runtime is None:
@@ -126,31 +123,29 @@ def draw_rows(args: argparse.Namespace) -> list[Path]:
 DRAWERS = {"time": draw_time, "attention": draw_attention, "rows": draw_rows}
 
 
-def graphs(args: argparse.Namespace) -> GraphRuntime:
-    """The exported graphs; DataError where there are none."""
+def open_graphs(args: argparse.Namespace) -> GraphRuntime:
+    """Open the exported graphs; raise DataError where there are none."""
     if not (args.graphs / f"{args.build}_segment.onnx").is_file():
         raise DataError(f"there are no graphs of {args.build} in {args.graphs}")
     return GraphRuntime(args.graphs, args.build)
 
 
-def loaded(args: argparse.Namespace) -> TamVT:
-    """The build with the weights that were named, in evaluation mode."""
+def load_network(args: argparse.Namespace) -> TrackingNetwork:
+    """Return the build with the weights that were named, in evaluation mode."""
     if args.weights is None:
         raise DataError("`time` and `attention` need --weights")
-    if not args.weights.is_file():
-        raise DataError(f"there are no weights {args.weights}")
-    model = build(BUILDS[args.build]).eval()
-    load_weights(model, args.weights)
-    return model
+    network = build_network(args.build).eval()
+    load_weights(network, args.weights)
+    return network
 
 
-def chosen(args: argparse.Namespace) -> list[Video]:
-    """The videos that were named, or those of `dev.txt`."""
+def choose_videos(args: argparse.Namespace) -> list[Video]:
+    """Return the videos that were named, or those of `dev.txt`."""
     root = args.root or Path(os.environ.get("TAMVT_DATA", "data")) / "video"
     return [open_video(root, name) for name in args.videos or read_names(root / "dev.txt")]
 
 
-def time_svg(encoding: RelativeTimeEncoding) -> str:
+def draw_time_svg(encoding: RelativeTimeEncoding) -> str:
     """Return the table as a triangle of cells: a row for each number of entries, newest left.
 
     Each cell shows its factor, and tells it with four digits to the pointer (an SVG title).
@@ -172,10 +167,10 @@ def time_svg(encoding: RelativeTimeEncoding) -> str:
     axes.set(xlim=(-0.5, encoding.rows - 0.5), ylim=(encoding.rows + 0.5, 0.5))
     axes.set(xticks=ages, yticks=[age + 1 for age in ages])
     hide_frame(axes)
-    return with_titles(svg(figure, name="time"), titles)
+    return add_titles(svg(figure, name="time"), titles)
 
 
-def with_titles(text: str, titles: Mapping[str, str]) -> str:
+def add_titles(text: str, titles: Mapping[str, str]) -> str:
     """Return an SVG whose elements with these ids tell a title when one points at them."""
     ElementTree.register_namespace("", SVG)
     root = ElementTree.fromstring(text)
@@ -185,12 +180,12 @@ def with_titles(text: str, titles: Mapping[str, str]) -> str:
     return ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
-def attention_picture(
-    model: TamVT, video: Video, *, frame: int | None, point: list[int] | None
+def draw_attention_picture(
+    network: TrackingNetwork, video: Video, *, frame: int | None, point: list[int] | None
 ) -> Pixels:
-    """The asking frame with its point, then the memory, newest first; a row for each scale."""
-    served = for_serving(model)
-    runtime = TorchRuntime(served, describe(model, digest="0" * 64))
+    """Return the asking frame and the memory, newest first; a row for each stride."""
+    served = prepare_serving(network)
+    runtime = TorchRuntime(served, describe(network, digest="0" * 64))
     truth = read_truth(video)
     index = len(video.frames) // 2 if frame is None else frame
     if not 1 <= index < len(video.frames):
@@ -199,7 +194,7 @@ def attention_picture(
     for _ in tracker.track(path.read_bytes() for path in video.frames[1:index]):
         pass
     asked = read_rgb(video.frames[index])
-    x, y = point or center_of(truth[video.frames[index].stem])
+    x, y = point or find_center(truth[video.frames[index].stem])
     if not (0 <= x < asked.shape[1] and 0 <= y < asked.shape[0]):
         raise DataError(f"({x}, {y}) lies outside of {video.name}")
     newest = sorted(tracker.memory.entries, key=lambda entry: -entry.frame)
@@ -207,49 +202,36 @@ def attention_picture(
     own = cv2.circle(asked.copy(), (x, y), max(3, asked.shape[0] // 60), QUERY_COLOR, -1)
     share = (x / asked.shape[1], y / asked.shape[0])
     rows = []
-    for stride in (32, 16) if served.matching_s16 is not None else (32,):
-        heat = attention(served, tracker, cv2.resize(asked, tracker.size[::-1]), share, stride)
-        looked = [
-            overlaid(cell, heat[entry.slot]) for cell, entry in zip(cells, newest, strict=True)
+    heats = measure_attention(served, tracker, cv2.resize(asked, tracker.size[::-1]), share)
+    for heat in heats.values():
+        entries = [
+            overlay(cell, heat[entry.slot]) for cell, entry in zip(cells, newest, strict=True)
         ]
-        rows.append(row_of([np.asarray(own, dtype=np.uint8), *looked], height=140))
+        rows.append(row_of([np.asarray(own, dtype=np.uint8), *entries], height=140))
     return np.vstack(rows)
 
 
-def attention(
-    served: TamVT,
+def measure_attention(
+    served: TrackingNetwork,
     tracker: Tracker,
     frame: NDArray[np.generic],
     share: tuple[float, float],
-    stride: int,
-) -> NDArray[np.float32]:
-    """Attention weights (N, h, w) of the token at `share` (x, y) of the frame, mean over heads.
+) -> dict[int, NDArray[np.float32]]:
+    """Return the attention (N, h, w) of the point at `share` (x, y) of a frame, by stride and slot.
 
-    They sum to 1 over all entries, by slot.
+    It sums to 1 over all entries of a stride.
     """
     inputs = tracker.inputs([np.asarray(frame, dtype=np.uint8)])
-    height, width = (side // stride for side in tracker.size)
     with torch.inference_mode():
-        seen = served.look(served.normalize(torch.from_numpy(inputs["frames"][0])))
-        matching, tokens = served.matching_s32, seen.tokens_s32
-        if stride == 16 and served.matching_s16 is not None:
-            matching, tokens = served.matching_s16, seen.tokens_s16
-        place = int(share[1] * height) * width + int(share[0] * width)
-        heads = (matching.heads, -1)
-        query = matching.query(matching.norm(tokens[0, place])).unflatten(0, heads)  # (P, C / P)
-        keys = torch.from_numpy(inputs[f"key_s{stride}"][0]).float()  # (N, T, C)
-        recency = served.recency(torch.from_numpy(inputs["age"]))
-        factor = recency.factor[0] * matching.channels**-0.5
-        timed = (keys * factor[:, None, None]).flatten(0, 1).unflatten(1, heads)  # (N * T, P, C/P)
-        logits = torch.einsum("pc,npc->pn", query, timed)
-        if recency.bias is not None:
-            logits = logits + recency.bias[0].repeat_interleave(keys.shape[1])
-        weights = logits.softmax(dim=-1).mean(dim=0)
-    return weights.reshape(-1, height, width).numpy()
+        features = served.encode_frames(served.normalize(torch.from_numpy(inputs["frames"][0])))
+        tensors = {t.name: torch.from_numpy(inputs[t.name]).float() for t in served.bank_tensors}
+        bank = Bank(tensors, torch.from_numpy(inputs["age"]))
+        heats = served.attend(features, bank, x=share[0], y=share[1])
+    return {stride: heat.numpy() for stride, heat in heats.items()}
 
 
-def overlaid(image: Pixels, heat: NDArray[np.float32]) -> Pixels:
-    """An entry's frame in gray under its attention, brightest where it is strongest."""
+def overlay(image: Pixels, heat: NDArray[np.float32]) -> Pixels:
+    """Return an entry's frame in gray under its attention, brightest where it is strongest."""
     height, width = image.shape[:2]
     large = np.asarray(cv2.resize(heat / max(float(heat.max()), 1e-9), (width, height)))
     colored = cv2.applyColorMap((255 * large).clip(0, 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
@@ -258,8 +240,8 @@ def overlaid(image: Pixels, heat: NDArray[np.float32]) -> Pixels:
     return mixed.astype(np.uint8)
 
 
-def center_of(labels: Pixels) -> tuple[int, int]:
-    """The pixel (x, y) of an object farthest from its outline; the middle if there is none."""
+def find_center(labels: Pixels) -> tuple[int, int]:
+    """Return the pixel (x, y) of an object farthest from its outline; the middle without one."""
     inside = (labels > 0).astype(np.uint8)
     if not inside.any():
         return labels.shape[1] // 2, labels.shape[0] // 2

@@ -52,11 +52,11 @@ class Calibration:  # decision 50
             raise ValueError(f"threshold {self.threshold}, memory_gate {self.memory_gate}")
 
     def probability(self, raw: float, mask: NDArray[np.bool_]) -> float:
-        """0 to 1, of a mask (h, w) that is not empty, with its raw confidence."""
+        """Return 0 to 1, of a mask (h, w) that is not empty, with its raw confidence."""
         return self.weighed(features(raw, mask))
 
     def weighed(self, found: Features) -> float:
-        """0 to 1, of what `features` finds."""
+        """Return 0 to 1, of what `features` finds."""
         weights = (self.sureness, self.wholeness, self.size)
         logit = self.bias + sum(w * x for w, x in zip(weights, found, strict=True))
         return 1 / (1 + math.exp(-max(-STEEPEST, min(STEEPEST, logit))))
@@ -71,7 +71,7 @@ class ObjectConfidence:
 
 
 def features(raw: float, mask: NDArray[np.bool_]) -> Features:
-    """What a calibration weighs of a mask (h, w) that is not empty: sureness, wholeness, size.
+    """Return sureness, wholeness and size of a mask (h, w) that is not empty, to be weighed.
 
     Parts are counted on every other row and column, which is enough and four times as fast.
     """
@@ -86,7 +86,7 @@ def features(raw: float, mask: NDArray[np.bool_]) -> Features:
 def classify_objects(
     soft: NDArray[np.uint8], raw: NDArray[np.float32], calibration: Calibration | None
 ) -> tuple[ObjectConfidence, ...]:
-    """What is said of the L frames of soft masks (L, O, h, w) with raw confidence (L, O).
+    """Return what is said of the L frames of soft masks (L, O, h, w) with raw confidence (L, O).
 
     A mask without a pixel has confidence 0 and is lost. Without a calibration the confidence is
     the raw one, and nothing else is lost.
@@ -105,7 +105,7 @@ def remember_clip(
     *,
     gate: bool,
 ) -> Memory:
-    """The memory after a clip whose last frame is `frame`, `confidences` being what was said of it.
+    """Return the memory after a clip whose last frame is `frame` and has these `confidences`.
 
     With the gate, the new entry does not know the objects that are lost, and there is none where
     all of them are.

@@ -48,17 +48,19 @@ class BankTensor:
     channels: int
 
     def tokens(self, size: tuple[int, int]) -> int:
-        """T for a model size (h, w)."""
+        """Return T for a model size (h, w); a stride of 0 stands for one token."""
+        if not self.stride:
+            return 1
         height, width = size
         return -(-height // self.stride) * -(-width // self.stride)
 
     def slot_shape(self, size: tuple[int, int], *, objects: int) -> tuple[int, ...]:
-        """The shape of one slot: (T, C), or (O, T, C) if per object."""
+        """Return the shape of one slot: (T, C), or (O, T, C) if per object."""
         block = (self.tokens(size), self.channels)
         return (objects, *block) if self.per_object else block
 
     def slot_bytes(self, size: tuple[int, int], *, objects: int) -> int:
-        """Bytes of one slot."""
+        """Return bytes of one slot."""
         shape = self.slot_shape(size, objects=objects)
         return int(np.prod(shape)) * np.dtype(self.dtype).itemsize
 
@@ -76,7 +78,7 @@ class Buckets:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """What a model says about itself. Both graphs carry the same card."""
+    """What a model says about itself. Both graphs carry the same spec."""
 
     name: str
     short_side: int
@@ -98,12 +100,15 @@ class ModelSpec:
     calibration: Calibration | None = None  # none: the raw confidence, lost without a pixel
 
     def to_json(self) -> str:
-        """Compact JSON with sorted keys: equal cards give equal text."""
+        """Return compact JSON with sorted keys: equal specs give equal text."""
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> ModelSpec:
-        """The card in `text`. Fields we do not know are ignored; ContractError if it is unfit."""
+        """Return the spec in `text`. Fields we do not know are ignored.
+
+        Raise ContractError if it is unfit.
+        """
         try:
             raw = json.loads(text)
             return _checked(_spec(raw))
@@ -114,47 +119,50 @@ class ModelSpec:
 
     @property
     def memory_gate(self) -> bool:
-        """Whether sessions do not remember lost objects, unless they choose."""
+        """Return whether sessions do not remember lost objects, unless they choose."""
         return self.calibration is not None and self.calibration.memory_gate
 
     @property
     def lost_below(self) -> float | None:
-        """The confidence below which an object is lost; None: only without a pixel."""
+        """Return the confidence below which an object is lost; None: only without a pixel."""
         return None if self.calibration is None else self.calibration.threshold
 
     def graph(self, verb: str) -> str:
-        """The name of one of the two graphs; `verb` is memorize or segment."""
+        """Return the name of one of the two graphs; `verb` is memorize or segment."""
         return f"{self.name}_{verb}"
 
     def slot_bytes(self, size: tuple[int, int], *, objects: int) -> int:
-        """Bytes of one entry in a bank."""
+        """Return bytes of one entry in a bank."""
         return sum(tensor.slot_bytes(size, objects=objects) for tensor in self.bank)
 
 
 def memorize_inputs(spec: ModelSpec) -> tuple[Tensor, ...]:
-    """The inputs of `<name>_memorize`, in order."""
+    """Return the inputs of `<name>_memorize`, in order."""
     return (Tensor("frame", "uint8", "BHW3"), Tensor("masks", "uint8", "BOHW"))
 
 
 def memorize_outputs(spec: ModelSpec) -> tuple[Tensor, ...]:
-    """The outputs of `<name>_memorize`: one entry, as the bank's tensors without N."""
+    """Return the outputs of `<name>_memorize`: one entry, as the bank's tensors without N."""
     return tuple(Tensor(t.name, t.dtype, "BOTC" if t.per_object else "BTC") for t in spec.bank)
 
 
 def segment_inputs(spec: ModelSpec) -> tuple[Tensor, ...]:
-    """The inputs of `<name>_segment`, in order."""
+    """Return the inputs of `<name>_segment`, in order."""
     bank = (Tensor(t.name, t.dtype, "BNOTC" if t.per_object else "BNTC") for t in spec.bank)
     age, valid = Tensor("age", "int32", "BN"), Tensor("entry_valid", "bool", "BON")
     return (Tensor("frames", "uint8", "BLHW3"), *bank, age, valid)
 
 
 def entry_output(name: str) -> str:
-    """The name `<name>_segment` gives an entry's tensor; `name` itself is taken by the bank."""
+    """Return the name `<name>_segment` gives an entry's tensor.
+
+    `name` itself is taken by the bank.
+    """
     return f"entry_{name}"
 
 
 def segment_outputs(spec: ModelSpec) -> tuple[Tensor, ...]:
-    """The outputs of `<name>_segment`: the masks, their confidence and the last frame's entry."""
+    """Return the outputs of `<name>_segment`: masks, confidence and the last frame's entry."""
     entry = (Tensor(entry_output(t.name), t.dtype, t.axes) for t in memorize_outputs(spec))
     masks, confidence = Tensor("masks", "uint8", "BLOHW"), Tensor("confidence", "float32", "BLO")
     return (masks, confidence, *entry)
@@ -164,17 +172,17 @@ BATCH_SIZE = Tensor("batch_size", "int32", "B1")
 
 
 def triton_segment_outputs(spec: ModelSpec) -> tuple[Tensor, ...]:
-    """The outputs of `<name>_segment` on Triton: how many sessions ran together as well."""
+    """Return the outputs of `<name>_segment` on Triton: how many sessions ran together as well."""
     return (*segment_outputs(spec), BATCH_SIZE)
 
 
 def weights_version(spec: ModelSpec) -> int:
-    """The number of the weights as Triton's model version: other weights, another number."""
+    """Return the number of the weights as Triton's model version: other weights, another number."""
     return int(spec.weights_sha256[:7], 16) + 1
 
 
 def weights_digest(tensors: Mapping[str, NDArray[Any]]) -> str:  # decision 15
-    """SHA-256 (hex) over the values by name: for each, sorted: name, type, shape, raw bytes."""
+    """Return SHA-256 (hex) over each value, sorted by name: name, type, shape, raw bytes."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         values = np.ascontiguousarray(tensors[name])
@@ -209,7 +217,7 @@ def _buckets(raw: Mapping[str, Sequence[Any]]) -> Buckets:
 
 
 def _checked(spec: ModelSpec) -> ModelSpec:
-    """The card itself, or ContractError saying what cannot be served."""
+    """Return the spec itself, or raise ContractError saying what cannot be served."""
     if spec.contract != CONTRACT:
         raise ContractError(f"contract {spec.contract} instead of {CONTRACT}")
     if not spec.bank or len({tensor.name for tensor in spec.bank}) < len(spec.bank):

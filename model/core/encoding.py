@@ -29,13 +29,13 @@ class Rle(TypedDict):
 
 
 def encode_rle(mask: NDArray[np.bool_]) -> Rle:  # decision 7
-    """The mask in COCO's compressed RLE, equal to pycocotools', character by character."""
+    """Return the mask in COCO's compressed RLE, equal to pycocotools', character by character."""
     height, width = mask.shape
     return {"size": [height, width], "counts": _write_counts(_runs(mask))}
 
 
 def _runs(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Lengths of the runs of a mask read column by column, the first one of background."""
+    """Return lengths of the runs of a mask read column by column, the first one of background."""
     height, width = mask.shape
     x, _, box_width, _ = bounding_box(mask)
     columns = np.ascontiguousarray(mask[:, x : x + box_width].T).ravel()  # (w, H) -> (w * H,)
@@ -48,7 +48,7 @@ def _runs(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def _write_counts(runs: NDArray[np.int64]) -> str:
-    """COCO's text: each run, from the fourth on less the one two before, in groups of five bits."""
+    """Return COCO's text: runs, from the fourth on less the one two before, in five-bit groups."""
     values = runs.copy()
     values[3:] -= runs[1:-2]
     shifts = np.arange(0, 35, 5)
@@ -63,7 +63,7 @@ def _write_counts(runs: NDArray[np.int64]) -> str:
 
 
 def decode_rle(rle: Mapping[str, Any], size: tuple[int, int] | None = None) -> NDArray[np.bool_]:
-    """bool (H, W): the mask of a compressed RLE, which must have `size` if that is given.
+    """Return bool (H, W): the mask of a compressed RLE, which must have `size` if that is given.
 
     MaskError for anything else: other keys or types, another size, runs that do not add up.
     """
@@ -95,7 +95,7 @@ def _checked_size(rle: Mapping[str, Any], expected: tuple[int, int] | None) -> t
 
 
 def _read_counts(counts: object) -> NDArray[np.int64]:
-    """The runs in COCO's text (see `_write_counts`); MaskError where it is none."""
+    """Return the runs in COCO's text (see `_write_counts`); raise MaskError where it is none."""
     if not isinstance(counts, str) or not counts.isascii():
         raise MaskError("the RLE's \"counts\" is not COCO's compressed text")
     codes = np.frombuffer(counts.encode("ascii"), dtype=np.uint8).astype(np.int64) - 48
@@ -119,7 +119,7 @@ def _read_counts(counts: object) -> NDArray[np.int64]:
 
 
 def encode_polygons(mask: NDArray[np.bool_]) -> list[list[float]]:
-    """The outlines of a mask's parts, each [x0, y0, x1, y1, ...] of pixel centers, as in COCO.
+    """Return a mask's parts as COCO's polygons, each [x0, y0, x1, y1, ...] of pixel centers.
 
     COCO's polygons know no holes: they come out filled. A mask without holes comes back from
     `decode_polygons` exactly; a part of one or two pixels repeats a point to have three.
@@ -136,7 +136,7 @@ def encode_polygons(mask: NDArray[np.bool_]) -> list[list[float]]:
 
 
 def decode_polygons(polygons: object, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """bool (H, W): the union of polygons [x0, y0, x1, y1, ...], outlines included.
+    """Return bool (H, W): the union of polygons [x0, y0, x1, y1, ...], outlines included.
 
     Coordinates are rounded to pixel centers; what lies outside of the frame is cut off.
     MaskError for fewer than three points, odd lengths, NaN, or points a frame's size away.
@@ -155,7 +155,7 @@ def decode_polygons(polygons: object, size: tuple[int, int]) -> NDArray[np.bool_
 
 
 def _contour(polygon: object, size: tuple[int, int]) -> NDArray[np.int32]:
-    """int32 (points, 2): x and y of one checked polygon."""
+    """Return int32 (points, 2): x and y of one checked polygon."""
     if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
         raise MaskError("a polygon is a list [x0, y0, x1, y1, ...] of at least three points")
     if not all(type(number) in (int, float) for number in polygon):
@@ -180,7 +180,10 @@ def _check_cover(outlines: list[NDArray[np.int32]], size: tuple[int, int]) -> No
 
 
 def decode_box(box: object, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """bool (H, W): the pixels of a box [x, y, width, height]; what lies outside is cut off."""
+    """Return bool (H, W): the pixels of a box [x, y, width, height].
+
+    What lies outside is cut off.
+    """
     if not isinstance(box, list) or len(box) != 4:
         raise MaskError("a box is [x, y, width, height]")
     if not all(type(value) in (int, float) and abs(value) < 1e9 for value in box):

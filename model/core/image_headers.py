@@ -67,7 +67,7 @@ class Header:
 
 
 def read_header(data: bytes, limits: ImageLimits) -> Header:
-    """The header of a complete still image within `limits`; PixelError otherwise.
+    """Return the header of a complete still image within `limits`; PixelError otherwise.
 
     A phone's picture may lie on its side, so either orientation of the size is accepted here;
     the decoded picture is checked again.
@@ -84,7 +84,7 @@ def read_header(data: bytes, limits: ImageLimits) -> Header:
 
 
 def is_jpeg(data: bytes) -> bool:
-    """Whether the bytes begin as a JPEG does."""
+    """Return whether the bytes begin as a JPEG does."""
     return data.startswith(b"\xff\xd8\xff")
 
 
@@ -147,7 +147,7 @@ def _parse_png(data: bytes) -> Header:
 
 
 def _parse_webp(data: bytes) -> Header:
-    """The size from the first chunk: VP8X (extended), VP8L (lossless) or VP8 (lossy)."""
+    """Return the size from the first chunk: VP8X (extended), VP8L (lossless) or VP8 (lossy)."""
     (length,) = _unpack("<I", data, 4)
     if len(data) < 8 + length:
         raise Truncated(f"the WebP is truncated: it has {len(data)} bytes of {8 + length}")

@@ -25,14 +25,14 @@ TRANSFORMED_FROM = 0.75  # J_tr: the last quarter of the frames
 
 
 def jaccard(pred: NDArray[np.bool_], true: NDArray[np.bool_]) -> float:
-    """Intersection over union; 1 where both are empty."""
+    """Return intersection over union; 1 where both are empty."""
     _check_sizes(pred, true)
     union = int(np.count_nonzero(pred | true))
     return int(np.count_nonzero(pred & true)) / union if union else 1.0
 
 
 def boundary_f(pred: NDArray[np.bool_], true: NDArray[np.bool_]) -> float:
-    """F measure of the boundaries, matched within ceil(0.008 * diagonal) pixels.
+    """Return F measure of the boundaries, matched within ceil(0.008 * diagonal) pixels.
 
     Precision: how much of the predicted boundary lies near the true one; recall: the reverse.
     Where neither has a boundary F is 1, where only one has it 0.
@@ -52,7 +52,7 @@ def boundary_f(pred: NDArray[np.bool_], true: NDArray[np.bool_]) -> float:
 
 
 def boundary(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """bool (H, W): pixels that differ from the one to the right, below, or right below.
+    """Return bool (H, W): pixels that differ from the one to the right, below, or right below.
 
     The toolkit's `seg2bmap`: the last row looks right only, the last column down only, and the
     corner between them at nothing.
@@ -72,7 +72,7 @@ def _window(edge: NDArray[np.bool_], *, margin: int) -> tuple[slice, slice]:
 
 
 def _share_near(edge: NDArray[np.bool_], other: NDArray[np.bool_], *, tolerance: int) -> float:
-    """The share of `edge` within `tolerance` of `other`.
+    """Return the share of `edge` within `tolerance` of `other`.
 
     The toolkit dilates `other` by a disk. The distance to it says the same, and faster.
     """
@@ -97,7 +97,7 @@ class Statistics:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Statistics:
-        """The toolkit's `db_statistics`; ValueError without values."""
+        """Return the toolkit's `db_statistics`; ValueError without values."""
         if not values:
             raise ValueError("no frames to score: the first and the last do not count")
         array = np.asarray(values, dtype=np.float64)
@@ -122,7 +122,7 @@ class SequenceScores:
     def of(
         cls, pred: Sequence[NDArray[np.bool_]], true: Sequence[NDArray[np.bool_]]
     ) -> SequenceScores:
-        """The scores of a whole sequence, given with its first and last frame."""
+        """Return the scores of a whole sequence, given with its first and last frame."""
         pairs = list(zip(pred, true, strict=True))[1:-1]
         return cls(
             j_frames=tuple(jaccard(p, t) for p, t in pairs),
@@ -131,20 +131,20 @@ class SequenceScores:
 
     @property
     def j(self) -> Statistics:
-        """Mean, recall and decay of J."""
+        """Return mean, recall and decay of J."""
         return Statistics.of(self.j_frames)
 
     @property
     def f(self) -> Statistics:
-        """Mean, recall and decay of F."""
+        """Return mean, recall and decay of F."""
         return Statistics.of(self.f_frames)
 
     @property
     def j_and_f(self) -> float:
-        """The mean of both means."""
+        """Return the mean of both means."""
         return (self.j.mean + self.f.mean) / 2
 
     @property
     def j_tr(self) -> float:
-        """Mean J over the last quarter of the frames that count (VOST's measure)."""
+        """Return mean J over the last quarter of the frames that count (VOST's measure)."""
         return Statistics.of(self.j_frames[int(TRANSFORMED_FROM * len(self.j_frames)) :]).mean

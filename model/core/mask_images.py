@@ -42,7 +42,7 @@ class MaskImage:
 
     @property
     def pixels(self) -> dict[int, int]:
-        """How many pixels each object has, by its id."""
+        """Return how many pixels each object has, by its id."""
         counts = np.bincount(self.labels.ravel(), minlength=256)
         return {int(value): int(counts[value]) for value in np.flatnonzero(counts) if value}
 
@@ -50,7 +50,7 @@ class MaskImage:
 def read_mask_image(png: bytes, limits: ImageLimits) -> MaskImage:
     """Return what a person's mask image means, 255 settled.
 
-    Raises PixelError where the bytes are no complete image within `limits`, MaskError where what
+    Raise PixelError where the bytes are no complete image within `limits`, MaskError where what
     is meant is not clear.
     """
     opened = open_mask(png, limits)
@@ -62,7 +62,7 @@ def read_mask_image(png: bytes, limits: ImageLimits) -> MaskImage:
 
 
 def _read_values(values: Values) -> MaskImage:
-    """Gray values: ids, or the brightness of one object with soft edges."""
+    """Return gray values: ids, or the brightness of one object with soft edges."""
     used = np.unique(values).tolist()
     background, notes = _background_value(values, used)
     if background:
@@ -173,7 +173,7 @@ def _soft_edges(soft: set[int], regions: set[int]) -> str:
 
 
 def _read_palette(values: Values, colors: Colors) -> MaskImage:
-    """Indices of a palette: ids, unless its colors say that it was sorted by a converter."""
+    """Return indices of a palette: ids, unless its colors say that it was sorted by a converter."""
     used = np.unique(values)
     if _is_davis(used, colors):
         return MaskImage(_settled(values))
@@ -233,7 +233,7 @@ def _is_mix(color: Colors, one: Colors, other: Colors) -> bool:
 
 
 def _read_rgb(rgb: Values) -> MaskImage:
-    """Flat colors (H, W, 3): gray values, DAVIS's colors, or black and a color for each object."""
+    """Read flat colors (H, W, 3): gray values, DAVIS's, or black and a color for each object."""
     if (rgb == rgb[..., :1]).all():
         return _read_gray_rgb(rgb)
     codes = rgb.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
@@ -250,7 +250,10 @@ def _read_rgb(rgb: Values) -> MaskImage:
 
 
 def _read_gray_rgb(rgb: Values) -> MaskImage:
-    """An RGB image in gray; refused where a value is also a color of DAVIS with another id."""
+    """Return an RGB image in gray.
+
+    Refused where a value is also a color of DAVIS with another id.
+    """
     gray = np.ascontiguousarray(rgb[..., 0])
     used = np.unique(gray)
     by_color = {
@@ -266,7 +269,7 @@ def _read_gray_rgb(rgb: Values) -> MaskImage:
 def _read_flat_colors(
     indices: NDArray[np.uint16], colors: Colors, counts: NDArray[np.intp]
 ) -> MaskImage:
-    """Colors (K, 3) and where each is, (H, W): black, or what fills the border, is background."""
+    """Read colors (K, 3), each where (H, W) says; black, or what fills the border, is none."""
     cores = np.bincount(indices[_is_core(indices)], minlength=len(colors))
     flat = [int(number) for number in np.flatnonzero(cores >= CORE_PX)]
     black = [number for number, color in enumerate(colors) if not color.any()]
@@ -319,7 +322,7 @@ def _labeled_colors(
     soft: bool,
     notes: tuple[str, ...],
 ) -> MaskImage:
-    """Number the objects in reading order; of one with soft edges, cut them at half."""
+    """Return number the objects in reading order; of one with soft edges, cut them at half."""
     table = np.zeros(len(colors), np.uint8)
     if soft:
         way = colors[objects[0]].astype(float) - colors[background]

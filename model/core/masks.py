@@ -35,7 +35,7 @@ class MaskError(ValueError):
 
 
 def settle_ignored(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The label map without value 255.
+    """Return the label map without value 255.
 
     255 is object 1 where no other non-zero value occurs (a 0/255 mask), otherwise background.
     """
@@ -47,7 +47,7 @@ def settle_ignored(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def split_objects(labels: NDArray[np.uint8]) -> tuple[tuple[int, ...], NDArray[np.bool_]]:
-    """The object ids of a label map, increasing, and their masks, bool (O, H, W)."""
+    """Return the object ids of a label map, increasing, and their masks, bool (O, H, W)."""
     settled = settle_ignored(labels)
     counts = np.bincount(settled.ravel(), minlength=256)
     object_ids = np.flatnonzero(counts[1:]) + 1
@@ -56,14 +56,14 @@ def split_objects(labels: NDArray[np.uint8]) -> tuple[tuple[int, ...], NDArray[n
 
 
 def soft_masks(masks: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """uint8 (O, h, w): given masks, bool (O, H, W), as the model takes them."""
+    """Return uint8 (O, h, w): given masks, bool (O, H, W), as the model takes them."""
     return resize_masks(masks.astype(np.uint8) * np.uint8(255), size)
 
 
 def label_map(
     soft: NDArray[np.uint8], object_ids: Sequence[int], frame_size: tuple[int, int]
 ) -> NDArray[np.uint8]:
-    """uint8 (H, W): the label map of soft masks (O, h, w) at the frame's size.
+    """Return uint8 (H, W): the label map of soft masks (O, h, w) at the frame's size.
 
     Soft masks are resized first (INTER_LINEAR) and aggregated there, so edges stay smooth.
     """
@@ -74,7 +74,7 @@ def label_map(
 
 
 def aggregate(soft: NDArray[np.uint8], object_ids: Sequence[int]) -> NDArray[np.uint8]:
-    """uint8 (H, W): the label map of soft masks (O, H, W), by STM's soft aggregation.
+    """Return uint8 (H, W): the label map of soft masks (O, H, W), by STM's soft aggregation.
 
     The background's probability is prod(1 - p) over the objects; each probability is clamped to
     [1e-7, 1 - 1e-7] and becomes its odds p / (1 - p); the largest wins (STM, Oh et al. 2019,
@@ -97,7 +97,7 @@ def aggregate(soft: NDArray[np.uint8], object_ids: Sequence[int]) -> NDArray[np.
 def overlay_masks(
     masks: Iterable[tuple[int, NDArray[np.bool_]]], frame_size: tuple[int, int]
 ) -> NDArray[np.uint8]:
-    """uint8 (H, W): the label map of (object id, mask) pairs, each mask bool (H, W).
+    """Return uint8 (H, W): the label map of (object id, mask) pairs, each mask bool (H, W).
 
     Where masks overlap, as those that were given may, the lowest id is seen.
     """
@@ -110,7 +110,7 @@ def overlay_masks(
 def _strongest(
     soft: NDArray[np.uint8], object_ids: Sequence[int]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """The largest soft value of each pixel and the id of the first object that has it."""
+    """Return the largest soft value of each pixel and the id of the first object that has it."""
     best = soft[0].copy()
     labels = np.full(best.shape, object_ids[0], dtype=np.uint8)
     for mask, object_id in zip(soft[1:], object_ids[1:], strict=True):
@@ -121,7 +121,7 @@ def _strongest(
 
 
 def _beats_background(soft: NDArray[np.uint8], best: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """bool (H, W): where the largest soft value is above that of the background, prod(1 - p).
+    """Return where (H, W) the largest soft value is above the background's, prod(1 - p).
 
     Only values 1..127 need the product. In units of 1/255 both sides are whole numbers, exact in
     float64 for up to six objects.
@@ -137,12 +137,12 @@ def _beats_background(soft: NDArray[np.uint8], best: NDArray[np.uint8]) -> NDArr
 
 
 def bounding_box(mask: NDArray[np.bool_]) -> list[int]:
-    """[x, y, width, height] of a mask in pixels; all 0 if it is empty."""
+    """Return [x, y, width, height] of a mask in pixels; all 0 if it is empty."""
     return [int(value) for value in cv2.boundingRect(mask.view(np.uint8))]
 
 
 def pack_soft_masks(soft: NDArray[np.uint8]) -> bytes:
-    """The soft masks, uint8 (O, h, w), as a few kB; `unpack_soft_masks` gives them back.
+    """Return the soft masks, uint8 (O, h, w), as a few kB; `unpack_soft_masks` gives them back.
 
     A header with the shape, then zlib (level 1) over the differences along each row.
     """
@@ -151,7 +151,7 @@ def pack_soft_masks(soft: NDArray[np.uint8]) -> bytes:
 
 
 def unpack_soft_masks(packed: bytes) -> NDArray[np.uint8]:
-    """uint8 (O, h, w): what was packed; MaskError where the bytes are not whole."""
+    """Return uint8 (O, h, w): what was packed; raise MaskError where the bytes are not whole."""
     try:
         magic, *shape = _PACKED.unpack_from(packed)
         length = int(np.prod(shape))

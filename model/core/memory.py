@@ -71,17 +71,17 @@ class Memory:
 
     @classmethod
     def start(cls, frame: int, object_ids: Sequence[int], *, capacity: int) -> Memory:
-        """A memory of the reference alone."""
+        """Return a memory of the reference alone."""
         reference = Entry(frame=frame, slot=0, object_ids=tuple(object_ids), pinned=True)
         return cls(capacity=capacity, entries=(reference,))
 
     @property
     def newest(self) -> Entry:
-        """The entry that was remembered last."""
+        """Return the entry that was remembered last."""
         return self.entries[-1]
 
     def remember(self, frame: int, object_ids: Sequence[int]) -> Memory:
-        """The memory with `frame` as its newest entry: first in, first out of what is not pinned.
+        """Return the memory with `frame` as its newest entry; the oldest that is not pinned goes.
 
         The entry takes the lowest free slot, else the slot of the entry it evicts. Where
         everything is pinned and no slot is free (always so with capacity 1) nothing changes.
@@ -99,7 +99,7 @@ class Memory:
         return replace(self, entries=(*kept, newest))
 
     def correct(self, frame: int, object_ids: Sequence[int], *, revision: int) -> Memory:
-        """The memory whose newest entry, that of `frame`, is rewritten (or made) and pinned.
+        """Return the memory whose newest entry, that of `frame`, is rewritten (or made) and pinned.
 
         It keeps its slot and from now on knows `object_ids`. At most `capacity` - 2 entries are
         pinned, the reference included: beyond that the oldest correction that is no object's
@@ -114,7 +114,7 @@ class Memory:
         return replace(made, entries=(*older, corrected))
 
     def forget(self, object_id: int) -> Memory:
-        """The memory whose entries know this object no longer; they stay where they are."""
+        """Return the memory whose entries know this object no longer; they stay where they are."""
         entries = (
             replace(
                 entry, object_ids=tuple(known for known in entry.object_ids if known != object_id)
@@ -124,7 +124,7 @@ class Memory:
         return replace(self, entries=tuple(entries))
 
     def _room_for_one_pin(self) -> tuple[Entry, ...]:
-        """The entries but the newest, one of them unpinned where the newest is one pin too many."""
+        """Return the entries but the newest, one unpinned where the newest is one pin too many."""
         older = self.entries[:-1]
         if sum(entry.pinned for entry in older) < self.capacity - UNPINNED:
             return older
@@ -144,25 +144,25 @@ class Memory:
         return next((slot for slot in range(self.capacity) if slot not in taken), None)
 
     def ages(self) -> NDArray[np.int32]:
-        """int32 (N,): by slot, 0 for the newest entry, n - 1 for the reference, -1 where empty."""
+        """Return int32 (N,) by slot: 0 the newest entry, n - 1 the reference, -1 an empty slot."""
         ages = np.full(self.capacity, -1, dtype=np.int32)
         for age, entry in enumerate(reversed(self.entries)):
             ages[entry.slot] = age
         return ages
 
     def entry_valid(self, object_ids: Sequence[int]) -> NDArray[np.bool_]:
-        """bool (O, N): which slot holds an entry that knows which of `object_ids`."""
+        """Return bool (O, N): which slot holds an entry that knows which of `object_ids`."""
         valid = np.zeros((len(object_ids), self.capacity), dtype=np.bool_)
         for entry in self.entries:
             valid[:, entry.slot] = [object_id in entry.object_ids for object_id in object_ids]
         return valid
 
     def evicted_by(self, later: Memory) -> tuple[Entry, ...]:
-        """The entries of this memory that `later`, a later state of it, no longer has."""
+        """Return the entries of this memory that `later`, a later state of it, no longer has."""
         return tuple(entry for entry in self.entries if entry not in later.entries)
 
     def to_json(self) -> str:
-        """The memory as JSON text; `from_json` gives it back."""
+        """Return the memory as JSON text; `from_json` gives it back."""
         entries = [
             [e.frame, e.slot, list(e.object_ids), e.pinned, e.revision] for e in self.entries
         ]
@@ -170,7 +170,7 @@ class Memory:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Memory:
-        """The memory that `to_json` wrote; ValueError for anything else."""
+        """Return the memory that `to_json` wrote; raise ValueError for anything else."""
         try:
             value = json.loads(text)
             entries = tuple(_entry(*fields) for fields in value["entries"])

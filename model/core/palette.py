@@ -21,7 +21,7 @@ _GRAY, _RGB, _PALETTE, _RGBA = 0, 2, 3, 6  # PNG's color types; gray with alpha 
 
 
 def davis_palette() -> NDArray[np.uint8]:
-    """uint8 (256, 3): the colors of DAVIS, PASCAL VOC's for 0..21, then gray of the index."""
+    """Return DAVIS's colors, uint8 (256, 3): PASCAL VOC's for 0..21, then gray of the index."""
     palette = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
     for index in range(22):
         palette[index] = [_voc_channel(index >> channel) for channel in range(3)]
@@ -29,12 +29,12 @@ def davis_palette() -> NDArray[np.uint8]:
 
 
 def _voc_channel(bits: int) -> int:
-    """Every third bit of `bits`, the lowest as the highest of eight."""
+    """Return every third bit of `bits`, the lowest as the highest of eight."""
     return sum((bits >> 3 * place & 1) << (7 - place) for place in range(3))
 
 
 def write_label_map(labels: NDArray[np.uint8]) -> bytes:
-    """A palette PNG of the label map (H, W), in the colors of DAVIS."""
+    """Return a palette PNG of the label map (H, W), in the colors of DAVIS."""
     image = Image.fromarray(labels)
     image.putpalette(davis_palette().tobytes())
     file = io.BytesIO()
@@ -53,12 +53,12 @@ class OpenedMask(NamedTuple):
 
 
 def read_label_map(png: bytes, limits: ImageLimits) -> NDArray[np.uint8]:
-    """uint8 (H, W): the label map of a mask image, 255 settled (`settle_ignored`).
+    """Return uint8 (H, W): the label map of a mask image, 255 settled (`settle_ignored`).
 
     A palette PNG gives its indices, a gray one its values, a 1-bit one 0 and 1. An RGB one is
     taken where its meaning is clear: gray values as such, or only colors of the DAVIS palette.
     For label maps that a program wrote; what a person saved is read by `mask_images`.
-    Raises PixelError where the bytes are no complete image within `limits`, MaskError where
+    Raise PixelError where the bytes are no complete image within `limits`, MaskError where
     the image is no mask.
     """
     values = open_mask(png, limits).values
@@ -68,7 +68,7 @@ def read_label_map(png: bytes, limits: ImageLimits) -> NDArray[np.uint8]:
 def open_mask(png: bytes, limits: ImageLimits) -> OpenedMask:
     """Return the values of a mask image, checked before it is decoded.
 
-    EXIF orientation does not apply: a mask is as it is stored. Raises PixelError where the bytes
+    EXIF orientation does not apply: a mask is as it is stored. Raise PixelError where the bytes
     are no complete image within `limits`, MaskError where it is none of the kinds of a mask.
     """
     header = read_header(png, limits)
@@ -108,7 +108,7 @@ def _gray_labels(pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
 
 
 def _color_labels(rgb: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Label map of an RGB mask: by gray value or by DAVIS color, refused where both differ."""
+    """Return an RGB mask's labels by gray value or DAVIS color; refuse it where both differ."""
     by_color = _davis_indices(rgb)
     gray = rgb[..., 0].astype(np.uint8)
     is_gray = (rgb == rgb[..., :1]).all()
@@ -122,7 +122,10 @@ def _color_labels(rgb: NDArray[np.generic]) -> NDArray[np.uint8]:
 
 
 def _davis_indices(rgb: NDArray[np.generic]) -> NDArray[np.uint8] | None:
-    """Indices of the colors in the DAVIS palette (the lowest, if twice); None if one is not."""
+    """Return indices of the colors in the DAVIS palette (the lowest, if twice).
+
+    None if one is not.
+    """
     codes = _color_codes(rgb)
     known, first = np.unique(_color_codes(davis_palette()), return_index=True)
     place = np.minimum(np.searchsorted(known, codes), len(known) - 1)

@@ -41,10 +41,10 @@ KEPT_QUALITY = 90
 
 
 def read_image(data: bytes, limits: ImageLimits) -> NDArray[np.uint8]:
-    """uint8 (H, W, 3) RGB of a JPEG, PNG or WebP, upright (EXIF), its alpha dropped.
+    """Return uint8 (H, W, 3) RGB of a JPEG, PNG or WebP, upright (EXIF), its alpha dropped.
 
     Kind, completeness and size are checked before anything is decoded. Gray, CMYK and 16-bit
-    images become 8-bit RGB. Raises Undecodable (also for animations), Truncated or TooLarge.
+    images become 8-bit RGB. Raise Undecodable (also for animations), Truncated or TooLarge.
     """
     read_header(data, limits)
     rgb = _decode(data)
@@ -65,7 +65,7 @@ def _decode(data: bytes) -> NDArray[np.uint8]:
 def model_size(
     height: int, width: int, *, short_side: int, max_ratio: float = 2.5, multiple: int = 32
 ) -> tuple[int, int]:
-    """The (height, width) at which the model sees frames of this size.
+    """Return the (height, width) at which the model sees frames of this size.
 
     The short side becomes `short_side`, the long side keeps the aspect up to `max_ratio` times
     that, and each is rounded to the nearest multiple (half rounds up).
@@ -81,12 +81,12 @@ def model_size(
 
 
 def resize_frame(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """uint8 (h, w, 3): `rgb` (H, W, 3) at `size`."""
+    """Return uint8 (h, w, 3): `rgb` (H, W, 3) at `size`."""
     return _resize(rgb, size)
 
 
 def resize_masks(masks: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """uint8 (O, h, w): soft masks (O, H, W), 0..255, at `size`, resampled as frames are."""
+    """Return uint8 (O, h, w): soft masks (O, H, W), 0..255, at `size`, resampled as frames are."""
     resized = np.empty((len(masks), *size), dtype=np.uint8)
     for index, mask in enumerate(masks):
         resized[index] = _resize(mask, size)
@@ -94,7 +94,7 @@ def resize_masks(masks: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.
 
 
 def _resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """INTER_AREA where no side grows, else INTER_LINEAR; the image itself at equal size."""
+    """Return INTER_AREA where no side grows, else INTER_LINEAR; the image itself at equal size."""
     height, width = image.shape[:2]
     if (height, width) == size:
         return np.ascontiguousarray(image)
@@ -105,7 +105,7 @@ def _resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8
 
 
 def keep_frame(data: bytes | None, rgb: NDArray[np.uint8], size: tuple[int, int]) -> bytes:
-    """The JPEG that a memory keeps of a frame, whose model size is `size`.
+    """Return the JPEG that a memory keeps of a frame, whose model size is `size`.
 
     `data`, if `rgb` was decoded from it, is kept as it came where it is a JPEG of at most 100 kB
     and neither side is more than twice the model's. Anything else is encoded at the model's size,
@@ -123,8 +123,8 @@ def keep_frame(data: bytes | None, rgb: NDArray[np.uint8], size: tuple[int, int]
 
 
 def model_frame(stored: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """uint8 (h, w, 3): what the model sees of a kept frame. The only way from bytes to the model.
+    """Return what the model sees of a kept frame, uint8 (h, w, 3): the only way from bytes to it.
 
-    Raises Undecodable where the bytes are none that `keep_frame` gave.
+    Raise Undecodable where the bytes are none that `keep_frame` gave.
     """
     return resize_frame(_decode(stored), size)

@@ -40,7 +40,7 @@ class Look:
 
 
 def draw_look(rng: np.random.Generator, *, frames: int, strength: float) -> Look:
-    """A look of the given strength (0 = as recorded, 1 = clearly changed), smooth in time."""
+    """Draw a look of a strength (0: as recorded, 1: clearly changed), smooth in time."""
     color = draw_color(rng, frames=frames, start=strength, drift=0.4 * strength)
     drawn = rng.random(7) < strength * np.array([0.35, 0.2, 0.25, 0.15, 0.15, 0.15, 0.15])
     names = ("compressed", "noisy", "soft", "small", "glare", "exposure", "shaken")
@@ -60,19 +60,19 @@ def draw_look(rng: np.random.Generator, *, frames: int, strength: float) -> Look
 
 
 def draw_exposure(rng: np.random.Generator, *, frames: int) -> NDArray[np.float64]:
-    """Gains (F,), 1 at first, that rise or fall to another light slowly or at once."""
+    """Return gains (F,), 1 at first, that rise or fall to another light slowly or at once."""
     begin, pace = rng.uniform(0.0, 0.7) * frames, rng.uniform(0.5, 0.6 * frames + 0.5)
     ramp = np.clip((np.arange(frames) - begin) / pace, 0.0, 1.0)
     return np.asarray(np.exp(ramp * rng.uniform(-0.8, 0.4)))
 
 
 def expose(color: NDArray[np.float64], gains: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The color maps (F, 3, 4) with what they give multiplied by `gains` (F,)."""
+    """Return the color maps (F, 3, 4) with what they give multiplied by `gains` (F,)."""
     return color * gains[:, None, None]
 
 
 def _draw_glare(rng: np.random.Generator, *, frames: int) -> Glare:
-    """A spot of light that drifts over the picture."""
+    """Return a spot of light that drifts over the picture."""
     start, end = rng.uniform(-0.1, 1.1, size=(2, 2))
     way = np.linspace(0.0, rng.uniform(0.2, 1.0), frames)[:, None]
     return Glare(start + way * (end - start), rng.uniform(0.08, 0.5), rng.uniform(60.0, 220.0))
@@ -88,14 +88,14 @@ def _draw_shakes(rng: np.random.Generator, *, frames: int) -> NDArray[np.float64
 def draw_color(
     rng: np.random.Generator, *, frames: int, start: float, drift: float
 ) -> NDArray[np.float64]:
-    """Maps (F, 3, 4) from RGB to RGB, beginning `start` away from none and drifting on."""
+    """Return maps (F, 3, 4) from RGB to RGB, beginning `start` away from none and drifting on."""
     begin, end = rng.normal(0.0, start, size=6), rng.normal(0.0, drift, size=6)
     moments = np.linspace(0.0, 1.0, frames)
     return np.stack([_color_map(begin + moment * end) for moment in moments])
 
 
 def _color_map(amount: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Brightness, contrast, saturation and a tint a channel, as one affine map (3, 4)."""
+    """Return brightness, contrast, saturation and a tint a channel, as one affine map (3, 4)."""
     brightness, contrast, saturation, *tint = np.clip(amount, -2.5, 2.5)
     saturated = np.exp(0.3 * saturation)
     matrix = saturated * np.eye(3) + (1.0 - saturated) * _GRAY[None, :]
@@ -106,12 +106,12 @@ def _color_map(amount: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def recolor(image: Pixels, color: NDArray[np.float64]) -> Pixels:
-    """`image` through the color map (3, 4), clipped to 0..255."""
+    """Return `image` through the color map (3, 4), clipped to 0..255."""
     return np.asarray(cv2.transform(image, color), dtype=np.uint8)
 
 
 def finish(image: Pixels, look: Look, moment: int, rng: np.random.Generator) -> Pixels:
-    """Frame `moment` of a clip with its look: color, light, softness, noise, compression."""
+    """Return frame `moment` of a clip with its look: color, light, softness, noise, compression."""
     image = recolor(image, look.color[moment])
     if look.glare is not None:
         image = shine(image, look.glare, moment)
@@ -130,7 +130,7 @@ def finish(image: Pixels, look: Look, moment: int, rng: np.random.Generator) -> 
 
 
 def shine(image: Pixels, glare: Glare, moment: int) -> Pixels:
-    """`image` with the spot of light of frame `moment`, clipped to 255."""
+    """Return `image` with the spot of light of frame `moment`, clipped to 255."""
     height, width = image.shape[:2]
     x, y = glare.centers[moment]
     across = np.exp(-((np.arange(width) / width - x) ** 2) / (2 * glare.radius**2))
@@ -140,7 +140,7 @@ def shine(image: Pixels, glare: Glare, moment: int) -> Pixels:
 
 
 def shrink_and_grow(image: Pixels, scale: float) -> Pixels:
-    """`image` as it looks when it was kept at `scale` of its size."""
+    """Return `image` as it looks when it was kept at `scale` of its size."""
     height, width = image.shape[:2]
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
@@ -148,7 +148,7 @@ def shrink_and_grow(image: Pixels, scale: float) -> Pixels:
 
 
 def add_noise(image: Pixels, deviation: float, rng: np.random.Generator) -> Pixels:
-    """`image` with gray noise of the given standard deviation, in gray levels.
+    """Return `image` with gray noise of the given standard deviation, in gray levels.
 
     Its values are those of two dice of 256 sides: nearly Gaussian, and soon drawn.
     """
@@ -167,13 +167,13 @@ def darken(frames: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 def compress(image: Pixels, quality: int) -> Pixels:
-    """`image` after a round trip through JPEG (the swapped channels change little)."""
+    """Return `image` after a round trip through JPEG (the swapped channels change little)."""
     _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), dtype=np.uint8)
 
 
 def motion_kernel(shift: NDArray[np.float64], *, longest: int) -> NDArray[np.float32] | None:
-    """A line kernel along `shift` (x, y in pixels), or None where it would not blur."""
+    """Return a line kernel along `shift` (x, y in pixels), or None where it would not blur."""
     length = float(min(np.hypot(*shift), longest))
     if length < 2.0:
         return None

@@ -32,7 +32,7 @@ class Hardship:
 
 
 def draw_hardship(rng: np.random.Generator, *, most: float) -> Hardship:
-    """Something between nothing and `most` (0 to 1) of everything."""
+    """Return something between nothing and `most` (0 to 1) of everything."""
     level = most * rng.random(5) ** 1.5
     return Hardship(
         zoom=float(np.exp(-1.1 * level[0])),
@@ -47,7 +47,7 @@ def draw_hardship(rng: np.random.Generator, *, most: float) -> Hardship:
 def draw_degraded(
     videos: Sequence[Video], rng: np.random.Generator, *, size: tuple[int, int], most: float
 ) -> tuple[str, list[bytes], Pixels]:
-    """The name of a video, encoded frames of it, and its masks (F, H, W) of 0 and 1."""
+    """Return the name of a video, encoded frames of it, and its masks (F, H, W) of 0 and 1."""
     for _ in range(_TRIES):
         video = videos[int(rng.integers(len(videos)))]
         step = int(rng.integers(1, 6))
@@ -66,7 +66,7 @@ def draw_degraded(
 
 
 def shrunk(pixels: Pixels, hardship: Hardship, size: tuple[int, int]) -> Pixels:
-    """A picture at `size`, the scene in its middle made smaller; a mask has no border."""
+    """Return a picture at `size`, the scene in its middle made smaller; a mask has no border."""
     height, width = size
     fit = np.array([width / pixels.shape[1], height / pixels.shape[0]])
     scale = fit * hardship.zoom
@@ -85,7 +85,7 @@ def shrunk(pixels: Pixels, hardship: Hardship, size: tuple[int, int]) -> Pixels:
 
 
 def degrade(image: Pixels, hardship: Hardship, rng: np.random.Generator) -> bytes:
-    """A picture (H, W, 3) as a JPEG after its hardship."""
+    """Return a picture (H, W, 3) as a JPEG after its hardship."""
     seen: NDArray[np.float32] = image.astype(np.float32)
     if hardship.blur > 0.3:
         seen = np.asarray(cv2.GaussianBlur(seen, (0, 0), hardship.blur), np.float32)
@@ -99,7 +99,7 @@ def degrade(image: Pixels, hardship: Hardship, rng: np.random.Generator) -> byte
 def make_degraded_videos(
     videos: Sequence[Video], *, seed: int, count: int, size: tuple[int, int]
 ) -> Iterator[tuple[str, list[bytes], Pixels]]:
-    """`count` clips, a function of the seed."""
+    """Yield `count` clips, a function of the seed."""
     for number in range(count):
         rng = np.random.default_rng([seed, number])
         most = 0.0 if number % 3 == 2 else 1.0

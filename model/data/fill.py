@@ -12,7 +12,7 @@ _TRIES = 12
 
 
 def fill_hole(image: Pixels, hole: Pixels, rng: np.random.Generator) -> Pixels:
-    """`image` with the pixels of `hole` (non-zero) made up: colors from around, texture from afar.
+    """Return `image` with the pixels of `hole` made up: colors from around, texture from afar.
 
     The texture is that of another place of the picture, drawn among those that lie free of the
     hole; where none does, the colors stay smooth.
@@ -27,7 +27,7 @@ def fill_hole(image: Pixels, hole: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 def spread_colors(image: Pixels, hole: Pixels) -> NDArray[np.float32]:
-    """Colors (H, W, 3) that are smooth within the hole and run on from around it."""
+    """Return colors (H, W, 3) that are smooth within the hole and run on from around it."""
     height, width = hole.shape
     size = (max(1, width // _COARSE), max(1, height // _COARSE))
     known = _shrink((hole == 0).astype(np.float32), size)
@@ -46,7 +46,7 @@ def spread_colors(image: Pixels, hole: Pixels) -> NDArray[np.float32]:
 
 
 def _texture(image: Pixels, hole: Pixels) -> NDArray[np.float32]:
-    """What is finer than the colors around, (H, W, 3); nothing in the hole."""
+    """Return what is finer than the colors around, (H, W, 3); nothing in the hole."""
     height, width = hole.shape
     size = (max(1, width // _DETAIL), max(1, height // _DETAIL))
     known = (hole == 0).astype(np.float32)
@@ -57,7 +57,7 @@ def _texture(image: Pixels, hole: Pixels) -> NDArray[np.float32]:
 
 
 def _draw_offset(hole: Pixels, rng: np.random.Generator) -> tuple[int, int]:
-    """A shift (x, y) that carries the hole off itself, of several drawn."""
+    """Return a shift (x, y) that carries the hole off itself, of several drawn."""
     height, width = hole.shape
     small = cv2.resize(hole, (max(1, width // 8), max(1, height // 8))) > 0
     best, offset = np.inf, (0, 0)
@@ -72,7 +72,7 @@ def _draw_offset(hole: Pixels, rng: np.random.Generator) -> tuple[int, int]:
 
 
 def _moved(texture: NDArray[np.float32], offset: tuple[int, int]) -> NDArray[np.float32]:
-    """`texture` shifted by `offset` (x, y), what leaves on one side entering on the other."""
+    """Return `texture` shifted by `offset` (x, y); what leaves on one side enters on the other."""
     return np.roll(texture, (offset[1], offset[0]), axis=(0, 1))
 
 

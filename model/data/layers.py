@@ -36,7 +36,7 @@ class Cutout:
 
     @property
     def radius(self) -> float:
-        """Half the diagonal of its box."""
+        """Return half the diagonal of its box."""
         return float(np.hypot(*self.box[2:])) / 2
 
 
@@ -74,7 +74,7 @@ class Layer:  # decision 47
 
     @property
     def shown(self) -> int:
-        """The object that a surface with alpha shows, 0 being none."""
+        """Return the object that a surface with alpha shows, 0 being none."""
         return 0 if self.mask is None else self.label
 
     @property
@@ -83,7 +83,7 @@ class Layer:  # decision 47
 
 
 def cut_out(image: Pixels, mask: Pixels, kind: str | None = None) -> Cutout:
-    """The object of `mask` (not empty) with its measures."""
+    """Return the object of `mask` (not empty) with its measures."""
     x, y, width, height = cv2.boundingRect(mask)
     border = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
     return Cutout(
@@ -98,24 +98,24 @@ def cut_out(image: Pixels, mask: Pixels, kind: str | None = None) -> Cutout:
 
 
 def soften(mask: Pixels) -> Pixels:
-    """Alpha of a mask: a thin soft edge, slightly inside, so that no old backdrop shows."""
+    """Return alpha of a mask: a thin soft edge, slightly inside, so that no old backdrop shows."""
     inside = cv2.erode(mask, np.ones((3, 3), np.uint8)) * np.uint8(255)
     return np.asarray(cv2.blur(inside, (3, 3)), dtype=np.uint8)
 
 
 def with_alpha(image: Pixels, alpha: Pixels) -> Pixels:
-    """The surface (H, W, 4) of an image (H, W, 3) and its alpha (H, W)."""
+    """Return the surface (H, W, 4) of an image (H, W, 3) and its alpha (H, W)."""
     return np.asarray(cv2.merge([*cv2.split(image), alpha]), dtype=np.uint8)
 
 
 def blend(below: Pixels, above: Pixels, alpha: Pixels) -> Pixels:
-    """`above` over `below`, weighted by alpha."""
+    """Return `above` over `below`, weighted by alpha."""
     share = alpha.astype(np.float32) * np.float32(1 / 255)
     return np.asarray(cv2.blendLinear(above, below, share, 1 - share), dtype=np.uint8)
 
 
 def first_mask(layers: Sequence[Layer], *, size: int) -> tuple[Pixels, Pixels]:
-    """The target in the first frame: what is seen of it, and all of it, both (size, size)."""
+    """Return what is seen of the target in the first frame, and all of it, both (size, size)."""
     seen, whole = np.zeros((2, size, size), np.uint8)
     for layer in layers:
         window = None if layer.solid and layer.mask is None else _window(layer, 0, None, size=size)
@@ -135,7 +135,7 @@ def first_mask(layers: Sequence[Layer], *, size: int) -> tuple[Pixels, Pixels]:
 
 
 def render(layers: Sequence[Layer], moment: int, *, size: int) -> tuple[Pixels, Pixels]:
-    """Frame `moment`, uint8 (size, size, 3), and which object is seen where, (size, size)."""
+    """Return frame `moment`, uint8 (size, size, 3), and which object is where, (size, size)."""
     image, seen = np.zeros((size, size, 3), np.uint8), np.zeros((size, size), np.uint8)
     for layer in layers:
         _draw(layer, moment, image, seen)
@@ -145,7 +145,7 @@ def render(layers: Sequence[Layer], moment: int, *, size: int) -> tuple[Pixels, 
 def render_over(
     image: Pixels, seen: Pixels, layers: Sequence[Layer], moment: int
 ) -> tuple[Pixels, Pixels]:
-    """`image` (S, S, 3) and which object is `seen` where (S, S), with layers over them."""
+    """Return `image` (S, S, 3) and which object is `seen` where (S, S), with layers over them."""
     image, seen = image.copy(), seen.copy()
     for layer in layers:
         _draw(layer, moment, image, seen)
@@ -183,7 +183,7 @@ def _colored(picture: Pixels, layer: Layer, moment: int) -> Pixels:
 
 
 def _window(layer: Layer, moment: int, kernel: Kernel | None, *, size: int) -> Window | None:
-    """The part of the clip that the layer can reach in a frame, or None."""
+    """Return the part of the clip that the layer can reach in a frame, or None."""
     if layer.solid:
         return 0, 0, size, size
     bent = 0.0 if layer.wave is None else layer.wave.reach
@@ -206,7 +206,7 @@ def _slices(window: Window) -> tuple[slice, slice]:
 
 
 def _blur(layer: Layer, moment: int) -> Kernel | None:
-    """The kernel of what the layer's center does while the shutter is open, or None."""
+    """Return the kernel of what the layer's center does while the shutter is open, or None."""
     if not layer.shutter or len(layer.path) < 2:
         return None
     before = max(0, moment - 1)
@@ -215,7 +215,7 @@ def _blur(layer: Layer, moment: int) -> Kernel | None:
 
 
 def _points(layer: Layer, moment: int, window: Window) -> NDArray[np.float32]:
-    """How to warp the layer: a map (h, w, 2) where it bends, else a matrix (2, 3)."""
+    """Return how to warp the layer: a map (h, w, 2) where it bends, else a matrix (2, 3)."""
     matrix = layer.path[moment]
     if layer.wave is not None:
         inverse = np.asarray(cv2.invertAffineTransform(matrix[:2]))
@@ -233,7 +233,7 @@ def _warp(
     *,
     nearest: bool = False,
 ) -> Pixels:
-    """Source pixels as the window sees them; a solid layer is mirrored at its border."""
+    """Return source pixels as the window sees them; a solid layer is mirrored at its border."""
     flags = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
     border = cv2.BORDER_REFLECT_101 if layer.solid else cv2.BORDER_CONSTANT
     if layer.wave is None:

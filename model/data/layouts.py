@@ -41,7 +41,7 @@ class VideoSet:
     weight: float = 1.0
 
     def open(self) -> tuple[Video, ...]:
-        """Its videos, in the order of its list; none is a DataError."""
+        """Return its videos in the order of its list; raise DataError for none."""
         return nonempty(VIDEO_READERS[self.layout](self.root, self.split), self.root)
 
 
@@ -55,19 +55,19 @@ class StillSet:
     weight: float = 1.0
 
     def open(self) -> tuple[LabeledStill, ...]:
-        """Its pictures that have labels; none is a DataError."""
+        """Return its pictures that have labels; raise DataError for none."""
         return nonempty(STILL_READERS[self.layout](self.root, self.split), self.root)
 
 
 def nonempty(found: tuple[T, ...], root: Path) -> tuple[T, ...]:
-    """What was found, if anything was."""
+    """Return what was found, if anything was."""
     if not found:
         raise DataError(f"the data set in {root} is empty")
     return found
 
 
 def shared_videos(root: Path, split: str) -> tuple[Video, ...]:
-    """`<name>/{frames,masks}` with a list `<split>.txt` of names."""
+    """Return `<name>/{frames,masks}` with a list `<split>.txt` of names."""
     return tuple(open_video(root, name) for name in read_names(root / f"{split}.txt"))
 
 
@@ -94,7 +94,7 @@ def extra_video(folder: Path, root: Path) -> Video:
 
 
 def davis_2016(root: Path, split: str) -> tuple[Video, ...]:
-    """One united object a video; the lists name frames and masks by path, or videos.
+    """Return one united object a video; the lists name frames and masks by path, or videos.
 
     DAVIS 2016 lists pairs in `ImageSets/480p/<split>.txt`; DAVIS 2017's package lists the names of
     the same videos in `ImageSets/2016/<split>.txt`.
@@ -108,7 +108,7 @@ def davis_2016(root: Path, split: str) -> tuple[Video, ...]:
 
 
 def davis_2017(root: Path, split: str) -> tuple[Video, ...]:
-    """Several objects a video; names in `ImageSets/2017/<split>.txt`."""
+    """Return several objects a video; names in `ImageSets/2017/<split>.txt`."""
     names = read_names(root / "ImageSets" / "2017" / f"{split}.txt")
     return tuple(davis_video(root, name, united=False) for name in names)
 
@@ -119,7 +119,7 @@ def davis_video(root: Path, name: str, *, united: bool) -> Video:
 
 
 def youtube_vos(root: Path, split: str) -> tuple[Video, ...]:
-    """`<split>/{JPEGImages,Annotations}/<video>`, listed in `<split>/meta.json`.
+    """Return `<split>/{JPEGImages,Annotations}/<video>`, listed in `<split>/meta.json`.
 
     Masks exist for some of the frames only; objects may appear later than in the first.
     """
@@ -147,7 +147,7 @@ def youtube_vos(root: Path, split: str) -> tuple[Video, ...]:
 
 
 def vost(root: Path, split: str) -> tuple[Video, ...]:
-    """`{JPEGImages,Annotations}/<video>`, listed in `ImageSets/<split>.txt`.
+    """Return `{JPEGImages,Annotations}/<video>`, listed in `ImageSets/<split>.txt`.
 
     All ids of a video are instances of the one object that is transformed; 255 is ignored.
     """
@@ -186,7 +186,10 @@ def visor(root: Path, split: str) -> tuple[Video, ...]:
 
 
 def paired(name: str, images: Path, masks: Path) -> Video:
-    """The frames of a folder with the masks of another; frames without a mask are only seen."""
+    """Return the frames of a folder with the masks of another.
+
+    Frames without a mask are only seen.
+    """
     every = tuple(sorted(images.glob("*.jpg")))
     if not every:
         raise DataError(f"no frames (*.jpg) in {images}")
@@ -201,7 +204,7 @@ def paired(name: str, images: Path, masks: Path) -> Video:
 
 
 def read_text(path: Path) -> str:
-    """The text of a list; DataError where it cannot be read."""
+    """Return the text of a list; raise DataError where it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -36,11 +36,11 @@ class Measurement:
 
     @property
     def samples_a_second(self) -> float:
-        """Clips that one core makes in a second."""
+        """Return clips that one core makes in a second."""
         return self.batch / self.batch_s
 
     def text(self) -> str:
-        """The measurement, line by line."""
+        """Return the measurement, line by line."""
         return "\n".join(
             (
                 f"{self.samples_a_second:.1f} clips/s on one core",
@@ -76,14 +76,14 @@ def measure(config: SampleConfig, batches: int) -> Measurement:
 
 
 def _make(config: SampleConfig, step: int) -> tuple[list[Sample], float, float]:
-    """The clips of a step, and the seconds of processor and clock that they took."""
+    """Return the clips of a step, and the seconds of processor and clock that they took."""
     wall, spent = time.perf_counter(), time.process_time()
     samples = [draw_sample(config, step, index) for index in range(config.batch)]
     return samples, time.process_time() - spent, time.perf_counter() - wall
 
 
 def shares_of(samples: Sequence[Sample]) -> dict[str, float]:
-    """The share of the clips with each source and each trait, the sources first."""
+    """Return the share of the clips with each source and each trait, the sources first."""
     sources = Counter(sample.source.split("/")[0] for sample in samples)
     traits = Counter(trait for sample in samples for trait in set(sample.traits))
     found = sources.most_common() + traits.most_common()
@@ -102,7 +102,7 @@ def write_sheet(path: Path, config: SampleConfig, *, samples: int) -> None:
 
 
 def draw_sheet(samples: Sequence[Sample]) -> Pixels:
-    """Clips as rows of frames, (height, width, 3) RGB.
+    """Return clips as rows of frames, (height, width, 3) RGB.
 
     The target is outlined; what was drawn to make the clip is written into its first frame.
     """

@@ -26,7 +26,7 @@ class Wave:
 
     @property
     def reach(self) -> float:
-        """The farthest that it moves any point along an axis, in source pixels."""
+        """Return the farthest that it moves any point along an axis, in source pixels."""
         return 2.0 * float(np.abs(self.pushes).sum(axis=0).max())
 
 
@@ -45,12 +45,12 @@ def apply(matrix: Matrix, point: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def mirrored(matrix: Matrix, *, size: int) -> Matrix:
-    """`matrix`, then the clip of that side mirrored left to right."""
+    """Return `matrix`, then the clip of that side mirrored left to right."""
     return np.array([[-1.0, 0.0, size - 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]) @ matrix
 
 
 def draw_scalar(rng: np.random.Generator, *, frames: int, rate: float) -> NDArray[np.float64]:
-    """A smooth curve (F,), 0 at first: steady change, acceleration and a swing."""
+    """Return a smooth curve (F,), 0 at first: steady change, acceleration and a swing."""
     moments = np.arange(frames, dtype=np.float64)
     speed, bend = rng.normal(0.0, rate), rng.normal(0.0, rate / max(4, frames))
     period, phase = rng.uniform(6.0, 20.0), rng.uniform(0.0, 2 * np.pi)
@@ -62,14 +62,14 @@ def draw_scalar(rng: np.random.Generator, *, frames: int, rate: float) -> NDArra
 
 
 def reach(path: Path, *, size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The least and the greatest (x, y) that a clip of that side sees through `path`."""
+    """Return the least and the greatest (x, y) that a clip of that side sees through `path`."""
     corners = np.array([[0.0, 0.0, 1.0], [size, 0.0, 1.0], [0.0, size, 1.0], [size, size, 1.0]])
     seen = (np.linalg.inv(path) @ corners.T)[:, :2]  # (F, 2, 4)
     return seen.min(axis=(0, 2)), seen.max(axis=(0, 2))
 
 
 def covering(place: Matrix, motion: Path, extent: tuple[int, int], *, size: int) -> Matrix:
-    """`place` enlarged by up to a half and shifted, so that the picture fills the clip throughout.
+    """Return `place` enlarged by up to a half and shifted, so that the picture fills the clip.
 
     `extent` is the picture's width and height; what still lacks is mirrored.
     """
@@ -92,7 +92,7 @@ def covering(place: Matrix, motion: Path, extent: tuple[int, int], *, size: int)
 def draw_path(
     rng: np.random.Generator, shifts: NDArray[np.float64], *, pivot: NDArray[np.float64], pace: Pace
 ) -> Path:
-    """A path that shifts by `shifts` (F, 2) and turns, grows and shears about `pivot` (x, y)."""
+    """Draw a path with `shifts` (F, 2) that turns, grows and shears about `pivot` (x, y)."""
     frames = len(shifts)
     angle = draw_scalar(rng, frames=frames, rate=pace.turn)
     growth = 0.8 * np.tanh(draw_scalar(rng, frames=frames, rate=pace.growth) / 0.8)
@@ -110,7 +110,7 @@ def draw_path(
 def draw_shifts(
     rng: np.random.Generator, *, frames: int, start: NDArray[np.float64], size: int, speed: float
 ) -> NDArray[np.float64]:
-    """Shifts (F, 2) from `start` towards a random point of the picture, with a wobble."""
+    """Return shifts (F, 2) from `start` towards a random point of the picture, with a wobble."""
     goal = rng.uniform(0.05, 0.95, size=2) * size - start
     distance = float(np.hypot(*goal)) + 1e-6
     travel = min(distance, speed * (frames - 1)) / distance
@@ -122,7 +122,7 @@ def draw_shifts(
 def draw_excursion(
     rng: np.random.Generator, *, frames: int, start: NDArray[np.float64], size: int, radius: float
 ) -> NDArray[np.float64]:
-    """Shifts (F, 2) that carry something of the given radius out of the picture and back."""
+    """Return shifts (F, 2) that carry something of the given radius out of the picture and back."""
     axis, sign = int(rng.integers(2)), float(rng.choice([-1.0, 1.0]))
     gap = size - start[axis] if sign > 0 else start[axis]
     peak, back = rng.uniform(0.35, 0.75), rng.uniform(1.0, 1.3)
@@ -137,7 +137,7 @@ def draw_excursion(
 def draw_absence(
     rng: np.random.Generator, *, frames: int, start: NDArray[np.float64], size: int, radius: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Shifts (F, 2) and scales (F,) of something that is out of the picture for 1 to 3 frames.
+    """Draw shifts (F, 2) and scales (F,) of something that is out of sight for 1 to 3 frames.
 
     It leaves faster and faster, and comes back through any side, at another size. Below 4 frames
     it leaves for good.
@@ -161,7 +161,7 @@ def draw_absence(
 
 
 def _draw_edge(rng: np.random.Generator, *, size: int) -> NDArray[np.float64]:
-    """A point (x, y) on any side of the picture."""
+    """Return a point (x, y) on any side of the picture."""
     axis, far = int(rng.integers(2)), bool(rng.integers(2))
     point = rng.uniform(0.1, 0.9, size=2) * size
     point[axis] = size if far else 0.0
@@ -169,7 +169,7 @@ def _draw_edge(rng: np.random.Generator, *, size: int) -> NDArray[np.float64]:
 
 
 def draw_wave(rng: np.random.Generator, *, extent: float, strength: float) -> Wave:
-    """A wave for something `extent` source pixels wide; `strength` 1 bends it clearly."""
+    """Return a wave for something `extent` source pixels wide; `strength` 1 bends it clearly."""
     count = 4
     lengths = extent * np.exp(rng.uniform(np.log(0.5), np.log(2.0), size=count))
     angles, pushes = rng.uniform(0.0, 2 * np.pi, size=(2, count))
@@ -185,7 +185,7 @@ def draw_wave(rng: np.random.Generator, *, extent: float, strength: float) -> Wa
 
 
 def bend(points: NDArray[np.float64], wave: Wave, moment: int) -> NDArray[np.float64]:
-    """Source points (..., 2) moved by the wave at frame `moment`."""
+    """Return source points (..., 2) moved by the wave at frame `moment`."""
     phase = points @ wave.vectors.T + wave.phases  # (..., K)
     rise = np.sin(phase + wave.speeds * moment) - np.sin(phase)
     return np.asarray(points + rise @ wave.pushes)

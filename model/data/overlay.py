@@ -31,7 +31,7 @@ _BORDER_SHARE = 0.02  # of a side that an object may touch and still be shown wh
 _TRIES = 4  # pictures looked at for an object that is not cut off
 
 
-class Footage(NamedTuple):
+class VideoFootage(NamedTuple):
     """frames uint8 (F, S, S, 3), what is seen of the target (F, S, S), and what was drawn."""
 
     frames: Pixels
@@ -44,9 +44,9 @@ CutBackdrop = Callable[[], tuple[Pixels, Pixels] | None]
 
 
 def add_something(
-    footage: Footage, stills: Stills, cut_backdrop: CutBackdrop, rng: np.random.Generator
-) -> Footage:
-    """A small fast target, a twin, things in front, or another backdrop, drawn by chance."""
+    footage: VideoFootage, stills: Stills, cut_backdrop: CutBackdrop, rng: np.random.Generator
+) -> VideoFootage:
+    """Return a small fast target, a twin, things in front, or another backdrop, drawn by chance."""
     kind, made = rng.random(), None
     if kind < 0.3:
         made = add_small_target(footage, stills, rng)
@@ -58,9 +58,9 @@ def add_something(
 
 
 def add_objects(
-    footage: Footage, stills: Stills, rng: np.random.Generator, *, objects: int
-) -> Footage:
-    """A twin or things, which are objects to follow as well, up to so many in all."""
+    footage: VideoFootage, stills: Stills, rng: np.random.Generator, *, objects: int
+) -> VideoFootage:
+    """Return a twin or things, which are objects to follow as well, up to so many in all."""
     known = int(footage.seen[0].max())
     if known < objects and rng.random() < 0.4:
         footage = add_twin(footage, rng, label=known + 1) or footage
@@ -68,9 +68,9 @@ def add_objects(
 
 
 def add_things(
-    footage: Footage, stills: Stills, rng: np.random.Generator, *, objects: int = 1
-) -> Footage:
-    """Objects of pictures move over the video, near its target; at times a strip hides it.
+    footage: VideoFootage, stills: Stills, rng: np.random.Generator, *, objects: int = 1
+) -> VideoFootage:
+    """Move objects of pictures over the video, near its target; at times a strip hides it.
 
     Of several `objects`, those that are not in the video yet are such things.
     """
@@ -99,11 +99,13 @@ def add_things(
     for moment in range(count):
         images[moment], masks[moment] = render_over(frames[moment], seen[moment], layers, moment)
     occluder = ("occluder",) if "occluder" in traits_of(layers) else ()
-    return Footage(images, masks, (*traits, "things over video", *occluder))
+    return VideoFootage(images, masks, (*traits, "things over video", *occluder))
 
 
-def add_small_target(footage: Footage, stills: Stills, rng: np.random.Generator) -> Footage | None:
-    """An object of a picture, small and fast, is the target; the video's own is not.
+def add_small_target(
+    footage: VideoFootage, stills: Stills, rng: np.random.Generator
+) -> VideoFootage | None:
+    """Make a small and fast object of a picture the target instead of the video's own.
 
     At times it passes behind the video's object. None where no object was found.
     """
@@ -126,11 +128,13 @@ def add_small_target(footage: Footage, stills: Stills, rng: np.random.Generator)
         if behind:
             images[moment] = blend(images[moment], frame, soften(own[moment]))
             masks[moment] *= own[moment] == 0
-    return Footage(images, masks, ("small target on video", *traits_of(layers)))
+    return VideoFootage(images, masks, ("small target on video", *traits_of(layers)))
 
 
-def add_twin(footage: Footage, rng: np.random.Generator, *, label: int = 0) -> Footage | None:
-    """A copy of the video's own object, mirrored, shifted, at another time, moves beside it.
+def add_twin(
+    footage: VideoFootage, rng: np.random.Generator, *, label: int = 0
+) -> VideoFootage | None:
+    """Move a copy of the video's own object beside it: mirrored, shifted, at another time.
 
     It is followed as the object `label`, if that is not 0. A copy of what a border cuts off stays
     at that border. None where the object is cut off by borders of both directions.
@@ -162,7 +166,7 @@ def add_twin(footage: Footage, rng: np.random.Generator, *, label: int = 0) -> F
         alpha = np.asarray(cover, dtype=np.uint8)
         images[moment] = blend(frames[moment], np.asarray(copy, np.uint8), alpha)
         masks[moment] = np.where(alpha < 128, seen[moment], label)
-    return Footage(images, masks, ("twin on video",))
+    return VideoFootage(images, masks, ("twin on video",))
 
 
 def _draw_beside(
@@ -173,7 +177,7 @@ def _draw_beside(
     *,
     size: int,
 ) -> NDArray[np.float64]:
-    """A way (x, y) to beside the place, in free directions, within the clip if one is found."""
+    """Draw a way (x, y) to beside the place, in free directions, within the clip if possible."""
     for _ in range(_TRIES):
         angle = rng.uniform(0, 2 * np.pi)
         way = free * np.array([np.cos(angle), np.sin(angle)])
@@ -184,9 +188,9 @@ def _draw_beside(
 
 
 def transplant(
-    footage: Footage, stills: Stills, cut_backdrop: CutBackdrop, rng: np.random.Generator
-) -> Footage:
-    """The video's object, as it really moves, over another video or over a picture."""
+    footage: VideoFootage, stills: Stills, cut_backdrop: CutBackdrop, rng: np.random.Generator
+) -> VideoFootage:
+    """Put the video's object, as it really moves, over another video or over a picture."""
     frames, seen, _ = footage
     count, size = len(frames), frames.shape[1]
     other = cut_backdrop() if rng.random() < 0.4 else None
@@ -201,7 +205,7 @@ def transplant(
         alpha = soften(seen[moment])
         images[moment] = blend(images[moment], frame, alpha)
         masks[moment] = alpha >= 128
-    return Footage(images, masks, ("transplanted",))
+    return VideoFootage(images, masks, ("transplanted",))
 
 
 def free_directions(seen: NDArray[np.uint8] | NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -211,7 +215,7 @@ def free_directions(seen: NDArray[np.uint8] | NDArray[np.bool_]) -> NDArray[np.b
     return np.array([max(int(edge.sum(axis=1).max()) for edge in pair) <= most for pair in sides])
 
 
-def shows_target(footage: Footage) -> bool:
+def shows_target(footage: VideoFootage) -> bool:
     """Does the first frame show enough of the target?"""
     return bool(footage.seen[0].mean() >= MIN_SHARE)
 
@@ -221,7 +225,7 @@ def _still_stage(frames: int, size: int, *, speed: float) -> Stage:
 
 
 def _whereabouts(seen: Pixels) -> tuple[NDArray[np.float64], float, float]:
-    """Centers (F, 2) of the target (its last where it is not seen), its extent, its radius."""
+    """Return the target's centers (F, 2), the last where it is unseen, its extent and radius."""
     centers, extents, radii = [], [0.0], [0.0]
     last = np.full(2, seen.shape[1] / 2)
     for mask in seen:

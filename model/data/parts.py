@@ -30,7 +30,7 @@ class Part:
 
 
 def split(item: Cutout, rng: np.random.Generator, *, frames: int) -> tuple[Part, ...]:
-    """Two halves that move apart from some frame on; () where the cut misses the object."""
+    """Return two halves that move apart from some frame on; () where the cut misses the object."""
     normal = _direction(rng)
     x, y = _pixels(item)
     across, along = _project(x, y, item.center, normal)
@@ -55,7 +55,10 @@ def split(item: Cutout, rng: np.random.Generator, *, frames: int) -> tuple[Part,
 
 
 def hinge(item: Cutout, rng: np.random.Generator, *, frames: int) -> tuple[Part, ...]:
-    """A trunk and a limb that swings about the narrowest of some cuts; () where none is found."""
+    """Return a trunk and a limb that swings about the narrowest of some cuts.
+
+    () where none is found.
+    """
     x, y = _pixels(item)
     best: tuple[float, Points, float] | None = None
     for _ in range(_DIRECTIONS):
@@ -92,7 +95,7 @@ def _direction(rng: np.random.Generator) -> Points:
 
 
 def _pixels(item: Cutout) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """The object's pixels, x and y."""
+    """Return the object's pixels, x and y."""
     left, top, width, height = item.box
     rows, columns = np.nonzero(item.mask[top : top + height, left : left + width])
     return columns + left, rows + top
@@ -115,13 +118,13 @@ def _mask_of(
 
 
 def box_of(part: Part) -> tuple[int, int, int, int]:
-    """Left, top, width and height of the part."""
+    """Return left, top, width and height of the part."""
     left, top, width, height = cv2.boundingRect(part.mask)
     return left, top, width, height
 
 
 def _turning(angle: Points, pivot: Points, shifts: Points) -> Path:
-    """A path that turns by `angle` (F,) about `pivot` (x, y) and shifts by `shifts` (F, 2)."""
+    """Return a path with `angle` (F,) about `pivot` (x, y) and with `shifts` (F, 2)."""
     path = np.tile(np.eye(3), (len(angle), 1, 1))
     cos, sin = np.cos(angle), np.sin(angle)
     path[:, 0, 0], path[:, 0, 1], path[:, 1, 0], path[:, 1, 1] = cos, -sin, sin, cos

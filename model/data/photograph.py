@@ -11,7 +11,7 @@ FACE = (225, 120, 58, 74)  # of scikit-image's `astronaut`: center x, y and half
 
 
 def moving_photograph(frames: int) -> tuple[Pixels, Pixels]:
-    """Frames uint8 (F, 360, 480, 3) and masks uint8 {0, 1} (F, 360, 480) of a drifting portrait."""
+    """Return a drifting portrait: frames uint8 (F, 360, 480, 3), masks of 0 and 1 (F, 360, 480)."""
     picture = data.astronaut()[:HEIGHT, :WIDTH]
     x, y, half_width, half_height = FACE
     mask = np.zeros(picture.shape[:2], np.uint8)

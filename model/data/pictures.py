@@ -31,7 +31,7 @@ class FileStill:
     paths: StillPaths
 
     def read(self) -> Still:
-        """The picture with its labels; DataError where a file is broken."""
+        """Return the picture with its labels; raise DataError where a file is broken."""
         still = read_still(self.paths)
         return Still(still.image, settle_ignored(still.labels))
 
@@ -45,7 +45,10 @@ class CocoStill:
     instances: tuple[Any, ...]
 
     def read(self) -> Still:
-        """The picture, its instances labeled 1, 2, ...; smaller ones lie over larger ones."""
+        """Return the picture, its instances labeled 1, 2, ....
+
+        Smaller ones lie over larger ones.
+        """
         image = read_rgb(self.image)
         if image.shape[:2] != self.size:
             raise DataError(f"{self.image} is {image.shape[:2]}, COCO says {self.size}")
@@ -69,19 +72,19 @@ class CocoStill:
 
 
 def ecssd_stills(root: Path, split: str) -> tuple[FileStill, ...]:
-    """`images/<id>.jpg` with `ground_truth_mask/<id>.png`; it has no splits."""
+    """Return `images/<id>.jpg` with `ground_truth_mask/<id>.png`; it has no splits."""
     return file_stills(root / "images", root / "ground_truth_mask")
 
 
 def msra10k_stills(root: Path, split: str) -> tuple[FileStill, ...]:
-    """`Imgs/<id>.jpg` beside `Imgs/<id>.png`; it has no splits."""
+    """Return `Imgs/<id>.jpg` beside `Imgs/<id>.png`; it has no splits."""
     folder = root / "MSRA10K_Imgs_GT" / "Imgs"
     folder = folder if folder.is_dir() else root / "Imgs"
     return file_stills(folder, folder)
 
 
 def voc_stills(root: Path, split: str) -> tuple[FileStill, ...]:
-    """`JPEGImages` with `SegmentationObject`, listed in `ImageSets/Segmentation/<split>.txt`."""
+    """Return `JPEGImages` with `SegmentationObject`, by `ImageSets/Segmentation/<split>.txt`."""
     names = read_names(root / "ImageSets" / "Segmentation" / f"{split}.txt")
     pairs = [
         StillPaths(root / "JPEGImages" / f"{name}.jpg", root / "SegmentationObject" / f"{name}.png")
@@ -94,7 +97,7 @@ def voc_stills(root: Path, split: str) -> tuple[FileStill, ...]:
 
 
 def file_stills(images: Path, masks: Path) -> tuple[FileStill, ...]:
-    """Every `<id>.jpg` with its mask `<id>.png`; a picture without one is a DataError."""
+    """Return every `<id>.jpg` with its mask `<id>.png`; a picture without one is a DataError."""
     pairs = [StillPaths(path, masks / f"{path.stem}.png") for path in sorted(images.glob("*.jpg"))]
     if not pairs:
         raise DataError(f"no pictures (*.jpg) in {images}")
@@ -105,7 +108,7 @@ def file_stills(images: Path, masks: Path) -> tuple[FileStill, ...]:
 
 
 def coco_stills(root: Path, split: str) -> tuple[CocoStill, ...]:
-    """`<split>2017/*.jpg` with `annotations/instances_<split>2017.json`; no crowds."""
+    """Return `<split>2017/*.jpg` with `annotations/instances_<split>2017.json`; no crowds."""
     path = root / "annotations" / f"instances_{split}2017.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

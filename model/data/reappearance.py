@@ -38,7 +38,7 @@ Positions = NDArray[np.float64]  # (F, 2) centers (x, y)
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class ReappearanceSources:
     """One half of what clips are made of."""
 
     stills: tuple[StillPaths, ...]
@@ -56,7 +56,7 @@ class ReappearanceVideo:
 
     @property
     def away(self) -> NDArray[np.bool_]:
-        """(F,): the frames in which nothing of the object is seen."""
+        """Return (F,): the frames in which nothing of the object is seen."""
         return np.logical_not(self.masks.any(axis=(1, 2)))
 
 
@@ -68,8 +68,11 @@ class Item:
     alpha: Pixels
 
 
-def open_sources(half: DataHalf, root: Path | None = None) -> Sources:
-    """Every other picture and training video of `root` (TAMVT_DATA); DataError if there is none."""
+def open_sources(half: DataHalf, root: Path | None = None) -> ReappearanceSources:
+    """Return every other picture and training video of `root` (TAMVT_DATA).
+
+    Raise DataError if there is none.
+    """
     root = root or Path(os.environ.get("TAMVT_DATA", "data"))
     folders = sorted(path for path in (root / "static").glob("*") if path.is_dir())
     stills = [still for folder in folders for still in list_stills(folder)]
@@ -77,20 +80,22 @@ def open_sources(half: DataHalf, root: Path | None = None) -> Sources:
     videos = tuple(open_video(root / "video", name) for name in names[half::2])
     if len(stills) < 2:
         raise DataError(f"there are no still pictures in {root / 'static'}")
-    return Sources(tuple(stills[half::2]), videos)
+    return ReappearanceSources(tuple(stills[half::2]), videos)
 
 
-def make_reappearances(sources: Sources, *, seed: int, count: int) -> Iterator[ReappearanceVideo]:
-    """`count` clips, the two kinds in turn."""
+def make_reappearances(
+    sources: ReappearanceSources, *, seed: int, count: int
+) -> Iterator[ReappearanceVideo]:
+    """Yield `count` clips, the two kinds in turn."""
     for number in range(count):
         rng = np.random.default_rng([seed, number])
         yield make_reappearance(sources, rng, kind=KINDS[number % 2], name=f"{seed}-{number:03d}")
 
 
 def make_reappearance(
-    sources: Sources, rng: np.random.Generator, *, kind: Kind, name: str
+    sources: ReappearanceSources, rng: np.random.Generator, *, kind: Kind, name: str
 ) -> ReappearanceVideo:
-    """One clip; DataError where no fitting object is found in many tries."""
+    """Return one clip; raise DataError where no fitting object is found in many tries."""
     for _ in range(_TRIES):
         found = _tried(sources, rng, kind=kind)
         if found is not None:
@@ -102,9 +107,12 @@ def make_reappearance(
 
 
 def _tried(
-    sources: Sources, rng: np.random.Generator, *, kind: Kind
+    sources: ReappearanceSources, rng: np.random.Generator, *, kind: Kind
 ) -> tuple[list[Pixels], Pixels] | None:
-    """Frames and masks; None where the picture has no fitting object, or it is not hidden long."""
+    """Return frames and masks.
+
+    None where the picture has no fitting object, or it is not hidden long.
+    """
     frames = int(rng.integers(FRAMES[0], FRAMES[1] + 1))
     gone = int(rng.integers(*BEFORE, endpoint=True)) + MOVING
     back = gone + int(rng.integers(*AWAY, endpoint=True))
@@ -130,8 +138,8 @@ def _tried(
     return (images, truth) if fits else None
 
 
-def draw_item(sources: Sources, rng: np.random.Generator) -> Item | None:
-    """An object that the border of its picture does not cut, or None."""
+def draw_item(sources: ReappearanceSources, rng: np.random.Generator) -> Item | None:
+    """Return an object that the border of its picture does not cut, or None."""
     still = read_still(sources.stills[int(rng.integers(len(sources.stills)))])
     mask = pick_object(still.labels, rng, min_share=0.01)
     if mask is None or any(edge.any() for edge in (mask[0], mask[-1], mask[:, 0], mask[:, -1])):
@@ -142,7 +150,7 @@ def draw_item(sources: Sources, rng: np.random.Generator) -> Item | None:
 
 
 def size_item(item: Item, rng: np.random.Generator, *, share: float) -> Item:
-    """The object with an extent of so much of the short side, mirrored half of the time."""
+    """Return the object with an extent of so much of the short side, mirrored half of the time."""
     height, width = item.alpha.shape
     zoom = share * SIZE[0] / np.sqrt(height * width)
     size = (max(2, round(width * zoom)), max(2, round(height * zoom)))
@@ -154,8 +162,8 @@ def size_item(item: Item, rng: np.random.Generator, *, share: float) -> Item:
     return Item(np.ascontiguousarray(image, np.uint8), np.ascontiguousarray(alpha, np.uint8))
 
 
-def _draw_panel(sources: Sources, rng: np.random.Generator, item: Item) -> Item:
-    """A part of a picture that covers the object wherever it turns."""
+def _draw_panel(sources: ReappearanceSources, rng: np.random.Generator, item: Item) -> Item:
+    """Return a part of a picture that covers the object wherever it turns."""
     side = 1.5 * float(np.hypot(*item.alpha.shape))
     image = read_rgb(sources.stills[int(rng.integers(len(sources.stills)))].image)
     height = max(2, round(side * rng.uniform(1.0, 1.4)))
@@ -166,7 +174,7 @@ def _draw_panel(sources: Sources, rng: np.random.Generator, item: Item) -> Item:
 def _draw_moves(
     item: Item, rng: np.random.Generator, *, kind: Kind, frames: int, gone: int, back: int
 ) -> tuple[Positions, Positions | None]:
-    """The object's places, and those of what covers it: out of sight from `gone` to `back`."""
+    """Draw places of the object and of its cover, so that it is unseen from `gone` to `back`."""
     height, width = SIZE
     reach = 0.75 * float(np.hypot(*item.alpha.shape))
     drift = np.stack([draw_curve(rng, frames, reach=0.12 * width) for _ in range(2)], axis=1)
@@ -189,7 +197,7 @@ def _draw_moves(
 
 
 def _shares(frames: int, *, gone: int, back: int) -> NDArray[np.float64]:
-    """(F,) from 0 (in sight) to 1 (out of sight), changing over `MOVING` frames."""
+    """Return (F,) from 0 (in sight) to 1 (out of sight), changing over `MOVING` frames."""
     moments = np.arange(frames, dtype=np.float64)
     going = np.clip((moments - (gone - MOVING)) / MOVING, 0.0, 1.0)
     coming = np.clip((back - 1 + MOVING - moments) / MOVING, 0.0, 1.0)
@@ -197,16 +205,16 @@ def _shares(frames: int, *, gone: int, back: int) -> NDArray[np.float64]:
 
 
 def draw_curve(rng: np.random.Generator, frames: int, *, reach: float) -> NDArray[np.float64]:
-    """(F,) a slow curve about 0, 0 at first, that goes about as far as `reach`."""
+    """Return (F,) a slow curve about 0, 0 at first, that goes about as far as `reach`."""
     period, phase = rng.uniform(25.0, 80.0), rng.uniform(0.0, 2 * np.pi)
     turn = 2 * np.pi * np.arange(frames) / period + phase
     return np.asarray(0.5 * reach * rng.uniform(0.2, 1.0) * (np.sin(turn) - np.sin(phase)))
 
 
 def draw_backdrop_frames(
-    sources: Sources, rng: np.random.Generator, *, frames: int
+    sources: ReappearanceSources, rng: np.random.Generator, *, frames: int
 ) -> Sequence[Pixels]:
-    """F pictures of the clip's size: of a training video, or of a still that is panned over."""
+    """Return F pictures of the clip's size: a training video, or a still that is panned over."""
     size = SIZE[::-1]
     if sources.videos and rng.random() < 0.6:
         video = sources.videos[int(rng.integers(len(sources.videos)))]
@@ -237,7 +245,7 @@ def draw_backdrop_frames(
 def paste(
     below: Pixels, item: Item, place: NDArray[np.float64], turn: float, scale: float
 ) -> tuple[Pixels, NDArray[np.bool_]]:
-    """The item over a picture, its center at `place` (x, y), and the pixels that it takes."""
+    """Put the item over a picture, its center at `place` (x, y); return that and its pixels."""
     height, width = item.alpha.shape
     cos, sin = scale * np.cos(turn), scale * np.sin(turn)
     matrix = np.array([[cos, -sin, 0.0], [sin, cos, 0.0]])

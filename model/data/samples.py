@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from model.data.augment import darken, draw_look, finish
 from model.data.errors import DataError
 from model.data.layouts import StillSet, VideoSet
-from model.data.overlay import Footage, add_objects, add_something, shows_target
+from model.data.overlay import VideoFootage, add_objects, add_something, shows_target
 from model.data.pictures import LabeledStill
 from model.data.static import (
     SET_WEIGHTS,
@@ -86,7 +86,7 @@ class SampleConfig:
             raise DataError("one of the shares of objects must be above 0")
 
     def objects_of(self, step: int) -> int:
-        """How many objects the clips of a step have at most."""
+        """Return how many objects the clips of a step have at most."""
         if len(self.objects) == 1:
             return 1
         rng = np.random.default_rng([self.seed, step, _OBJECTS])
@@ -121,7 +121,7 @@ class SampleBatch(NamedTuple):
 
     @property
     def objects(self) -> int:
-        """The most objects that a clip of the batch has."""
+        """Return the most objects that a clip of the batch has."""
         return max(1, int(self.masks[:, 0].max()))
 
 
@@ -136,24 +136,27 @@ class Sources:
     same_category: Mapping[str, tuple[StillPaths, ...]]
 
     def draw_still(self, rng: np.random.Generator) -> Still:
-        """A picture of a set drawn by weight."""
+        """Return a picture of a set drawn by weight."""
         stills = self.sets[int(rng.choice(len(self.sets), p=self.set_shares))]
         still = stills[int(rng.integers(len(stills)))]
         return read_still(still) if isinstance(still, StillPaths) else still.read()
 
     def draw_same_category(self, kind: str, rng: np.random.Generator) -> Still | None:
-        """A picture with an object of that kind, or None where none is known."""
+        """Return a picture with an object of that kind, or None where none is known."""
         stills = self.same_category.get(kind, ())
         return read_still(stills[int(rng.integers(len(stills)))]) if stills else None
 
     def draw_video(self, rng: np.random.Generator) -> Video:
-        """A video; long ones are somewhat likelier."""
+        """Return a video; long ones are somewhat likelier."""
         return self.videos[int(rng.choice(len(self.videos), p=self.video_shares))]
 
 
 @lru_cache(maxsize=4)
 def open_sources(config: SampleConfig) -> Sources:
-    """The files of `config`; what is missing, unknown or kept for choosing is a DataError."""
+    """Return the files of `config`.
+
+    Raise DataError for what is missing, unknown or kept for choosing.
+    """
     videos, video_weights = _open_videos(config) if config.synthetic_share < 1 else ((), [])
     wanted = config.synthetic_share > 0 or config.pastes
     sets, set_weights = _open_stills(config) if wanted else ((), [])
@@ -163,7 +166,7 @@ def open_sources(config: SampleConfig) -> Sources:
 def _by_category(
     sets: tuple[tuple[StillPaths, ...] | tuple[LabeledStill, ...], ...],
 ) -> Mapping[str, tuple[StillPaths, ...]]:
-    """The pictures that show each kind of object, as far as kinds are known."""
+    """Return the pictures that show each kind of object, as far as kinds are known."""
     same_category: dict[str, list[StillPaths]] = defaultdict(list)
     for still in (still for stills in sets for still in stills):
         if isinstance(still, StillPaths):
@@ -173,7 +176,7 @@ def _by_category(
 
 
 def _open_stills(config: SampleConfig) -> tuple[Any, list[float]]:
-    """The sets of pictures and how often each is drawn."""
+    """Return the sets of pictures and how often each is drawn."""
     if config.still_sets:
         return tuple(s.open() for s in config.still_sets), [s.weight for s in config.still_sets]
     unknown = sorted(set(config.static_sets) - set(SET_WEIGHTS))
@@ -184,7 +187,7 @@ def _open_stills(config: SampleConfig) -> tuple[Any, list[float]]:
 
 
 def _open_videos(config: SampleConfig) -> tuple[tuple[Video, ...], list[float]]:
-    """The videos and how often each is drawn: long ones more often, within a set's weight."""
+    """Return the videos and each one's weight: long ones are drawn more often within a set."""
     if not config.video_sets:
         root = config.data / "video"
         names = training_names(root, config.videos)
@@ -226,7 +229,7 @@ def draw_sample(config: SampleConfig, step: int, index: int) -> Sample:
 
 
 def _darken(sample: Sample, rng: np.random.Generator) -> Sample:
-    """The clip as a camera sees it at night."""
+    """Return the clip as a camera sees it at night."""
     return sample._replace(frames=darken(sample.frames, rng), traits=(*sample.traits, "dark"))
 
 
@@ -246,7 +249,7 @@ def _from_video(
     found = cut(video, objects=objects)
     if found is None:
         return None
-    footage = Footage(*found)
+    footage = VideoFootage(*found)
     if config.pastes and objects > 1:
         if footage.seen.max() < objects or rng.random() < config.pasted_share:
             footage = add_objects(footage, sources, rng, objects=objects)
@@ -267,7 +270,7 @@ def _from_video(
 
 
 def make_batch(config: SampleConfig, step: int, *, part: int = 0) -> SampleBatch:
-    """The clips of one step, or of one of its parts of `config.batch` clips each."""
+    """Return the clips of one step, or of one of its parts of `config.batch` clips each."""
     first = part * config.batch
     samples = [draw_sample(config, step, first + index) for index in range(config.batch)]
     return SampleBatch(
@@ -291,7 +294,7 @@ class _Steps(Dataset[SampleBatch]):
 def sample_batches(
     config: SampleConfig, first_step: int, workers: int = 1, *, parts: Sequence[int] = (0,)
 ) -> Iterator[SampleBatch]:
-    """The batches of first_step, first_step + 1, ... without end; of each step the given parts.
+    """Yield the batches of first_step, first_step + 1, ... without end: the given parts of each.
 
     `workers` background processes prepare at most 4 batches each ahead (0: this process does);
     a DataError comes at once where files are missing.
@@ -310,7 +313,10 @@ def sample_batches(
 
 
 def _plainly(batches: Iterator[SampleBatch]) -> Iterator[SampleBatch]:
-    """The batches; an error of a worker tells what was wrong, without the worker's traceback."""
+    """Yield the batches.
+
+    An error of a worker tells what was wrong, without the worker's traceback.
+    """
     try:
         yield from batches
     except DataError as error:

@@ -34,7 +34,7 @@ class Stills(Protocol):
     def draw_still(self, rng: np.random.Generator) -> Still: ...
 
     def draw_same_category(self, kind: str, rng: np.random.Generator) -> Still | None:
-        """A picture with an object of that kind, or None where none is known."""
+        """Return a picture with an object of that kind, or None where none is known."""
         ...
 
 
@@ -52,7 +52,7 @@ class Stage:
 
 
 def draw_cutout(still: Still, rng: np.random.Generator, kind: str | None = None) -> Cutout | None:
-    """An object of the picture, of that kind where one is given, or None."""
+    """Return an object of the picture, of that kind where one is given, or None."""
     picked = pick_instance(still, rng, min_share=MIN_INSTANCE, kind=kind)
     return None if picked is None else cut_out(still.image, picked.mask, picked.kind)
 
@@ -60,7 +60,7 @@ def draw_cutout(still: Still, rng: np.random.Generator, kind: str | None = None)
 def draw_target_layers(
     item: Cutout, place: Matrix, stage: Stage, stills: Stills, rng: np.random.Generator
 ) -> tuple[Layer, ...]:
-    """`item` as the target: one layer or several parts, which may leave, change, come apart."""
+    """Return `item` as the target: a layer or parts, which may leave, change, come apart."""
     layer = draw_mover(item, place, stage, rng, leaves=_LEAVES)
     layer = replace(layer, mask=item.mask)
     if rng.random() < _RETEXTURED:
@@ -92,7 +92,10 @@ def _part_layer(layer: Layer, part: Part, trait: str) -> Layer:
 def draw_mover(
     item: Cutout, place: Matrix, stage: Stage, rng: np.random.Generator, *, leaves: float
 ) -> Layer:
-    """`item` as a layer with its own motion on top of the camera's; `leaves` is how likely."""
+    """Return `item` as a layer with its own motion on top of the camera's.
+
+    `leaves` is how likely.
+    """
     start, frames, size = apply(place, item.center), stage.frames, stage.size
     scales, traits = np.ones(frames), []
     if rng.random() < leaves:
@@ -123,7 +126,7 @@ def draw_mover(
 
 
 def retextured(layer: Layer, other: Pixels, frames: int, rng: np.random.Generator) -> Layer:
-    """`layer` whose surface turns into that of another picture, in part, from some frame on."""
+    """Return `layer` with a surface that turns into another picture's, in part, at some frame."""
     left, top = layer.box[:2]
     height, width = layer.surface.shape[:2]
     # The other picture is laid out from the corner of the box on, mirrored where it ends.
@@ -137,13 +140,16 @@ def retextured(layer: Layer, other: Pixels, frames: int, rng: np.random.Generato
 
 
 def mirrored_indices(places: NDArray[np.intp], length: int) -> NDArray[np.intp]:
-    """Indices below `length` that run forth and back: ... 1 0 0 1 ... n-1 n-1 ... for places."""
+    """Return indices below `length` that run forth and back: ... 1 0 0 1 ... n-1 n-1 ...
+
+    For places.
+    """
     folded = places % (2 * length)
     return np.where(folded < length, folded, 2 * length - 1 - folded)
 
 
 def fitted(item: Cutout, *, share: float, size: int) -> Cutout:
-    """`item` kept smaller where it is to take a small `share` of the side, lest it flicker."""
+    """Return `item` smaller where it is to take a small `share` of the side, lest it flicker."""
     zoom = 2.0 * share * size / item.extent
     if zoom >= 1.0:
         return item
@@ -162,7 +168,7 @@ def fitted(item: Cutout, *, share: float, size: int) -> Cutout:
 def draw_placement(
     item: Cutout, rng: np.random.Generator, *, size: int, share: float, largest: float = 2.0
 ) -> Matrix:
-    """A place where `item` takes `share` of the side: a random spot, a slight turn, a flip."""
+    """Draw a place where `item` takes `share` of the side: a spot, a slight turn, a flip."""
     zoom = min(share * size / item.extent, largest)
     angle, flip = rng.normal(0.0, 0.12), -1.0 if rng.random() < 0.5 else 1.0
     cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
@@ -172,7 +178,7 @@ def draw_placement(
 
 
 def moved_to(place: Matrix, point: NDArray[np.float64], spot: NDArray[np.float64]) -> Matrix:
-    """`place`, shifted such that the source point lands on the spot of the clip."""
+    """Return `place`, shifted such that the source point lands on the spot of the clip."""
     moved = place.copy()
     moved[:2, 2] += spot - apply(place, point)
     return moved
@@ -181,7 +187,7 @@ def moved_to(place: Matrix, point: NDArray[np.float64], spot: NDArray[np.float64
 def draw_view(
     zoom: float, corner: NDArray[np.float64], rng: np.random.Generator, *, size: int
 ) -> Matrix:
-    """A picture enlarged by `zoom`, seen from `corner` (x, y) on, mirrored half of the time."""
+    """Draw a view enlarged by `zoom`, from `corner` (x, y) on, mirrored half of the time."""
     view = np.array([[zoom, 0.0, -corner[0]], [0.0, zoom, -corner[1]], [0.0, 0.0, 1.0]])
     return mirrored(view, size=size) if rng.random() < 0.5 else view
 
@@ -194,7 +200,7 @@ def draw_occluder(
     *,
     size: int,
 ) -> Layer:
-    """A strip of a picture that passes over the target and hides it for 1 to 3 frames.
+    """Return a strip of a picture that passes over the target and hides it for 1 to 3 frames.
 
     `places` (F, 2) and `radius` are the target's in the clip.
     """
@@ -231,7 +237,7 @@ def draw_occluder(
 
 
 def _grown(scales: NDArray[np.float64], pivot: NDArray[np.float64]) -> Path:
-    """Growth by `scales` (F,) about `pivot` (x, y)."""
+    """Return growth by `scales` (F,) about `pivot` (x, y)."""
     path = np.tile(np.eye(3), (len(scales), 1, 1))
     path[:, 0, 0] = path[:, 1, 1] = scales
     path[:, :2, 2] = (1.0 - scales)[:, None] * pivot
@@ -239,10 +245,10 @@ def _grown(scales: NDArray[np.float64], pivot: NDArray[np.float64]) -> Path:
 
 
 def scale_of(matrix: Matrix) -> float:
-    """How many times longer things become."""
+    """Return how many times longer things become."""
     return float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
 
 
 def draw_shutter(rng: np.random.Generator) -> float:
-    """The share of a frame's time that the shutter is open; most layers are sharp."""
+    """Return the share of a frame's time that the shutter is open; most layers are sharp."""
     return float(rng.uniform(0.3, 1.0)) if rng.random() < 0.25 else 0.0

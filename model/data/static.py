@@ -61,7 +61,7 @@ class Still:
     kinds: tuple[str, ...] = ()
 
     def kind_of(self, label: int) -> str | None:
-        """What the label shows, or None where that is not known."""
+        """Return what the label shows, or None where that is not known."""
         return self.kinds[label - 1] if 0 < label <= len(self.kinds) else None
 
 
@@ -73,7 +73,10 @@ class Instance(NamedTuple):
 
 
 def list_stills(folder: Path) -> tuple[StillPaths, ...]:
-    """Every `<id>.jpg` of `folder` that has a mask `<id>.png`, sorted; none is a DataError."""
+    """Return every `<id>.jpg` of `folder` that has a mask `<id>.png`, sorted.
+
+    Raise DataError for none.
+    """
     if not folder.is_dir():
         raise DataError(f"there is no folder of pictures at {folder}")
     masks = {path.stem: path for path in folder.glob("*.png")}
@@ -90,7 +93,7 @@ def list_stills(folder: Path) -> tuple[StillPaths, ...]:
 
 
 def list_kinds(folder: Path) -> dict[str, tuple[str, ...]]:
-    """Kinds of the instances of each picture `<id>` of a set of the shared data, as far as known.
+    """Return what each picture `<id>` of a set of the shared data shows, as far as known.
 
     COCO's are in `<set>_categories.json` beside the folder, largest instance first; iCoseg's
     pictures show the same thing where their names begin alike; some sets show persons only.
@@ -115,7 +118,7 @@ def list_kinds(folder: Path) -> dict[str, tuple[str, ...]]:
 
 
 def read_still(paths: StillPaths) -> Still:
-    """The picture with the instance labels of its mask (a 0/255 mask holds one, labeled 255)."""
+    """Read the picture with its mask's instance labels (a 0/255 mask holds one, labeled 255)."""
     still = Still(read_rgb(paths.image), read_labels(paths.mask), paths.kinds)
     if still.image.shape[:2] != still.labels.shape:
         raise DataError(
@@ -125,7 +128,7 @@ def read_still(paths: StillPaths) -> Still:
 
 
 def read_rgb(path: Path) -> Pixels:
-    """The picture at `path`, uint8 (H, W, 3) RGB."""
+    """Return the picture at `path`, uint8 (H, W, 3) RGB."""
     image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
     if image is None:
         raise DataError(f"cannot read the picture {path}")
@@ -133,7 +136,7 @@ def read_rgb(path: Path) -> Pixels:
 
 
 def read_labels(path: Path) -> Pixels:
-    """The indices of a palette, gray or 1-bit PNG, uint8 (H, W); 1-bit gives 0 and 1."""
+    """Return the indices of a palette, gray or 1-bit PNG, uint8 (H, W); 1-bit gives 0 and 1."""
     # OpenCV turns a palette into colors and loses the indices; Pillow keeps them.
     try:
         with Image.open(path) as image:
@@ -145,7 +148,7 @@ def read_labels(path: Path) -> Pixels:
 
 
 def pick_object(labels: Pixels, rng: np.random.Generator, *, min_share: float) -> Pixels | None:
-    """One instance as uint8 {0, 1} (H, W), larger ones somewhat likelier, or None.
+    """Return one instance as uint8 {0, 1} (H, W), larger ones somewhat likelier, or None.
 
     Only instances of at least `min_share` of the picture count. Now and then an instance is
     united with one that touches it, as DAVIS 2016 unites rider and horse.
@@ -179,7 +182,7 @@ def pick_instance(
 def label_others(
     still: Still, target: Pixels, rng: np.random.Generator, *, most: int
 ) -> Pixels | None:
-    """Up to `most` instances beside the target's mask (H, W) as labels 2, 3, ..., or None."""
+    """Return up to `most` instances beside the target (H, W) as labels 2, 3, ..., or None."""
     areas = np.bincount(still.labels[target == 0], minlength=256) / still.labels.size
     areas[0] = 0.0
     areas[areas < MIN_INSTANCE] = 0.0
@@ -194,7 +197,7 @@ def label_others(
 
 
 def keep_shown(masks: Pixels, *, least: float) -> Pixels:
-    """Labels (F, H, W) of those objects whose share of the first frame is `least`, as 1, 2, ...
+    """Return labels (F, H, W), as 1, 2, ..., of objects with a share of `least` in frame 0.
 
     The others become background.
     """
@@ -206,7 +209,7 @@ def keep_shown(masks: Pixels, *, least: float) -> Pixels:
 
 
 def _backdrops(still: Still, areas: NDArray[np.float64]) -> list[int]:
-    """Labels of what lies behind or under everything, such as a table: large, on 3 borders.
+    """Return labels of what lies behind or under everything, such as a table: large, on 3 borders.
 
     A person who fills the picture is none.
     """
@@ -220,7 +223,7 @@ def _backdrops(still: Still, areas: NDArray[np.float64]) -> list[int]:
 
 
 def _unite_with_neighbor(mask: Pixels, labels: Pixels) -> Pixels:
-    """`mask` with the instance that shares the longest border with it, if there is one."""
+    """Return `mask` with the instance that shares the longest border with it, if there is one."""
     near = cv2.dilate(mask, np.ones((5, 5), np.uint8)) > mask
     counts = np.bincount(labels[near], minlength=256)
     counts[0] = 0

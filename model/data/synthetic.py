@@ -60,7 +60,7 @@ class MadeSample(NamedTuple):
 def make_sample(
     stills: Stills, rng: np.random.Generator, *, size: int, frames: int, objects: int = 1
 ) -> MadeSample | None:
-    """A clip of `frames` frames of that side, of up to so many objects, or None.
+    """Return a clip of `frames` frames of that side, of up to so many objects, or None.
 
     None where the drawn picture has no fitting object, or the first frame would not show it.
     """
@@ -92,12 +92,12 @@ def shows_target(layers: tuple[Layer, ...], *, size: int) -> bool:
 
 
 def traits_of(layers: tuple[Layer, ...]) -> tuple[str, ...]:
-    """What was drawn to make the layers, each once."""
+    """Return what was drawn to make the layers, each once."""
     return tuple(dict.fromkeys(trait for layer in layers for trait in layer.traits))
 
 
 def draw_stage(rng: np.random.Generator, *, size: int, frames: int) -> Stage:
-    """Speeds are near those of DAVIS at 1 to 5 frames a step; the camera at times stands still."""
+    """Draw speeds near those of DAVIS at 1 to 5 frames a step; the camera at times stands still."""
     speed = size * 0.025 * float(np.exp(rng.normal(0.0, 0.85)))
     level = float(rng.choice([0.0, 0.5, 1.0, 2.0], p=[0.15, 0.3, 0.35, 0.2]))
     center = np.array([size / 2, size / 2])
@@ -115,7 +115,7 @@ def _draw_scene(
     *,
     objects: int,
 ) -> tuple[Layer, ...]:
-    """All layers of a clip of `target`, an object of `still`, and of up to so many objects."""
+    """Draw all layers of a sample of `target`, an object of `still`, and of up to so many."""
     # An object that its own picture cuts off shows a straight edge when pasted in mid-air.
     whole, in_place = (0.45, 0.9) if target.cropped else (0.25, 0.55)
     kind = rng.random()
@@ -150,7 +150,7 @@ def _draw_scene(
 def _with_others(
     base: tuple[Layer, ...], still: Still, target: Cutout, rng: np.random.Generator, *, most: int
 ) -> tuple[Layer, ...]:
-    """`base` whose backdrop shows further instances of the target's picture, if it is that."""
+    """Return `base` with the other instances of its backdrop, if that is the target's picture."""
     backdrop, *own = base
     if "pasted" in backdrop.traits or target.mask.shape != still.labels.shape:
         return base
@@ -163,7 +163,7 @@ def _with_others(
 
 
 def as_object(layer: Layer, label: int) -> Layer:
-    """A moving layer that is followed as object `label`."""
+    """Return a moving layer that is followed as object `label`."""
     alpha = np.asarray(cv2.extractChannel(layer.surface, 3), np.uint8)
     return replace(layer, mask=alpha, label=label)
 
@@ -171,14 +171,14 @@ def as_object(layer: Layer, label: int) -> Layer:
 def _stack(
     base: tuple[Layer, ...], extras: list[Layer], rng: np.random.Generator
 ) -> tuple[Layer, ...]:
-    """Backdrop first; extras above the target, or below a target that is a layer of its own."""
+    """Return the layers, backdrop first, extras above a target that is in it, else below."""
     backdrop, *own = base
     count = int(rng.binomial(len(extras), _UNDER)) if own else 0
     return (backdrop, *extras[:count], *own, *extras[count:])
 
 
 def _whole_picture(target: Cutout, stage: Stage, rng: np.random.Generator) -> tuple[Layer, ...]:
-    """The picture as it is, moving and bending as one."""
+    """Return the picture as it is, moving and bending as one."""
     place = _frame_target(target, rng, size=stage.size)
     pace = Pace(turn=0.02, growth=0.02, shear=0.01)
     own = draw_path(rng, np.zeros((stage.frames, 2)), pivot=apply(place, target.center), pace=pace)
@@ -195,7 +195,7 @@ def _whole_picture(target: Cutout, stage: Stage, rng: np.random.Generator) -> tu
 def _moved_in_place(
     target: Cutout, stills: Stills, stage: Stage, rng: np.random.Generator
 ) -> tuple[Layer, ...]:
-    """The object moves over its own picture, the hole behind it filled."""
+    """Make the object move over its own picture, the hole behind it filled."""
     # A little more than the object, whose colors bleed over its outline.
     hole = np.asarray(cv2.dilate(target.mask, np.ones((7, 7), np.uint8)), dtype=np.uint8)
     place = _frame_target(target, rng, size=stage.size)
@@ -211,14 +211,14 @@ def _moved_in_place(
 def _pasted(
     target: Cutout, share: float, stills: Stills, stage: Stage, rng: np.random.Generator
 ) -> tuple[Layer, ...]:
-    """The object, `share` of the side large, moves over another picture."""
+    """Make the object, `share` of the side large, move over another picture."""
     backdrop = replace(draw_backdrop(stills, stage, rng), traits=("pasted",))
     place = draw_placement(target, rng, size=stage.size, share=share)
     return backdrop, *draw_target_layers(target, place, stage, stills, rng)
 
 
 def draw_backdrop(stills: Stills, stage: Stage, rng: np.random.Generator) -> Layer:
-    """A picture seen by the stage's camera."""
+    """Return a picture seen by the stage's camera."""
     image = stills.draw_still(rng).image
     height, width = image.shape[:2]
     zoom = stage.size * rng.uniform(1.05, 1.6) / min(height, width)
@@ -230,7 +230,10 @@ def draw_backdrop(stills: Stills, stage: Stage, rng: np.random.Generator) -> Lay
 def _backdrop(
     image: Pixels, motion: Path, place: Matrix, rng: np.random.Generator, *, size: int
 ) -> Layer:
-    """A solid layer that fills the clip; the place is mended so that hardly a border shows."""
+    """Return a solid layer that fills the clip.
+
+    The place is mended so that hardly a border shows.
+    """
     height, width = image.shape[:2]
     return Layer(
         surface=image,
@@ -250,7 +253,7 @@ def _draw_extra(
     stage: Stage,
     rng: np.random.Generator,
 ) -> Layer | None:
-    """Something else that moves: a twin of the target, one of its kind, a neighbor, a stranger."""
+    """Draw something else that moves: a twin, one of the target's kind, a neighbor, a stranger."""
     kind = rng.random()
     if kind < _TWIN:
         return _twin(target, place, stage, rng)
@@ -271,7 +274,7 @@ def _draw_extra(
 
 
 def _twin(target: Cutout, place: Matrix, stage: Stage, rng: np.random.Generator) -> Layer:
-    """A copy of the target, mirrored or not, of other colors or the same."""
+    """Return a copy of the target, mirrored or not, of other colors or the same."""
     layer = _extra(target, target, place, stage, rng)
     if rng.random() < 0.5:
         color = draw_color(rng, frames=stage.frames, start=0.9, drift=0.2)
@@ -286,7 +289,7 @@ def replace_traits(layer: Layer, *traits: str) -> Layer:
 def _extra(
     item: Cutout, target: Cutout, place: Matrix, stage: Stage, rng: np.random.Generator
 ) -> Layer:
-    """`item` about as large as the target that lies at `place`, anywhere or setting off near it."""
+    """Draw `item`, as large as the target at `place`, anywhere or setting off near it."""
     share = target.extent * scale_of(place) / stage.size * np.exp(rng.normal(0.0, 0.4))
     share = float(np.clip(share, 0.05, 0.6))
     twin, item = item is target, fitted(item, share=share, size=stage.size)
@@ -301,7 +304,7 @@ def _extra(
 
 
 def _frame_target(target: Cutout, rng: np.random.Generator, *, size: int) -> Matrix:
-    """A view of the target's own picture that holds the target, at times zoomed in, or flipped."""
+    """Draw a view of the target's own picture that holds it, at times zoomed in or flipped."""
     height, width = target.mask.shape
     zoom = size * float(np.exp(rng.uniform(0.0, np.log(1.7)))) / min(height, width)
     room = np.array([width, height]) * zoom - size

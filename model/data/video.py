@@ -45,7 +45,7 @@ class Video:
 
 
 def read_names(path: Path) -> tuple[str, ...]:
-    """The names in a split file, one a line."""
+    """Return the names in a split file, one a line."""
     try:
         return tuple(path.read_text(encoding="utf-8").split())
     except OSError as error:
@@ -53,7 +53,10 @@ def read_names(path: Path) -> tuple[str, ...]:
 
 
 def training_names(root: Path, names: tuple[str, ...] | None) -> tuple[str, ...]:
-    """`names`, or those of `root/train.txt`; none, or one kept for choosing, is a DataError."""
+    """Return `names`, or those of `root/train.txt`.
+
+    Raise DataError for none, or for one that is kept for choosing.
+    """
     chosen = read_names(root / "train.txt") if names is None else names
     if not chosen:
         raise DataError(f"no videos to train on: {root / 'train.txt'} names none")
@@ -64,7 +67,7 @@ def training_names(root: Path, names: tuple[str, ...] | None) -> tuple[str, ...]
 
 
 def open_video(root: Path, name: str) -> Video:
-    """The video `name` below `root`; a frame without mask, or no frame, is a DataError."""
+    """Return the video `name` below `root`; a frame without mask, or no frame, is a DataError."""
     folder = root / name
     frames = tuple(sorted((folder / "frames").glob("*.jpg")))
     if not frames:
@@ -77,7 +80,7 @@ def open_video(root: Path, name: str) -> Video:
 
 
 def read_mask(path: Path) -> Pixels:
-    """The united foreground of one frame, uint8 {0, 1} (H, W)."""
+    """Return the united foreground of one frame, uint8 {0, 1} (H, W)."""
     return (read_labels(path) > 0).astype(np.uint8)
 
 
@@ -103,7 +106,7 @@ def cut_sample(
     empty: bool = False,
     objects: int = 1,
 ) -> tuple[Pixels, Pixels] | None:
-    """Frames uint8 (F, size, size, 3) and masks uint8 (F, size, size), or None.
+    """Return frames uint8 (F, size, size, 3) and masks uint8 (F, size, size), or None.
 
     The masks label up to so many objects 1, 2, ... None where the drawn first frame does not show
     enough of the object, unless it may be `empty`. All frames share one crop, which may drift
@@ -140,7 +143,7 @@ def is_slow(video: Video) -> bool:
 def _draw_masks(
     paths: list[Path], rng: np.random.Generator, *, united: bool, objects: int
 ) -> list[Pixels]:
-    """The masks of all objects united, or labels of some drawn among those in the first frame."""
+    """Return the masks of all objects united, or labels of some that the first frame shows."""
     if united:
         return [_remembered_mask(path) for path in paths]
     labels = [read_labels(path) for path in paths]
@@ -157,7 +160,7 @@ def _draw_masks(
 def draw_indices(
     length: int, rng: np.random.Generator, *, frames: int, max_step: int
 ) -> NDArray[np.int64]:
-    """`frames` indices below `length`, forwards or backwards in time, equally far apart.
+    """Return `frames` indices below `length`, forwards or backwards in time, equally far apart.
 
     In some clips one gap is several times as long. A video that is too short is played forth
     and back.
@@ -180,7 +183,7 @@ def draw_indices(
 def _draw_crop(
     masks: list[Pixels], rng: np.random.Generator, *, size: int, empty: bool
 ) -> tuple[Windows, Pixels] | None:
-    """Maps (F, 3, 3) from frame to crop pixels that show enough of the object, or None.
+    """Return maps (F, 3, 3) from frame to crop pixels that show enough of the object, or None.
 
     With them the masks (F, size, size) that they show.
 
@@ -219,7 +222,7 @@ def _random_window(
     *,
     size: int,
 ) -> NDArray[np.float64]:
-    """A resize (short side 1 to 2 crops, mild aspect jitter), crop around an object pixel, flip.
+    """Draw a resize (short side 1 to 2 crops, mild aspect jitter), a crop on the object, a flip.
 
     The short side is near that of a served picture most often, so that small things stay small.
     """
@@ -237,7 +240,7 @@ def _random_window(
 
 
 def _draw_drift(rng: np.random.Generator, *, frames: int) -> NDArray[np.float64]:
-    """Slow motion of the crop itself, (F, 3, 3); still in most clips."""
+    """Return slow motion of the crop itself, (F, 3, 3); still in most clips."""
     drift = np.tile(np.eye(3), (frames, 1, 1))
     if rng.random() < 0.3:
         moments = np.arange(frames)
@@ -248,14 +251,14 @@ def _draw_drift(rng: np.random.Generator, *, frames: int) -> NDArray[np.float64]
 
 
 def _warp(frame: Pixels, matrix: NDArray[np.float64], *, size: int) -> Pixels:
-    """`frame` seen through `matrix`, uint8 (size, size, 3), mirrored at the border."""
+    """Return `frame` seen through `matrix`, uint8 (size, size, 3), mirrored at the border."""
     border = cv2.BORDER_REFLECT_101
     warped = cv2.warpAffine(frame, matrix[:2], (size, size), borderMode=border)
     return np.asarray(warped, dtype=np.uint8)
 
 
 def _warp_masks(masks: list[Pixels], path: Windows, *, size: int) -> Pixels:
-    """Labels seen through `path`, uint8 (F, size, size), mirrored as their frames are."""
+    """Return labels seen through `path`, uint8 (F, size, size), mirrored as their frames are."""
     flags, border = cv2.INTER_NEAREST, cv2.BORDER_REFLECT_101
     return np.stack(
         [

@@ -20,7 +20,7 @@ from model.data.layouts import VideoSet
 from model.data.reappearance import (
     SIZE,
     Item,
-    Sources,
+    ReappearanceSources,
     draw_backdrop_frames,
     draw_curve,
     draw_item,
@@ -66,7 +66,7 @@ class MovingItem:
 class Stock:
     """What clips are made of: pictures and videos, the `dev` videos, those that are held out."""
 
-    sources: Sources
+    sources: ReappearanceSources
     dev: tuple[Video, ...]
     held_out: tuple[Video, ...]
 

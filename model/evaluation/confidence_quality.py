@@ -38,7 +38,7 @@ class Observation:
 
     @property
     def good(self) -> bool:
-        """The object is there, and the mask overlaps it by half or more."""
+        """Return whether the object is there and the mask overlaps it by half or more."""
         return not self.away and self.iou >= GOOD_IOU
 
 
@@ -57,7 +57,7 @@ class Quality:
 def observe_object(
     runtime: Runtime, images: Sequence[bytes], masks: Sequence[Pixels] | Pixels, *, gate: bool
 ) -> list[Observation]:
-    """Every frame after the first, from whose mask the object is followed."""
+    """Return every frame after the first, from whose mask the object is followed."""
     tracker = Tracker(runtime, images[0], masks[0], memory_gate=gate)
     tracked = tracker.track(images[1:])
     return [
@@ -67,7 +67,7 @@ def observe_object(
 
 
 def seen(number: int, frame: TrackedFrame, mask: Pixels) -> Observation:
-    """A frame beside its true mask (H, W)."""
+    """Return a frame beside its true mask (H, W)."""
     said, true = frame.labels > 0, mask > 0
     union = np.count_nonzero(said | true)
     inside = frame.soft[0] >= INSIDE
@@ -84,7 +84,7 @@ def seen(number: int, frame: TrackedFrame, mask: Pixels) -> Observation:
 
 
 def quality(observations: Sequence[Observation]) -> Quality:
-    """The quality of what was said; of at least one frame."""
+    """Return the quality of what was said; of at least one frame."""
     good = np.array([each.good for each in observations])
     lost = np.array([each.lost for each in observations])
     hits = float(np.count_nonzero(lost & ~good))
@@ -99,7 +99,7 @@ def quality(observations: Sequence[Observation]) -> Quality:
 
 
 def calibration_error(said: NDArray[np.float64], good: NDArray[np.bool_]) -> float:
-    """The expected calibration error: mean |said - happened| over bins, weighted by their size.
+    """Return the expected calibration error: mean |said - happened| over bins, by their size.
 
     Guo et al., On Calibration of Modern Neural Networks (2017), eq. 3.
     """

@@ -61,7 +61,7 @@ def page(title: str, scores: Sequence[ObjectScore], worst: Mapping[str, bytes]) 
 
 
 def errors_in_red(image: Pixels, labels: Pixels, truth: Pixels) -> Pixels:
-    """The frame (H, W, 3): right pixels in a color of their object, wrong ones in red."""
+    """Return the frame (H, W, 3): right pixels in a color of their object, wrong ones in red."""
     colors = np.array(RIGHT, np.float32)[(labels.astype(int) - 1) % len(RIGHT)]
     shown = image.astype(np.float32)
     right = (labels == truth) & (labels > 0)
@@ -72,7 +72,7 @@ def errors_in_red(image: Pixels, labels: Pixels, truth: Pixels) -> Pixels:
 
 
 def row_of(cells: Sequence[Pixels], *, height: int = 180) -> Pixels:
-    """Pictures side by side, scaled to one height."""
+    """Return pictures side by side, scaled to one height."""
     scaled = [
         cv2.resize(cell, (round(cell.shape[1] * height / cell.shape[0]), height)) for cell in cells
     ]
@@ -80,7 +80,7 @@ def row_of(cells: Sequence[Pixels], *, height: int = 180) -> Pixels:
 
 
 def worst_frames(scores: Sequence[ObjectScore], *, count: int) -> list[str]:
-    """The frames of one video where the mean J of its objects is lowest, in order of time."""
+    """Return the frames of a video where its objects' mean J is lowest, in order of time."""
     sums: dict[str, list[float]] = {}
     for score in scores:
         for frame, value in zip(score.frames, score.scores.j_frames, strict=True):
@@ -90,6 +90,6 @@ def worst_frames(scores: Sequence[ObjectScore], *, count: int) -> list[str]:
 
 
 def png(image: NDArray[np.uint8]) -> bytes:
-    """An RGB picture as PNG."""
+    """Return an RGB picture as PNG."""
     _, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     return data.tobytes()

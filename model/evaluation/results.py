@@ -26,14 +26,14 @@ Row = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class TrackingResult:
     """The scores of every object of some videos, and the frames a second, decoding included."""
 
     scores: Sequence[ObjectScore]
     rate: float
 
     def cells(self) -> dict[str, str]:
-        """What a row keeps of it, as text: means over objects from 0 to 1, and the rate."""
+        """Return what a row keeps of it, as text: means over objects from 0 to 1, and the rate."""
         means = mean_measures(self.scores)
         return {
             **{name: f"{means[name]:.6f}" for name in MEASURES},
@@ -41,8 +41,10 @@ class Measured:
         }
 
 
-def measured(runtime: Runtime, videos: Sequence[Video], **memory: Unpack[Tracking]) -> Measured:
-    """Whole videos followed from their first masks by the offline loop, and scored.
+def measured(
+    runtime: Runtime, videos: Sequence[Video], **memory: Unpack[Tracking]
+) -> TrackingResult:
+    """Return whole videos followed from their first masks by the offline loop, and scored.
 
     `memory` may hold another `clip_length` (L) or `memory_size` (N) than the model's own.
     """
@@ -55,11 +57,11 @@ def measured(runtime: Runtime, videos: Sequence[Video], **memory: Unpack[Trackin
         seconds += time.perf_counter() - start
         frames += len(labels) - 1
         scores += score(video, truth, labels)
-    return Measured(scores, frames / seconds)
+    return TrackingResult(scores, frames / seconds)
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a CSV file, oldest first; none where there is no file yet."""
+    """Return the rows of a CSV file, oldest first; none where there is no file yet."""
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:
@@ -67,7 +69,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def add_row(path: Path, row: Row) -> list[Row]:
-    """All rows, this one the last; a crash leaves the file without it or with all of it."""
+    """Return all rows, this one the last; a crash leaves the file without it or with all of it."""
     rows = [*read_rows(path), row]
     partial = path.with_suffix(".partial")
     write_csv(partial, rows)
@@ -76,5 +78,5 @@ def add_row(path: Path, row: Row) -> list[Row]:
 
 
 def today() -> str:
-    """The date, which every table names."""
+    """Return the date, which every table names."""
     return f"{datetime.now(UTC):%Y-%m-%d}"

@@ -35,16 +35,16 @@ class GraphRuntime:
         self.spec = ModelSpec.from_json(metadata[METADATA_KEY])
 
     def memorize(self, inputs: Tensors) -> Tensors:
-        """One entry of each session."""
+        """Return one entry of each session."""
         return run_graph(self._memorize, inputs)
 
     def segment(self, inputs: Tensors) -> Tensors:
-        """Masks, confidence and the new entry of each session."""
+        """Return masks, confidence and the new entry of each session."""
         return run_graph(self._segment, inputs)
 
 
 def open_graph(path: Path, *, threads: int) -> onnxruntime.InferenceSession:
-    """A graph on ONNX Runtime's CPU provider; `threads` 0 means one a core."""
+    """Return a graph on ONNX Runtime's CPU provider; `threads` 0 means one a core."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -52,11 +52,11 @@ def open_graph(path: Path, *, threads: int) -> onnxruntime.InferenceSession:
 
 
 def run_graph(session: onnxruntime.InferenceSession, inputs: Tensors) -> Tensors:
-    """All outputs by name."""
+    """Return all outputs by name."""
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, inputs), strict=True))
 
 
 def stacked(entries: list[Tensors]) -> Tensors:
-    """Entries, each (1, ...), as a bank (1, N, ...) whose slots are in their order."""
+    """Return entries, each (1, ...), as a bank (1, N, ...) whose slots are in their order."""
     return {name: np.stack([entry[name] for entry in entries], axis=1) for name in entries[0]}

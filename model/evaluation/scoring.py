@@ -41,12 +41,12 @@ class Rules:
     strangers_allowed: bool = False  # they are left out, as VOST's toolkit leaves them out
 
     def counted(self, stems: Sequence[str]) -> Sequence[str]:
-        """Those of an object's frames that count, the first being the one that it is given in."""
+        """Return those of an object's frames that count, the first being where it is given."""
         return stems[1:] if self.last_counts else stems[1:-1]
 
 
 class Tracking(TypedDict, total=False):
-    """What the tracker takes besides the model; None: as the model's card has it."""
+    """What the tracker takes besides the model; None: as the model's spec has it."""
 
     clip_length: int | None
     memory_size: int | None
@@ -72,7 +72,7 @@ class ObjectScore:
 
 
 def read_truth(video: Video) -> dict[str, Pixels]:
-    """The true label maps by stem: 1 for a united object; 255 is background where ids count.
+    """Return the true label maps by stem: 1 for a united object; 255 is background where ids count.
 
     DataError where one is not of its frame's size, or frames differ in size.
     """
@@ -94,7 +94,7 @@ def read_truth(video: Video) -> dict[str, Pixels]:
 
 
 def picture_size(path: Path) -> tuple[int, int]:
-    """Height and width of a picture, as its header says."""
+    """Return height and width of a picture, as its header says."""
     try:
         with Image.open(path) as image:
             return image.height, image.width
@@ -103,7 +103,7 @@ def picture_size(path: Path) -> tuple[int, int]:
 
 
 def starts(video: Video, truth: Labels) -> dict[int, str]:
-    """Each object and the stem of the frame whose mask is given: the first, unless some are late.
+    """Return each object with the stem of the frame that it is given in: the first, or a later.
 
     As VOST's toolkit counts: all ids up to the largest in the first frame.
     """
@@ -120,7 +120,7 @@ def starts(video: Video, truth: Labels) -> dict[int, str]:
 def predict(
     runtime: Runtime, video: Video, truth: Labels, **options: Unpack[Tracking]
 ) -> dict[str, Pixels]:
-    """The model's label maps of every frame, from the given masks on; given ones as they are.
+    """Return label maps of every frame from the given masks on, those as they are.
 
     Objects that are given in one frame are tracked together; groups meet in soft aggregation.
     """
@@ -147,7 +147,7 @@ def predict(
 def followed(
     runtime: Runtime, frames: Sequence[Path], mask: Pixels, **options: Unpack[Tracking]
 ) -> dict[str, tuple[tuple[int, ...], TrackedFrame]]:
-    """What the tracker says of the frames after the first, by stem, with the object ids."""
+    """Return what the tracker says of the frames after the first, by stem, with the object ids."""
     if not mask.any():
         return {}
     try:
@@ -161,7 +161,7 @@ def followed(
 
 
 def first_broken(frames: Sequence[Path]) -> Path:
-    """The first frame that cannot be decoded; the last, if all can."""
+    """Return the first frame that cannot be decoded; the last, if all can."""
     for path in frames:
         try:
             read_image(path.read_bytes(), LIMITS)
@@ -171,7 +171,7 @@ def first_broken(frames: Sequence[Path]) -> Path:
 
 
 def joined(said: Sequence[tuple[tuple[int, ...], TrackedFrame]], size: tuple[int, int]) -> Pixels:
-    """One label map (H, W) of what one or several trackers say of a frame."""
+    """Return one label map (H, W) of what one or several trackers say of a frame."""
     if not said:
         return np.zeros(size, np.uint8)
     if len(said) == 1:
@@ -181,7 +181,7 @@ def joined(said: Sequence[tuple[tuple[int, ...], TrackedFrame]], size: tuple[int
 
 
 def score(video: Video, truth: Labels, labels: Labels, rules: Rules = DAVIS) -> list[ObjectScore]:
-    """The scores of every object that has a frame that counts."""
+    """Return the scores of every object that has a frame that counts."""
     given = starts(video, truth)
     stems = list(truth)
     results = []
@@ -210,7 +210,7 @@ def score(video: Video, truth: Labels, labels: Labels, rules: Rules = DAVIS) -> 
 
 
 def mask_of(labels: Labels, stem: str, object_id: int, video: Video) -> NDArray[np.bool_]:
-    """One object's mask (H, W); any object's where the video's are united."""
+    """Return one object's mask (H, W); any object's where the video's are united."""
     return labels[stem] > 0 if video.united else labels[stem] == object_id
 
 
@@ -241,7 +241,7 @@ def write_labels(folder: Path, labels: Labels) -> None:
 def read_predictions(
     root: Path, video: Video, truth: Labels, *, alone: bool = False, rules: Rules = DAVIS
 ) -> dict[str, Pixels]:
-    """The label maps of one video in a folder of PNGs; DataError names what is missing or broken.
+    """Read the label maps of one video in a folder; raise DataError for a missing or broken one.
 
     They lie in `<root>/<video>`, `<root>/masks/<video>` or `<root>/<video>/masks` (as `tamvt track`
     writes them); those of a video that is `alone` may lie in `<root>` or `<root>/masks`. Frames
@@ -262,13 +262,13 @@ def read_predictions(
         if labels.shape != truth[stem].shape:
             raise DataError(f"{path} is {labels.shape}, its frame is {truth[stem].shape}")
         if not (video.united or rules.strangers_allowed):
-            refuse_strangers(labels, known, path)
+            refuse_unknown_ids(labels, known, path)
         found[stem] = labels
     return found
 
 
 def read_prediction(path: Path) -> Pixels:
-    """One label map; DataError where it is missing or none."""
+    """Return one label map; raise DataError where it is missing or none."""
     try:
         return read_label_map(path.read_bytes(), LIMITS)
     except FileNotFoundError as error:
@@ -277,7 +277,7 @@ def read_prediction(path: Path) -> Pixels:
         raise DataError(f"{path} is no label map: {error}") from error
 
 
-def refuse_strangers(labels: Pixels, known: Set[int], path: Path) -> None:
+def refuse_unknown_ids(labels: Pixels, known: Set[int], path: Path) -> None:
     """DataError where a label map has an id that no object has, as DAVIS's toolkit refuses it."""
     strange = sorted(set(np.unique(labels).tolist()) - {0} - known)
     if strange:

@@ -12,20 +12,20 @@ MEASURES = ("j", "j_recall", "j_decay", "f", "f_recall", "f_decay", "j_tr", "j_a
 
 
 def measures(score: ObjectScore) -> dict[str, float]:
-    """All measures of one object, 0 to 1."""
+    """Return all measures of one object, 0 to 1."""
     j, f = score.scores.j, score.scores.f
     values = (j.mean, j.recall, j.decay, f.mean, f.recall, f.decay)
     return dict(zip(MEASURES, (*values, score.scores.j_tr, score.scores.j_and_f), strict=True))
 
 
 def mean_measures(scores: Iterable[ObjectScore]) -> dict[str, float]:
-    """The plain mean over objects of each measure, as DAVIS 2017 and VOST take it."""
+    """Return the plain mean over objects of each measure, as DAVIS 2017 and VOST take it."""
     each = [measures(score) for score in scores]
     return {name: float(np.mean([one[name] for one in each])) for name in MEASURES}
 
 
 def by_video(scores: Sequence[ObjectScore]) -> dict[str, list[ObjectScore]]:
-    """The objects of each video, in order."""
+    """Return the objects of each video, in order."""
     return {
         name: [score for score in scores if score.video == name]
         for name in dict.fromkeys(score.video for score in scores)
@@ -33,13 +33,13 @@ def by_video(scores: Sequence[ObjectScore]) -> dict[str, list[ObjectScore]]:
 
 
 def by_subset(scores: Sequence[ObjectScore]) -> dict[str, list[ObjectScore]]:
-    """The objects of each subset that any is in."""
+    """Return the objects of each subset that any is in."""
     names = sorted({name for score in scores for name in score.subsets})
     return {name: [score for score in scores if name in score.subsets] for name in names}
 
 
 def write_tables(folder: Path, scores: Sequence[ObjectScore]) -> None:
-    """`objects.csv`, `videos.csv`, `subsets.csv` and `frames.csv`."""
+    """Write `objects.csv`, `videos.csv`, `subsets.csv` and `frames.csv`."""
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(
         folder / "objects.csv",
@@ -72,18 +72,18 @@ def write_tables(folder: Path, scores: Sequence[ObjectScore]) -> None:
 
 
 def frame_measures(score: ObjectScore) -> Iterable[tuple[str, dict[str, float]]]:
-    """J and F of every frame that counts."""
+    """Return J and F of every frame that counts."""
     pairs = zip(score.frames, score.scores.j_frames, score.scores.f_frames, strict=True)
     return ((frame, {"j": j, "f": f}) for frame, j, f in pairs)
 
 
 def rounded(values: Mapping[str, float]) -> dict[str, str]:
-    """Six digits: enough to compute on, few enough to read."""
+    """Return six digits: enough to compute on, few enough to read."""
     return {name: f"{value:.6f}" for name, value in values.items()}
 
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
-    """A CSV file with a header; an empty file without rows."""
+    """Write a CSV file with a header; an empty file without rows."""
     listed = list(rows)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(listed[0]) if listed else [])
@@ -93,7 +93,7 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
 
 
 def markdown(scores: Sequence[ObjectScore], rates: Mapping[str, float]) -> str:
-    """The scores by video, percent, with their mean over objects, and those of subsets.
+    """Return the scores by video, percent, with their mean over objects, and those of subsets.
 
     `rates` are the frames a second of the loop, by video, decoding included.
     """
@@ -112,6 +112,6 @@ def markdown(scores: Sequence[ObjectScore], rates: Mapping[str, float]) -> str:
 
 
 def percents(scores: Sequence[ObjectScore]) -> str:
-    """The cells of one row."""
+    """Return the cells of one row."""
     mean = mean_measures(scores)
     return " | ".join(f"{100 * mean[name]:.1f}" for name in MEASURES[:-1])

@@ -67,13 +67,13 @@ class Tracker:
         self._next = 1
 
     def track(self, images: Iterable[bytes]) -> Iterator[TrackedFrame]:
-        """Every following frame, in order; the last clip may be shorter."""
+        """Yield every following frame, in order; the last clip may be shorter."""
         rest = iter(images)
         while clip := tuple(islice(rest, self._clip_length)):
             yield from self.segment([seen_by_model(image, self.size) for image in clip])
 
     def segment(self, frames: Sequence[Pixels]) -> list[TrackedFrame]:
-        """The masks of one clip's frames, each (h, w, 3); its last frame is remembered."""
+        """Return the masks of one clip's frames, each (h, w, 3); its last frame is remembered."""
         outputs = self._runtime.segment(self.inputs(frames))
         masks = outputs["masks"][0]  # (L, O, h, w)
         raw, calibration = outputs["confidence"][0], self._runtime.spec.calibration
@@ -96,7 +96,7 @@ class Tracker:
         ]
 
     def inputs(self, frames: Sequence[Pixels]) -> dict[str, NDArray[Any]]:
-        """What `segment` gets for a clip: only the slots that are filled, which are the lowest."""
+        """Return the inputs of `segment` for a clip: of the filled slots, which are the lowest."""
         filled = len(self.memory.entries)
         return {
             "frames": np.stack(frames)[None],
@@ -106,7 +106,7 @@ class Tracker:
         }
 
     def _put(self, entry: Tensors, place: Entry) -> None:
-        """The entry in its slot, with zeros for the objects that it does not know."""
+        """Put the entry into its slot, with zeros for the objects that it does not know."""
         unknown = [
             row for row, known in enumerate(self.object_ids) if known not in place.object_ids
         ]
@@ -117,7 +117,7 @@ class Tracker:
 
 
 def empty_bank(entry: Tensors, *, slots: int) -> Tensors:
-    """Room for `slots` entries like `entry`, whose tensors are (1, ...)."""
+    """Return room for `slots` entries like `entry`, whose tensors are (1, ...)."""
     return {
         name: np.zeros((1, slots, *tensor.shape[1:]), dtype=tensor.dtype)
         for name, tensor in entry.items()
@@ -125,6 +125,6 @@ def empty_bank(entry: Tensors, *, slots: int) -> Tensors:
 
 
 def seen_by_model(image: bytes, size: tuple[int, int]) -> Pixels:
-    """What the model sees of an encoded image, (h, w, 3), exactly as the service shows it."""
+    """Return what the model sees of an encoded image, (h, w, 3), just as in the service."""
     rgb = read_image(image, LIMITS)
     return model_frame(keep_frame(image, rgb, size), size)

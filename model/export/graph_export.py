@@ -1,9 +1,8 @@
-"""A model as the two graphs that are served: `<name>_memorize` and `<name>_segment`.
+"""A network as the two graphs that are served: `<name>_memorize` and `<name>_segment`.
 
 B sessions, L frames of a clip, N entries, O objects, T tokens, C channels, H and W the size.
 """
 
-import copy
 import hashlib
 import io
 import logging
@@ -26,6 +25,7 @@ from model.core.contract import (
     BankTensor,
     Buckets,
     ModelSpec,
+    entry_output,
     memorize_inputs,
     memorize_outputs,
     segment_inputs,
@@ -33,85 +33,55 @@ from model.core.contract import (
     weights_digest,
 )
 from model.core.contract import Tensor as ContractTensor
+from model.errors import ModelError
 from model.export.graphs import Memorize, Segment
-from model.networks.backbones import fold_batch_norms
-from model.networks.tamvt.model import TamVT
+from model.export.serving import LARGEST_BANK, prepare_serving, use_fast_parts
+from model.networks.base import TrackingNetwork
 
 OPSET = 18
-LARGEST_BANK = 16  # the exported time encoding reaches this far
 ALIGNMENT = 4096  # of tensors in the weights file, so that it can be mapped
 SMALLEST_EXTERNAL = 1024  # bytes; smaller tensors stay in the graph
 FREE = frozenset("BLNOHWT")  # axes that stay dynamic
 EXAMPLE = {"B": 2, "L": 2, "N": 3, "O": 3, "H": 64, "W": 96}
 
 
-def for_serving(model: TamVT) -> TamVT:
-    """A copy for inference: BatchNorms folded, time encoding for banks of up to 16 entries."""
-    served = copy.deepcopy(model).eval().float()
-    fold_batch_norms(served)
-    served.time = model.time.interpolated(trained=model.config.trained_rows, rows=LARGEST_BANK)
-    served.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    return served
+class NotExported(ModelError, ValueError):
+    """A network that the served graphs have no place for."""
 
 
-class NotExported(ValueError):
-    """A model that the served graphs have no place for."""
+def export(network: TrackingNetwork, folder: Path) -> ModelSpec:
+    """Write the graphs and their one weights file into `folder`; return the spec they carry.
 
-
-def export(model: TamVT, folder: Path) -> ModelSpec:
-    """Write the graphs and their one weights file into `folder`; the card that describes them.
-
-    Raises NotExported for a model with one scale: its bank has no tokens at stride 16.
+    Raise NotExported for a network with a state.
     """
-    served = for_serving(model)
+    served = prepare_serving(network)
     values = {name: tensor.numpy() for name, tensor in served.state_dict().items()}
-    spec = describe(model, weights_digest(values))
+    spec = describe(network, weights_digest(values))
     return write_graphs(trace(served), spec, folder)
 
 
-def trace(served: TamVT) -> dict[str, onnx.ModelProto]:
-    """Both graphs, by verb; `served` computes as ONNX Runtime does from then on."""
+def trace(served: TrackingNetwork) -> dict[str, onnx.ModelProto]:
+    """Return both graphs, by verb, of a network that is prepared for serving."""
+    if served.state_tensors:
+        raise NotExported(f"{served.config.name} has a state: graphs of contract 1 carry none")
     spec = describe(served, "0" * 64)
-    if served.matching_s16 is None:
-        raise NotExported(f"{spec.name} matches at one scale: graphs are of two")
-    for matching in (served.matching_s32, served.matching_s16):
-        matching.attend = runtime_attention
-    served.pixel_decoder.share()
+    traced = use_fast_parts(served)
     return {
-        "memorize": to_graph(Memorize(served), memorize_inputs(spec), memorize_outputs(spec)),
-        "segment": to_graph(Segment(served), segment_inputs(spec), segment_outputs(spec)),
+        "memorize": to_graph(Memorize(traced), memorize_inputs(spec), memorize_outputs(spec), spec),
+        "segment": to_graph(Segment(traced), segment_inputs(spec), segment_outputs(spec), spec),
     }
 
 
-def runtime_attention(
-    query: Tensor, key: Tensor, value: Tensor, heads: int, dropout: float
-) -> Tensor:
-    """ONNX Runtime's fused attention, in blocks: the weights are never whole in memory."""
-    return torch.onnx.ops.symbolic(
-        "com.microsoft::MultiHeadAttention",
-        (query, key, value),
-        {"num_heads": heads, "scale": 1.0},
-        dtype=query.dtype,
-        shape=(query.shape[0], query.shape[1], value.shape[2]),
-        version=1,
-    )
-
-
-def describe(model: TamVT, digest: str) -> ModelSpec:
-    """The card of a model; the digest of its weights file is filled in when that is written."""
-    config = model.config
-    channels = config.hidden
+def describe(network: TrackingNetwork, digest: str) -> ModelSpec:
+    """Return the spec of a network; its weights file's digest is filled in when that is written."""
+    config = network.config
     return ModelSpec(
         name=config.name,
         short_side=config.short_side,
-        bank=tuple(
-            BankTensor(f"{kind}_s{stride}", "float16", kind == "value", stride, channels)
-            for stride in (32, 16)
-            for kind in ("key", "value")
-        ),
+        bank=network.bank_tensors,
         buckets=Buckets(
-            sizes=bucket_sizes(config.short_side),
-            clip_lengths=(1, config.clip_length),
+            sizes=list_sizes(config.short_side),
+            clip_lengths=tuple(sorted({1, config.clip_length})),
             memory_sizes=(config.memory_size,),
             objects=(1, 2, 4, 8, 16),
             batch=(1, 2, 4, 8),
@@ -125,8 +95,8 @@ def describe(model: TamVT, digest: str) -> ModelSpec:
     )
 
 
-def bucket_sizes(short_side: int) -> tuple[tuple[int, int], ...]:
-    """The served sizes: 16:9, 4:3 and square, each lying and upright."""
+def list_sizes(short_side: int) -> tuple[tuple[int, int], ...]:
+    """Return the served sizes: 16:9, 4:3 and square, each lying and upright."""
     sizes = []
     for ratio in (16 / 9, 4 / 3, 1.0):
         long_side = round(short_side * ratio / 32) * 32
@@ -138,16 +108,14 @@ def to_graph(
     module: Memorize | Segment,
     inputs: Sequence[ContractTensor],
     outputs: Sequence[ContractTensor],
+    spec: ModelSpec,
 ) -> onnx.ModelProto:
-    """The module as an ONNX graph with the contract's names and free axes."""
-    channels = module.model.config.hidden
-    examples = tuple(example(tensor, channels) for tensor in inputs)
-    shapes = tuple(
-        {place: Dim.DYNAMIC for place, axis in enumerate(tensor.axes) if axis in FREE}
-        for tensor in inputs
-    )
-    with torch.no_grad(), quiet():
-        program = torch.export.export(module, examples, dynamic_shapes=shapes, strict=False)
+    """Return the module as an ONNX graph with the contract's names and free axes."""
+    examples = tuple(make_example(tensor, spec) for tensor in inputs)
+    free = (free_axes(tensor, spec) for tensor in inputs)
+    shapes = tuple(dict.fromkeys(axes, Dim.DYNAMIC) for axes in free)
+    with torch.no_grad(), silence_exporter():
+        program = torch.export.export(module, examples, dynamic_shapes=(shapes,), strict=False)
         converted = torch.onnx.export(
             program,
             examples,
@@ -158,22 +126,17 @@ def to_graph(
             verbose=False,
         )
     if converted is None:
-        raise RuntimeError("the exporter made no graph")
-    graph = without_metadata(converted.model_proto)
+        raise NotExported("the exporter made no graph")
+    graph = converted.model_proto
+    strip(graph.graph)
     values = (*graph.graph.input, *graph.graph.output)
     for value, tensor in zip(values, (*inputs, *outputs), strict=True):
-        name_axes(value, tensor)
+        name_axes(value, tensor, spec)
     return graph
 
 
-def without_metadata(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph without the exporter's notes: source lines and shapes it saw while tracing."""
-    strip(model.graph)
-    return model
-
-
 def strip(graph: onnx.GraphProto) -> None:
-    """Remove the notes of a graph and of the branches in it."""
+    """Remove the exporter's notes, source lines and traced shapes, also from branches."""
     graph.ClearField("value_info")
     for part in (*graph.node, *graph.input, *graph.output, *graph.initializer, graph):
         part.ClearField("metadata_props")
@@ -184,34 +147,48 @@ def strip(graph: onnx.GraphProto) -> None:
                 strip(attribute.g)
 
 
-def example(tensor: ContractTensor, channels: int) -> Tensor:
-    """An input to trace with: small, and no axis of length 1, which would be taken as fixed.
+def make_example(tensor: ContractTensor, spec: ModelSpec) -> Tensor:
+    """Return an input to trace with, small and without a free axis of length 1.
 
-    Nor are there two objects: the others than the first would be one.
+    The exporter would take such an axis as fixed. Two objects would do likewise: there would be
+    one other than the first.
     """
-    stride = stride_of(tensor.name)
-    tokens = (EXAMPLE["H"] // stride) * (EXAMPLE["W"] // stride)
-    sizes = {**EXAMPLE, "T": tokens, "C": channels, "3": 3}
+    sizes = {**EXAMPLE, "3": 3}
+    part = find_bank_tensor(tensor, spec)
+    if part is not None:
+        sizes |= {"T": part.tokens((EXAMPLE["H"], EXAMPLE["W"])), "C": part.channels}
     shape = tuple(sizes[axis] for axis in tensor.axes)
     return torch.zeros(shape, dtype=getattr(torch, tensor.dtype))
 
 
-def stride_of(name: str) -> int:
-    """The stride in a bank tensor's name; 1 for other tensors."""
-    _, _, stride = name.rpartition("_s")
-    return int(stride) if stride.isdigit() else 1
+def find_bank_tensor(tensor: ContractTensor, spec: ModelSpec) -> BankTensor | None:
+    """Return the bank's tensor that an input or output is; None for others."""
+    names = {name: part for part in spec.bank for name in (part.name, entry_output(part.name))}
+    return names.get(tensor.name)
 
 
-def name_axes(value: onnx.ValueInfoProto, tensor: ContractTensor) -> None:
+def free_axes(tensor: ContractTensor, spec: ModelSpec) -> dict[int, str]:
+    """Return the names of the axes that stay dynamic, by position; T by its stride (`T32`)."""
+    part = find_bank_tensor(tensor, spec)
+    free = {}
+    for position, axis in enumerate(tensor.axes):
+        if axis == "T" and part is not None:
+            if part.stride:  # a stride of 0 is one token
+                free[position] = f"T{part.stride}"
+        elif axis in FREE:
+            free[position] = axis
+    return free
+
+
+def name_axes(value: onnx.ValueInfoProto, tensor: ContractTensor, spec: ModelSpec) -> None:
     """Give the free axes of an input or output the contract's letters."""
-    for dimension, axis in zip(value.type.tensor_type.shape.dim, tensor.axes, strict=True):
-        if axis in FREE:
-            dimension.dim_param = f"T{stride_of(tensor.name)}" if axis == "T" else axis
+    for position, name in free_axes(tensor, spec).items():
+        value.type.tensor_type.shape.dim[position].dim_param = name
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the exporter's notes on its own inner life from the user."""
+def silence_exporter() -> Iterator[None]:
+    """Keep the exporter's warnings, logs and prints from the user."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         previous = logging.root.manager.disable

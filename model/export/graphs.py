@@ -1,4 +1,4 @@
-"""What the two served graphs compute: the verbs of the model on whole arrays, rounding included.
+"""What the two served graphs compute: a network's verbs on whole arrays, rounding included.
 
 B sessions, L frames of a clip, N entries, O objects, T tokens, C channels, H and W the size.
 """
@@ -6,58 +6,66 @@ B sessions, L frames of a clip, N entries, O objects, T tokens, C channels, H an
 import torch
 from torch import Tensor, nn
 
-from model.networks.tamvt.model import Bank, Entry, TamVT, soft_masks
+from model.networks.base import Bank, Tensors, TrackingNetwork, soft_masks, take_frames
 
 
 class Memorize(nn.Module):
-    """frame uint8 (B, H, W, 3) and masks uint8 (B, O, H, W) to one entry, fp16."""
+    """Makes one entry of a frame uint8 (B, H, W, 3) and masks uint8 (B, O, H, W)."""
 
-    def __init__(self, model: TamVT) -> None:
+    def __init__(self, network: TrackingNetwork) -> None:
         super().__init__()
-        self.model = model
+        self.model = network  # the name that the graphs' constants begin with
 
-    def forward(self, frame: Tensor, masks: Tensor) -> tuple[Tensor, ...]:
-        seen = self.model.look(self.model.normalize(frame))
-        return halves(self.model.memorize(seen, masks.float() / 255))
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return the entry's tensors in the order of the network's description."""
+        frame, masks = inputs
+        features = self.model.encode_frames(self.model.normalize(frame))
+        entry, _ = self.model.memorize(features, masks.float() / 255)
+        return store_entry(self.model, entry)
 
 
 class Segment(nn.Module):
-    """A clip's frames and the bank to masks, confidence, and the entry of the clip's last frame."""
+    """Makes masks, confidence and the last frame's entry of a clip and the bank."""
 
-    def __init__(self, model: TamVT) -> None:
+    def __init__(self, network: TrackingNetwork) -> None:
         super().__init__()
-        self.model = model
+        self.model = network
 
-    def forward(
-        self,
-        frames: Tensor,
-        key_s32: Tensor,
-        value_s32: Tensor,
-        key_s16: Tensor,
-        value_s16: Tensor,
-        age: Tensor,
-        entry_valid: Tensor,
-    ) -> tuple[Tensor, ...]:
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return masks uint8 (B, L, O, H, W), confidence (B, L, O) and the entry's tensors.
+
+        `inputs` are frames uint8 (B, L, H, W, 3), the bank's tensors, age (B, N) and entry_valid
+        (B, O, N).
+        """
+        frames, *stored, age, entry_valid = inputs
         batch, length, height, width = frames.shape[:4]
-        bank = Bank(key_s32.float(), value_s32.float(), key_s16.float(), value_s16.float())
-        recency = self.model.timed(age, age >= 0, entry_valid)
-        seen = self.model.look(self.model.normalize(frames.flatten(0, 1)))
-        logits = self.model.segment(seen, bank, recency)[-1]
+        names = (tensor.name for tensor in self.model.bank_tensors)
+        tensors = {name: value.float() for name, value in zip(names, stored, strict=True)}
+        bank = Bank(tensors, age, present=age >= 0, entry_valid=entry_valid)
+        features = self.model.encode_frames(self.model.normalize(frames.flatten(0, 1)))
+        logits = self.model.segment(features, bank).logits[-1]
         soft = soft_masks(logits, (height, width))
         known = entry_valid.any(dim=2)[:, None, :, None, None]
         masks = torch.round(torch.where(known, soft, 0.0) * 255)  # (B, L, O, H, W)
-        last = seen.at(torch.arange(batch, device=frames.device) * length + (length - 1))
-        entry = self.model.memorize(last, masks[:, -1] / 255)
-        return (masks.to(torch.uint8), confidence(masks), *halves(entry))
+        index = torch.arange(batch, device=frames.device) * length + (length - 1)
+        entry, _ = self.model.memorize(take_frames(features, index), masks[:, -1] / 255)
+        return (
+            masks.to(torch.uint8),
+            measure_confidence(masks),
+            *store_entry(self.model, entry),
+        )
 
 
-def confidence(masks: Tensor) -> Tensor:
-    """Mean soft value, 0 to 1, over pixels of at least 128; 0 where there are none: (B, L, O)."""
+def measure_confidence(masks: Tensor) -> Tensor:
+    """Return the mean soft value, 0 to 1, over pixels of at least 128, (B, L, O).
+
+    It is 0 where there are none.
+    """
     inside = (masks >= 128).float()
     total = (masks * inside).sum(dim=(-2, -1)) / 255
     return total / inside.sum(dim=(-2, -1)).clamp(min=1)
 
 
-def halves(entry: Entry) -> tuple[Tensor, ...]:
-    """The entry's tensors in fp16."""
-    return tuple(tensor.half() for tensor in entry)
+def store_entry(network: TrackingNetwork, entry: Tensors) -> tuple[Tensor, ...]:
+    """Return an entry's tensors in the bank's types and order."""
+    return tuple(entry[t.name].to(getattr(torch, t.dtype)) for t in network.bank_tensors)

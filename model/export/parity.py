@@ -30,7 +30,7 @@ class Parity:
 
     @property
     def holds(self) -> bool:
-        """Whether the graphs may be served."""
+        """Return whether the graphs may be served."""
         close = self.largest_difference <= LARGEST_DIFFERENCE
         return self.clips > 0 and close and self.agreement >= LEAST_AGREEMENT
 
@@ -54,7 +54,7 @@ class RealVideo:
 def check_parity(
     ours: Runtime, theirs: Runtime, videos: Sequence[RealVideo], *, clips: int
 ) -> Parity:
-    """Both implementations over the same clips; each step starts from the same fp16 bank.
+    """Return both implementations over the same clips; each step starts from the same fp16 bank.
 
     The bank is `theirs` throughout, so a difference in one step does not add up in the next.
     """
@@ -88,7 +88,7 @@ def compared(
 
 
 def real_videos(data: Path | None = None) -> list[RealVideo]:
-    """The first frames of four training videos in `TAMVT_DATA`, else a photograph that moves."""
+    """Read the start of four training videos in `TAMVT_DATA`, else make a photograph move."""
     root = (data or Path(os.environ.get("TAMVT_DATA", "data"))) / "video"
     if not (root / "train.txt").is_file():
         return [photograph()]
@@ -97,13 +97,13 @@ def real_videos(data: Path | None = None) -> list[RealVideo]:
 
 
 def beginning(video: Video, frames: int = 17) -> RealVideo:
-    """The first frames of a video."""
+    """Return the first frames of a video."""
     images = tuple(path.read_bytes() for path in video.frames[:frames])
     return RealVideo(images, video.masks[0].read_bytes())
 
 
 def photograph(frames: int = 17) -> RealVideo:
-    """A moving photograph, for where no video is at hand."""
+    """Return a moving photograph, for where no video is at hand."""
     images, masks = moving_photograph(frames)
     encoded = (cv2.imencode(".jpg", image[..., ::-1])[1].tobytes() for image in images)
     return RealVideo(tuple(encoded), write_label_map(masks[0]))

@@ -1,10 +1,11 @@
-"""The way back: from the exported graphs of a model to weights that can be trained on.
+"""The way back: from the exported graphs of a network to weights that can be trained on.
 
-The exporter folds, turns and cuts parameters as it sees fit. So the same model is exported once
-more with parameters that are all different, and where each of them went is read off that.
+The exporter folds, turns and cuts parameters as it sees fit. So the same network is exported once
+more with parameters that are all different, and that shows where each of them went.
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,79 +16,100 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from model.core.contract import METADATA_KEY, ModelSpec, weights_digest
-from model.export.graph_export import for_serving, trace
-from model.networks.backbones import FoldedConv, FrozenBatchNorm
-from model.networks.position import RelativeTimeEncoding
-from model.networks.tamvt.model import TamVT
+from model.errors import ModelError
+from model.export.graph_export import trace
+from model.export.replacements.folded_norms import FoldedConv
+from model.export.serving import prepare_serving
+from model.networks.backbones import FrozenBatchNorm
+from model.networks.base import TrackingNetwork
 
 Numbers = NDArray[np.float32]
-Values = dict[str, Numbers]
+Pair = tuple[Numbers, Numbers]  # a constant in the graph traced now, and in the one to read
 
 
-class RecoveryError(ValueError):
-    """Graphs that are not of this model, or hide one of its parameters."""
+class RecoveryError(ModelError, ValueError):
+    """Graphs that are not of this network, or hide one of its parameters."""
 
 
-def recover(model: TamVT, folder: Path) -> None:
-    """Give `model` the weights of the graphs `<name>_*.onnx` in `folder`.
+def recover(network: TrackingNetwork, folder: Path) -> None:
+    """Give `network` the weights of the graphs `<name>_*.onnx` in `folder`.
 
-    `model` must hold the BatchNorm statistics that it was trained with (its backbone's public
-    weights): they were folded into the convolutions, and are taken out again. Raises RecoveryError.
+    `network` must hold the BatchNorm statistics that it was trained with (its backbone's public
+    weights): they were folded into the convolutions, and are taken out again. Raise RecoveryError
+    unless the graphs show every weight of it.
     """
-    name = model.config.name
+    name = network.config.name
     graphs = [onnx.load(str(folder / f"{name}_{verb}.onnx")) for verb in ("memorize", "segment")]
-    probe = for_serving(model)
+    probe = prepare_serving(network)
     draw_differently(probe)
-    traced = [initializers(graph) for graph in trace(probe).values()]
-    found = {key: value for graph in graphs for key, value in initializers(graph).items()}
-    places = {key: value for graph in traced for key, value in graph.items()}
+    both = zip(trace(probe).values(), graphs, strict=True)
+    pairs = [pair for traced, read in both for pair in pair_constants(traced, read)]
     served = {
-        key: torch.from_numpy(read_off(key, value.numpy(), places, found))
+        key: torch.from_numpy(read_off(key, value.numpy(), pairs))
         for key, value in probe.state_dict().items()
     }
-    check(served, graphs[0])
-    put_back(model, probe, served)
+    check_digest(served, graphs[0])
+    put_back(network, probe, served)
 
 
-def draw_differently(model: TamVT) -> None:
+def draw_differently(network: TrackingNetwork) -> None:
     """Fill every parameter with random numbers, so that no two are alike."""
     generator = torch.Generator().manual_seed(1)
-    for parameter in model.parameters():
+    for parameter in network.parameters():
         parameter.data.copy_(torch.randn(parameter.shape, generator=generator))
 
 
-def initializers(graph: onnx.ModelProto) -> Values:
-    """The constant tensors of a graph, by name."""
-    return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
+def pair_constants(traced: onnx.ModelProto, read: onnx.ModelProto) -> list[Pair]:
+    """Return the constants of two graphs that stand for each other.
+
+    Parameters are named alike. What the exporter turned or cut is named by a number that counts all
+    operators before it, so those are paired by their order among tensors of the same shape.
+    """
+    sides: list[dict[object, Numbers]] = []
+    for graph in (traced, read):
+        constants: dict[object, Numbers] = {}
+        unnamed: Counter[tuple[int, ...]] = Counter()
+        for tensor in graph.graph.initializer:
+            values = numpy_helper.to_array(tensor)
+            if "." in tensor.name:
+                constants[tensor.name] = values
+            else:
+                constants[values.shape, unnamed[values.shape]] = values
+                unnamed[values.shape] += 1
+        sides.append(constants)
+    return [(value, sides[1][key]) for key, value in sides[0].items() if key in sides[1]]
 
 
-def read_off(name: str, probe: Numbers, places: Values, found: Values) -> Numbers:
-    """The parameter `name` in `found`, which went where `probe` went in `places`."""
+def read_off(name: str, probe: Numbers, pairs: Sequence[Pair]) -> Numbers:
+    """Return the parameter `name`, which went where `probe` went in the graphs traced now."""
     ways: tuple[tuple[Numbers, Callable[[Numbers], Numbers]], ...] = (
         (probe, lambda value: value.reshape(probe.shape)),
         (probe.T, lambda value: value.reshape(probe.T.shape).T),
     )
     for seen, back in ways:
-        place = where(seen, places)
-        if place is not None:
-            return np.array(back(found[place]))  # a copy: the graph's own bytes are read-only
-    rows = [where(row, places) for row in probe] if probe.ndim > 1 else [None]
-    if None in rows:
-        raise RecoveryError(f"the graphs do not show the parameter {name!r}")
-    return np.stack([found[str(place)].reshape(probe.shape[1:]) for place in rows])
+        found = find_constant(seen, pairs)
+        if found is not None:
+            return np.array(back(found))  # a copy: the graph's own bytes are read-only
+    rows = []
+    for row in probe if probe.ndim > 1 else (probe,):
+        found = find_constant(row, pairs)
+        if found is None:
+            raise RecoveryError(f"the graphs do not show the parameter {name!r}")
+        rows.append(found.reshape(probe.shape[1:]))
+    return np.stack(rows)
 
 
-def where(value: Numbers, places: Values) -> str | None:
-    """The name of the tensor that holds these numbers in this order, in whatever shape."""
+def find_constant(value: Numbers, pairs: Sequence[Pair]) -> Numbers | None:
+    """Return what stands for the tensor with these numbers in this order, in any shape."""
     flat = value.ravel()
-    for name, other in places.items():
-        if other.size == flat.size and np.array_equal(other.ravel(), flat):
-            return name
+    for traced, read in pairs:
+        if traced.size == flat.size and np.array_equal(traced.ravel(), flat):
+            return read
     return None
 
 
-def check(served: dict[str, Tensor], graph: onnx.ModelProto) -> None:
-    """RecoveryError unless these are the weights whose digest the graph carries."""
+def check_digest(served: dict[str, Tensor], graph: onnx.ModelProto) -> None:
+    """Raise RecoveryError unless these are the weights whose digest the graph carries."""
     metadata = {entry.key: entry.value for entry in graph.metadata_props}
     spec = ModelSpec.from_json(metadata.get(METADATA_KEY, ""))
     digest = weights_digest({name: value.numpy() for name, value in served.items()})
@@ -95,25 +117,28 @@ def check(served: dict[str, Tensor], graph: onnx.ModelProto) -> None:
         raise RecoveryError(f"recovered weights {digest[:12]} are not {spec.weights_sha256[:12]}")
 
 
-def put_back(model: TamVT, probe: TamVT, served: dict[str, Tensor]) -> None:
-    """Unfold the convolutions and shorten the time table, then load."""
+def put_back(network: TrackingNetwork, probe: TrackingNetwork, served: dict[str, Tensor]) -> None:
+    """Unfold the convolutions and shorten what was widened for larger memories, then load."""
     probe.load_state_dict(served)
-    state = {key: value for key, value in served.items() if key in model.state_dict()}
+    own = network.state_dict()
+    # A table that was widened begins with the rows that were there before.
+    state = {
+        key: value[: len(own[key])] if value.ndim else value
+        for key, value in served.items()
+        if key in own
+    }
     for path, folded in probe.named_modules():
         if isinstance(folded, FoldedConv):
-            state |= unfolded(model, path, folded)
-    if "time.table" in served:
-        rows = model.config.time_rows
-        state["time.table"] = served["time.table"][: RelativeTimeEncoding(rows).table.numel()]
-    missing, unknown = model.load_state_dict({**model.state_dict(), **state})
+            state |= unfold(network, path, folded)
+    missing, unknown = network.load_state_dict({**own, **state})
     if missing or unknown:
         raise RecoveryError(f"missing {missing}, unknown {unknown}")
 
 
-def unfolded(model: TamVT, path: str, folded: FoldedConv) -> dict[str, Tensor]:
-    """A folded convolution's own weight, the frozen map behind it taken out."""
+def unfold(network: TrackingNetwork, path: str, folded: FoldedConv) -> dict[str, Tensor]:
+    """Return a folded convolution's own weight, the frozen map behind it taken out."""
     parent, _, last = path.rpartition(".")
-    children = dict(model.get_submodule(parent).named_children())
+    children = dict(network.get_submodule(parent).named_children())
     names = list(children)
     norm = children[names[names.index(last) + 1]]
     if not isinstance(norm, FrozenBatchNorm):

@@ -14,18 +14,18 @@ from model.core.contract import (
 )
 from model.evaluation.runtime import Tensors
 from model.export.graphs import Memorize, Segment
-from model.networks.tamvt.model import TamVT
+from model.networks.base import TrackingNetwork
 
 
 class TorchRuntime:
-    """A model made ready for serving (`model.export.graph_export.for_serving`), on PyTorch."""
+    """A network that is prepared for serving (`model.export.serving`), on PyTorch."""
 
-    def __init__(self, served: TamVT, spec: ModelSpec) -> None:
+    def __init__(self, served: TrackingNetwork, spec: ModelSpec) -> None:
         self.spec = spec
         self._memorize, self._segment = Memorize(served), Segment(served)
 
     def memorize(self, inputs: Tensors) -> Tensors:
-        """One entry of each session."""
+        """Return one entry of each session."""
         names = [tensor.name for tensor in memorize_inputs(self.spec)]
         with torch.inference_mode():
             outputs = self._memorize(*(torch.from_numpy(inputs[name]) for name in names))
@@ -33,7 +33,7 @@ class TorchRuntime:
         return {tensor.name: output.numpy() for tensor, output in named}
 
     def segment(self, inputs: Tensors) -> Tensors:
-        """Masks, confidence and the new entry of each session."""
+        """Return masks, confidence and the new entry of each session."""
         names = [tensor.name for tensor in segment_inputs(self.spec)]
         with torch.inference_mode():
             outputs = self._segment(*(torch.from_numpy(inputs[name]) for name in names))

@@ -12,11 +12,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from model.errors import ModelError
+
+
+class BackboneError(ModelError, ValueError):
+    """A backbone that does not exist, or weights that are not its own."""
+
+
 Maps = tuple[Tensor, Tensor, Tensor, Tensor]  # strides 4, 8, 16, 32; each (B, C, h, w)
 
 
 class Backbone(Protocol):
-    """Images (B, 3, H, W) in, the maps at strides 4, 8, 16 and 32 out."""
+    """Images (B, 3, H, W) in, maps at strides 4, 8, 16 and 32 out."""
 
     channels: tuple[int, int, int, int]
 
@@ -40,42 +47,27 @@ class FrozenBatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(channels))
 
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:
-        """The affine map's factor and offset, each (C,)."""
+        """Return the affine map's factor and offset, each (C,)."""
         scale = self.weight * torch.rsqrt(self.running_var + self.eps)
         return scale, self.bias - self.running_mean * scale
 
 
-class FoldedConv(nn.Module):
-    """A convolution with the fixed affine map behind it folded into its weight and bias."""
-
-    def __init__(self, conv: nn.Conv2d, norm: FrozenBatchNorm) -> None:
-        super().__init__()
-        scale, shift = norm.scale_and_shift()
-        self.weight = nn.Parameter(conv.weight.detach() * scale[:, None, None, None])
-        self.bias = nn.Parameter(shift.detach().clone())
-        self.stride, self.padding, self.groups = conv.stride, conv.padding, conv.groups
-
-    def forward(self, x: Tensor) -> Tensor:
-        weight = for_channels(self.weight, x)
-        return functional.conv2d(x, weight, self.bias, self.stride, self.padding, 1, self.groups)
-
-
-def normed(conv: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
-    """The convolution of x and the frozen affine map behind it, as one convolution.
+def convolve_and_norm(conv: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
+    """Return the convolution of x and the frozen affine map behind it, as one convolution.
 
     The map goes into the weight, so no pass over the (much larger) activations is spent on it.
     """
-    if isinstance(norm, nn.Identity):  # it is done with the convolution already
+    if isinstance(norm, nn.Identity):  # `replace_norms` put both into the convolution
         return conv(x)
     if not isinstance(conv, nn.Conv2d) or not isinstance(norm, FrozenBatchNorm):
         raise TypeError(f"expected a convolution and its frozen norm, not {conv} and {norm}")
     scale, shift = norm.scale_and_shift()
-    weight = for_channels(conv.weight * scale[:, None, None, None], x)
+    weight = fit_channels(conv.weight * scale[:, None, None, None], x)
     return functional.conv2d(x, weight, shift, conv.stride, conv.padding, 1, conv.groups)
 
 
-def for_channels(weight: Tensor, x: Tensor) -> Tensor:
-    """The first layer's weight for x: a mask's one channel stands for three equal ones."""
+def fit_channels(weight: Tensor, x: Tensor) -> Tensor:
+    """Return the first layer's weight for x: a mask's one channel stands for three equal ones."""
     one_for_three = x.shape[1] == 1 and weight.shape[1] == 3
     return weight.sum(dim=1, keepdim=True) if one_for_three else weight
 
@@ -85,7 +77,7 @@ class NormedConv(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         conv, norm, *activation = self
-        x = normed(conv, norm, x)
+        x = convolve_and_norm(conv, norm, x)
         return activation[0](x) if activation else x
 
 
@@ -103,12 +95,12 @@ class Bottleneck(nn.Module):
         self.bn2 = FrozenBatchNorm(width)
         self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
         self.bn3 = FrozenBatchNorm(outputs)
-        self.downsample = shortcut(inputs, outputs, stride)
+        self.downsample = build_shortcut(inputs, outputs, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = functional.relu(normed(self.conv1, self.bn1, x))
-        y = functional.relu(normed(self.conv2, self.bn2, y))
-        return functional.relu(normed(self.conv3, self.bn3, y) + self.downsample(x))
+        y = functional.relu(convolve_and_norm(self.conv1, self.bn1, x))
+        y = functional.relu(convolve_and_norm(self.conv2, self.bn2, y))
+        return functional.relu(convolve_and_norm(self.conv3, self.bn3, y) + self.downsample(x))
 
 
 class BasicBlock(nn.Module):
@@ -122,15 +114,15 @@ class BasicBlock(nn.Module):
         self.bn1 = FrozenBatchNorm(width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.bn2 = FrozenBatchNorm(width)
-        self.downsample = shortcut(inputs, width, stride)
+        self.downsample = build_shortcut(inputs, width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = functional.relu(normed(self.conv1, self.bn1, x))
-        return functional.relu(normed(self.conv2, self.bn2, y) + self.downsample(x))
+        y = functional.relu(convolve_and_norm(self.conv1, self.bn1, x))
+        return functional.relu(convolve_and_norm(self.conv2, self.bn2, y) + self.downsample(x))
 
 
-def shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
-    """The path beside a residual block: nothing where sizes agree, else a 1x1 convolution."""
+def build_shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
+    """Return the path beside a residual block: an identity where sizes agree, else a 1x1."""
     if inputs == outputs and stride == 1:
         return nn.Identity()
     conv = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
@@ -158,7 +150,7 @@ class ResNet(nn.Module):
         self.channels = (a, b, c, d)
 
     def forward(self, images: Tensor) -> Maps:
-        x = functional.relu(normed(self.conv1, self.bn1, images))
+        x = functional.relu(convolve_and_norm(self.conv1, self.bn1, images))
         x = functional.max_pool2d(x, 3, 2, padding=1)
         s4 = self.get_submodule("layer1")(x)
         s8 = self.get_submodule("layer2")(s4)
@@ -179,9 +171,9 @@ class InvertedResidual(nn.Module):
         width = inputs * expansion
         layers: list[nn.Module] = []
         if expansion != 1:
-            layers.append(convolution(inputs, width, kernel=1))
+            layers.append(build_convolution(inputs, width, kernel=1))
         layers += [
-            convolution(width, width, stride=stride, groups=width),
+            build_convolution(width, width, stride=stride, groups=width),
             nn.Conv2d(width, outputs, 1, bias=False),
             FrozenBatchNorm(outputs),
         ]
@@ -193,14 +185,14 @@ class InvertedResidual(nn.Module):
         y = x
         for layer in expand:
             y = layer(y)
-        y = normed(project, norm, y)
+        y = convolve_and_norm(project, norm, y)
         return x + y if self.residual else y
 
 
-def convolution(
+def build_convolution(
     inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1, groups: int = 1
 ) -> NormedConv:
-    """Convolution, frozen BatchNorm, ReLU6."""
+    """Return a convolution with frozen BatchNorm and ReLU6."""
     conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
     return NormedConv(conv, FrozenBatchNorm(outputs), nn.ReLU6())
 
@@ -221,7 +213,7 @@ class MobileNetV2(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        layers: list[nn.Module] = [convolution(3, 32, stride=2)]
+        layers: list[nn.Module] = [build_convolution(3, 32, stride=2)]
         inputs = 32
         for expansion, outputs, repeats, stride in self.STAGES:
             for position in range(repeats):
@@ -245,15 +237,15 @@ class MobileNetV2(nn.Module):
         self.features[: self.TAPS[0] + 1].requires_grad_(False)
 
 
-def backbone(name: str) -> ResNet | MobileNetV2:
-    """A backbone by name, with fresh weights."""
+def build_backbone(name: str) -> ResNet | MobileNetV2:
+    """Return a backbone by name, with fresh weights."""
     if name == "resnet50":
         return ResNet(Bottleneck, (3, 4, 6, 3))
     if name == "resnet18":
         return ResNet(BasicBlock, (2, 2, 2, 2))
     if name == "mobilenet_v2":
         return MobileNetV2()
-    raise ValueError(f"unknown backbone {name!r}: resnet50, resnet18 or mobilenet_v2")
+    raise BackboneError(f"unknown backbone {name!r}: resnet50, resnet18 or mobilenet_v2")
 
 
 UNUSED = ("fc.", "classifier.", "features.18.")
@@ -262,7 +254,7 @@ UNUSED = ("fc.", "classifier.", "features.18.")
 def load_public_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Load torchvision-named ImageNet weights; the classifier and batch counters are left out.
 
-    Raises `ValueError` naming the first keys that are missing or not known.
+    Raise BackboneError naming the first keys that are missing or not known.
     """
     kept = {
         key: value
@@ -271,21 +263,21 @@ def load_public_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> Non
     }
     missing, unknown = module.load_state_dict(kept, strict=False)
     if missing or unknown:
-        raise ValueError(f"backbone weights: missing {missing[:3]}, unknown {unknown[:3]}")
+        raise BackboneError(f"backbone weights: missing {missing[:3]}, unknown {unknown[:3]}")
 
 
-def fold_batch_norms(
-    module: nn.Module, into: Callable[[nn.Conv2d, FrozenBatchNorm], nn.Module] = FoldedConv
+def replace_norms(
+    module: nn.Module, replacement: Callable[[nn.Conv2d, FrozenBatchNorm], nn.Module]
 ) -> None:
-    """Replace every convolution and the frozen BatchNorm behind it by one convolution, in place.
+    """Put `replacement(conv, norm)` in the place of every convolution with a frozen norm behind it.
 
-    The outputs stay equal up to rounding. For inference only. `into` makes the replacement.
+    The norm itself becomes an identity.
     """
     for child in module.children():
-        fold_batch_norms(child, into)
+        replace_norms(child, replacement)
     names = list(module._modules)
     for conv_name, norm_name in pairwise(names):
         conv, norm = module._modules[conv_name], module._modules[norm_name]
         if isinstance(conv, nn.Conv2d) and isinstance(norm, FrozenBatchNorm):
-            module._modules[conv_name] = into(conv, norm)
+            module._modules[conv_name] = replacement(conv, norm)
             module._modules[norm_name] = nn.Identity()

@@ -12,7 +12,7 @@ TEMPERATURE = 10_000.0
 
 
 def sine_position(like: Tensor, channels: int) -> Tensor:
-    """The place of every token of a map (B, C, h, w), as (h * w, channels), y before x.
+    """Return the code of every token's place in a map (B, C, h, w), (h * w, channels), y before x.
 
     DETR's sine code (Carion et al. 2020): coordinates 1..h over h, times 2 pi; sine and cosine
     interleaved.
@@ -28,20 +28,20 @@ def sine_position(like: Tensor, channels: int) -> Tensor:
 
 
 def axis_code(length: int, channels: int, like: Tensor) -> Tensor:
-    """The code (length, channels) of coordinates 1..length."""
+    """Return the code (length, channels) of coordinates 1..length."""
     coordinate = torch.arange(1, length + 1, device=like.device, dtype=torch.float32)
     angle = coordinate[:, None] / (length + 1e-6) * (2 * math.pi) / frequencies(channels, like)
     return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(1)
 
 
 def frequencies(channels: int, like: Tensor) -> Tensor:
-    """The divisors (channels / 2,) of the sine code."""
+    """Return the divisors (channels / 2,) of the sine code."""
     exponent = torch.arange(0, channels, 2, device=like.device, dtype=torch.float32) / channels
     return TEMPERATURE**exponent
 
 
 def frame_code(length: int, channels: int, like: Tensor) -> Tensor:
-    """The fixed sine code (length, channels) of the place of a frame in its clip, from 0."""
+    """Return the fixed sine code (length, channels) of a frame's place in its clip, from 0."""
     place = torch.arange(0, length, device=like.device, dtype=torch.float32)
     angle = place[:, None] / frequencies(channels, like)
     return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(1)
@@ -51,15 +51,15 @@ class TimeEncoding(nn.Module):
     """How matching weighs an entry by its age; this one weighs all alike (no encoding)."""
 
     def forward(self, age: Tensor) -> Tensor:
-        """What multiplies the logits of every entry (B, N) of age (B, N); 0 in empty slots (-1)."""
+        """Return what multiplies each entry's logits, (B, N), by age (B, N); 0 in empty slots."""
         return torch.where(age >= 0, 1.0, 0.0)
 
     def bias(self, age: Tensor) -> Tensor | None:
-        """What is added to the logits of every entry (B, N), if anything."""
+        """Return what is added to every entry's logits, (B, N), or None."""
         return None
 
     def interpolated(self, *, trained: int, rows: int) -> "TimeEncoding":
-        """An encoding for banks of up to `rows` entries; rows above `trained` are made anew."""
+        """Return an encoding for up to `rows` entries; rows above `trained` are made anew."""
         return self
 
 
@@ -78,31 +78,30 @@ class RelativeTimeEncoding(TimeEncoding):
         self.table = nn.Parameter(torch.full((rows * (rows + 1) // 2,), self.NEUTRAL))
 
     def forward(self, age: Tensor) -> Tensor:
-        """The factor (B, N) of every entry, from its age (B, N); empty slots (-1) get 0."""
-        return self.looked_up(age)
+        return self.look_up(age)
 
-    def looked_up(self, age: Tensor) -> Tensor:
-        """The scalar (B, N) of every entry, from its age (B, N); empty slots (-1) get 0."""
+    def look_up(self, age: Tensor) -> Tensor:
+        """Return the scalar (B, N) of every entry, from its age (B, N); empty slots (-1) get 0."""
         present = age >= 0
         count = present.sum(dim=1, keepdim=True)  # (B, 1)
         index = count * (count - 1) // 2 + age.clamp(min=0)
         return torch.where(present, self.table[index], 0.0)
 
     def interpolated(self, *, trained: int, rows: int) -> "RelativeTimeEncoding":
-        """An encoding for banks of up to `rows` entries; rows above `trained` are made anew.
+        """Return an encoding for banks of up to `rows` entries; rows above `trained` are made anew.
 
         Each made row is its predecessor resampled linearly with both ends kept, so the factors of
         the newest entry and of the reference survive exactly (TAM-VT, supplement).
         """
         parts = [self.row(n) for n in range(1, trained + 1)]
         for length in range(trained + 1, rows + 1):
-            parts.append(resampled(parts[-1], length))
+            parts.append(resample(parts[-1], length))
         wider = type(self)(rows)
         wider.table.data.copy_(torch.cat(parts))
         return wider
 
     def row(self, n: int) -> Tensor:
-        """e_n, (n,)."""
+        """Return e_n, (n,)."""
         start = n * (n - 1) // 2
         return self.table.detach()[start : start + n]
 
@@ -116,16 +115,14 @@ class AdditiveTimeEncoding(RelativeTimeEncoding):
     NEUTRAL = 0.0
 
     def forward(self, age: Tensor) -> Tensor:
-        """The factor of every entry (B, N), which is 1; empty slots (-1) get 0."""
         return torch.where(age >= 0, 1.0, 0.0)
 
     def bias(self, age: Tensor) -> Tensor:
-        """What is added to the logits of every entry (B, N)."""
-        return self.looked_up(age)
+        return self.look_up(age)
 
 
-def resampled(row: Tensor, length: int) -> Tensor:
-    """A row stretched linearly to `length` points; its two ends stay as they are."""
+def resample(row: Tensor, length: int) -> Tensor:
+    """Return a row stretched linearly to `length` points; its two ends stay as they are."""
     place = torch.linspace(0, len(row) - 1, length, dtype=torch.float64)
     left = place.floor().long().clamp(max=max(len(row) - 2, 0))
     right = (left + 1).clamp(max=len(row) - 1)

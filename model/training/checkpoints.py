@@ -13,19 +13,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from model.networks.weights import WeightsError, read_file
+from model.training.errors import CheckpointError
+
 LAST = "last.pt"
 TO_GO_ON_FROM = ("build", "step", "model", "raw", "optimiser")
 
 Settings = Mapping[str, str | int | float | bool | None]
 
 
-class CheckpointError(ValueError):
-    """A checkpoint cannot be read, belongs to another training, or would be overwritten."""
-
-
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """The output folder, for this process alone; CheckpointError where another has it.
+    """Hold the output folder for this process alone; raise CheckpointError where another has it.
 
     It is made if it is not there. The system frees the lock when its process ends, however it ends.
     """
@@ -48,7 +47,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def refuse_to_overwrite(folder: Path) -> None:
-    """CheckpointError where the folder holds checkpoints of an earlier training."""
+    """Raise CheckpointError where the folder holds checkpoints of an earlier training."""
     held = [path.name for path in folder.glob("*.pt")]
     if held:
         raise CheckpointError(
@@ -59,7 +58,7 @@ def refuse_to_overwrite(folder: Path) -> None:
 def write(state: Mapping[str, Any], path: Path) -> None:
     """Write a checkpoint; a crash at any moment leaves the old one or the new one, whole.
 
-    CheckpointError where it cannot be written; the old one is still there.
+    Raise CheckpointError where it cannot be written; the old one is still there.
     """
     partial = path.with_suffix(".partial")
     try:
@@ -80,21 +79,19 @@ def write(state: Mapping[str, Any], path: Path) -> None:
 
 
 def read(path: Path, device: torch.device, needed: Sequence[str] = TO_GO_ON_FROM) -> dict[str, Any]:
-    """A whole checkpoint with all parts that are needed; CheckpointError says what is wrong."""
+    """Return a whole checkpoint with all parts that are needed; raise CheckpointError otherwise."""
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"there is no checkpoint {path}") from error
-    except Exception as error:  # torch raises RuntimeError, EOFError, UnpicklingError and others
-        raise CheckpointError(f"{path} is no whole checkpoint ({type(error).__name__})") from error
+        state = read_file(path, device)
+    except WeightsError as error:
+        raise CheckpointError(str(error)) from error
     missing = [name for name in needed if not isinstance(state, dict) or name not in state]
     if missing:
         raise CheckpointError(f"{path} is no checkpoint of a training: no {', '.join(missing)}")
-    return state
+    return dict(state)
 
 
 def load_strictly(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Load weights of exactly this model; CheckpointError names the first that differ."""
+    """Load weights of exactly this model, or raise CheckpointError naming the first that differ."""
     try:
         model.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:  # also what is no weights at all
@@ -103,7 +100,7 @@ def load_strictly(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> 
 
 
 def compare(saved: Settings | None, wanted: Settings, path: Path) -> None:
-    """CheckpointError naming each setting that the checkpoint was trained with, and is not now.
+    """Raise CheckpointError naming each setting that was another when the checkpoint was written.
 
     Checkpoints without settings are taken as they are.
     """

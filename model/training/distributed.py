@@ -34,7 +34,7 @@ class Distributed:
 
     @contextmanager
     def joined(self, device: torch.device) -> Iterator[None]:
-        """Connected with the others (NCCL between GPUs, else gloo) until the block is left."""
+        """Connect with the others (NCCL between GPUs, else gloo) until the block is left."""
         if self.count == 1:
             yield
             return
@@ -45,19 +45,19 @@ class Distributed:
             distributed.destroy_process_group()
 
     def spread(self, module: nn.Module) -> nn.Module:
-        """The module, whose gradients become the mean over all processes."""
+        """Return the module, whose gradients become the mean over all processes."""
         if self.count == 1:
             return module
         return DistributedDataParallel(module, forward_sync_buffers=False)
 
     def unsynchronized(self, module: nn.Module, wanted: bool) -> AbstractContextManager[None]:
-        """Gradients stay in this process for now, where `wanted`."""
+        """Return gradients stay in this process for now, where `wanted`."""
         if wanted and isinstance(module, DistributedDataParallel):
             return module.no_sync()
         return nullcontext()
 
     def mean(self, values: Sequence[float], device: torch.device) -> list[float]:
-        """The mean of each value over all processes."""
+        """Return the mean of each value over all processes."""
         if self.count == 1:
             return list(values)
         shared = torch.tensor(values, dtype=torch.float64, device=device)
@@ -65,7 +65,7 @@ class Distributed:
         return (shared / self.count).tolist()
 
     def gathered(self, text: str) -> list[str]:
-        """What each process says."""
+        """Return what each process says."""
         if self.count == 1:
             return [text]
         texts: list[str] = [""] * self.count
@@ -73,6 +73,6 @@ class Distributed:
         return texts
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait until all processes are here."""
         if self.count > 1:
             distributed.barrier()

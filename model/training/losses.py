@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from model.training.errors import SettingsError
+
 FOCAL_WEIGHT = DICE_WEIGHT = 5.0
 AUXILIARY_WEIGHT = 0.5
 
@@ -39,15 +41,15 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         if not self.tau > 0:
-            raise ValueError(f"tau must be positive, not {self.tau}")
+            raise SettingsError(f"tau must be positive, not {self.tau}")
         if not 0 < self.missed < 1:
-            raise ValueError(f"missed must lie between 0 and 1, not {self.missed}")
+            raise SettingsError(f"missed must lie between 0 and 1, not {self.missed}")
 
 
 def focal_loss(
     logits: Tensor, target: Tensor, *, alpha: float = 0.25, gamma: float = 2.0
 ) -> Tensor:
-    """Focal loss of every frame (B, F), mean over its pixels (Lin et al. 2017).
+    """Return focal loss of every frame (B, F), mean over its pixels (Lin et al. 2017).
 
     logits and target are (B, F, H, W); `alpha` weighs the foreground, 1 - alpha the background.
     """
@@ -59,7 +61,7 @@ def focal_loss(
 
 
 def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Dice loss of every frame (B, F) of logits and target (B, F, H, W)."""
+    """Return dice loss of every frame (B, F) of logits and target (B, F, H, W)."""
     probability = logits.sigmoid()
     overlap = (probability * target).sum(dim=(-2, -1))
     total = probability.sum(dim=(-2, -1)) + target.sum(dim=(-2, -1))
@@ -67,7 +69,7 @@ def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def tversky_loss(logits: Tensor, target: Tensor, *, missed: float) -> Tensor:
-    """Tversky loss of every frame (B, F); with `missed` = 0.5 it is the dice loss.
+    """Return Tversky loss of every frame (B, F); with `missed` = 0.5 it is the dice loss.
 
     A missed pixel counts `missed`, a wrong one 1 - `missed` (Salehi et al. 2017, eq. 4, smoothed).
     """
@@ -79,7 +81,7 @@ def tversky_loss(logits: Tensor, target: Tensor, *, missed: float) -> Tensor:
 
 
 def hard_cross_entropy(logits: Tensor, target: Tensor, *, share: float) -> Tensor:
-    """Cross-entropy of every frame (B, F) over its hardest pixels, a `share` of them in (0, 1]."""
+    """Return cross-entropy (B, F) over each frame's hardest pixels, a `share` of them in (0, 1]."""
     loss = functional.binary_cross_entropy_with_logits(logits, target, reduction="none").flatten(-2)
     if share >= 1:
         return loss.mean(dim=-1)
@@ -88,7 +90,7 @@ def hard_cross_entropy(logits: Tensor, target: Tensor, *, share: float) -> Tenso
 
 
 def change_weights(target: Tensor, *, tau: float = 1.0, change: Change = "area") -> Tensor:
-    """Weights (B, F) of frames by how much the object changes, 1 for the first (TAM-VT, eq. 5).
+    """Return weights (B, F) of frames by the object's change, 1 for the first (TAM-VT, eq. 5).
 
     Frames whose mask changes most count most: a softmax over the relative changes divided by
     `tau`, scaled to mean 1. `change` says what is compared with the frame before.
@@ -100,13 +102,13 @@ def change_weights(target: Tensor, *, tau: float = 1.0, change: Change = "area")
 
 
 def area_change(target: Tensor) -> Tensor:
-    """How many pixels the mask (B, F, H, W) grew or shrank by, plus 1, (B, F - 1)."""
+    """Return how many pixels the mask (B, F, H, W) grew or shrank by, plus 1, (B, F - 1)."""
     area = target.sum(dim=(-2, -1))
     return (area[:, 1:] - area[:, :-1]).abs() + 1
 
 
 def component_change(target: Tensor) -> Tensor:
-    """The change of the number of connected parts (4-neighbors), plus 1, (B, F - 1)."""
+    """Return the change of the number of connected parts (4-neighbors), plus 1, (B, F - 1)."""
     masks = (target.detach().cpu().numpy() > 0.5).astype(np.uint8)
     counts = [[cv2.connectedComponents(mask, connectivity=4)[0] - 1 for mask in m] for m in masks]
     parts = torch.tensor(counts, dtype=target.dtype, device=target.device)
@@ -114,7 +116,7 @@ def component_change(target: Tensor) -> Tensor:
 
 
 def center_change(target: Tensor) -> Tensor:
-    """How many pixels the center of mass moved inside the mask's own box, plus 1, (B, F - 1).
+    """Return the pixels that the center of mass moved in the mask's box, plus 1, (B, F - 1).
 
     The center counts from the box's top left corner, so that moving as one is no change; that of
     an empty mask is 0.
@@ -124,7 +126,7 @@ def center_change(target: Tensor) -> Tensor:
 
 
 def own_center(profile: Tensor) -> Tensor:
-    """The center (B, F) of profiles (B, F, X), counted from their first non-zero place."""
+    """Return the center (B, F) of profiles (B, F, X), counted from their first non-zero place."""
     index = torch.arange(profile.shape[-1], device=profile.device, dtype=profile.dtype)
     first = (profile > 0).to(torch.uint8).argmax(dim=-1)
     center = (profile * index).sum(-1) / profile.sum(-1).clamp(min=1e-6)
@@ -144,14 +146,14 @@ class LossTerms(NamedTuple):
 
     @property
     def total(self) -> Tensor:
-        """Both losses of all layers, with the published weights: a scalar."""
+        """Return both losses of all layers, with the published weights: a scalar."""
         return FOCAL_WEIGHT * self.focal.sum() + DICE_WEIGHT * self.dice.sum()
 
 
 def paper_loss(
     layers: Sequence[Tensor], target: Tensor, *, tau: float = 1.0, config: LossConfig | None = None
 ) -> LossTerms:
-    """What TAM-VT is trained on: focal loss weighted by change of area, and plain dice loss.
+    """Return what TAM-VT is trained on: focal loss weighted by change of area, and plain dice loss.
 
     `layers` are the logits (B, F, h, w) of K decoder layers, `target` the masks (B, F, H, W) of
     all frames of a video that count, whatever clips they were decoded in. A `config` chooses
@@ -166,7 +168,7 @@ def paper_loss(
 
 
 def frame_weights(target: Tensor, config: LossConfig) -> tuple[Tensor, Tensor]:
-    """The weights (B, F) of frames in the focal and in the dice loss."""
+    """Return the weights (B, F) of frames in the focal and in the dice loss."""
     even = torch.ones(target.shape[:2], device=target.device)
     if config.change is None:
         return even, even
@@ -180,7 +182,7 @@ def frame_weights(target: Tensor, config: LossConfig) -> tuple[Tensor, Tensor]:
 def training_loss(
     layers: Sequence[Tensor], target: Tensor, config: LossConfig, *, hard_share: float = 1.0
 ) -> Tensor:
-    """The loss of all decoder layers' logits (B, F, h, w) against masks (B, F, H, W), a scalar."""
+    """Return the loss of all layers' logits (B, F, h, w) against masks (B, F, H, W), a scalar."""
     if config.kind == "published":
         return paper_loss(layers, target, config=config).total
     weights = frame_weights(target, config)
@@ -196,7 +198,7 @@ def training_loss(
 def hard_loss(
     logits: Tensor, target: Tensor, weights: tuple[Tensor, Tensor], *, share: float, missed: float
 ) -> Tensor:
-    """One layer's cross-entropy of the hardest pixels, focal and dice loss: mean over frames."""
+    """Return a layer's cross-entropy of the hardest pixels, focal and dice loss, over frames."""
     overlap = dice_loss(logits, target)
     if missed != 0.5:
         overlap = tversky_loss(logits, target, missed=missed)
@@ -210,7 +212,7 @@ def hard_loss(
 
 
 def upsampled(logits: Tensor, like: Tensor) -> Tensor:
-    """Logits (B, F, h, w) at the size of `like` (B, F, H, W), bilinear."""
+    """Return logits (B, F, h, w) at the size of `like` (B, F, H, W), bilinear."""
     return functional.interpolate(
         logits, size=like.shape[-2:], mode="bilinear", align_corners=False
     )

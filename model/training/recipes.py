@@ -14,6 +14,7 @@ from model.data.layouts import StillSet, VideoSet
 from model.data.samples import SampleConfig
 from model.data.static import FIRST_SETS, SET_WEIGHTS
 from model.training.checkpoints import Settings
+from model.training.errors import SettingsError
 from model.training.losses import LossConfig
 from model.training.unroll import LoopConfig
 
@@ -72,10 +73,10 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "accumulate", "checkpoint_every", "keep_every", "pictures_every"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+                raise SettingsError(f"{name} must be at least 1, not {getattr(self, name)}")
 
     def settings(self, *, processes: int) -> Settings:
-        """What decides what is learned in which step, by name.
+        """Return what decides what is learned in which step, by name.
 
         How a step's clips are shared out among processes and passes does not; nor does how long
         the training goes on, or where files lie.
@@ -90,7 +91,7 @@ class TrainConfig:
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool | None]:
-    """Nested settings under dotted names; lists as text."""
+    """Return nested settings under dotted names; lists as text."""
     out: dict[str, str | int | float | bool | None] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
@@ -102,14 +103,14 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | f
 
 
 def mobile(data: Path) -> TrainConfig:
-    """The shipped model: synthetic clips and video mixed, from ImageNet's MobileNetV2."""
+    """Return the shipped model: synthetic clips and video mixed, from ImageNet's MobileNetV2."""
     samples = SampleConfig(data=data, seed=1, batch=4, crop=256, frames=9, static_sets=FIRST_SETS)
     backbone = data / "backbone" / "mobilenet_v2_imagenet.pth"
     return TrainConfig("tamvt-mobile", samples, backbone)
 
 
 def mobile_loop(data: Path) -> TrainConfig:
-    """`tamvt-mobile` taken on to hold its loop: older and damaged memories, several objects."""
+    """Take `tamvt-mobile` on to hold its loop: older and damaged memories, several objects."""
     config = mobile(data)
     samples = replace(
         config.samples,
@@ -135,20 +136,20 @@ def mobile_loop(data: Path) -> TrainConfig:
 
 
 def mobile_deeplab(data: Path) -> TrainConfig:
-    """`tamvt-mobile-loop` from MobileNetV2 after DeepLabv3's training, all else fresh."""
+    """Return `tamvt-mobile-loop` from MobileNetV2 after DeepLabv3's training, all else fresh."""
     backbone = data / "backbone" / "mobilenet_v2_deeplab_coco_voc.pth"
     config = mobile_loop(data)
     return replace(config, backbone_weights=backbone, weights=None, rate=5e-4, backbone_rate=1e-4)
 
 
 def mobile_static(data: Path) -> TrainConfig:
-    """The first of two stages: synthetic clips of still pictures alone."""
+    """Return the first of two stages: synthetic clips of still pictures alone."""
     config = mobile(data)
     return replace(config, samples=replace(config.samples, synthetic_share=1.0))
 
 
 def mobile_video(data: Path) -> TrainConfig:
-    """The second of two stages: video, from the first stage's weights, at lower rates."""
+    """Return the second of two stages: video, from the first stage's weights, at lower rates."""
     config = mobile(data)
     samples = replace(config.samples, synthetic_share=0.2)
     return replace(config, samples=samples, backbone_weights=None, rate=2e-4, backbone_rate=4e-5)
@@ -170,7 +171,7 @@ def mobile_without_time(data: Path) -> TrainConfig:
 
 
 def ablation(data: Path, row: str) -> TrainConfig:
-    """One row of the ablations: short, and like `full` but for what it is named after."""
+    """Return one row of the ablations: short, and like `full` but for what it is named after."""
     base = mobile(data)
     full = replace(
         base,
@@ -188,17 +189,17 @@ Variation = Callable[[TrainConfig], TrainConfig]
 
 
 def built_as(build: str) -> Variation:
-    """The same training of another build."""
+    """Return the same training of another build."""
     return lambda config: replace(config, build=build)
 
 
 def weighed(**values: Any) -> Variation:
-    """Frames weighed in another way (`LossConfig`)."""
+    """Return frames weighed in another way (`LossConfig`)."""
     return lambda config: replace(config, loss=replace(config.loss, **values))
 
 
 def of_frames(frames: int) -> Variation:
-    """Clips of so many frames, the reference included."""
+    """Return clips of so many frames, the reference included."""
     return lambda config: replace(config, samples=replace(config.samples, frames=frames))
 
 
@@ -230,7 +231,7 @@ ABLATION_ROWS: Mapping[str, Variation] = MappingProxyType({**ABLATIONS, **FURTHE
 
 
 def r50(data: Path, samples: SampleConfig) -> TrainConfig:
-    """The numbers of the authors' scripts (reference: the published repository, section 10)."""
+    """Return the numbers of the authors' scripts (the published repository, section 10)."""
     return TrainConfig(
         "tamvt-r50",
         samples,
@@ -250,7 +251,7 @@ def r50(data: Path, samples: SampleConfig) -> TrainConfig:
 
 
 def r50_static(data: Path) -> TrainConfig:
-    """The paper's first stage: clips of 6 frames made from still pictures, no re-weighting."""
+    """Return the paper's first stage: samples of 6 frames of still pictures, no re-weighting."""
     sets = (
         StillSet("coco", data / "coco", "train", 0.6),
         StillSet("ecssd", data / "ecssd", weight=0.1),
@@ -264,7 +265,7 @@ def r50_static(data: Path) -> TrainConfig:
 
 
 def r50_video(data: Path, *sets: VideoSet, frames: int, crop: int) -> TrainConfig:
-    """The paper's second stage on videos of `frames` frames, from `r50_static`'s weights."""
+    """Return the paper's second stage on videos of `frames` frames, from `r50_static`'s weights."""
     samples = SampleConfig(
         data=data,
         seed=1,
@@ -289,7 +290,7 @@ def r50_visor(data: Path) -> TrainConfig:
 
 
 def r50_davis(data: Path) -> TrainConfig:
-    """DAVIS 2017 and YouTube-VOS together, as the paper trains for them."""
+    """Return DAVIS 2017 and YouTube-VOS together, as the paper trains for them."""
     sets = (
         VideoSet("davis2017", data / "DAVIS"),
         VideoSet("youtube-vos", data / "YouTubeVOS"),

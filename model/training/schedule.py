@@ -4,7 +4,7 @@
 def rate_factor(
     step: int, *, steps: int, warm_up: int, cool_down: float = 0.0, drops: tuple[float, ...] = ()
 ) -> float:
-    """The learning rate of step `step` of `steps` as a share of the configured one.
+    """Return the learning rate of step `step` of `steps` as a share of the configured one.
 
     It rises linearly over `warm_up` steps, is a tenth after each of `drops` (shares of all steps),
     and falls linearly to zero over the last `cool_down` (a share of all steps; 0: it does not).
@@ -18,10 +18,10 @@ def rate_factor(
 
 
 def hard_share(step: int) -> float:
-    """The share of pixels that cross-entropy counts: all at first, then the hardest quarter."""
+    """Return the share of pixels that cross-entropy counts: all, later the hardest quarter."""
     return max(0.25, 1.0 - 0.75 * step / 1_000)
 
 
 def averaging(step: int, *, longest: float) -> float:
-    """The share of the averaged weights that stays at a step: little at first, then `longest`."""
+    """Return the share of averaged weights that stays at a step: little first, then `longest`."""
     return min(longest, (1 + step) / (10 + step))

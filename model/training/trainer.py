@@ -1,4 +1,4 @@
-"""Training: clips in, weights out, to be gone on with from every checkpoint."""
+"""Training: samples in, weights out; it can be resumed from every checkpoint."""
 
 import math
 import signal
@@ -15,21 +15,19 @@ from tqdm import tqdm
 from model.data.samples import SampleBatch, sample_batches
 from model.export.recover import recover
 from model.networks.backbones import load_public_weights
-from model.networks.tamvt.build import BUILDS, build
-from model.networks.tamvt.model import TamVT
+from model.networks.base import TrackingNetwork
+from model.networks.registry import build_network
+from model.networks.weights import read_file
 from model.training import checkpoints
-from model.training.checkpoints import CheckpointError, load_strictly
+from model.training.checkpoints import load_strictly
 from model.training.distributed import Distributed
+from model.training.errors import BadLoss, CheckpointError
 from model.training.recipes import TrainConfig
 from model.training.schedule import averaging, hard_share, rate_factor
 from model.training.training_log import Speed, TrainingLog, picture_of
 from model.training.unroll import SampleLoss
 
 ALONE = Distributed()
-
-
-class BadLoss(ArithmeticError):
-    """The loss or its gradient is not finite; the weights are those before that step."""
 
 
 class Trainer:
@@ -42,8 +40,8 @@ class Trainer:
         self.config, self.folder, self.distributed = config, folder, distributed
         self.device = torch.device(config.device)
         torch.manual_seed(config.samples.seed)
-        self.model = build(BUILDS[config.build])
-        self.load_beginning()
+        self.model = build_network(config.build)
+        self.load_start()
         self.model.to(self.device).train()
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         for name, parameter in self.model.named_parameters():
@@ -51,7 +49,7 @@ class Trainer:
                 parameter.requires_grad_(False)
         self.averaged = {key: value.clone() for key, value in self.model.state_dict().items()}
         self.optimizer = torch.optim.AdamW(
-            parameter_groups(self.model, config), weight_decay=config.weight_decay
+            group_parameters(self.model, config), weight_decay=config.weight_decay
         )
         loss = SampleLoss(self.model, config.loss, recompute=config.recompute, loop=config.loop)
         self.loss = distributed.spread(loss)
@@ -59,15 +57,14 @@ class Trainer:
         self.step = 0
         self.stopping = False
 
-    def load_beginning(self) -> None:
-        """Weights to begin with: the backbone's public ones, or an earlier stage's."""
+    def load_start(self) -> None:
+        """Load weights to begin with: the backbone's public ones, or an earlier stage's."""
         config = self.config
         if config.backbone_weights is not None:
             path = config.backbone_weights
             if not path.is_file():
                 raise CheckpointError(f"there are no backbone weights {path}")
-            public = torch.load(path, map_location="cpu", weights_only=True)
-            load_public_weights(self.model.backbone, public)
+            load_public_weights(self.model.backbone, read_file(path))
         if config.weights is None:
             return
         if config.weights.is_dir():
@@ -76,13 +73,14 @@ class Trainer:
         read = checkpoints.read(config.weights, torch.device("cpu"), needed=("model",))
         state = read["model"]
         if config.fresh_time:
-            state = {**state, **self.model.time.state_dict(prefix="time.")}
+            own = self.model.state_dict().items()
+            state = {**state, **{key: value for key, value in own if key.startswith("time.")}}
         load_strictly(self.model, state, config.weights)
 
     def run(self, workers: int) -> None:
         """Train up to the last step, or until SIGTERM; a checkpoint is on disk when it returns.
 
-        Raises BadLoss, with a checkpoint of the last good state on disk.
+        Raise BadLoss with a checkpoint of the last good state on disk.
         """
         count, rank, passes = self.distributed.count, self.distributed.rank, self.config.accumulate
         parts = [each * count + rank for each in range(passes)]
@@ -96,25 +94,25 @@ class Trainer:
             mininterval=5,
             disable=not first,
         )
-        with self.stopped_by_signals(), bar:
+        with self.stop_on_signals(), bar:
             try:
                 while self.step < self.config.steps and not self.stopping:
                     loss, waited, took = self.advance(batches, log)
                     bar.update()
                     bar.set_postfix(loss=f"{loss:.3f}", wait=f"{waited:.2f}", took=f"{took:.2f}")
-                    if self.due():
+                    if self.is_due():
                         self.save()
-            except BadLoss:
+            except BadLoss as error:
                 self.save()
-                raise
+                raise BadLoss(f"{error}; the last good state is saved") from error
             finally:
                 if log is not None:
                     log.close()
         self.save()
 
     @contextmanager
-    def stopped_by_signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT let the step that runs finish; the old handlers come back after."""
+    def stop_on_signals(self) -> Iterator[None]:
+        """Let the step that runs finish on SIGTERM and SIGINT; put the old handlers back after."""
         numbers = (signal.SIGTERM, signal.SIGINT)
         before = [signal.signal(number, self.stop) for number in numbers]
         try:
@@ -130,7 +128,7 @@ class Trainer:
     def advance(
         self, batches: Iterator[SampleBatch], log: TrainingLog | None = None
     ) -> tuple[float, float, float]:
-        """One optimizer step: its loss, the seconds waited for data, and the seconds in all."""
+        """Do one optimizer step; return its loss, the seconds waited for data, and those in all."""
         start = time.perf_counter()
         rate = rate_factor(
             self.step,
@@ -160,7 +158,10 @@ class Trainer:
     def descend(
         self, batches: Iterator[SampleBatch]
     ) -> tuple[float, float, tuple[SampleBatch, Tensor]]:
-        """Gradients of one step; its loss, seconds waited, and the last clips with their logits."""
+        """Make the gradients of one step.
+
+        Return its loss, the seconds waited, and the last samples with their logits.
+        """
         config, passes, loss, waited = self.config, self.config.accumulate, 0.0, 0.0
         sources: list[str] = []
         self.optimizer.zero_grad(set_to_none=True)
@@ -179,13 +180,14 @@ class Trainer:
             loss += value.item() / passes
         parameters = [p for p in self.model.parameters() if p.grad is not None]
         norm = torch.nn.utils.clip_grad_norm_(parameters, config.gradient_clip)
-        loss = self.agreed(loss, norm.item(), sources)
+        loss = self.agree(loss, norm.item(), sources)
         return loss, waited, (batch, logits)
 
-    def agreed(self, loss: float, norm: float, sources: list[str]) -> float:
-        """The mean loss of all processes, which also agree to stop; BadLoss if one is not finite.
+    def agree(self, loss: float, norm: float, sources: list[str]) -> float:
+        """Return the mean loss of all processes, which also agree to stop.
 
-        The weights have not changed yet, so what is saved then is the last good state.
+        Raise BadLoss unless loss and gradient are finite. The weights have not changed yet, so
+        what is saved then is the last good state.
         """
         mean, stopping, size = self.distributed.mean(
             [loss, float(self.stopping), norm], self.device
@@ -194,10 +196,10 @@ class Trainer:
         if math.isfinite(mean) and math.isfinite(size):
             return mean
         own = "" if math.isfinite(loss) and self.distributed.count > 1 else ", ".join(sources)
-        blamed = "; ".join(filter(None, self.distributed.gathered(own))) or ", ".join(sources)
+        origin = "; ".join(filter(None, self.distributed.gathered(own))) or ", ".join(sources)
         raise BadLoss(
             f"loss is {mean}, gradient {size}, at step {self.step} "
-            f"(seed {self.config.samples.seed}) on: {blamed}"
+            f"(seed {self.config.samples.seed}) on: {origin}"
         )
 
     @torch.no_grad()
@@ -207,8 +209,8 @@ class Trainer:
         for key, value in self.model.state_dict().items():
             self.averaged[key].lerp_(value, 1 - kept)
 
-    def due(self) -> bool:
-        """Whether this step's state is to be written."""
+    def is_due(self) -> bool:
+        """Return whether this step's state is to be written."""
         every = (self.config.checkpoint_every, self.config.keep_every)
         return any(self.step % interval == 0 for interval in every)
 
@@ -229,7 +231,7 @@ class Trainer:
             checkpoints.write(state, self.folder / f"step{self.step:06d}.pt")
 
     def resume(self, path: Path, *, accept_changes: bool = False) -> None:
-        """Go on from a checkpoint; CheckpointError where it is not one of this training."""
+        """Go on from a checkpoint; raise CheckpointError where it is not one of this training."""
         state = checkpoints.read(path, self.device)
         if state["build"] != self.config.build:
             raise CheckpointError(
@@ -249,8 +251,8 @@ class Trainer:
         self.step = int(state["step"])
 
 
-def parameter_groups(model: TamVT, config: TrainConfig) -> list[dict[str, object]]:
-    """The backbone's parameters and the others, each with its own rate."""
+def group_parameters(model: TrackingNetwork, config: TrainConfig) -> list[dict[str, object]]:
+    """Return the backbone's parameters and the others, each with its own rate."""
     named = [
         (name, parameter)
         for name, parameter in model.named_parameters()

@@ -45,7 +45,7 @@ class TrainingLog:
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
 
     def step(self, step: int, *, loss: float, rate: float, waited: float, took: float) -> None:
-        """One step that was done."""
+        """Log one step that was done."""
         with self._table.open("a") as file:
             file.write(f"{step},{loss:.4f},{waited:.3f},{took:.3f}\n")
         if self._board is not None:
@@ -54,7 +54,7 @@ class TrainingLog:
                 self._board.add_scalar(name, value, step)
 
     def picture(self, step: int, image: Pixels) -> None:
-        """A picture (H, W, 3) of what the model was shown and said."""
+        """Log a picture (H, W, 3) of what the model was shown and what it predicted."""
         path = self._folder / "pictures" / f"step{step:06d}.png"
         path.parent.mkdir(exist_ok=True)
         cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
@@ -68,7 +68,7 @@ class TrainingLog:
 
 
 def picture_of(batch: SampleBatch, logits: torch.Tensor) -> Pixels:
-    """Clips as rows of frames, the truth outlined in green, the prediction in red.
+    """Return clips as rows of frames, the truth outlined in green, the prediction in red.
 
     `logits` (B, F', h, w) are those of the last F' frames.
     """
@@ -86,7 +86,7 @@ def picture_of(batch: SampleBatch, logits: torch.Tensor) -> Pixels:
 
 
 def outlined(frame: Pixels, true: Pixels, predicted: NDArray[np.bool_] | None) -> Pixels:
-    """One cell of the picture."""
+    """Return one cell of the picture."""
     size = (SIDE_SHOWN, SIDE_SHOWN)
     cell = np.ascontiguousarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA))
     outlines = [(true, TRUE_COLOR)]
@@ -133,7 +133,7 @@ class Speed:
 
 
 def peak_memory_bytes() -> int:
-    """The most memory this process ever had: on the GPU where it used one, else resident."""
+    """Return the most memory this process ever had: on the GPU where it used one, else resident."""
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated()
     unit = 1 if sys.platform == "darwin" else 1024
@@ -141,7 +141,10 @@ def peak_memory_bytes() -> int:
 
 
 def resident_bytes() -> int:
-    """The memory of this process that is in use now; where the system does not say, its most."""
+    """Return the memory of this process that is in use now.
+
+    Where the system does not say, its most.
+    """
     pages = Path("/proc/self/statm")
     if not pages.is_file():
         return peak_memory_bytes()

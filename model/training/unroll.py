@@ -1,7 +1,7 @@
-"""A model led through training clips as it is led in use, keeping the gradients.
+"""A network run through training samples as it runs in use, keeping the gradients.
 
-B clips, F frames (the first is the reference), O objects, K decoder layers, H and W the crop,
-h and w its size at stride 4.
+B samples, F frames (the first is the reference), L frames of a clip, X frames, O objects, H and W
+the crop, h and w its size at stride 4.
 """
 
 from collections.abc import Callable
@@ -14,12 +14,22 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from model.networks.tamvt.model import Bank, Entry, Features, TamVT, soft_masks
+from model.networks.base import (
+    Bank,
+    Features,
+    Segmented,
+    Tensors,
+    TrackingNetwork,
+    join_frames,
+    soft_masks,
+    take_frames,
+)
+from model.training.errors import SettingsError
 from model.training.losses import LossConfig, training_loss
 from model.training.memory_damage import draw_damage
 
 ABSENT = -30.0  # the logit of an object that a sample does not have
-LEAST = 1e-7  # what a probability is kept away from 0 and 1 by (`rules.masks.aggregate`)
+LEAST = 1e-7  # what a probability is kept away from 0 and 1 by (`model.core.masks.aggregate`)
 
 # Soft masks (B, O, H, W) of clip number n -> what is remembered of them.
 Remember = Callable[[Tensor, int], Tensor]
@@ -43,15 +53,15 @@ class LoopConfig:
     def __post_init__(self) -> None:
         for name in ("single_share", "damage_share"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must lie in 0..1, not {getattr(self, name)}")
+                raise SettingsError(f"{name} must lie in 0..1, not {getattr(self, name)}")
         if self.silent_clips < 0:
-            raise ValueError(f"silent_clips must be at least 0, not {self.silent_clips}")
+            raise SettingsError(f"silent_clips must be at least 0, not {self.silent_clips}")
         if self.memory_size is not None and self.memory_size < 1:
-            raise ValueError(f"memory_size must be at least 1, not {self.memory_size}")
+            raise SettingsError(f"memory_size must be at least 1, not {self.memory_size}")
 
 
 def unroll(
-    model: TamVT,
+    network: TrackingNetwork,
     frames: Tensor,
     masks: Tensor,
     *,
@@ -61,97 +71,84 @@ def unroll(
     silent: int = 0,
     remember: Remember = lambda masks, clip: masks,
 ) -> list[Tensor]:
-    """Logits (B, O, F - 1, h, w) of every decoder layer.
+    """Return logits (B, O, F - 1, h, w) of every layer that is trained on.
 
     `frames` uint8 (B, F, H, W, 3), `masks` float (B, O, H, W) of the first frame. Frames go through
-    the model clip by clip; what enters the memory is what `remember` makes of each clip's own last
-    prediction, without a gradient. The first `silent` clips have none at all, and no logits: F - 1
-    counts the frames behind them. With `recompute`, activations are computed again in the backward
-    pass: a third more time, a fraction of the memory.
+    the network clip by clip; what enters the memory is what `remember` makes of each clip's own
+    last prediction, without a gradient. The first `silent` clips have none at all, and no logits:
+    F - 1 counts the frames behind them. With `recompute`, activations are computed again in the
+    backward pass: a third more time, a fraction of the memory.
     """
     count, length = frames.shape[:2]
-    step = clip_length or model.config.clip_length
+    step = clip_length or network.config.clip_length
     begin = 1 + silent * step
-    images = model.normalize(frames.flatten(0, 1)).contiguous(memory_format=torch.channels_last)
+    images = network.normalize(frames.flatten(0, 1)).contiguous(memory_format=torch.channels_last)
     images = images.unflatten(0, (count, length))
     trained = torch.cat((images[:, :1], images[:, begin:]), dim=1)
-    seen = looked(model, trained.flatten(0, 1), recompute)
+    features = encode_frames(network, trained.flatten(0, 1), recompute)
     row = torch.arange(count * trained.shape[1], device=frames.device).view(count, -1)
+    reference = take_frames(features, row[:, 0])
+    entry, state = run_checkpointed(recompute, network.memorize, reference, masks)
     # A tuple, since what is computed again must see the entries of then, not those of the end.
-    entries: tuple[Entry, ...] = (
-        checkpointed(recompute, model.memorize, seen.at(row[:, 0]), masks),
-    )
+    entries: tuple[Tensors, ...] = (entry,)
     parts: list[list[Tensor]] = []
     for number, first in enumerate(range(1, length, step)):
         is_silent = first < begin
         again = recompute and not is_silent
         with torch.no_grad() if is_silent else nullcontext():
             if is_silent:
-                clip = model.look(images[:, first : first + step].flatten(0, 1))
+                clip = network.encode_frames(images[:, first : first + step].flatten(0, 1))
             else:
                 own = row[:, first - begin + 1 :][:, :step]  # column 0 is the reference
-                clip = seen.at(own.flatten())
-            logits = checkpointed(again, segmented, model, clip, entries)
+                clip = take_frames(features, own.flatten())
+            logits, state = run_checkpointed(again, segment, network, clip, entries, state)
             if not is_silent:
                 parts.append([each.transpose(1, 2) for each in logits])
             if first + step < length:
                 soft = remember(last_masks(logits[-1], masks.shape[-2:]), number)
-                last = clip.at(slice(step - 1, None, step))
-                entries = retained(
-                    (*entries, checkpointed(again, model.memorize, last, soft)), memory_size
-                )
+                last = take_frames(clip, slice(step - 1, None, step))
+                entry, state = run_checkpointed(again, network.memorize, last, soft, state)
+                entries = retain((*entries, entry), memory_size)
     return [torch.cat(layer, dim=2) for layer in zip(*parts, strict=True)]
 
 
 def last_masks(logits: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Soft masks (B, O, H, W) of the last frame of logits (B, L, O, h, w), without a gradient."""
+    """Return soft masks (B, O, H, W) of the last of L frames, (B, L, O, h, w); no gradient."""
     return soft_masks(logits[:, -1:].detach(), (size[0], size[1]))[:, 0]
 
 
-def retained(entries: tuple[Entry, ...], memory_size: int | None) -> tuple[Entry, ...]:
-    """The reference and the newest entries, at most so many, oldest first."""
+def retain(entries: tuple[Tensors, ...], memory_size: int | None) -> tuple[Tensors, ...]:
+    """Return the reference and the newest entries, at most so many, oldest first."""
     if memory_size is None or len(entries) <= memory_size:
         return entries
     return (*entries[:1], *entries[len(entries) - memory_size + 1 :])
 
 
-def looked(model: TamVT, images: Tensor, recompute: bool) -> Features:
-    """The features of images (X, 3, H, W): of all at once, or image by image to save memory."""
+def encode_frames(network: TrackingNetwork, images: Tensor, recompute: bool) -> Features:
+    """Return the features of images (X, 3, H, W), encoded one by one where memory is saved."""
     if not recompute:
-        return model.look(images)
-    each = [checkpointed(True, model.look, image[None]) for image in images]
-    s4, s8, s16, s32 = (torch.cat(maps) for maps in zip(*(one.maps for one in each), strict=True))
-    return Features(
-        images,
-        (s4, s8, s16, s32),
-        torch.cat([one.tokens_s32 for one in each]),
-        torch.cat([one.tokens_s16 for one in each]),
+        return network.encode_frames(images)
+    return join_frames(
+        [run_checkpointed(True, network.encode_frames, image[None]) for image in images]
     )
 
 
-def segmented(model: TamVT, seen: Features, entries: tuple[Entry, ...]) -> list[Tensor]:
-    """Logits (B, L, O, h, w) of every layer; the entries are given oldest first."""
-    bank = Bank(*(torch.stack(tensors, dim=1) for tensors in zip(*entries, strict=True)))
-    batch, filled = bank.key_s32.shape[:2]
-    age = torch.arange(filled - 1, -1, -1, device=bank.key_s32.device).expand(batch, -1)
-    recency = model.timed(age, present=None, entry_valid=None)
-    return model.segment(seen, bank, recency, every_layer=True)
+def segment(
+    network: TrackingNetwork, features: Features, entries: tuple[Tensors, ...], state: Tensors
+) -> Segmented:
+    """Return the logits of every layer from entries that are given oldest first."""
+    return network.segment(features, Bank.of_entries(entries, state), every_layer=True)
 
 
-def checkpointed(recompute: bool, function: Any, *inputs: Any) -> Any:
-    """`function(*inputs)`, whose activations are computed again in the backward pass if asked."""
+def run_checkpointed(recompute: bool, function: Any, *inputs: Any) -> Any:
+    """Return `function(*inputs)`, its activations computed again in the backward pass if asked."""
     if not recompute:
         return function(*inputs)
     return checkpoint(function, *inputs, use_reentrant=False)
 
 
-def strongest(logits: Tensor) -> Tensor:
-    """The largest of all objects' logits (B, O, F', h, w), (B, F', h, w), without a gradient."""
-    return logits.detach().amax(dim=1)
-
-
-def aggregated_logits(logits: Tensor, present: Tensor) -> Tensor:
-    """Half the logits of objects after soft aggregation, (B, O, F', h, w), in fp32.
+def aggregate_logits(logits: Tensor, present: Tensor) -> Tensor:
+    """Return half the logits of objects after soft aggregation, (B, O, F', h, w), in fp32.
 
     The background's probability is prod(1 - p); odds are divided by those of all others and the
     background (STM, Oh et al. 2019, eq. 3). Where one object is alone they are twice its own, so
@@ -171,24 +168,24 @@ def aggregated_logits(logits: Tensor, present: Tensor) -> Tensor:
 
 
 class SampleLoss(nn.Module):
-    """A model with its loss, so that one call is one forward pass (which `torchrun` spreads)."""
+    """A network with its loss, so that one call is one forward pass (which `torchrun` spreads)."""
 
     def __init__(
         self,
-        model: TamVT,
+        network: TrackingNetwork,
         config: LossConfig,
         *,
         recompute: bool = False,
         loop: LoopConfig | None = None,
     ) -> None:
         super().__init__()
-        self.model, self.config, self.recompute = model, config, recompute
+        self.network, self.config, self.recompute = network, config, recompute
         self.loop = loop or LoopConfig()
 
     def forward(
         self, frames: Tensor, masks: Tensor, hard_share: float, half: bool, objects: int = 1
     ) -> tuple[Tensor, Tensor]:
-        """The loss, and the strongest object's logits (B, F', h, w) of the F' frames that count.
+        """Return the loss, and of the F' frames that count the strongest logits (B, F', h, w).
 
         frames uint8 (B, F, H, W, 3), masks uint8 (B, F, H, W) of labels 0 to `objects`; `half`
         computes in bfloat16. Objects that a sample does not have do not count.
@@ -196,11 +193,11 @@ class SampleLoss(nn.Module):
         labels = torch.arange(1, objects + 1, device=masks.device)
         target = (masks[:, None] == labels[:, None, None, None]).float()  # (B, O, F, H, W)
         loop, length = self.loop, masks.shape[1]
-        step = self.model.config.clip_length
+        step = self.network.config.clip_length
         if loop.single_share and float(torch.rand(())) < loop.single_share:
             step = 1
         clips = -(-(length - 1) // step)
-        most = min(loop.silent_clips * self.model.config.clip_length // step, clips - 1)
+        most = min(loop.silent_clips * self.network.config.clip_length // step, clips - 1)
         silent = int(torch.randint(most + 1, ())) if most else 0
         remember: Remember = lambda soft, clip: soft  # noqa: E731
         if loop.damage_share:
@@ -208,7 +205,7 @@ class SampleLoss(nn.Module):
             remember = draw_damage(shape, share=loop.damage_share, clips=clips).apply
         with torch.autocast(frames.device.type, torch.bfloat16, enabled=half):
             layers = unroll(
-                self.model,
+                self.network,
                 frames,
                 target[:, :, 0],
                 recompute=self.recompute,
@@ -218,15 +215,16 @@ class SampleLoss(nn.Module):
                 remember=remember,
             )
         counted = target[:, :, 1 + silent * step :]
-        return self.compared(layers, counted, target[:, :, 0], hard_share), strongest(layers[-1])
+        loss = self.compare(layers, counted, target[:, :, 0], hard_share)
+        return loss, layers[-1].detach().amax(dim=1)
 
-    def compared(
+    def compare(
         self, layers: list[Tensor], counted: Tensor, reference: Tensor, hard_share: float
     ) -> Tensor:
-        """The loss of logits (B, O, F', h, w) against masks (B, O, F', H, W), a scalar.
+        """Return the loss of logits (B, O, F', h, w) against masks (B, O, F', H, W), a scalar.
 
         `reference` (B, O, H, W) tells which objects a sample has. Of several objects the last
-        layer is also judged as it is served, after aggregation.
+        layer is also compared as it is served, after aggregation.
         """
         if reference.shape[1] == 1:
             each = [logits[:, 0] for logits in layers]
@@ -234,6 +232,6 @@ class SampleLoss(nn.Module):
         present = reference.flatten(2).any(dim=2)  # (B, O)
         each, wanted = [logits[present] for logits in layers], counted[present]
         alone = training_loss(each, wanted, self.config, hard_share=hard_share)
-        competing = [aggregated_logits(layers[-1].float(), present)[present]]
+        competing = [aggregate_logits(layers[-1].float(), present)[present]]
         together = training_loss(competing, wanted, self.config, hard_share=hard_share)
         return alone + together / 2

@@ -94,6 +94,11 @@ def test_an_unfit_card_is_refused(text: str) -> None:
         ModelSpec.from_json(text)
 
 
+def test_a_stride_of_zero_is_one_token() -> None:
+    token = BankTensor("query", "float16", True, 0, 64)
+    assert token.slot_shape((480, 864), objects=3) == (3, 1, 64)
+
+
 def test_a_slot_is_as_large_as_its_tensors() -> None:
     # 8 x 14 tokens of stride 32, 16 x 28 of stride 16, two bytes each.
     expected = 2 * (112 * 128 + 3 * 448 * 64)

@@ -9,7 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.networks.tamvt.build import TAMVT_MOBILE, TAMVT_R50, build, load_published
+from model.networks.base import TrackingNetwork
+from model.networks.registry import build_network
+from model.networks.tamvt.build import build_tamvt
+from model.networks.tamvt.builds import TAMVT_R50
 from model.networks.tamvt.model import TamVT
 from tests.model.data.drawings import write_data
 from tests.model.networks.tamvt.published import golden_values, published_weights
@@ -38,20 +41,20 @@ def published_checkpoint() -> dict[str, Tensor]:
 @pytest.fixture(scope="session")
 def published_model(published_checkpoint: dict[str, Tensor]) -> TamVT:
     """`tamvt-r50` with those weights, in evaluation mode; not to be changed."""
-    model = build(TAMVT_R50).eval()
-    load_published(model, published_checkpoint)
+    model = build_tamvt(TAMVT_R50).eval()
+    model.load_state_dict(model.rename_published(published_checkpoint))
     return model
 
 
 @pytest.fixture(scope="session")
-def mobile_model() -> TamVT:
+def mobile_model() -> TrackingNetwork:
     """`tamvt-mobile` with random weights, in evaluation mode; not to be changed.
 
     The time encoding is random too: as it starts, all ones, a wrong row would not show.
     """
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        model = build(TAMVT_MOBILE).eval()
+        model = build_network("tamvt-mobile").eval()
         model.get_parameter("time.table").data.uniform_(0.5, 1.5)
     return model
 

@@ -31,9 +31,9 @@ class FoldedAttention(nn.Module):
         nn.init.zeros_(self.out_proj.bias)
 
     def forward(self, query: Tensor, tokens: Tensor, place: Tensor) -> Tensor:
-        """Readout (X, Q, C) of queries (X, Q, C); keys are tokens + place, values are tokens.
+        """Return the readout (X, Q, C) of queries (X, Q, C).
 
-        tokens (X, T, C), place (T, C).
+        Keys are tokens + place, values are tokens: tokens (X, T, C), place (T, C).
         """
         w_query, w_key, w_value = self.in_proj_weight.chunk(3)
         b_query, _, b_value = self.in_proj_bias.chunk(3)
@@ -64,7 +64,7 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, state: Tensor, code: Tensor, tokens: Tensor, place: Tensor) -> Tensor:
-        """The next state (B, L, O, C); code (L, C), tokens (X, T, C), place (T, C)."""
+        """Return the next state (B, L, O, C); code (L, C), tokens (X, T, C), place (T, C)."""
         clip = state.transpose(1, 2)  # (B, O, L, C)
         y = self.self_attention((clip + code).flatten(0, 1), clip.flatten(0, 1), code)
         clip = self.norm_self(clip + self.dropout(y.unflatten(0, clip.shape[:2])))
@@ -102,7 +102,7 @@ class MaskDecoder(nn.Module):
     def forward(
         self, pyramid: Pyramid, clip: tuple[int, int, int], every_layer: bool = False
     ) -> list[Tensor]:
-        """Logits (B, L, O, h, w) at stride 4: the last layer's, or every layer's, in order.
+        """Return logits (B, L, O, h, w) at stride 4: the last layer's, or every layer's in order.
 
         The pyramid's maps are (X, C, h, w); `clip` is (B, L, O).
         """
@@ -117,11 +117,11 @@ class MaskDecoder(nn.Module):
             tokens = levels[level] + self.level_embedding[level].to(levels[level].dtype)
             state = layer(state, code, tokens, places[level])
             if every_layer or index == len(self.layers) - 1:
-                logits.append(self.head(state, pyramid.s4))
+                logits.append(self.predict_masks(state, pyramid.s4))
         return logits
 
-    def head(self, state: Tensor, fine: Tensor) -> Tensor:
-        """Logits (B, L, O, h, w): the mask-feature convolution folded into each frame's query.
+    def predict_masks(self, state: Tensor, fine: Tensor) -> Tensor:
+        """Return logits (B, L, O, h, w): each query takes the mask-feature convolution in.
 
         One output channel instead of C: the nine taps are nine products with the stride-4 map,
         shifted and added, since the convolution is linear and a frame has one query.

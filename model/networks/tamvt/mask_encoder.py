@@ -3,8 +3,8 @@
 B sessions, O objects, C channels, H and W the input's size, h and w a map's.
 """
 
+from abc import ABC, abstractmethod
 from itertools import pairwise
-from typing import Protocol
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -12,18 +12,25 @@ from torch.nn import functional
 from model.networks.backbones import Backbone, Maps
 
 
-class MaskEncoder(Protocol):
-    """Soft masks to maps (B * O, C, h, w) at strides 32 and 16."""
+class MaskEncoder(nn.Module, ABC):
+    """What makes maps of soft masks."""
 
-    def __call__(self, images: Tensor, maps: Maps, masks: Tensor) -> tuple[Tensor, Tensor]: ...
+    @abstractmethod
+    def forward(
+        self, backbone: Backbone, images: Tensor, maps: Maps, masks: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return maps (B * O, C, h, w) at strides 32 and 16 of masks (B, O, H, W) in [0, 1].
+
+        `images` (B, 3, H, W) are the normalized frames and `maps` what `backbone` made of them.
+        """
 
 
-class BackboneMaskEncoder(nn.Module):
+class BackboneMaskEncoder(MaskEncoder):
     """The paper's: a mask passes through the image backbone itself, alone, without the picture.
 
     The mask is not normalized; its one channel stands for three equal ones, which the backbone's
-    first layer sums (TAM-VT, section 3.1). With one of the `scales`, nobody reads the map at stride
-    16, and it is not projected.
+    first layer sums (TAM-VT, section 3.1). With one of the `scales` the map at stride 16 is not
+    read, so it is not projected.
     """
 
     def __init__(self, channels: tuple[int, ...], hidden: int, *, scales: int = 2) -> None:
@@ -31,13 +38,14 @@ class BackboneMaskEncoder(nn.Module):
         self.project_s32 = nn.Conv2d(channels[3], hidden, 1)
         self.project_s16 = nn.Conv2d(channels[2], hidden, 1) if scales > 1 else nn.Identity()
 
-    def forward(self, backbone: Backbone, masks: Tensor) -> tuple[Tensor, Tensor]:
-        """Masks (B, O, H, W) in [0, 1] to maps (B * O, C, h, w) at strides 32 and 16."""
+    def forward(
+        self, backbone: Backbone, images: Tensor, maps: Maps, masks: Tensor
+    ) -> tuple[Tensor, Tensor]:
         _, _, s16, s32 = backbone(masks.flatten(0, 1)[:, None])
         return self.project_s32(s32), self.project_s16(s16)
 
 
-class StemMaskEncoder(nn.Module):
+class StemMaskEncoder(MaskEncoder):
     """A light one: a small stem on picture and mask, joined with the frame's own features.
 
     The frame's features are at hand when an entry is made, so only the stem runs for each object
@@ -63,8 +71,9 @@ class StemMaskEncoder(nn.Module):
         self.fuse_s32 = nn.Conv2d(channels[3], hidden, 1)
         self.blend_s32 = Blend(hidden, groups)
 
-    def forward(self, images: Tensor, maps: Maps, masks: Tensor) -> tuple[Tensor, Tensor]:
-        """Masks (B, O, H, W), frames (B, 3, H, W) and their maps to maps at strides 32 and 16."""
+    def forward(
+        self, backbone: Backbone, images: Tensor, maps: Maps, masks: Tensor
+    ) -> tuple[Tensor, Tensor]:
         batch, objects = masks.shape[:2]
         picture = self.image(images)[:, None]  # once for all objects
         shape = self.mask(masks.flatten(0, 1)[:, None]).unflatten(0, (batch, objects))
@@ -90,6 +99,6 @@ class Blend(nn.Module):
 
 
 def shared_sum(per_object: Tensor, per_frame: Tensor) -> Tensor:
-    """(B * O, C, h, w) plus (B, C, h, w), the latter for every object."""
+    """Return (B * O, C, h, w) plus (B, C, h, w), the latter for every object."""
     split = per_object.unflatten(0, (per_frame.shape[0], -1))
     return (split + per_frame[:, None]).flatten(0, 1)

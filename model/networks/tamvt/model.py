@@ -1,78 +1,71 @@
 """TAM-VT: masks of objects in the next clip, from a memory of frames and masks (arXiv 2312.08514).
 
-B sessions, L frames of a clip, N entries of the bank, O objects, T tokens of a map, C channels,
-H and W the input's size, h and w a map's.
+B sessions, L frames of a clip, X frames, N entries of the bank, O objects, T tokens of a map,
+C channels, H and W the input's size, h and w a map's.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from model.core.contract import BankTensor
 from model.networks.backbones import Maps, MobileNetV2, ResNet
+from model.networks.base import Bank, Remembered, Segmented, Tensors, TrackingNetwork
 from model.networks.position import TimeEncoding, sine_position
-from model.networks.tamvt.config import ModelConfig
+from model.networks.tamvt.config import TamvtConfig
 from model.networks.tamvt.mask_decoder import MaskDecoder
-from model.networks.tamvt.mask_encoder import BackboneMaskEncoder, StemMaskEncoder
+from model.networks.tamvt.mask_encoder import MaskEncoder
 from model.networks.tamvt.matching import Matching, Recency
 from model.networks.tamvt.pixel_decoder import PixelDecoder, map_of, tokens_of
+from model.networks.tamvt.published_keys import rename_published
 
 
-class Entry(NamedTuple):
-    """One remembered (frame, masks), ready for matching; a scale that is not matched has T = 0."""
-
-    key_s32: Tensor  # (B, T, C)
-    value_s32: Tensor  # (B, O, T, C)
-    key_s16: Tensor
-    value_s16: Tensor
-
-
-class Bank(NamedTuple):
-    """The entries of each session, in slots."""
-
-    key_s32: Tensor  # (B, N, T, C)
-    value_s32: Tensor  # (B, N, O, T, C)
-    key_s16: Tensor
-    value_s16: Tensor
-
-
-class Features(NamedTuple):
-    """What the backbone says of frames, once for all objects; X frames."""
+class FrameFeatures(NamedTuple):
+    """What the backbone says of frames, once for all objects."""
 
     images: Tensor  # (X, 3, H, W), normalized
     maps: Maps
-    tokens_s32: Tensor  # (X, T, C), with their sine position
-    tokens_s16: Tensor  # T is 0 where matching has one scale
-
-    def at(self, index: Tensor | slice) -> "Features":
-        """The features of some of the frames."""
-        s4, s8, s16, s32 = (feature[index] for feature in self.maps)
-        return Features(
-            self.images[index], (s4, s8, s16, s32), self.tokens_s32[index], self.tokens_s16[index]
-        )
+    tokens: tuple[Tensor, ...]  # of each scale, (X, T, C), with their sine position
 
 
-class TamVT(nn.Module):
+class Scale(NamedTuple):
+    """One of the strides at which frames are matched with the memory."""
+
+    stride: int
+    level: int  # which of the backbone's maps
+    project: nn.Conv2d
+    matching: Matching
+
+    @property
+    def key(self) -> str:
+        """Return the bank's tensor of image tokens."""
+        return f"key_s{self.stride}"
+
+    @property
+    def value(self) -> str:
+        """Return the bank's tensor of mask tokens."""
+        return f"value_s{self.stride}"
+
+
+class TamVT(TrackingNetwork):
     """The model. Two verbs: `memorize` a frame with its masks, `segment` the frames of a clip."""
 
-    mean: Tensor
-    deviation: Tensor
+    config: TamvtConfig
 
     def __init__(
         self,
-        config: ModelConfig,
+        config: TamvtConfig,
         *,
         backbone: ResNet | MobileNetV2,
-        mask_encoder: BackboneMaskEncoder | StemMaskEncoder,
+        mask_encoder: MaskEncoder,
         matching_s32: Matching,
         matching_s16: Matching | None,
         time: TimeEncoding,
         pixel_decoder: PixelDecoder,
         mask_decoder: MaskDecoder,
     ) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.backbone = backbone
         self.project_s32 = nn.Conv2d(backbone.channels[3], config.hidden, 1)
         self.project_s16 = (
@@ -82,81 +75,80 @@ class TamVT(nn.Module):
         self.matching_s32, self.matching_s16 = matching_s32, matching_s16
         self.time = time
         self.pixel_decoder, self.mask_decoder = pixel_decoder, mask_decoder
-        mean, deviation = (torch.tensor(values)[:, None, None] for values in config.normalization)
-        self.register_buffer("mean", mean, persistent=False)
-        self.register_buffer("deviation", deviation, persistent=False)
 
-    def normalize(self, frames: Tensor) -> Tensor:
-        """RGB frames uint8 (X, H, W, 3) as the network's input (X, 3, H, W)."""
-        return (frames.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.deviation
+    @property
+    def scales(self) -> tuple[Scale, ...]:
+        """Return the scales that are matched, coarse before fine."""
+        coarse = Scale(32, 3, self.project_s32, self.matching_s32)
+        if self.project_s16 is None or self.matching_s16 is None:
+            return (coarse,)
+        return coarse, Scale(16, 2, self.project_s16, self.matching_s16)
 
-    def look(self, images: Tensor) -> Features:
-        """The features of normalized images (X, 3, H, W)."""
-        maps = self.backbone(images)
-        tokens_s32 = self.placed(self.project_s32(maps[3]))
-        if self.project_s16 is None:
-            return Features(images, maps, tokens_s32, tokens_s32[:, :0])
-        return Features(images, maps, tokens_s32, self.placed(self.project_s16(maps[2])))
-
-    def placed(self, feature: Tensor) -> Tensor:
-        """(X, C, h, w) -> tokens (X, T, C) with their sine position added."""
-        place = sine_position(feature, self.config.hidden)
-        return tokens_of(feature) + place.to(feature.dtype)
-
-    def memorize(self, seen: Features, masks: Tensor) -> Entry:
-        """The entry of B frames, `seen` being their features, with masks (B, O, H, W) in [0, 1]."""
-        if isinstance(self.mask_encoder, BackboneMaskEncoder):
-            mask_s32, mask_s16 = self.mask_encoder(self.backbone, masks)
-        else:
-            mask_s32, mask_s16 = self.mask_encoder(seen.images, seen.maps, masks)
-        objects = (masks.shape[0], masks.shape[1])
-        key_s32 = self.matching_s32.project_key(seen.tokens_s32)
-        value_s32 = self.matching_s32.project_value(self.placed(mask_s32).unflatten(0, objects))
-        if self.matching_s16 is None:
-            return Entry(key_s32, value_s32, key_s32[:, :0], value_s32[:, :, :0])
-        return Entry(
-            key_s32,
-            value_s32,
-            self.matching_s16.project_key(seen.tokens_s16),
-            self.matching_s16.project_value(self.placed(mask_s16).unflatten(0, objects)),
+    @property
+    def bank_tensors(self) -> tuple[BankTensor, ...]:
+        return tuple(
+            BankTensor(name, "float16", name == scale.value, scale.stride, self.config.hidden)
+            for scale in self.scales
+            for name in (scale.key, scale.value)
         )
+
+    def encode_frames(self, images: Tensor) -> FrameFeatures:
+        maps = self.backbone(images)
+        tokens = (self.add_position(scale.project(maps[scale.level])) for scale in self.scales)
+        return FrameFeatures(images, maps, tuple(tokens))
+
+    def add_position(self, feature: Tensor) -> Tensor:
+        """Return tokens (X, T, C) of a map (X, C, h, w), their sine position added."""
+        position = sine_position(feature, self.config.hidden)
+        return tokens_of(feature) + position.to(feature.dtype)
+
+    def memorize(
+        self, features: FrameFeatures, masks: Tensor, state: Tensors | None = None
+    ) -> Remembered:
+        encoded = self.mask_encoder(self.backbone, features.images, features.maps, masks)
+        batch_and_objects = (masks.shape[0], masks.shape[1])
+        entry = {}
+        for scale, tokens, mask_map in zip(self.scales, features.tokens, encoded, strict=False):
+            mask_tokens = self.add_position(mask_map).unflatten(0, batch_and_objects)
+            entry[scale.key] = scale.matching.project_key(tokens)
+            entry[scale.value] = scale.matching.project_value(mask_tokens)
+        return Remembered(entry, {})
 
     def segment(
-        self, seen: Features, bank: Bank, recency: Recency, every_layer: bool = False
-    ) -> list[Tensor]:
-        """Logits (B, L, O, h, w) at stride 4 of a clip's frames, `seen` as B * L frames.
+        self, features: FrameFeatures, bank: Bank, *, every_layer: bool = False
+    ) -> Segmented:
+        batch = bank.age.shape[0]
+        length = features.images.shape[0] // batch
+        recency = self.weigh_entries(bank)
+        matched = []  # of each scale, (X, O, C, h, w)
+        for scale, tokens in zip(self.scales, features.tokens, strict=True):
+            key, value = bank.tensors[scale.key], bank.tensors[scale.value]
+            read = scale.matching(tokens.unflatten(0, (batch, length)), key, value, recency)
+            matched.append(map_of(read.flatten(0, 1), features.maps[scale.level]))
+        pyramid = self.pixel_decoder(features.maps, *matched)
+        clip = (batch, length, matched[0].shape[1])
+        return Segmented(self.mask_decoder(pyramid, clip, every_layer), {})
 
-        The last decoder layer's alone, or with `every_layer` one of each, in order.
-        """
-        batch, objects = bank.key_s32.shape[0], bank.value_s32.shape[2]
-        length = seen.tokens_s32.shape[0] // batch
-        clip = (batch, length)
-        read_s32 = self.matching_s32(
-            seen.tokens_s32.unflatten(0, clip), bank.key_s32, bank.value_s32, recency
+    def weigh_entries(self, bank: Bank) -> Recency:
+        """Return how matching weighs the slots of a bank, by their ages."""
+        return Recency(
+            self.time(bank.age), bank.present, bank.entry_valid, self.time.bias(bank.age)
         )
-        matched_s32, matched_s16 = map_of(read_s32.flatten(0, 1), seen.maps[3]), None
-        if self.matching_s16 is not None:
-            read_s16 = self.matching_s16(
-                seen.tokens_s16.unflatten(0, clip), bank.key_s16, bank.value_s16, recency
-            )
-            matched_s16 = map_of(read_s16.flatten(0, 1), seen.maps[2])
-        pyramid = self.pixel_decoder(seen.maps, matched_s32, matched_s16)
-        return self.mask_decoder(pyramid, (batch, length, objects), every_layer)
 
-    def recency(self, age: Tensor, entry_valid: Tensor | None = None) -> Recency:
-        """How matching weighs slots of the given ages (B, N), -1 being an empty one."""
-        present = age >= 0
-        return self.timed(age, None if bool(present.all()) else present, entry_valid)
+    def widen_memory(self, entries: int) -> None:
+        trained = min(self.config.trained_memory_size, self.config.time_rows)
+        self.time = self.time.interpolated(trained=trained, rows=entries)
 
-    def timed(self, age: Tensor, present: Tensor | None, entry_valid: Tensor | None) -> Recency:
-        """The same, where it is known which slots are `present` (None: all)."""
-        return Recency(self.time(age), present, entry_valid, self.time.bias(age))
+    def rename_published(self, checkpoint: Mapping[str, Tensor]) -> Tensors:
+        return rename_published(checkpoint, self.state_dict(), self.config.name)
 
-
-def soft_masks(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Probabilities of logits (B, L, O, h, w) at `size` = (H, W), by bilinear interpolation."""
-    batch = logits.shape[:2]
-    full = functional.interpolate(
-        logits.flatten(0, 1).float(), size=size, mode="bilinear", align_corners=False
-    )
-    return full.sigmoid().unflatten(0, batch)
+    def attend(
+        self, features: FrameFeatures, bank: Bank, *, x: float, y: float
+    ) -> dict[int, Tensor]:
+        recency, attention = self.weigh_entries(bank), {}
+        for scale, tokens in zip(self.scales, features.tokens, strict=True):
+            height, width = features.maps[scale.level].shape[-2:]
+            token = tokens[0, int(y * height) * width + int(x * width)]
+            weights = scale.matching.attend_from(token, bank.tensors[scale.key][0], recency)
+            attention[scale.stride] = weights.reshape(-1, height, width)
+        return attention

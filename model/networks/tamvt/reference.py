@@ -1,9 +1,10 @@
-"""TAM-VT as it is published, without any of our savings: what `tamvt-model bench` compares with.
+"""TAM-VT as it is published, without any of our savings (arXiv 2312.08514). Start reading here.
 
-The same parameters and the same logits as `TamVT`, by the long way: an image, a mask and a
-complement pass through the backbone for every new entry, with BatchNorms as passes of their own;
-keys and values projected anew from all entries for every frame; all attention logits in memory;
-the mask features as a map, and a mask from every decoder layer; one object at a time.
+It has the same parameters and gives the same logits as `TamVT`, by the long way. For every new
+entry an image, a mask and its complement pass through the backbone. BatchNorms are passes of their
+own. Keys and values of all entries are projected anew for every frame, and all attention logits are
+in memory. The mask features are a map, and every decoder layer makes a mask. There is one object.
+`tamvt-model bench` times the served graphs against it.
 
 L frames of a clip, N entries, T tokens of a map, C channels, P heads, H and W the input's size.
 """
@@ -16,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.networks.backbones import FrozenBatchNorm, fold_batch_norms
+from model.networks.backbones import FrozenBatchNorm, replace_norms
+from model.networks.base import NetworkError
 from model.networks.position import frame_code, sine_position
 from model.networks.tamvt.mask_decoder import LEVELS, DecoderLayer, FoldedAttention, MaskDecoder
 from model.networks.tamvt.mask_encoder import BackboneMaskEncoder
@@ -49,33 +51,36 @@ class SeparateNorm(nn.Module):
 
 
 class ReferenceTamVT:
-    """A model's verbs the long way, for one session and one object."""
+    """A model's verbs the long way, for one session and one object.
+
+    Raise NetworkError for a build that the paper does not describe.
+    """
 
     def __init__(self, model: TamVT) -> None:
         if not isinstance(model.mask_encoder, BackboneMaskEncoder):
-            raise TypeError(f"{model.config.name} encodes masks in a way the paper does not")
+            raise NetworkError(f"{model.config.name} encodes masks in a way the paper does not")
         if model.config.time != "multiplicative" or not (model.matching_s16 and model.project_s16):
-            raise TypeError(f"{model.config.name} is an ablation of the paper's model")
+            raise NetworkError(f"{model.config.name} is an ablation of the paper's model")
         self.model, self.encoder = model, model.mask_encoder
         self.matching_s16, self.project_s16 = model.matching_s16, model.project_s16
         self.backbone = copy.deepcopy(model.backbone)
-        fold_batch_norms(self.backbone, SeparateNorm)
+        replace_norms(self.backbone, SeparateNorm)
 
     def memorize(self, image: Tensor, mask: Tensor) -> ReferenceEntry:
-        """The entry of a normalized image (1, 3, H, W) and a mask (H, W) in [0, 1]."""
+        """Return the entry of a normalized image (1, 3, H, W) and a mask (H, W) in [0, 1]."""
         model = self.model
         _, _, image_s16, image_s32 = self.backbone(image)
         _, _, mask_s16, mask_s32 = self.backbone(mask.expand(1, 3, -1, -1))
         self.backbone(1 - mask.expand(1, 3, -1, -1))  # the published code reads nothing of it
         return ReferenceEntry(
-            model.placed(model.project_s32(image_s32)),
-            model.placed(self.project_s16(image_s16)),
-            model.placed(self.encoder.project_s32(mask_s32)),
-            model.placed(self.encoder.project_s16(mask_s16)),
+            model.add_position(model.project_s32(image_s32)),
+            model.add_position(self.project_s16(image_s16)),
+            model.add_position(self.encoder.project_s32(mask_s32)),
+            model.add_position(self.encoder.project_s16(mask_s16)),
         )
 
     def segment(self, images: Tensor, entries: Sequence[ReferenceEntry]) -> list[Tensor]:
-        """Logits (L, h, w) of normalized images (L, 3, H, W), from every decoder layer in order.
+        """Return logits (L, h, w) of images (L, 3, H, W), from every decoder layer in order.
 
         `entries` are oldest first, the reference at their head.
         """
@@ -84,8 +89,8 @@ class ReferenceTamVT:
         age = torch.arange(len(entries) - 1, -1, -1)[None]
         factor = model.time(age)[0]
         image_s32, image_s16, mask_s32, mask_s16 = map(torch.cat, zip(*entries, strict=True))
-        tokens_s32 = model.placed(model.project_s32(maps[3]))
-        tokens_s16 = model.placed(self.project_s16(maps[2]))
+        tokens_s32 = model.add_position(model.project_s32(maps[3]))
+        tokens_s16 = model.add_position(self.project_s16(maps[2]))
         read_s32 = [match(model.matching_s32, q, image_s32, mask_s32, factor) for q in tokens_s32]
         read_s16 = [match(self.matching_s16, q, image_s16, mask_s16, factor) for q in tokens_s16]
         pyramid = model.pixel_decoder(
@@ -99,7 +104,7 @@ class ReferenceTamVT:
 def match(
     matching: Matching, tokens: Tensor, images: Tensor, masks: Tensor, factor: Tensor
 ) -> Tensor:
-    """What the memory says at each token of one frame, (T, C).
+    """Return what the memory says at each token of one frame, (T, C).
 
     tokens (T, C), images and masks (N, T, C), factor (N,).
     """
@@ -116,7 +121,7 @@ def match(
 
 
 def decode(decoder: MaskDecoder, pyramid: Pyramid) -> list[Tensor]:
-    """Logits (L, h, w) after every layer; the pyramid's maps are (L, C, h, w)."""
+    """Return logits (L, h, w) after every layer; the pyramid's maps are (L, C, h, w)."""
     features = decoder.mask_features(pyramid.s4)
     coarse = (pyramid.s32, pyramid.s16, pyramid.s8)
     levels = [tokens_of(feature) for feature in coarse]
@@ -128,14 +133,14 @@ def decode(decoder: MaskDecoder, pyramid: Pyramid) -> list[Tensor]:
         level = index % LEVELS
         tokens = levels[level] + decoder.level_embedding[level]
         state = refine(cast(DecoderLayer, layer), state, code, tokens, places[level])
-        logits.append(head(decoder, state, features))
+        logits.append(predict_masks(decoder, state, features))
     return logits
 
 
 def refine(
     layer: DecoderLayer, state: Tensor, code: Tensor, tokens: Tensor, place: Tensor
 ) -> Tensor:
-    """The next state (L, C); code (L, C), tokens (L, T, C), place (T, C)."""
+    """Return the next state (L, C); code (L, C), tokens (L, T, C), place (T, C)."""
     query = (state + code)[None]
     state = layer.norm_self(state + attend(layer.self_attention, query, query, state[None])[0])
     query = (state + code)[:, None]
@@ -145,7 +150,7 @@ def refine(
 
 
 def attend(attention: FoldedAttention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """PyTorch's multi-head attention, all keys and values projected: (X, Q, C)."""
+    """Return PyTorch's multi-head attention, all keys and values projected: (X, Q, C)."""
     read, _ = functional.multi_head_attention_forward(
         query.transpose(0, 1),
         key.transpose(0, 1),
@@ -166,8 +171,8 @@ def attend(attention: FoldedAttention, query: Tensor, key: Tensor, value: Tensor
     return read.transpose(0, 1)
 
 
-def head(decoder: MaskDecoder, state: Tensor, features: Tensor) -> Tensor:
-    """Logits (L, h, w) of states (L, C) and mask features (L, C, h, w)."""
+def predict_masks(decoder: MaskDecoder, state: Tensor, features: Tensor) -> Tensor:
+    """Return logits (L, h, w) of states (L, C) and mask features (L, C, h, w)."""
     token = decoder.norm(state)
     for linear in decoder.mask_mlp[:-1]:
         token = functional.relu(linear(token))

@@ -12,10 +12,18 @@ import pytest
 import torch
 
 from model.__main__ import main
-from model.commands.ablate import Run, ablate, planned, rebuilt, rows_trained, table, train
+from model.commands.ablate import (
+    Run,
+    ablate,
+    count_trained_entries,
+    plan_runs,
+    rebuild,
+    table,
+    train,
+)
 from model.data.video import Video, open_video
 from model.evaluation.results import read_rows
-from model.export.graph_export import for_serving
+from model.export.serving import prepare_serving
 from model.training.recipes import ablation
 from model.training.trainer import Trainer
 
@@ -108,9 +116,11 @@ def test_told_to_stop_it_leaves_a_checkpoint_and_no_row(
 
 
 def test_a_training_teaches_as_many_rows_of_time_as_it_matches(drawn_data: Path) -> None:
-    matched = {row: rows_trained(ablation(drawn_data, row)) for row in ("full", "frames-12")}
+    matched = {
+        row: count_trained_entries(ablation(drawn_data, row)) for row in ("full", "frames-12")
+    }
     assert matched == {"full": 3, "frames-12": 6}
-    assert rows_trained(small(drawn_data, "full").config) == 1
+    assert count_trained_entries(small(drawn_data, "full").config) == 1
 
 
 def test_rows_of_time_that_were_not_trained_are_interpolated(
@@ -122,12 +132,12 @@ def test_rows_of_time_that_were_not_trained_are_interpolated(
     state = torch.load(last, weights_only=True)
     state["model"]["time.table"][:] = torch.tensor([0.5] + [9.0] * 44)
     torch.save(state, last)
-    table_served = for_serving(rebuilt(run.config, last)).get_parameter("time.table")
+    table_served = prepare_serving(rebuild(run.config, last)).get_parameter("time.table")
     assert set(table_served.tolist()) == {0.5}
 
 
 def test_runs_are_made_one_seed_after_the_other(drawn_data: Path) -> None:
-    runs = planned(drawn_data, ["full", "center"], [3, 4], steps=20)
+    runs = plan_runs(drawn_data, ["full", "center"], [3, 4], steps=20)
     assert [(run.row, run.seed) for run in runs] == [
         ("full", 3), ("center", 3), ("full", 4), ("center", 4),
     ]  # fmt: skip

@@ -1,14 +1,18 @@
 """The benchmark times the same work on both sides."""
 
+import pytest
 import torch
 
 from model.commands.bench import KEPT_BLOCKS, Setting, Timing, measure, size_of, table
-from model.export.graph_export import describe, for_serving
+from model.export.graph_export import describe
+from model.export.serving import prepare_serving
 from model.export.torch_runtime import TorchRuntime
-from model.networks.tamvt.build import build
-from model.networks.tamvt.config import ModelConfig
+from model.networks.registry import NETWORKS, Blueprint
+from model.networks.tamvt.build import build_tamvt
+from model.networks.tamvt.config import TamvtConfig
+from model.networks.tamvt.reference import ReferenceTamVT
 
-SMALL = ModelConfig(
+SMALL = TamvtConfig(
     name="small",
     backbone="resnet18",
     hidden=32,
@@ -20,9 +24,10 @@ SMALL = ModelConfig(
 )
 
 
-def test_both_ways_are_timed() -> None:
-    model = build(SMALL).eval()
-    runtime = TorchRuntime(for_serving(model), describe(model, "0" * 64))
+def test_both_ways_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(NETWORKS, "small", Blueprint(SMALL, build_tamvt, ReferenceTamVT))
+    model = build_tamvt(SMALL).eval()
+    runtime = TorchRuntime(prepare_serving(model), describe(model, "0" * 64))
     setting = Setting(height=64, width=96, clip_length=2, memory_size=3)
     with torch.inference_mode():
         timing = measure(model, runtime, setting, objects=2, rounds=1)

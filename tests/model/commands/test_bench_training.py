@@ -10,7 +10,14 @@ import torch
 from model.__main__ import main
 from model.commands import bench
 from model.commands.bench import KEPT_BLOCKS
-from model.commands.bench_training import LiveBytes, footprint_of, made_up, one_step, report, timed
+from model.commands.bench_training import (
+    LiveBytes,
+    count_footprint,
+    make_noise,
+    report,
+    run_step,
+    time_steps,
+)
 from model.training.losses import LossConfig
 from model.training.recipes import TrainConfig, smoke
 from model.training.trainer import Trainer
@@ -43,7 +50,9 @@ def test_living_tensors_are_counted_once_until_they_are_gone() -> None:
 
 def test_computing_again_keeps_less(config: TrainConfig) -> None:
     large = (256, 256)  # where activations outweigh the optimizer
-    kept, again = (footprint_of(replace(config, recompute=each), large) for each in (False, True))
+    kept, again = (
+        count_footprint(replace(config, recompute=each), large) for each in (False, True)
+    )
     assert again.kept < 0.5 * kept.kept
     assert again.peak < kept.peak
     assert again.state == kept.state
@@ -53,14 +62,14 @@ def test_weights_averages_gradients_and_two_moments_are_held(config: TrainConfig
     model = Trainer(config, Path()).model
     trained = sum(each.numel() for each in model.parameters() if each.requires_grad)
     held = sum(each.numel() for each in model.state_dict().values())
-    state = footprint_of(config, SIZE).state
+    state = count_footprint(config, SIZE).state
     assert state == pytest.approx(4 * (2 * held + 3 * trained), rel=0.01)
 
 
 def test_the_count_is_that_of_a_real_step(config: TrainConfig, tmp_path: Path) -> None:
     with LiveBytes() as live:
         trainer = Trainer(config, tmp_path)
-        batch = next(made_up(config, SIZE))
+        batch = next(make_noise(config, SIZE))
         frames, masks = torch.from_numpy(batch.frames), torch.from_numpy(batch.masks)
         before = live.now
         loss, _ = trainer.loss(frames, masks, 1.0, config.half)
@@ -68,19 +77,19 @@ def test_the_count_is_that_of_a_real_step(config: TrainConfig, tmp_path: Path) -
         loss.backward()
         del loss, _
         trainer.optimizer.step()
-    counted = footprint_of(config, SIZE)
+    counted = count_footprint(config, SIZE)
     assert counted.kept == pytest.approx(kept, rel=0.01)
     assert counted.peak == pytest.approx(live.peak, rel=0.01)
 
 
 def test_a_real_step_is_made_and_timed(config: TrainConfig) -> None:
-    size, seconds = one_step(config, SIZE)
+    size, seconds = run_step(config, SIZE)
     assert size >= 0  # tests before this one may have needed more
     assert seconds > 0
 
 
 def test_the_first_step_does_not_count(config: TrainConfig) -> None:
-    speed = timed(config, workers=0)
+    speed = time_steps(config, workers=0)
     assert speed.steps == 2
     assert 0 < speed.share_waiting < 1
 
@@ -110,5 +119,5 @@ def test_the_command_times_a_recipe(
     assert "1 steps: " in told
     assert "% of the time waiting for data" in told
     assert "% in the model" in told
-    assert main([*words, "--data", "/nowhere"]) == 1
+    assert main([*words, "--data", "/nowhere"]) == 2
     assert "/nowhere" in capsys.readouterr().err

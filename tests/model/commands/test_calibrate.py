@@ -8,10 +8,10 @@ import pytest
 
 from model.__main__ import main
 from model.commands.calibrate import (
-    fitted,
-    logistic,
+    describe_fit,
+    fit,
+    fit_logistic,
     reclassify,
-    told,
     write_calibration,
 )
 from model.core.confidence import Calibration
@@ -54,14 +54,14 @@ def made_up(count: int) -> list[Observation]:
 def test_the_regression_finds_the_weights_that_made_the_data() -> None:
     told = [each for each in made_up(4000) if each.features is not None]
     values = np.array([each.features for each in told])
-    weights = logistic(values, np.array([each.good for each in told]))
+    weights = fit_logistic(values, np.array([each.good for each in told]))
     assert weights[1:] == pytest.approx([2.0, 3.0, 0.0], abs=0.35)
     assert weights @ (1.0, 0.0, 0.0, -4.0) == pytest.approx(-1.0, abs=0.35)  # at the usual size
 
 
 def test_what_is_fitted_says_about_what_happens() -> None:
     observations = made_up(4000)
-    calibration = fitted(observations, 0.5)
+    calibration = fit(observations, 0.5)
     found = quality(reclassify(observations, calibration))
     assert found.error < 0.03 < found.raw_error
     assert found.precision > 0.75
@@ -70,7 +70,7 @@ def test_what_is_fitted_says_about_what_happens() -> None:
 
 def test_too_little_to_tell_is_an_error() -> None:
     with pytest.raises(DataError, match="too few"):
-        fitted(made_up(30), 0.5)
+        fit(made_up(30), 0.5)
 
 
 def test_the_calibration_goes_into_both_graphs_and_nothing_else_changes(
@@ -96,7 +96,7 @@ def test_a_model_is_calibrated_anew(toy_folder: Path, tmp_path: Path) -> None:
 
 
 def test_it_says_what_it_fitted() -> None:
-    text = told(CALIBRATION, quality(made_up(100)))
+    text = describe_fit(CALIBRATION, quality(made_up(100)))
     assert "lost below 0.6; memory gate on" in text
     assert "100 frames" in text
 

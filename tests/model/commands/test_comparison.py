@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from model.__main__ import main
-from model.commands.comparison import candidate, short_names, spread_of, spread_table
+from model.commands.comparison import measure_spread, read_candidate, short_names, spread_table
 from model.core.j_and_f import SequenceScores
 from model.evaluation.scoring import ObjectScore
-from model.networks.tamvt.model import TamVT
+from model.networks.base import TrackingNetwork
 from model.training import checkpoints
-from model.training.checkpoints import CheckpointError
+from model.training.errors import CheckpointError
 from tests.model.evaluation.test_scoring import rows, write_scene
 
 FRAME = {
@@ -22,7 +22,7 @@ FRAME = {
 
 
 def write_checkpoint(
-    path: Path, model: TamVT, *, step: int = 7, build: str = "tamvt-mobile"
+    path: Path, model: TrackingNetwork, *, step: int = 7, build: str = "tamvt-mobile"
 ) -> Path:
     """A training's checkpoint, whose raw weights are twice the averaged ones."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def test_checkpoints_are_named_by_what_tells_them_apart() -> None:
 
 def test_the_spread_is_that_of_a_sample() -> None:
     # Of 70, 74 and 78: mean 74, reach 8, and the root of (16 + 0 + 16) / 2.
-    assert spread_of([0.70, 0.74, 0.78]) == pytest.approx((0.74, 0.08, 0.04))
+    assert measure_spread([0.70, 0.74, 0.78]) == pytest.approx((0.74, 0.08, 0.04))
 
 
 def test_checkpoints_stand_side_by_side() -> None:
@@ -64,38 +64,40 @@ def test_checkpoints_stand_side_by_side() -> None:
 
 
 def test_averaged_weights_are_run_unless_raw_ones_are_asked_for(
-    mobile_model: TamVT, tmp_path: Path
+    mobile_model: TrackingNetwork, tmp_path: Path
 ) -> None:
     path = write_checkpoint(tmp_path / "last.pt", mobile_model)
-    averaged = candidate("last", path, raw=False).runtime.memorize(FRAME)
-    raw = candidate("last", path, raw=True).runtime.memorize(FRAME)
+    averaged = read_candidate("last", path, raw=False).runtime.memorize(FRAME)
+    raw = read_candidate("last", path, raw=True).runtime.memorize(FRAME)
     assert np.abs(averaged["key_s32"] - raw["key_s32"]).max() > 0.1
 
 
-def test_a_checkpoint_of_weights_alone_can_be_scored(mobile_model: TamVT, tmp_path: Path) -> None:
+def test_a_checkpoint_of_weights_alone_can_be_scored(
+    mobile_model: TrackingNetwork, tmp_path: Path
+) -> None:
     state = {"build": "tamvt-mobile", "step": 3, "model": mobile_model.state_dict()}
     torch.save(state, tmp_path / "step000003.pt")
-    assert candidate("a", tmp_path / "step000003.pt", raw=False).step == 3
+    assert read_candidate("a", tmp_path / "step000003.pt", raw=False).step == 3
     with pytest.raises(CheckpointError, match="no raw"):
-        candidate("a", tmp_path / "step000003.pt", raw=True)
+        read_candidate("a", tmp_path / "step000003.pt", raw=True)
 
 
 def test_a_checkpoint_that_is_not_what_it_says_is_refused(
-    mobile_model: TamVT, tmp_path: Path
+    mobile_model: TrackingNetwork, tmp_path: Path
 ) -> None:
     unknown = write_checkpoint(tmp_path / "a.pt", mobile_model, build="tamvt-giant")
     with pytest.raises(CheckpointError, match="is of 'tamvt-giant'; there are tamvt-r50"):
-        candidate("a", unknown, raw=False)
+        read_candidate("a", unknown, raw=False)
     other = write_checkpoint(tmp_path / "b.pt", mobile_model, build="tamvt-r50")
     with pytest.raises(CheckpointError, match="holds another model"):
-        candidate("b", other, raw=False)
+        read_candidate("b", other, raw=False)
     checkpoints.write({"build": "tamvt-mobile", "step": 1, "model": [1, 2]}, tmp_path / "c.pt")
     with pytest.raises(CheckpointError, match="holds another model"):
-        candidate("c", tmp_path / "c.pt", raw=False)
+        read_candidate("c", tmp_path / "c.pt", raw=False)
 
 
 def test_the_command_compares_checkpoints(
-    mobile_model: TamVT, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    mobile_model: TrackingNetwork, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_scene(tmp_path / "vost", length=4)
     paths = [
@@ -118,7 +120,7 @@ def test_the_command_compares_checkpoints(
 
 
 def test_a_broken_checkpoint_is_told_before_any_is_run(
-    mobile_model: TamVT, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    mobile_model: TrackingNetwork, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_scene(tmp_path / "vost", length=4)
     good = write_checkpoint(tmp_path / "good.pt", mobile_model)

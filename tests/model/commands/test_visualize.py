@@ -9,35 +9,39 @@ import pytest
 import torch
 
 from model.__main__ import main
-from model.commands.visualize import attention, center_of, time_svg
+from model.commands.visualize import draw_time_svg, find_center, measure_attention
 from model.data.video import open_video
 from model.evaluation.report import RED, errors_in_red
 from model.evaluation.scoring import read_truth, write_labels
 from model.evaluation.tracker import Tracker
-from model.export.graph_export import describe, for_serving
+from model.export.graph_export import describe
+from model.export.serving import prepare_serving
 from model.export.torch_runtime import TorchRuntime
+from model.networks.base import TrackingNetwork
 from model.networks.position import RelativeTimeEncoding
-from model.networks.tamvt.model import TamVT
 
 
 def test_the_heat_map_holds_every_factor() -> None:
     encoding = RelativeTimeEncoding(3)
     encoding.table.data.copy_(torch.tensor([1.0, 0.5, 1.25, 0.75, 1.0, 2.0]))
-    root = ET.fromstring(time_svg(encoding))
+    root = ET.fromstring(draw_time_svg(encoding))
     titles = [node.text for node in root.iter("{http://www.w3.org/2000/svg}title")]
     assert titles == ["1.0000", "0.5000", "1.2500", "0.7500", "1.0000", "2.0000"]
 
 
-def test_attention_is_a_share_of_the_whole_memory(mobile_model: TamVT, drawn_data: Path) -> None:
+def test_attention_is_a_share_of_the_whole_memory(
+    mobile_model: TrackingNetwork, drawn_data: Path
+) -> None:
     video = open_video(drawn_data / "video", "walk")
     truth = read_truth(video)["00000"]
-    served = for_serving(mobile_model)
+    served = prepare_serving(mobile_model)
     runtime = TorchRuntime(served, describe(mobile_model, "0" * 64))
     tracker = Tracker(runtime, video.frames[0].read_bytes(), truth)
     list(tracker.track(path.read_bytes() for path in video.frames[1:3]))
     frame = np.zeros((*tracker.size, 3), np.uint8)
-    for stride in (32, 16):
-        heat = attention(served, tracker, frame, (0.5, 0.5), stride)
+    heats = measure_attention(served, tracker, frame, (0.5, 0.5))
+    assert list(heats) == [32, 16]
+    for stride, heat in heats.items():
         assert heat.shape == (2, tracker.size[0] // stride, tracker.size[1] // stride)
         assert heat.sum() == pytest.approx(1.0, rel=1e-4)
 
@@ -53,10 +57,12 @@ def test_wrong_pixels_are_red() -> None:
 def test_the_point_lies_well_inside_the_object() -> None:
     labels = np.zeros((20, 30), np.uint8)
     labels[5:16, 8:19] = 1
-    assert center_of(labels) == (13, 10)
+    assert find_center(labels) == (13, 10)
 
 
-def test_the_command_draws_all_three(mobile_model: TamVT, drawn_data: Path, tmp_path: Path) -> None:
+def test_the_command_draws_all_three(
+    mobile_model: TrackingNetwork, drawn_data: Path, tmp_path: Path
+) -> None:
     video = open_video(drawn_data / "video", "kept")
     write_labels(tmp_path / "kept", read_truth(video))
     torch.save(mobile_model.state_dict(), tmp_path / "weights.pt")

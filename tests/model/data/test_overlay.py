@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.data.overlay import (
-    Footage,
+    VideoFootage,
     add_objects,
     add_small_target,
     add_something,
@@ -19,11 +19,11 @@ SIZE, FRAMES = 64, 6
 STILLS = OneStill(draw_painted(), same_category=draw_painted())
 
 
-def footage(*, left: int = 10) -> Footage:
+def footage(*, left: int = 10) -> VideoFootage:
     """A gray square that moves to the right over black."""
     masks = [square(left=left + 3 * i, top=20, side=14) for i in range(FRAMES)]
     seen = np.stack(masks)
-    return Footage((seen[..., None] * np.uint8(120)).repeat(3, axis=3), seen)
+    return VideoFootage((seen[..., None] * np.uint8(120)).repeat(3, axis=3), seen)
 
 
 def black_video() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -73,9 +73,9 @@ def test_a_twin_does_not_change_the_target_it_passes_behind() -> None:
     assert unchanged > 10
 
 
-def cut_off(*, left: int, top: int) -> Footage:
+def cut_off(*, left: int, top: int) -> VideoFootage:
     seen = np.stack([square(left=left, top=top, side=14)] * FRAMES)
-    return Footage((seen[..., None] * np.uint8(120)).repeat(3, axis=3), seen)
+    return VideoFootage((seen[..., None] * np.uint8(120)).repeat(3, axis=3), seen)
 
 
 def test_a_copy_moves_only_where_no_border_cuts_it_off() -> None:

@@ -12,7 +12,7 @@ from model.data.reappearance import (
     AWAY,
     FRAMES,
     SIZE,
-    Sources,
+    ReappearanceSources,
     make_reappearance,
     make_reappearances,
     open_sources,
@@ -22,7 +22,7 @@ from tests.model.data.drawings import HEIGHT, WIDTH, write_jpeg, write_palette
 
 
 @pytest.fixture(scope="module")
-def sources(drawn_data: Path) -> Sources:
+def sources(drawn_data: Path) -> ReappearanceSources:
     return open_sources(0, drawn_data)
 
 
@@ -32,7 +32,7 @@ def test_the_halves_share_nothing(drawn_data: Path) -> None:
     assert {video.name for video in one.videos}.isdisjoint(video.name for video in other.videos)
 
 
-def test_a_clip_is_a_function_of_its_seed(sources: Sources) -> None:
+def test_a_clip_is_a_function_of_its_seed(sources: ReappearanceSources) -> None:
     first, again = (list(make_reappearances(sources, seed=3, count=2)) for _ in range(2))
     for one, other in zip(first, again, strict=True):
         assert one.images == other.images
@@ -41,7 +41,9 @@ def test_a_clip_is_a_function_of_its_seed(sources: Sources) -> None:
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_the_object_is_away_for_a_while_and_comes_back(sources: Sources, number: int) -> None:
+def test_the_object_is_away_for_a_while_and_comes_back(
+    sources: ReappearanceSources, number: int
+) -> None:
     sample = list(make_reappearances(sources, seed=5, count=2))[number]
     away = np.flatnonzero(sample.away)
     assert sample.kind == ("leaves", "covered")[number]
@@ -52,7 +54,7 @@ def test_the_object_is_away_for_a_while_and_comes_back(sources: Sources, number:
     assert 0 < away[0] < away[-1] < len(sample.images) - 1
 
 
-def test_frames_and_masks_are_of_one_size(sources: Sources) -> None:
+def test_frames_and_masks_are_of_one_size(sources: ReappearanceSources) -> None:
     sample = next(make_reappearances(sources, seed=0, count=1))
     assert sample.masks.shape == (len(sample.images), *SIZE)
     assert read_image(sample.images[0], ImageLimits()).shape == (*SIZE, 3)
@@ -61,7 +63,7 @@ def test_frames_and_masks_are_of_one_size(sources: Sources) -> None:
 def test_where_nothing_can_be_cut_out_it_says_so(tmp_path: Path) -> None:
     write_jpeg(tmp_path / "0.jpg", seed=0)
     write_palette(tmp_path / "0.png", np.zeros((HEIGHT, WIDTH), np.uint8))
-    empty = Sources((StillPaths(tmp_path / "0.jpg", tmp_path / "0.png"),), ())
+    empty = ReappearanceSources((StillPaths(tmp_path / "0.jpg", tmp_path / "0.png"),), ())
     with pytest.raises(DataError, match="can be made"):
         make_reappearance(empty, np.random.default_rng(0), kind="leaves", name="none")
 

@@ -9,7 +9,6 @@ import onnx
 import pytest
 import torch
 
-from model.__main__ import main
 from model.commands.operator_profile import operator_times, times_table
 from model.core.contract import (
     METADATA_KEY,
@@ -21,14 +20,16 @@ from model.core.contract import (
     weights_digest,
 )
 from model.evaluation.runtime import GraphRuntime, Tensors, open_graph, run_graph, stacked
-from model.export.graph_export import export, for_serving
+from model.export.graph_export import export
 from model.export.parity import check_parity, photograph
 from model.export.portable import portable
 from model.export.recover import recover
+from model.export.serving import prepare_serving
 from model.export.torch_runtime import TorchRuntime
 from model.networks.backbones import FrozenBatchNorm
-from model.networks.tamvt.build import TAMVT_MOBILE, build
-from model.networks.tamvt.model import TamVT
+from model.networks.base import TrackingNetwork
+from model.networks.tamvt.build import build_tamvt
+from model.networks.tamvt.builds import TAMVT_MOBILE
 
 pytestmark = pytest.mark.timeout(600)  # tracing takes a minute, more on a busy machine
 
@@ -47,14 +48,14 @@ SIZE = (64, 96)
 
 
 @pytest.fixture(scope="module")
-def small() -> TamVT:
+def small() -> TrackingNetwork:
     return drawn(seed=3)
 
 
-def drawn(*, seed: int) -> TamVT:
+def drawn(*, seed: int) -> TrackingNetwork:
     """A model with weights of its own, and BatchNorm statistics that are always the same."""
     torch.manual_seed(5)
-    model = build(SMALL)
+    model = build_tamvt(SMALL)
     for module in model.modules():
         if isinstance(module, FrozenBatchNorm):
             module.running_mean.normal_()
@@ -67,7 +68,7 @@ def drawn(*, seed: int) -> TamVT:
 
 
 @pytest.fixture(scope="module")
-def folder(small: TamVT, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(small: TrackingNetwork, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("small")
     export(small, path)
     return path
@@ -118,7 +119,7 @@ def test_names_and_free_axes_are_the_contracts(folder: Path, graphs: GraphRuntim
             assert [axis[:1] for axis in axes] == [a if a in "BLONHWT" else "" for a in tensor.axes]
 
 
-def test_both_graphs_carry_the_same_card(folder: Path, small: TamVT) -> None:
+def test_both_graphs_carry_the_same_card(folder: Path, small: TrackingNetwork) -> None:
     specs = {
         entry.value
         for verb in ("memorize", "segment")
@@ -127,7 +128,7 @@ def test_both_graphs_carry_the_same_card(folder: Path, small: TamVT) -> None:
     }
     assert len(specs) == 1
     spec = ModelSpec.from_json(specs.pop())
-    values = {name: value.numpy() for name, value in for_serving(small).state_dict().items()}
+    values = {name: value.numpy() for name, value in prepare_serving(small).state_dict().items()}
     assert spec.weights_sha256 == weights_digest(values)
 
 
@@ -138,15 +139,17 @@ def test_the_graphs_tell_nothing_of_the_machine_they_were_made_on(folder: Path) 
         assert str(Path(__file__).parents[3]).encode() not in raw
 
 
-def test_graphs_and_pytorch_agree_step_by_step(small: TamVT, graphs: GraphRuntime) -> None:
-    ours = TorchRuntime(for_serving(small), graphs.spec)
+def test_graphs_and_pytorch_agree_step_by_step(
+    small: TrackingNetwork, graphs: GraphRuntime
+) -> None:
+    ours = TorchRuntime(prepare_serving(small), graphs.spec)
     parity = check_parity(ours, graphs, [photograph()], clips=8)
     assert parity.clips == 8
     assert parity.holds, parity
 
 
 def test_a_graph_of_other_weights_fails_the_comparison(graphs: GraphRuntime) -> None:
-    other = TorchRuntime(for_serving(drawn(seed=4)), graphs.spec)
+    other = TorchRuntime(prepare_serving(drawn(seed=4)), graphs.spec)
     assert not check_parity(other, graphs, [photograph()], clips=2).holds
 
 
@@ -206,11 +209,11 @@ def test_the_portable_graph_has_standard_operators_and_says_the_same(
 
 
 def test_an_object_added_later_is_read_from_the_entries_that_know_it(
-    small: TamVT, graphs: GraphRuntime
+    small: TrackingNetwork, graphs: GraphRuntime
 ) -> None:
     inputs = clip_inputs(graphs, batch=1, length=2, objects=2)
     inputs["entry_valid"][:, 1, 0] = False
-    ours = TorchRuntime(for_serving(small), graphs.spec).segment(inputs)
+    ours = TorchRuntime(prepare_serving(small), graphs.spec).segment(inputs)
     apart = ours["masks"].astype(int) - graphs.segment(inputs)["masks"].astype(int)
     assert np.abs(apart).max() <= 1
 
@@ -225,10 +228,10 @@ def test_a_profile_names_the_operators(graphs: GraphRuntime, folder: Path) -> No
     assert rows[-1].startswith("| others |")
 
 
-def test_weights_come_back_out_of_the_graphs(small: TamVT, folder: Path) -> None:
+def test_weights_come_back_out_of_the_graphs(small: TrackingNetwork, folder: Path) -> None:
     other = drawn(seed=8)
     recover(other, folder)
-    trained = SMALL.trained_rows * (SMALL.trained_rows + 1) // 2
+    trained = SMALL.trained_memory_size * (SMALL.trained_memory_size + 1) // 2
     for name, value in small.state_dict().items():
         back = other.state_dict()[name]
         if name == "time.table":
@@ -238,25 +241,25 @@ def test_weights_come_back_out_of_the_graphs(small: TamVT, folder: Path) -> None
 
 
 def test_an_additive_time_encoding_is_exported_as_it_is(tmp_path: Path) -> None:
-    model = build(replace(SMALL, time="additive"))
+    model = build_tamvt(replace(SMALL, time="additive"))
     model.get_parameter("time.table").data.normal_(std=2.0)
     spec = export(model, tmp_path)
     theirs = GraphRuntime(tmp_path, "small", threads=1)
     inputs = clip_inputs(theirs, batch=2, length=2, objects=2)
     apart = [
         runtime.segment(inputs)["masks"].astype(int)
-        for runtime in (TorchRuntime(for_serving(model), spec), theirs)
+        for runtime in (TorchRuntime(prepare_serving(model), spec), theirs)
     ]
     assert np.abs(apart[0] - apart[1]).max() <= 1
 
 
-def test_one_scale_is_not_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["export", "tamvt-mobile-one-scale", "-o", str(tmp_path / "graphs")]) == 2
-    told = capsys.readouterr().err
-    assert told == (
-        "tamvt-model export: tamvt-mobile-one-scale matches at one scale: graphs are of two\n"
-    )
-    assert not (tmp_path / "graphs").exists()
+def test_one_scale_is_exported_with_half_the_bank(tmp_path: Path) -> None:
+    model = build_tamvt(replace(SMALL, scales=1)).eval()
+    spec = export(model, tmp_path)
+    assert [tensor.name for tensor in spec.bank] == ["key_s32", "value_s32"]
+    ours = TorchRuntime(prepare_serving(model), spec)
+    theirs = GraphRuntime(tmp_path, "small", threads=1)
+    assert check_parity(ours, theirs, [photograph()], clips=4).holds
 
 
 def test_an_object_without_entries_has_no_mask(graphs: GraphRuntime) -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from model.export.graphs import confidence
+from model.export.graphs import measure_confidence
 
 
 def test_the_confidence_is_the_mean_over_pixels_inside_the_mask() -> None:
@@ -13,6 +13,6 @@ def test_the_confidence_is_the_mean_over_pixels_inside_the_mask() -> None:
     masks[0, 0, 0, 1:] = 100
     masks[0, 1, 0] = 255
     masks[0, 0, 1] = 127
-    found = confidence(masks)  # (B, L, O)
+    found = measure_confidence(masks)  # (B, L, O)
     assert found[0, 0].tolist() == pytest.approx([(255 + 129 + 128) / 3 / 255, 0.0])
     assert found[0, 1].tolist() == [1.0, 0.0]

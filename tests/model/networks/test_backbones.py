@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model.networks.backbones import FoldedConv, FrozenBatchNorm, backbone, fold_batch_norms
+from model.export.replacements.folded_norms import FoldedConv, fold_norms
+from model.networks.backbones import FrozenBatchNorm, build_backbone
 from model.networks.backbones import load_public_weights as load
 from tests.model.networks.tamvt.published import published_shapes
 
@@ -44,7 +45,7 @@ TORCHVISION_SHAPES = {
 
 def public_weights(name: str) -> dict[str, Tensor]:
     """Random weights as torchvision lays them out, classifier and batch counters included."""
-    module = backbone(name)
+    module = build_backbone(name)
     scramble(module)
     weights = dict(module.state_dict())
     for key in list(weights):
@@ -65,14 +66,14 @@ def scramble(module: nn.Module) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_public_weights_load_without_the_classifier(name: str) -> None:
-    weights, module = public_weights(name), backbone(name)
+    weights, module = public_weights(name), build_backbone(name)
     load(module, weights)
     assert all(torch.equal(tensor, weights[key]) for key, tensor in module.state_dict().items())
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
 def test_parameters_have_torchvision_s_names_and_shapes(name: str) -> None:
-    ours = {key: tuple(tensor.shape) for key, tensor in backbone(name).state_dict().items()}
+    ours = {key: tuple(tensor.shape) for key, tensor in build_backbone(name).state_dict().items()}
     expected = TORCHVISION_SHAPES[name]
     assert {key: ours.get(key) for key in expected} == expected
 
@@ -81,7 +82,9 @@ def test_resnet50_has_torchvision_s_names_and_shapes() -> None:
     prefix = "backbone.0.body."
     published = published_shapes().items()
     expected = {key.removeprefix(prefix): s for key, s in published if key.startswith(prefix)}
-    ours = {key: tuple(tensor.shape) for key, tensor in backbone("resnet50").state_dict().items()}
+    ours = {
+        key: tuple(tensor.shape) for key, tensor in build_backbone("resnet50").state_dict().items()
+    }
     assert ours == expected
 
 
@@ -89,23 +92,23 @@ def test_a_missing_key_is_named() -> None:
     weights = public_weights("resnet18")
     del weights["layer3.0.conv1.weight"]
     with pytest.raises(ValueError, match=r"missing \['layer3.0.conv1.weight'\]"):
-        load(backbone("resnet18"), weights)
+        load(build_backbone("resnet18"), weights)
 
 
 def test_an_unknown_key_is_named() -> None:
     weights = public_weights("mobilenet_v2") | {"features.2.conv.9.weight": torch.zeros(1)}
     with pytest.raises(ValueError, match=r"unknown \['features.2.conv.9.weight'\]"):
-        load(backbone("mobilenet_v2"), weights)
+        load(build_backbone("mobilenet_v2"), weights)
 
 
 def test_an_unknown_backbone_is_named() -> None:
     with pytest.raises(ValueError, match="'vgg16'"):
-        backbone("vgg16")
+        build_backbone("vgg16")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_map_has_half_the_size_rounded_up(name: str) -> None:
-    module = backbone(name)
+    module = build_backbone(name)
     with torch.inference_mode():
         maps = module(torch.randn(1, 3, 90, 150))
     assert [tuple(feature.shape) for feature in maps] == [
@@ -118,10 +121,10 @@ def test_each_map_has_half_the_size_rounded_up(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_folding_the_norms_keeps_the_maps(name: str) -> None:
-    module = backbone(name)
+    module = build_backbone(name)
     scramble(module)
     folded = copy.deepcopy(module)
-    fold_batch_norms(folded)
+    fold_norms(folded)
     assert not any(isinstance(part, FrozenBatchNorm) for part in folded.modules())
     assert any(isinstance(part, FoldedConv) for part in folded.modules())
     images = torch.randn(1, 3, 64, 96)
@@ -141,12 +144,12 @@ def test_a_frozen_norm_is_batch_norm_in_use() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_norms_are_never_trained(name: str) -> None:
-    assert not any("bn" in key for key, _ in backbone(name).named_parameters())
-    assert all(parameter.ndim == 4 for parameter in backbone(name).parameters())
+    assert not any("bn" in key for key, _ in build_backbone(name).named_parameters())
+    assert all(parameter.ndim == 4 for parameter in build_backbone(name).parameters())
 
 
 def test_the_paper_s_stem_is_frozen() -> None:
-    module = backbone("resnet50")
+    module = build_backbone("resnet50")
     module.freeze_stem()
     frozen = sum(p.numel() for p in module.parameters() if not p.requires_grad)
     assert frozen == 222_400

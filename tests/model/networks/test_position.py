@@ -11,7 +11,7 @@ from model.networks.position import (
     RelativeTimeEncoding,
     TimeEncoding,
     frame_code,
-    resampled,
+    resample,
     sine_position,
 )
 
@@ -45,12 +45,12 @@ def test_each_session_has_its_own_number_of_entries() -> None:
 
 def test_a_row_is_stretched_evenly_and_keeps_its_ends() -> None:
     row = torch.tensor([1.0, 4.0, 2.0])
-    torch.testing.assert_close(resampled(row, 5), torch.tensor([1.0, 2.5, 4.0, 3.0, 2.0]))
-    torch.testing.assert_close(resampled(row, 4), torch.tensor([1.0, 3.0, 4.0 - 2 / 3, 2.0]))
+    torch.testing.assert_close(resample(row, 5), torch.tensor([1.0, 2.5, 4.0, 3.0, 2.0]))
+    torch.testing.assert_close(resample(row, 4), torch.tensor([1.0, 3.0, 4.0 - 2 / 3, 2.0]))
 
 
 def test_a_row_of_one_is_repeated() -> None:
-    assert resampled(torch.tensor([0.7]), 2).tolist() == pytest.approx([0.7, 0.7])
+    assert resample(torch.tensor([0.7]), 2).tolist() == pytest.approx([0.7, 0.7])
 
 
 def test_rows_that_were_trained_survive_interpolation() -> None:

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from model.training import checkpoints
-from model.training.checkpoints import CheckpointError, compare, locked, refuse_to_overwrite
+from model.training.checkpoints import compare, locked, refuse_to_overwrite
+from model.training.errors import CheckpointError
 
 CPU = torch.device("cpu")
 STATE = {"build": "toy", "step": 3, "model": {}, "raw": {}, "optimiser": {}}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from model.networks.tamvt.build import BUILDS
+from model.networks.registry import NETWORKS
 from model.training.recipes import ABLATION_ROWS, RECIPES, TrainConfig, ablation
 
 DATA = Path("data")
@@ -12,7 +12,7 @@ DATA = Path("data")
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_trains_a_build_that_exists(name: str) -> None:
-    assert RECIPES[name](DATA).build in BUILDS
+    assert RECIPES[name](DATA).build in NETWORKS
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from model.data.samples import make_batch, sample_batches
-from model.networks.tamvt.build import TAMVT_MOBILE, build
+from model.networks.registry import build_network
 from model.training import checkpoints
-from model.training.checkpoints import CheckpointError
+from model.training.errors import BadLoss, CheckpointError
 from model.training.losses import LossConfig
 from model.training.recipes import TrainConfig, smoke
-from model.training.trainer import BadLoss, Trainer
+from model.training.trainer import Trainer
 from model.training.unroll import SampleLoss
 
 CPU = torch.device("cpu")
@@ -104,7 +104,7 @@ def test_a_loss_that_is_no_number_stops_it_with_the_last_good_state(
 ) -> None:
     trainer = trained(config, tmp_path, steps=1)
     good = {name: value.clone() for name, value in trainer.model.state_dict().items()}
-    norm = trainer.model.mask_decoder.norm
+    norm = trainer.model.get_submodule("mask_decoder.norm")
     norm.register_forward_hook(lambda module, inputs, output: output * float("nan"))
     sources = make_batch(config.samples, 1).sources
     with pytest.raises(BadLoss, match=f"loss is nan, .* at step 1 .*{sources[0]}"):
@@ -184,7 +184,7 @@ def test_frozen_parameters_stay(config: TrainConfig, tmp_path: Path) -> None:
 def gradients(config: TrainConfig, **options: Any) -> tuple[float, dict[str, Tensor]]:
     """Loss and gradients of one batch."""
     torch.manual_seed(0)
-    model = build(TAMVT_MOBILE).train()
+    model = build_network("tamvt-mobile").train()
     batch = make_batch(config.samples, 0)
     loss, _ = SampleLoss(model, LossConfig("published", "area"), **options)(
         torch.from_numpy(batch.frames), torch.from_numpy(batch.masks), 1.0, False
@@ -205,6 +205,6 @@ def test_recomputing_changes_nothing(config: TrainConfig) -> None:
 
 
 def test_every_trained_parameter_gets_a_gradient(config: TrainConfig) -> None:
-    model = build(TAMVT_MOBILE)
+    model = build_network("tamvt-mobile")
     wanted = {name for name, p in model.named_parameters() if p.requires_grad}
     assert gradients(config)[1].keys() == wanted

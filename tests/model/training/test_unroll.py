@@ -8,18 +8,18 @@ import torch
 from torch import Tensor
 
 from model.core.masks import aggregate
-from model.networks.tamvt.build import TAMVT_MOBILE, build
-from model.networks.tamvt.model import TamVT
+from model.networks.base import Bank, TrackingNetwork
+from model.networks.registry import build_network
 from model.training.losses import LossConfig
-from model.training.unroll import LoopConfig, SampleLoss, aggregated_logits, unroll
+from model.training.unroll import LoopConfig, SampleLoss, aggregate_logits, unroll
 
 FRAMES, SIZE = 9, 32
 
 
 @pytest.fixture
-def model() -> TamVT:
+def model() -> TrackingNetwork:
     torch.manual_seed(0)
-    return build(TAMVT_MOBILE).eval()
+    return build_network("tamvt-mobile").eval()
 
 
 def sample(objects: int = 1) -> tuple[Tensor, Tensor]:
@@ -32,54 +32,54 @@ def sample(objects: int = 1) -> tuple[Tensor, Tensor]:
     return frames.to(torch.uint8), masks
 
 
-def counting(model: TamVT) -> list[int]:
+def counting(model: TrackingNetwork) -> list[int]:
     """The number of entries of each clip that the model segments from now on."""
     entries: list[int] = []
     segment: Callable[..., Any] = model.segment
 
-    def counted(seen: Any, bank: Any, *args: Any, **kwargs: Any) -> Any:
-        entries.append(bank.key_s32.shape[1])
-        return segment(seen, bank, *args, **kwargs)
+    def counted(features: Any, bank: Bank, **kwargs: Any) -> Any:
+        entries.append(bank.age.shape[1])
+        return segment(features, bank, **kwargs)
 
     model.segment = counted  # type: ignore[method-assign]
     return entries
 
 
-def test_a_memory_keeps_as_many_entries_as_are_served(model: TamVT) -> None:
+def test_a_memory_keeps_as_many_entries_as_are_served(model: TrackingNetwork) -> None:
     entries = counting(model)
     unroll(model, *sample(), memory_size=3)
     assert entries == [1, 2, 3, 3]
 
 
-def test_silent_clips_change_no_mask_that_counts(model: TamVT) -> None:
+def test_silent_clips_change_no_mask_that_counts(model: TrackingNetwork) -> None:
     whole = unroll(model, *sample())[-1]
     silent = unroll(model, *sample(), silent=2)[-1]
     assert silent.shape == (2, 1, FRAMES - 1 - 4, SIZE // 4, SIZE // 4)
     assert torch.allclose(silent, whole[:, :, 4:], atol=1e-3)
 
 
-def test_silent_clips_have_no_gradient_of_their_own(model: TamVT) -> None:
+def test_silent_clips_have_no_gradient_of_their_own(model: TrackingNetwork) -> None:
     looks: list[bool] = []
-    look = model.look
+    encode = model.encode_frames
 
     def watched(images: Tensor) -> Any:
         looks.append(torch.is_grad_enabled())
-        return look(images)
+        return encode(images)
 
-    model.look = watched  # type: ignore[method-assign]
+    model.encode_frames = watched  # type: ignore[method-assign]
     unroll(model, *sample(), silent=2)
     assert looks == [True, False, False]
 
 
 @pytest.mark.parametrize("length", [1, 2, 3])
-def test_a_clip_may_have_another_length(model: TamVT, length: int) -> None:
+def test_a_clip_may_have_another_length(model: TrackingNetwork, length: int) -> None:
     entries = counting(model)
     logits = unroll(model, *sample(), clip_length=length)
     assert logits[-1].shape[2] == FRAMES - 1
     assert len(entries) == -(-(FRAMES - 1) // length)
 
 
-def test_the_reference_is_not_damaged_but_what_is_remembered(model: TamVT) -> None:
+def test_the_reference_is_not_damaged_but_what_is_remembered(model: TrackingNetwork) -> None:
     clips: list[int] = []
 
     def emptied(masks: Tensor, clip: int) -> Tensor:
@@ -93,7 +93,9 @@ def test_the_reference_is_not_damaged_but_what_is_remembered(model: TamVT) -> No
     assert not torch.allclose(damaged[:, :, 2:], plain[:, :, 2:])
 
 
-def test_a_step_of_the_loop_counts_the_frames_behind_the_silent_clips(model: TamVT) -> None:
+def test_a_step_of_the_loop_counts_the_frames_behind_the_silent_clips(
+    model: TrackingNetwork,
+) -> None:
     loop = LoopConfig(memory_size=3, silent_clips=2, single_share=0.5, damage_share=1.0)
     frames, masks = sample()
     labels = masks[:, :1].repeat(1, FRAMES, 1, 1).to(torch.uint8)
@@ -112,7 +114,7 @@ def test_aggregation_is_that_of_the_label_map() -> None:
     """Where the aggregated logit is above 0 lies the object, as the service draws it."""
     generator = torch.Generator().manual_seed(2)
     logits = torch.randn(1, 3, 1, 16, 16, generator=generator)
-    competing = aggregated_logits(logits, torch.ones(1, 3, dtype=torch.bool))[0, :, 0]
+    competing = aggregate_logits(logits, torch.ones(1, 3, dtype=torch.bool))[0, :, 0]
     soft = (255 * logits[0, :, 0].sigmoid()).round().to(torch.uint8)
     labels = aggregate(soft.numpy(), (1, 2, 3))
     # One logit above 0 is enough, since odds are divided by the sum of all others.
@@ -124,14 +126,14 @@ def test_aggregation_is_that_of_the_label_map() -> None:
 def test_an_object_alone_competes_with_nothing() -> None:
     logits = torch.linspace(-8, 8, 32).view(1, 1, 1, 4, 8).repeat(1, 2, 1, 1, 1)
     present = torch.tensor([[True, False]])
-    competing = aggregated_logits(logits, present)
+    competing = aggregate_logits(logits, present)
     torch.testing.assert_close(competing[:, 0], logits[:, 0], atol=1e-3, rtol=0)
 
 
 def test_twins_compete_for_their_pixels() -> None:
     """Both claim the same pixels: each one's gradient pushes the other away."""
     logits = torch.full((1, 2, 1, 2, 2), 2.0, requires_grad=True)
-    competing = aggregated_logits(logits, torch.ones(1, 2, dtype=torch.bool))
+    competing = aggregate_logits(logits, torch.ones(1, 2, dtype=torch.bool))
     competing[0, 0].sum().backward()
     assert logits.grad is not None
     assert (logits.grad[0, 0] > 0).all()
@@ -141,14 +143,14 @@ def test_twins_compete_for_their_pixels() -> None:
 @pytest.mark.parametrize("extreme", [-60.0, 60.0])
 def test_sure_logits_aggregate_to_finite_ones(extreme: float) -> None:
     logits = torch.full((1, 2, 1, 2, 2), extreme, requires_grad=True)
-    competing = aggregated_logits(logits, torch.ones(1, 2, dtype=torch.bool))
+    competing = aggregate_logits(logits, torch.ones(1, 2, dtype=torch.bool))
     competing.sum().backward()
     assert competing.isfinite().all()
     assert logits.grad is not None
     assert logits.grad.isfinite().all()
 
 
-def test_objects_that_a_sample_does_not_have_do_not_count(model: TamVT) -> None:
+def test_objects_that_a_sample_does_not_have_do_not_count(model: TrackingNetwork) -> None:
     """The loss of two samples is that of their objects, not of the padding beside them."""
     frames, _ = sample()
     labels = torch.zeros(2, FRAMES, SIZE, SIZE, dtype=torch.uint8)

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from model.core.memory import Memory
-from model.networks.tamvt.build import TAMVT_R50, parameter_count
-from model.networks.tamvt.model import Bank, Entry, TamVT, soft_masks
+from model.networks.base import Bank, Tensors, count_parameters, soft_masks, take_frames
+from model.networks.tamvt.builds import TAMVT_R50
+from model.networks.tamvt.model import TamVT
 from model.training.losses import paper_loss
 
 Golden = dict[str, NDArray[Any]]
@@ -41,35 +41,34 @@ def follow(model: TamVT, golden: Golden) -> Run:
     video = torch.from_numpy(golden["video"])
     reference = torch.from_numpy(golden["reference_mask"]).float()[None, None]
     size = (reference.shape[-2], reference.shape[-1])
-    entries = {0: model.memorize(model.look(model.normalize(video[:1])), reference)}
+    entries = {0: model.memorize(model.encode_frames(model.normalize(video[:1])), reference).entry}
     memory = Memory.start(0, [1], capacity=CAPACITY)
     logits, masks, numbers = [], [], []
     for clip in range(1, CLIPS + 1):
         first = 1 + LENGTH * (clip - 1)
-        seen = model.look(model.normalize(video[first : first + LENGTH]))
-        bank, age = bank_of(memory, entries)
-        logits.append(model.segment(seen, bank, model.recency(age))[-1])
+        seen = model.encode_frames(model.normalize(video[first : first + LENGTH]))
+        logits.append(model.segment(seen, bank_of(memory, entries)).logits[-1])
         soft = soft_masks(logits[-1], size)[:, -1]  # (B, O, H, W)
         memory = memory.remember(clip, [1])
-        entries[clip] = model.memorize(seen.at(slice(-1, None)), soft)
+        entries[clip] = model.memorize(take_frames(seen, slice(-1, None)), soft).entry
         masks.append(soft)
         numbers.append([entry.frame for entry in memory.entries])
     return Run(torch.cat(logits, dim=1)[0, :, 0].numpy(), torch.cat(masks)[:, 0].numpy(), numbers)
 
 
-def bank_of(memory: Memory, entries: dict[int, Entry]) -> tuple[Bank, Tensor]:
-    """The bank in slot order, and the ages (B, N) of its filled slots.
+def bank_of(memory: Memory, entries: dict[int, Tensors]) -> Bank:
+    """The bank in slot order, of its filled slots.
 
     A new entry takes the slot of the one it evicts, so the newest may sit between older ones.
     """
     slots = sorted(memory.entries, key=lambda entry: entry.slot)
     kept = [entries[entry.frame] for entry in slots]
-    bank = Bank(*(torch.stack(tensors, dim=1) for tensors in zip(*kept, strict=True)))
-    return bank, torch.from_numpy(memory.ages())[None, : len(kept)]
+    tensors = {name: torch.stack([entry[name] for entry in kept], dim=1) for name in kept[0]}
+    return Bank(tensors, torch.from_numpy(memory.ages())[None, : len(kept)])
 
 
 def test_the_paper_s_model_has_exactly_its_parameters(published_model: TamVT) -> None:
-    assert parameter_count(published_model) == 39_163_117
+    assert count_parameters(published_model) == 39_163_117
     assert TAMVT_R50.time_rows == CAPACITY
 
 

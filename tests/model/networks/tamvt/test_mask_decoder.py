@@ -60,7 +60,7 @@ def test_the_folded_head_is_a_convolution_and_a_dot_product(decoder: MaskDecoder
         token = functional.relu(linear(token))
     token = decoder.mask_mlp[-1](token).flatten(0, 2)
     expected = torch.einsum("xc,xchw->xhw", token, decoder.mask_features(fine))
-    logits = decoder.head(state, fine)
+    logits = decoder.predict_masks(state, fine)
     assert logits.shape == (*CLIP, 14, 19)
     torch.testing.assert_close(logits.flatten(0, 2), expected, atol=1e-4, rtol=1e-4)
 

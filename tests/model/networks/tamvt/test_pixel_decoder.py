@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.networks.tamvt.pixel_decoder import DoubledConv, PixelDecoder
+from model.export.replacements.shared_levels import DoubledConv, SharedPixelDecoder
+from model.networks.tamvt.pixel_decoder import PixelDecoder
 
 CHANNELS = (6, 8, 10, 12)
 FRAMES = 2
@@ -43,8 +44,7 @@ def test_four_small_convolutions_are_the_one_of_the_doubled_map(size: tuple[int,
 @torch.no_grad()
 @pytest.mark.parametrize("objects", [1, 2, 3])
 def test_objects_that_share_get_the_same_maps(decoder: PixelDecoder, objects: int) -> None:
-    sharing = copy.deepcopy(decoder)
-    sharing.share()
+    sharing = SharedPixelDecoder(copy.deepcopy(decoder))
     given = inputs(objects=objects)
     for found, expected in zip(sharing(*given), decoder(*given), strict=True):
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
@@ -52,14 +52,11 @@ def test_objects_that_share_get_the_same_maps(decoder: PixelDecoder, objects: in
 
 @torch.no_grad()
 def test_a_single_object_has_nobody_to_share_with(decoder: PixelDecoder) -> None:
-    sharing = copy.deepcopy(decoder)
-    sharing.share()
+    sharing = SharedPixelDecoder(copy.deepcopy(decoder))
     given = inputs(objects=1)
     for found, expected in zip(sharing(*given), decoder(*given), strict=True):
         assert torch.equal(found, expected)
 
 
 def test_what_is_shared_is_no_weight_of_the_model(decoder: PixelDecoder) -> None:
-    before = list(decoder.state_dict())
-    decoder.share()
-    assert list(decoder.state_dict()) == before
+    assert list(SharedPixelDecoder(decoder).state_dict()) == list(decoder.state_dict())

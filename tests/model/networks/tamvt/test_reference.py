@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.networks.tamvt.build import BUILDS, build
-from model.networks.tamvt.model import Bank, TamVT
+from model.networks.base import Bank, NetworkError, take_frames
+from model.networks.registry import find_config
+from model.networks.tamvt.build import build_tamvt
+from model.networks.tamvt.model import TamVT
 from model.networks.tamvt.reference import ReferenceEntry, ReferenceTamVT
 
 SIZE = (64, 96)
@@ -21,12 +23,11 @@ def test_the_long_way_gives_the_same_logits(published_model: TamVT) -> None:
         torch.rand(3, *SIZE),
     )
     with torch.inference_mode():
-        seen = published_model.look(images)
-        entries = published_model.memorize(seen.at(slice(0, 3)), masks[:, None])
-        bank = Bank(*(tensor[None] for tensor in entries))
-        age = torch.tensor([[2, 1, 0]])
-        fast = published_model.segment(
-            seen.at(slice(3, 5)), bank, published_model.recency(age), every_layer=True
+        features = published_model.encode_frames(images)
+        entries, _ = published_model.memorize(take_frames(features, slice(0, 3)), masks[:, None])
+        bank = Bank({name: each[None] for name, each in entries.items()}, torch.tensor([[2, 1, 0]]))
+        fast, _ = published_model.segment(
+            take_frames(features, slice(3, 5)), bank, every_layer=True
         )
         remembered = [
             plain.memorize(image[None], mask) for image, mask in zip(images[:3], masks, strict=True)
@@ -39,9 +40,9 @@ def test_the_long_way_gives_the_same_logits(published_model: TamVT) -> None:
 
 @pytest.mark.parametrize("changes", [{"time": "none"}, {"time": "additive"}, {"scales": 1}])
 def test_there_is_no_long_way_of_an_ablation(changes: dict[str, Any]) -> None:
-    config = replace(BUILDS["tamvt-mobile-backbone-masks"], **changes)
-    with pytest.raises(TypeError, match="an ablation"):
-        ReferenceTamVT(build(config))
+    config: Any = find_config("tamvt-mobile-backbone-masks")
+    with pytest.raises(NetworkError, match="an ablation"):
+        ReferenceTamVT(build_tamvt(replace(config, **changes)))
 
 
 def test_an_entry_holds_tokens_before_their_projection(published_model: TamVT) -> None:
@@ -58,5 +59,5 @@ def shapes(entry: ReferenceEntry) -> list[tuple[int, ...]]:
 
 
 def test_the_paper_s_way_with_masks_is_required(mobile_model: TamVT) -> None:
-    with pytest.raises(TypeError, match="tamvt-mobile"):
+    with pytest.raises(NetworkError, match="tamvt-mobile"):
         ReferenceTamVT(mobile_model)

@@ -1,0 +1,194 @@
+"""What a tracking network is: all that training, export, evaluation and figures know of one.
+
+A network remembers (frame, masks) pairs as entries and segments the next frames with them. It
+describes the tensors of an entry by name, so a bank may hold anything: keys and values at two
+strides, one token for each object, a tensor that all objects share. A network that carries
+something from clip to clip besides its entries (a recurrent state) describes that likewise.
+
+B sessions, L frames of a clip, X frames (B * L), N entries of the bank, O objects, T tokens of a
+map, C channels, H and W the input's size, h and w a map's.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils._pytree import tree_map
+
+from model.core.contract import BankTensor
+from model.errors import ModelError
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CENTERED = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # pixels to [-1, 1]
+
+# Tensors by name. An entry's are (B, T, C), or (B, O, T, C) if per object; a bank's have N behind
+# B; those of a state are (B, O, T, C).
+Tensors = dict[str, Tensor]
+# What a network sees in X frames: tensors in tuples, each with X in front. Only it looks inside.
+Features = Any
+
+
+class NetworkError(ModelError, ValueError):
+    """A network that does not exist, or that lacks what it is asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkConfig:
+    """What every build has: a name, the size it works at, and how its memory is used.
+
+    `normalization` is the mean and deviation of each color. `memory_size` is the number of entries
+    that is served, `trained_memory_size` the largest that training read.
+    """
+
+    name: str
+    normalization: tuple[tuple[float, float, float], tuple[float, float, float]] = IMAGENET
+    short_side: int = 480
+    clip_length: int = 2
+    memory_size: int = 9
+    trained_memory_size: int = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Bank:
+    """What a network reads to segment a clip: each session's entries in slots, and its state."""
+
+    tensors: Tensors
+    age: Tensor  # (B, N) rank by recency: 0 the newest entry, -1 an empty slot
+    present: Tensor | None = None  # (B, N) slots that hold an entry; None: all do
+    entry_valid: Tensor | None = None  # (B, O, N) entries that know the object; None: all know all
+    state: Tensors = field(default_factory=dict)
+
+    @classmethod
+    def of_entries(cls, entries: Sequence[Tensors], state: Tensors | None = None) -> "Bank":
+        """Return a full bank of entries that are given oldest first, the reference at their head.
+
+        Every session has the same number of entries, and every entry knows every object.
+        """
+        tensors = {
+            name: torch.stack([entry[name] for entry in entries], dim=1) for name in entries[0]
+        }
+        first = next(iter(tensors.values()))
+        age = torch.arange(len(entries) - 1, -1, -1, device=first.device)
+        return cls(tensors, age.expand(first.shape[0], -1), state=state or {})
+
+
+class Remembered(NamedTuple):
+    """What `memorize` makes: an entry, and the state after it."""
+
+    entry: Tensors
+    state: Tensors
+
+
+class Segmented(NamedTuple):
+    """What `segment` makes of a clip."""
+
+    logits: list[Tensor]  # (B, L, O, h, w) at stride 4: the last layer's, or every layer's in order
+    state: Tensors  # after the clip's last frame
+
+
+class TrackingNetwork(nn.Module, ABC):
+    """A network with two verbs: `memorize` a frame with its masks, `segment` a clip's frames.
+
+    Parameters of the image backbone start with `backbone.`, those of a time encoding with `time.`.
+    """
+
+    config: NetworkConfig
+    backbone: nn.Module
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        mean, deviation = (torch.tensor(values)[:, None, None] for values in config.normalization)
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("deviation", deviation, persistent=False)
+
+    @property
+    @abstractmethod
+    def bank_tensors(self) -> tuple[BankTensor, ...]:
+        """Describe the tensors of an entry, in the order of the graphs' outputs."""
+
+    @property
+    def state_tensors(self) -> tuple[BankTensor, ...]:
+        """Describe what is carried from clip to clip for each object; nothing for most networks."""
+        return ()
+
+    def normalize(self, frames: Tensor) -> Tensor:
+        """Return RGB frames uint8 (X, H, W, 3) as the network's input (X, 3, H, W)."""
+        return (frames.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.deviation
+
+    @abstractmethod
+    def encode_frames(self, images: Tensor) -> Features:
+        """Return the features of normalized images (X, 3, H, W), once for all objects."""
+
+    @abstractmethod
+    def memorize(
+        self, features: Features, masks: Tensor, state: Tensors | None = None
+    ) -> Remembered:
+        """Return the entry of B frames with soft masks (B, O, H, W) in [0, 1].
+
+        `state` is that before the frame; None stands for that of a session's first frame.
+        """
+
+    @abstractmethod
+    def segment(self, features: Features, bank: Bank, *, every_layer: bool = False) -> Segmented:
+        """Return the logits of a clip, whose B * L frames are given session by session.
+
+        They are the last layer's alone, or with `every_layer` those of all layers to train on.
+        """
+
+    def widen_memory(self, entries: int) -> None:
+        """Make what was learned for trained memories serve banks of up to so many entries."""
+
+    def rename_published(self, checkpoint: Mapping[str, Tensor]) -> Tensors:
+        """Return the authors' state dict under our names; raise NetworkError if it is not one."""
+        raise NetworkError(f"{self.config.name} has no checkpoints but ours")
+
+    def attend(self, features: Features, bank: Bank, *, x: float, y: float) -> dict[int, Tensor]:
+        """Return how much a point of one frame looks at each entry, by stride, each (N, h, w).
+
+        `x` and `y` are shares of the frame's size. Weights of a stride sum to 1 over all entries.
+        """
+        raise NetworkError(f"{self.config.name} has no attention to draw")
+
+
+class PublishedForm(Protocol):
+    """A network by the long way of its paper, for one session and one object: a yardstick.
+
+    Images are normalized; an entry is whatever the form remembers.
+    """
+
+    def memorize(self, image: Tensor, mask: Tensor) -> Any:
+        """Return the entry of an image (1, 3, H, W) and a mask (H, W) in [0, 1]."""
+
+    def segment(self, images: Tensor, entries: Sequence[Any]) -> list[Tensor]:
+        """Return the logits (L, h, w) of every layer, from entries that are given oldest first."""
+
+
+def take_frames(features: Features, index: Tensor | slice) -> Features:
+    """Return the features of some of the frames."""
+    return tree_map(lambda tensor: tensor[index], features)
+
+
+def join_frames(parts: Sequence[Features]) -> Features:
+    """Return the features of all frames of the parts, in their order."""
+    return tree_map(lambda *tensors: torch.cat(tensors), *parts)
+
+
+def soft_masks(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return probabilities of logits (B, L, O, h, w) at `size` = (H, W), bilinear."""
+    batch = logits.shape[:2]
+    full = functional.interpolate(
+        logits.flatten(0, 1).float(), size=size, mode="bilinear", align_corners=False
+    )
+    return full.sigmoid().unflatten(0, batch)
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Return how many numbers are parameters; BatchNorm's are buffers and do not count."""
+    return sum(parameter.numel() for parameter in network.parameters())

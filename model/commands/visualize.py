@@ -27,7 +27,7 @@ from model.evaluation.figures import hide_frame, svg
 from model.evaluation.report import errors_in_red, row_of
 from model.evaluation.runtime import GraphRuntime
 from model.evaluation.scoring import predict, read_predictions, read_truth
-from model.evaluation.tracker import Tracker
+from model.evaluation.tracker import OfflineTracker
 from model.export.graph_export import describe
 from model.export.serving import prepare_serving
 from model.export.torch_runtime import TorchRuntime
@@ -190,7 +190,7 @@ def draw_attention_picture(
     index = len(video.frames) // 2 if frame is None else frame
     if not 1 <= index < len(video.frames):
         raise DataError(f"{video.name} has no frame {index} after its first")
-    tracker = Tracker(runtime, video.frames[0].read_bytes(), truth[video.frames[0].stem])
+    tracker = OfflineTracker(runtime, video.frames[0].read_bytes(), truth[video.frames[0].stem])
     for _ in tracker.track(path.read_bytes() for path in video.frames[1:index]):
         pass
     asked = read_rgb(video.frames[index])
@@ -213,7 +213,7 @@ def draw_attention_picture(
 
 def measure_attention(
     served: TrackingNetwork,
-    tracker: Tracker,
+    tracker: OfflineTracker,
     frame: NDArray[np.generic],
     share: tuple[float, float],
 ) -> dict[int, NDArray[np.float32]]:

@@ -21,14 +21,14 @@ MAX_POLYGON_NUMBERS = 1_000_000
 MAX_COVER = 100  # how often a list of polygons may cover the whole frame
 
 
-class Rle(TypedDict):
+class RleDict(TypedDict):
     """COCO's compressed run-length encoding: [height, width] and the runs as text."""
 
     size: list[int]
     counts: str
 
 
-def encode_rle(mask: NDArray[np.bool_]) -> Rle:  # decision 7
+def encode_rle(mask: NDArray[np.bool_]) -> RleDict:  # decision 7
     """Return the mask in COCO's compressed RLE, equal to pycocotools', character by character."""
     height, width = mask.shape
     return {"size": [height, width], "counts": _write_counts(_runs(mask))}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from model.core.confidence import INSIDE, Features, features
 from model.data.static import Pixels
 from model.evaluation.runtime import Runtime
-from model.evaluation.tracker import TrackedFrame, Tracker
+from model.evaluation.tracker import OfflineTracker, TrackedFrame
 
 GOOD_IOU = 0.5
 BINS = 10  # of equal width, for the calibration error
@@ -58,7 +58,7 @@ def observe_object(
     runtime: Runtime, images: Sequence[bytes], masks: Sequence[Pixels] | Pixels, *, gate: bool
 ) -> list[Observation]:
     """Return every frame after the first, from whose mask the object is followed."""
-    tracker = Tracker(runtime, images[0], masks[0], memory_gate=gate)
+    tracker = OfflineTracker(runtime, images[0], masks[0], memory_gate=gate)
     tracked = tracker.track(images[1:])
     return [
         seen(number, frame, mask)

@@ -24,7 +24,7 @@ from model.data.errors import DataError
 from model.data.static import Pixels, read_labels
 from model.data.video import Video
 from model.evaluation.runtime import Runtime
-from model.evaluation.tracker import LIMITS, TrackedFrame, Tracker
+from model.evaluation.tracker import LIMITS, OfflineTracker, TrackedFrame
 
 LONG_S = 20.0  # subset LNG: longer
 SMALL_SHARE = 0.005  # subset SM: less of the frame
@@ -151,7 +151,7 @@ def followed(
     if not mask.any():
         return {}
     try:
-        tracker = Tracker(runtime, frames[0].read_bytes(), mask, **options)
+        tracker = OfflineTracker(runtime, frames[0].read_bytes(), mask, **options)
         said = list(tracker.track(path.read_bytes() for path in frames[1:]))
     except PixelError as error:
         raise DataError(f"{first_broken(frames)} cannot be decoded: {error}") from error

@@ -33,7 +33,7 @@ class TrackedFrame:
     lost: tuple[bool, ...]
 
 
-class Tracker:
+class OfflineTracker:
     """Objects of one video, followed clip by clip from a frame and its label map."""
 
     def __init__(

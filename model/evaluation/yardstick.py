@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from model.core.j_and_f import jaccard
 from model.data.yardstick import HardClip
 from model.evaluation.runtime import Runtime
-from model.evaluation.tracker import Tracker
+from model.evaluation.tracker import OfflineTracker
 
 DRAWS = 10_000
 THIRDS = 3
@@ -48,7 +48,7 @@ def score_clip(
     memory_size: int | None = None,
 ) -> ClipScore:
     """Track a clip from its first labels, and score what comes."""
-    tracker = Tracker(
+    tracker = OfflineTracker(
         runtime,
         clip.images[0],
         clip.labels[0],

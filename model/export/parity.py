@@ -13,7 +13,7 @@ from model.core.palette import read_label_map, write_label_map
 from model.data.photograph import moving_photograph
 from model.data.video import Video, open_video, read_names
 from model.evaluation.runtime import Runtime
-from model.evaluation.tracker import LIMITS, Tracker, seen_by_model
+from model.evaluation.tracker import LIMITS, OfflineTracker, seen_by_model
 
 LARGEST_DIFFERENCE = 1  # of 255, in a soft mask
 LEAST_AGREEMENT = 0.999  # share of pixels with equal labels, over all frames
@@ -69,7 +69,7 @@ def compared(
 ) -> Iterator[tuple[int, float, float]]:
     """For each clip: the largest soft difference, the share of equal labels, of confidence."""
     labels = read_label_map(video.mask, LIMITS)
-    tracker = Tracker(theirs, video.frames[0], labels)
+    tracker = OfflineTracker(theirs, video.frames[0], labels)
     length = theirs.spec.clip_length
     images = [seen_by_model(image, tracker.size) for image in video.frames[1:]]
     for first in range(0, min(clips * length, len(images)), length):

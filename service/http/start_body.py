@@ -15,7 +15,7 @@ from service.http.forms import BINARY, Form, PartRule, receive_form
 from service.http.schemas import OBJECTS, OPTIONS
 from service.http.strict_json import read_json
 from service.sessions.annotations import Annotation, ObjectShape
-from service.sessions.options import SessionOptions
+from service.sessions.options import ChosenOptions
 
 OPTIONS_BYTES: Final = 65_536
 
@@ -54,7 +54,7 @@ class Start:
 
     frame: bytes
     given: Annotation
-    options: SessionOptions
+    options: ChosenOptions
 
 
 async def read_start(request: Request, limits: UploadLimits, reservation: Reservation) -> Start:
@@ -71,10 +71,10 @@ async def read_start(request: Request, limits: UploadLimits, reservation: Reserv
     form = await receive_form(request, rules, deadline_s=limits.deadline_s, reservation=reservation)
     if "frame" not in form:
         raise BadOption("the form has no part 'frame'")
-    options = SessionOptions()
+    options = ChosenOptions()
     if "options" in form:
         read = read_json(form["options"][0], OPTIONS, where="options")
-        options = SessionOptions(
+        options = ChosenOptions(
             model=read.model,
             clip_length=read.clip_length,
             memory_size=read.memory_size,

@@ -15,7 +15,7 @@ from service.store.session_store import new_session_id
 
 
 @dataclass(frozen=True, slots=True)
-class SessionOptions:
+class ChosenOptions:
     """None is the model's own default."""
 
     model: str | None = None
@@ -26,7 +26,7 @@ class SessionOptions:
 
 
 def new_session(
-    spec: ModelSpec, frame_size: tuple[int, int], objects: GivenObjects, options: SessionOptions
+    spec: ModelSpec, frame_size: tuple[int, int], objects: GivenObjects, options: ChosenOptions
 ) -> Session:
     """Return a session that knows only its reference; raise BadOption for an impossible value."""
     memory_size = _chosen(
@@ -65,7 +65,7 @@ def _chosen(name: str, value: int | None, default: int, *, most: int) -> int:
     return value
 
 
-def _labels(objects: GivenObjects, options: SessionOptions) -> dict[int, str]:
+def _labels(objects: GivenObjects, options: ChosenOptions) -> dict[int, str]:
     """Return the labels by object; one given with the object goes before one in the options."""
     unknown = sorted(set(options.labels) - set(objects.object_ids))
     if unknown:

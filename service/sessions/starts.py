@@ -6,14 +6,14 @@ from service.sessions.annotations import Annotation, read_annotation
 from service.sessions.backend import SessionBackend
 from service.sessions.clips import encode_reference
 from service.sessions.frames import Limits, frame_of_picture, read_picture
-from service.sessions.options import SessionOptions, new_session
+from service.sessions.options import ChosenOptions, new_session
 from service.store.records import Session
 
 
 async def start(
     image: bytes,
     given: Annotation,
-    options: SessionOptions,
+    options: ChosenOptions,
     backend: SessionBackend,
     *,
     limits: Limits,

@@ -14,7 +14,7 @@ from service.sessions.annotations import Annotation
 from service.sessions.backend import SessionBackend
 from service.sessions.clip_pipeline import ClipPipeline, commit_each_clip, open_pipeline
 from service.sessions.frames import Frame, Limits, Source, frame_of_image
-from service.sessions.options import SessionOptions
+from service.sessions.options import ChosenOptions
 from service.sessions.pages import Page, read_page
 from service.sessions.session_locks import SessionLocks
 from service.store.records import Session
@@ -37,7 +37,7 @@ class Tracker:
         return self._backend.specs
 
     async def start(
-        self, image: bytes, given: Annotation, options: SessionOptions, *, tenant: str
+        self, image: bytes, given: Annotation, options: ChosenOptions, *, tenant: str
     ) -> Session:
         """Start a session whose frame 0 is `image`, with the masks that the client gives."""
         async with self._deadline():

@@ -15,7 +15,7 @@ from model.core.encoding import decode_rle
 from model.core.masks import overlay_masks
 from model.core.palette import write_label_map
 from model.evaluation.runtime import GraphRuntime
-from model.evaluation.tracker import Tracker
+from model.evaluation.tracker import OfflineTracker
 from tests.faults.gateways import gateways
 from tests.service.stream.talk import frame as message
 from tests.service.stream.talk import objects, talk, text
@@ -80,7 +80,7 @@ def calls(service: Running) -> Iterator[Api]:
 def test_both_loops_judge_alike(calls: Api, calibrated: Path, gate: bool) -> None:
     runtime = GraphRuntime(calibrated, "toy", threads=1)
     first = scene.labels(0, objects=2)
-    tracker = Tracker(
+    tracker = OfflineTracker(
         runtime, scene.png(0, objects=2), first, memory_size=MEMORY_SIZE, memory_gate=gate
     )
     ours = list(tracker.track(IMAGES[1:]))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from model.core.palette import read_label_map
 from model.evaluation.runtime import GraphRuntime
-from model.evaluation.tracker import LIMITS, Tracker
+from model.evaluation.tracker import LIMITS, OfflineTracker
 from tests.support import scene
 from tests.support.running import Api, Running, form, running_service
 
@@ -35,7 +35,7 @@ def offline(
 ) -> list[NDArray[np.uint8]]:
     """The label maps of the loop, from the second frame on."""
     runtime = GraphRuntime(folder, name, threads=1)
-    tracker = Tracker(runtime, images[0], scene.labels(0, objects=objects), **memory)
+    tracker = OfflineTracker(runtime, images[0], scene.labels(0, objects=objects), **memory)
     return [frame.labels for frame in tracker.track(images[1:])]
 
 

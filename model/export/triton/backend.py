@@ -36,10 +36,10 @@ class TritonPythonModel:
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """One response for each request, in their order; they run together, along B."""
         wanted = [request for request in requests if not request.is_cancelled()]
-        answers = dict(zip(map(id, wanted), self._answers(wanted), strict=True))
+        answers = dict(zip(map(id, wanted), self._run_requests(wanted), strict=True))
         return [answers.get(id(request)) or _cancelled() for request in requests]
 
-    def _answers(self, requests: Sequence[Any]) -> list[Any]:
+    def _run_requests(self, requests: Sequence[Any]) -> list[Any]:
         if not requests:
             return []
         try:

@@ -13,7 +13,7 @@ from model.commands.visualize import draw_time_svg, find_center, measure_attenti
 from model.data.video import open_video
 from model.evaluation.report import RED, errors_in_red
 from model.evaluation.scoring import read_truth, write_labels
-from model.evaluation.tracker import Tracker
+from model.evaluation.tracker import OfflineTracker
 from model.export.graph_export import describe
 from model.export.serving import prepare_serving
 from model.export.torch_runtime import TorchRuntime
@@ -36,7 +36,7 @@ def test_attention_is_a_share_of_the_whole_memory(
     truth = read_truth(video)["00000"]
     served = prepare_serving(mobile_model)
     runtime = TorchRuntime(served, describe(mobile_model, "0" * 64))
-    tracker = Tracker(runtime, video.frames[0].read_bytes(), truth)
+    tracker = OfflineTracker(runtime, video.frames[0].read_bytes(), truth)
     list(tracker.track(path.read_bytes() for path in video.frames[1:3]))
     frame = np.zeros((*tracker.size, 3), np.uint8)
     heats = measure_attention(served, tracker, frame, (0.5, 0.5))

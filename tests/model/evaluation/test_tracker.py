@@ -8,7 +8,7 @@ from model.core.contract import SHIPPED_WEIGHTS
 from model.core.j_and_f import jaccard
 from model.data.photograph import moving_photograph
 from model.evaluation.runtime import GraphRuntime
-from model.evaluation.tracker import Tracker
+from model.evaluation.tracker import OfflineTracker
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def test_the_shipped_model_follows_a_face(
     shipped: GraphRuntime, video: tuple[list[bytes], np.ndarray]
 ) -> None:
     images, masks = video
-    tracker = Tracker(shipped, images[0], masks[0])
+    tracker = OfflineTracker(shipped, images[0], masks[0])
     found = [frame.labels > 0 for frame in tracker.track(images[1:])]
     scores = [jaccard(a, b > 0) for a, b in zip(found, masks[1:], strict=True)]
     assert len(found) == 13
@@ -38,7 +38,7 @@ def test_the_last_clip_may_be_shorter_and_is_remembered(
     shipped: GraphRuntime, video: tuple[list[bytes], np.ndarray]
 ) -> None:
     images, masks = video
-    tracker = Tracker(shipped, images[0], masks[0], memory_size=3)
+    tracker = OfflineTracker(shipped, images[0], masks[0], memory_size=3)
     frames = list(tracker.track(images[1:6]))
     assert len(frames) == 5
     assert [entry.frame for entry in tracker.memory.entries] == [0, 4, 5]
@@ -50,7 +50,7 @@ def test_two_objects_are_told_apart(
     images, masks = video
     labels = masks[0] * 3
     labels[300:340, 20:120] = 7
-    tracker = Tracker(shipped, images[0], labels)
+    tracker = OfflineTracker(shipped, images[0], labels)
     frame = next(iter(tracker.track(images[1:])))
     assert tracker.object_ids == (3, 7)
     assert frame.soft.shape[0] == 2

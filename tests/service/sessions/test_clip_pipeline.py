@@ -18,7 +18,7 @@ from service.sessions.appends import AppendedFrames
 from service.sessions.backend import SessionBackend
 from service.sessions.clip_pipeline import CommittedClip
 from service.sessions.frames import Limits
-from service.sessions.options import SessionOptions
+from service.sessions.options import ChosenOptions
 from service.sessions.tracking import Tracker
 from service.store.session_store import open_store
 from service.telemetry.stage_times import StageTimes
@@ -46,7 +46,7 @@ class Stage:
         self.tracker = Tracker(backend, limits=LIMITS, deadline_s=60)
 
     async def start(self) -> str:
-        session = await self.tracker.start(scene.png(0), scene.mask(), SessionOptions(), tenant="t")
+        session = await self.tracker.start(scene.png(0), scene.mask(), ChosenOptions(), tenant="t")
         return session.session_id
 
     async def append(

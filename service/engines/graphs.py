@@ -105,7 +105,7 @@ def open_graphs(folder: Path, name: str, *, threads: int) -> Graphs:
 
 
 def _open(path: Path, *, threads: int) -> onnxruntime.InferenceSession:
-    options = onnxruntime.ChosenOptions()
+    options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # Spinning threads starve whatever else runs; without it a lone clip takes 4 % longer.

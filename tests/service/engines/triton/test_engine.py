@@ -215,7 +215,8 @@ async def test_sessions_at_once_run_together_and_do_not_disturb_each_other(
     with paused(toy_repository) as held:
         watches = [asyncio.create_task(watch(video)) for video in videos]
         await until(held.exists)
-        await until(lambda: waiting(triton) == len(videos) - 1)
+        # The model holds one clip, or two that came together.
+        await until(lambda: waiting(triton) >= len(videos) - 2)
     await asyncio.gather(*watches)
     assert largest == max(engine.spec.buckets.batch) == 2
 

@@ -73,8 +73,6 @@ def _read_values(values: Values) -> MaskImage:
     if max(objects) <= MOST_VALUES:  # nobody draws an object that dark: these are ids
         return MaskImage(values, notes)
     regions, soft, specks = _classify(values, objects)
-    if soft == {IGNORE} and regions:
-        soft = set()
     if not soft and not _is_noise(regions, specks, objects):
         if _is_trimap(values, objects):
             raise MaskError(f"{_TRIMAP}; {_WAY_OUT}")

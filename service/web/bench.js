@@ -331,7 +331,7 @@ export class Bench {
   async track() {
     const { source, session, start, figures } = this;
     const tracking = new Tracking({ source, session, start,
-      onState: (state) => say({ waiting: "The connection is lost; trying again …" }[state] ?? "Tracking …"),
+      onState: (state) => { if (this.tracking === tracking) say({ waiting: "The connection is lost; trying again …" }[state] ?? "Tracking …"); },
       onMasks: (answer, picture) => { if (this.tracking === tracking) this.answered(answer, picture); },
       onDropped: (count) => { figures.dropped += count; },
     });

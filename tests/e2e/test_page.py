@@ -229,9 +229,13 @@ async def test_a_session_that_is_gone_is_said_to_be(chromium: Browser, running: 
 
 async def test_starting_over_while_tracking_leaves_nothing_behind(page: Page) -> None:
     await begin_at(page, 10)
-    await page.click("#primary")
+    async with page.expect_websocket() as opened:
+        await page.click("#primary")
+    ended = anyio.Event()
+    (await opened.value).once("close", lambda _: ended.set())
     await expect(page.locator("#tracked")).to_have_text(re.compile(r"^\d+$"))
     await page.click("#restart")
+    await ended.wait()  # the stream that was left behind says nothing when it ends
     await expect(page.locator("#status")).to_contain_text("Then press Track")
     await expect(page.locator("#tracked")).not_to_contain_text(re.compile(r"\d"))
     assert not (await labels(page)).any()

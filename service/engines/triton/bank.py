@@ -102,7 +102,12 @@ class TritonBank:
             "entry_valid": layout.locations["entry_valid"],
         }
         self.storage.array(inputs["frames"])[:] = frames
-        self._write_ages()
+        age = self.storage.array(inputs["age"])  # (N,), -1 in empty slots
+        valid = self.storage.array(inputs["entry_valid"])  # (O, N)
+        slots, objects = self.memory.capacity, len(self.object_ids)
+        age[:], valid[:] = -1, False
+        age[:slots] = self.memory.ages()
+        valid[:objects, :slots] = self.memory.entry_valid(self.object_ids)
         outputs = {name: layout.clip(name, length) for name in ("masks", "confidence")}
         outputs[BATCH_SIZE.name] = layout.locations[BATCH_SIZE.name]
         for tensor in self._spec.bank:
@@ -110,7 +115,6 @@ class TritonBank:
             outputs[name] = layout.locations[name]
         asked = [self.storage.input(name, location) for name, location in inputs.items()]
         await self._infer("segment", asked, outputs)
-        objects = len(self.object_ids)
         return ClipMasks(
             self.storage.array(outputs["masks"])[:, :objects].copy(),
             self.storage.array(outputs["confidence"])[:, :objects].copy(),
@@ -156,15 +160,6 @@ class TritonBank:
             await self.storage.announce()
             result = await self._client.infer(self._spec, verb, inputs, asked)
         self.storage.collect(result, outputs)
-
-    def _write_ages(self) -> None:
-        """Write the ages, -1 in empty slots, and which entries know which objects."""
-        age = self.storage.array(self.layout.locations["age"])  # (N,)
-        valid = self.storage.array(self.layout.locations["entry_valid"])  # (O, N)
-        slots, objects = self.memory.capacity, len(self.object_ids)
-        age[:], valid[:] = -1, False
-        age[:slots] = self.memory.ages()
-        valid[:objects, :slots] = self.memory.entry_valid(self.object_ids)
 
     def _batches(self, pictures: Sequence[EntryPicture]) -> Iterator[list[_Remembered]]:
         """Yield the entries with their pictures in runs of slots, so each run is one output."""

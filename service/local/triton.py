@@ -101,6 +101,16 @@ class _Server:
     def start(self, log: Path) -> subprocess.Popen[bytes]:
         """The server, started; its log goes to a file."""
         backends = _backends(self._root, self._folder)
+        environment = self._environment()
+        # Newer servers take shared memory only where they are told to; older do not know the word.
+        told = subprocess.run(
+            [str(self._program), "--help"],
+            env=environment,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        can_allow = b"--allow-client-shm" in told.stdout + told.stderr
         grpc, metrics = self._ports
         command = [
             str(self._program),
@@ -114,26 +124,14 @@ class _Server:
             f"--metrics-port={metrics}",
             "--allow-gpu-metrics=false",
             "--disable-auto-complete-config",
-            *self._shared_memory_option(),
+            *(["--allow-client-shm=true"] if can_allow else []),
         ]
-        return start_child(command, log=log, environment=self._environment())
+        return start_child(command, log=log, environment=environment)
 
     def clean(self) -> None:
         """Remove the shared memory that a killed server leaves behind."""
         for path in SHARED_MEMORY.glob(f"{self._prefix}*"):
             path.unlink(missing_ok=True)
-
-    def _shared_memory_option(self) -> list[str]:
-        """Newer servers take shared memory only where they are told to; older do not know it."""
-        run = subprocess.run(
-            [str(self._program), "--help"],
-            env=self._environment(),
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
-        known = b"--allow-client-shm" in run.stdout + run.stderr
-        return ["--allow-client-shm=true"] if known else []
 
     def _environment(self) -> Mapping[str, str]:
         libraries = [str(self._home / "nvidia_pytriton.libs"), _python_library_folder()]

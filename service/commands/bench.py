@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from model.core.memory import Memory
 from model.core.pixels import resize_frame, resize_masks
-from service.commands.failures import run_and_report
+from service.commands.failures import report_failures
 from service.engines.base import Engine, EntryPicture
 from service.engines.embedded import embedded_engine
 from service.media.sample import draw_sample
@@ -49,16 +49,6 @@ class SampleFootage:
         for strip, wanted in zip(strips, columns, strict=True):
             strip[:, wanted] = self.mask[:, wanted]
         return strips
-
-
-@dataclass(frozen=True, slots=True)
-class Growth:
-    """What a session costs early and late."""
-
-    early_ms: float
-    late_ms: float
-    settled_rss_mb: float
-    late_rss_mb: float
 
 
 class SteadySession:
@@ -150,27 +140,31 @@ class BenchArguments:
 BY_DEFAULT = BenchArguments()
 
 
+@report_failures("bench")
 def run(
     _what: Annotated[Literal["engine"], Parameter(name="WHAT", help="the embedded engine alone")],
     /,
     *,
     args: BenchArguments = BY_DEFAULT,
-) -> int:
-    """Print a table in Markdown with date, processor and threads; return the exit status."""
+) -> None:
+    """Print a table in Markdown with date, processor and threads."""
     keep_large_blocks()
-    return run_and_report("bench", lambda: asyncio.run(_bench(args)))
+    asyncio.run(_bench(args))
 
 
 async def _bench(args: BenchArguments) -> None:
     settings = read_settings()
     footage = sample_footage(args.size)
     threads = args.threads or len(os.sched_getaffinity(0))
+    height, width = args.size
     async with embedded_engine(settings.weights, settings.model, threads=threads) as engine:
-        print(_heading(settings.model, args, threads=threads))
-        print(_table(await _medians(engine, footage, args), clip_length=args.clip_length))
+        print(
+            f"{settings.model}, {height}x{width}, N = {args.memory_size}, L = {args.clip_length}; "
+            f"{datetime.now(UTC):%Y-%m-%d}, {processor()}, {threads} threads\n"
+        )
+        print(await _table_of_objects(engine, footage, args))
         if args.frames:
-            growth = await _growth(engine, footage, args, frames=args.frames)
-            print(_growth_table(growth, frames=args.frames))
+            print(await _table_of_growth(engine, footage, args, frames=args.frames))
 
 
 def sample_footage(size: tuple[int, int]) -> SampleFootage:
@@ -183,10 +177,8 @@ def sample_footage(size: tuple[int, int]) -> SampleFootage:
     )
 
 
-async def _medians(
-    engine: Engine, footage: SampleFootage, args: BenchArguments
-) -> dict[int, float]:
-    """Median milliseconds of a clip for each number of objects, with a full bank.
+async def _table_of_objects(engine: Engine, footage: SampleFootage, args: BenchArguments) -> str:
+    """Measure clips with a full bank; return the medians, a row for each number of objects.
 
     Measured in turns, so that a disturbance of the machine meets all of them.
     """
@@ -197,7 +189,15 @@ async def _medians(
     for _ in range(ROUNDS):
         for objects, session in sessions.items():
             times[objects] += [await session.clip_ms() for _ in range(-(-args.clips // ROUNDS))]
-    return {objects: statistics.median(measured) for objects, measured in times.items()}
+    medians = {objects: statistics.median(measured) for objects, measured in times.items()}
+    rows = ["| objects | clip, ms | frames/s | a further object |", "|---|---|---|---|"]
+    fewest = min(medians)
+    for objects, ms in medians.items():
+        further = "-"
+        if objects > fewest == 1:
+            further = f"{(ms / medians[1] - 1) / (objects - 1):.0%} of the first"
+        rows.append(f"| {objects} | {ms:.1f} | {args.clip_length * 1000 / ms:.1f} | {further} |")
+    return "\n".join(rows)
 
 
 def _session(
@@ -212,10 +212,10 @@ def _session(
     )
 
 
-async def _growth(
+async def _table_of_growth(
     engine: Engine, footage: SampleFootage, args: BenchArguments, *, frames: int
-) -> Growth:
-    """One object, for as many frames as asked and half a window more."""
+) -> str:
+    """Run one object for `frames` and half a window more; return what it costs early and late."""
     await engine.discard("bench-1")
     session = _session(engine, footage, 1, args)
     times: list[tuple[int, float]] = []
@@ -225,11 +225,14 @@ async def _growth(
         frame = session.next_frame
         times.append((frame, await session.clip_ms()))
         rss_mb[frame] = resident_mb()
-    return Growth(
-        early_ms=_median_around(EARLY_FRAME, times),
-        late_ms=_median_around(frames, times),
-        settled_rss_mb=_value_at(SETTLED_FRAME, rss_mb),
-        late_rss_mb=_value_at(frames, rss_mb),
+    early_ms, late_ms = _median_around(EARLY_FRAME, times), _median_around(frames, times)
+    early_mb, late_mb = _value_at(SETTLED_FRAME, rss_mb), _value_at(frames, rss_mb)
+    return (
+        "\n| one object | early | late | change |\n|---|---|---|---|\n"
+        f"| clip, ms, median of {CLIPS_AROUND} around frames {EARLY_FRAME} and {frames} "
+        f"| {early_ms:.1f} | {late_ms:.1f} | {late_ms / early_ms - 1:+.1%} |\n"
+        f"| RSS, MB, at frames {SETTLED_FRAME} and {frames} "
+        f"| {early_mb:.0f} | {late_mb:.0f} | {late_mb / early_mb - 1:+.1%} |"
     )
 
 
@@ -247,37 +250,6 @@ def resident_mb() -> float:
     """Megabytes of this process in memory, as Linux counts them."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-def _heading(model: str, args: BenchArguments, *, threads: int) -> str:
-    height, width = args.size
-    return (
-        f"{model}, {height}x{width}, N = {args.memory_size}, L = {args.clip_length}; "
-        f"{datetime.now(UTC):%Y-%m-%d}, {processor()}, {threads} threads\n"
-    )
-
-
-def _table(medians: Mapping[int, float], *, clip_length: int) -> str:
-    rows = ["| objects | clip, ms | frames/s | a further object |", "|---|---|---|---|"]
-    fewest = min(medians)
-    for objects, ms in medians.items():
-        further = "-"
-        if objects > fewest == 1:
-            further = f"{(ms / medians[1] - 1) / (objects - 1):.0%} of the first"
-        rows.append(f"| {objects} | {ms:.1f} | {clip_length * 1000 / ms:.1f} | {further} |")
-    return "\n".join(rows)
-
-
-def _growth_table(growth: Growth, *, frames: int) -> str:
-    slower = growth.late_ms / growth.early_ms - 1
-    larger = growth.late_rss_mb / growth.settled_rss_mb - 1
-    return (
-        "\n| one object | early | late | change |\n|---|---|---|---|\n"
-        f"| clip, ms, median of {CLIPS_AROUND} around frames {EARLY_FRAME} and {frames} "
-        f"| {growth.early_ms:.1f} | {growth.late_ms:.1f} | {slower:+.1%} |\n"
-        f"| RSS, MB, at frames {SETTLED_FRAME} and {frames} "
-        f"| {growth.settled_rss_mb:.0f} | {growth.late_rss_mb:.0f} | {larger:+.1%} |"
-    )
 
 
 def processor() -> str:

@@ -11,7 +11,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +24,7 @@ from tqdm import tqdm
 from model.core.j_and_f import SequenceScores
 from model.core.palette import read_label_map, write_label_map
 from model.core.pixels import ImageLimits
-from service.commands.failures import run_and_report
+from service.commands.failures import report_failures
 from service.commands.sending import send_frames
 from service.errors import BadOption
 from service.local.private_service import private_service
@@ -85,20 +85,24 @@ class DemoArguments:
 BY_DEFAULT = DemoArguments()
 
 
-def run(args: DemoArguments = BY_DEFAULT) -> int:
-    """Runs the demo; the exit status."""
-    return run_and_report("demo", lambda: _demo(args))
-
-
-def _demo(args: DemoArguments) -> None:
+@report_failures("demo")
+def run(args: DemoArguments = BY_DEFAULT) -> None:
+    """Run the demo."""
     clip = _clip(args)
     out = args.out / clip.name
-    with _service(args.url) as url, Client(url) as client:
+    with ExitStack() as stack:
+        url = args.url
+        if url is None:
+            state = stack.enter_context(tempfile.TemporaryDirectory(prefix="tamvt-demo-"))
+            url = stack.enter_context(private_service(Path(state)))
+        client = stack.enter_context(Client(url))
         print(f"the service answers at {url}", flush=True)
         tracked = track_clip(client, clip, masks=out / "masks")
     overlay, sheet = out / "overlay.mp4", out / "contact-sheet.png"
     write_overlay(overlay, _painted(tracked), fps=tracked.source.fps)
-    sheet.write_bytes(encode_png(_contact_sheet(tracked)))
+    chosen = set(evenly_spaced(len(tracked.names), most=SHEET_FRAMES))
+    shown = [item for item in enumerate(_painted(tracked)) if item[0] in chosen]
+    sheet.write_bytes(encode_png(contact_sheet(shown)))
     print(report(tracked, score(tracked)))
     print(f"masks          {tracked.masks}\noverlay video  {overlay}\ncontact sheet  {sheet}")
 
@@ -113,28 +117,14 @@ def _clip(args: DemoArguments) -> SampleVideo:
     return find_sample_video(data, name=args.sample) or write_sample(args.out / "sample" / BUILT_IN)
 
 
-def _check_apart(clip: SampleVideo, masks: Path) -> None:
-    """Nothing, or BadOption where the found masks would replace the given ones."""
+def track_clip(client: Client, clip: SampleVideo, *, masks: Path) -> DemoRun:
+    """Track the whole video, one append for each clip of the model, and write its masks.
+
+    Raise BadOption where they would replace the given ones.
+    """
     given = {clip.mask.parent, clip.truth or clip.mask.parent}
     if masks.resolve() in {folder.resolve() for folder in given}:
         raise BadOption(f"{masks} holds the true masks; choose another folder with --out")
-
-
-@contextmanager
-def _service(url: str | None) -> Iterator[str]:
-    if url is not None:
-        yield url
-        return
-    with (
-        tempfile.TemporaryDirectory(prefix="tamvt-demo-") as state,
-        private_service(Path(state)) as address,
-    ):
-        yield address
-
-
-def track_clip(client: Client, clip: SampleVideo, *, masks: Path) -> DemoRun:
-    """Tracks the whole clip, one append for each clip of the model, and writes its masks."""
-    _check_apart(clip, masks)
     source = open_source(clip.video)
     reference = next(source.frames())
     mask = clip.mask.read_bytes()
@@ -223,12 +213,6 @@ def report(tracked: DemoRun, scores: Scores | None) -> str:
 def _painted(tracked: DemoRun) -> Iterator[NDArray[np.uint8]]:
     for frame in tracked.source.frames():
         yield paint(decode_image(frame.image), tracked.labels(frame.name))
-
-
-def _contact_sheet(tracked: DemoRun) -> NDArray[np.uint8]:
-    chosen = set(evenly_spaced(len(tracked.names), most=SHEET_FRAMES))
-    numbered = enumerate(_painted(tracked))
-    return contact_sheet([(number, rgb) for number, rgb in numbered if number in chosen])
 
 
 def _read_labels(path: Path) -> NDArray[np.uint8]:

@@ -11,22 +11,22 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Never
+from typing import Annotated
 
 import numpy as np
 from cyclopts import Parameter
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from model.core.mask_images import MaskImage, read_mask_image
+from model.core.mask_images import read_mask_image
 from model.core.palette import read_label_map, write_label_map
 from model.core.pixels import ImageLimits
-from service.commands.failures import run_and_report
-from service.commands.sending import Sent, send_frames, whole_clips
+from service.commands.failures import report_failures
+from service.commands.sending import send_frames, whole_clips
 from service.commands.track_state import JobIdentity, TrackState, source_digest
 from service.errors import BadOption, BadVideo
 from service.local.private_service import private_service
@@ -95,26 +95,27 @@ class TrackArguments:
     restart: Annotated[bool, Parameter(help="forget an earlier run in OUT and begin again")] = False
 
 
+@report_failures("track")
 def run(
     video: Annotated[Path, Parameter(help="a video file, or a folder of images")],
     /,
     *,
     args: TrackArguments,
-) -> int:
-    """Tracks, or goes on where an earlier run stopped; the exit status."""
-    return run_and_report("track", lambda: _run(video, args))
-
-
-def _run(video: Path, args: TrackArguments) -> None:
+) -> None:
+    """Track, or go on where an earlier run stopped."""
     job = _job(video, args)
-    _check_folder(job)
+    if not job.state_file.exists() and any(job.masks.glob("*.png")):
+        # They may be true ones, made by hand.
+        raise BadOption(f"{job.masks} holds masks that no earlier run wrote; choose another folder")
     state = None if args.restart else _earlier_state(job)
     if state is None or not state.done:
         _track(job, state, url=args.url or (state.url if state else None))
     else:
-        _say(f"every frame is tracked already; {_again(job)}")
+        name = job.source.path.name
+        _say(f"every frame is tracked already; --restart tracks {name} again")
     if args.overlay:
-        _write_overlay(job)
+        # A second pass over the video, so that it is whole after any number of stops.
+        write_overlay(job.out / "overlay.mp4", _painted(job), fps=job.source.fps)
         print(f"overlay in {job.out / 'overlay.mp4'}")
     print(f"masks in {job.masks}")
 
@@ -125,29 +126,18 @@ def _job(video: Path, args: TrackArguments) -> Job:
         raise BadOption("--reference-frame cannot be negative")
     mask = args.mask.read_bytes()
     read = read_mask_image(mask, ImageLimits())
+    shown = ", ".join(f"object {each} ({count} pixels)" for each, count in read.pixels.items())
     return Job(
         source=source,
         reference_frame=args.reference_frame,
         mask=mask,
         labels=read.labels,
-        mask_says=_told_of_mask(read),
+        mask_says=(f"the mask shows {shown or 'no object'}", *read.notes),
         options=SessionOptions(
             model=args.model, clip_length=args.clip_length, memory_size=args.memory_size
         ),
         out=args.out,
     )
-
-
-def _told_of_mask(read: MaskImage) -> tuple[str, ...]:
-    """Return which objects were read from the mask, and what had to be decided for that."""
-    shown = ", ".join(f"object {each} ({count} pixels)" for each, count in read.pixels.items())
-    return (f"the mask shows {shown or 'no object'}", *read.notes)
-
-
-def _check_folder(job: Job) -> None:
-    """Nothing, or BadOption where masks would be replaced that are not ours: true ones, say."""
-    if not job.state_file.exists() and any(job.masks.glob("*.png")):
-        raise BadOption(f"{job.masks} holds masks that no earlier run wrote; choose another folder")
 
 
 def _earlier_state(job: Job) -> TrackState | None:
@@ -173,26 +163,31 @@ def _identity(job: Job) -> JobIdentity:
 
 
 def _track(job: Job, state: TrackState | None, *, url: str | None) -> None:
+    """Track what is left, on the service at `url` or (None) on one of the job's own."""
     if state is not None and state.url != url:
         _say("the earlier run used another service: starting again at the first frame")
         state = None
-    reference = _reference(job)
-    with _service(job, url) as address, Client(address) as client:
-        taken_up = _taken_up(client, job, state)
-        session, state = taken_up or _started(client, job, reference, url=url)
-        for line in job.mask_says if taken_up is None else ():
-            _say(line)
+    reference = next(job.source.frames(first=job.reference_frame), None)
+    if reference is None:
+        raise BadVideo(f"the video has no frame {job.reference_frame}")
+    settings = {"TAMVT_SESSION_TTL_S": str(SESSION_TTL_S)}
+    own = private_service(job.service_state, settings=settings)
+    with nullcontext(url) if url is not None else own as address, Client(address) as client:
+        if taken_up := _taken_up(client, job, state):
+            session, state = taken_up
+        else:
+            session = client.start(reference.image, job.mask, options=job.options)
+            job.masks.mkdir(parents=True, exist_ok=True)
+            state = TrackState(
+                job=_identity(job), url=url, session_id=session.session_id, next_frame=1
+            )
+            state.save(job.state_file)
+            for line in job.mask_says:
+                _say(line)
         job.mask_file(reference).write_bytes(write_label_map(job.labels))
         _send(client, job, session, state)
         client.delete(session.session_id)
     shutil.rmtree(job.service_state, ignore_errors=True)
-
-
-def _service(job: Job, url: str | None) -> AbstractContextManager[str]:
-    if url is not None:
-        return nullcontext(url)
-    settings = {"TAMVT_SESSION_TTL_S": str(SESSION_TTL_S)}
-    return private_service(job.service_state, settings=settings)
 
 
 def _taken_up(
@@ -211,25 +206,8 @@ def _taken_up(
     return session, state.advanced(min(state.next_frame, session.next_frame))
 
 
-def _reference(job: Job) -> SourceFrame:
-    frame = next(job.source.frames(first=job.reference_frame), None)
-    if frame is None:
-        raise BadVideo(f"the video has no frame {job.reference_frame}")
-    return frame
-
-
-def _started(
-    client: Client, job: Job, reference: SourceFrame, *, url: str | None
-) -> tuple[SessionOut, TrackState]:
-    session = client.start(reference.image, job.mask, options=job.options)
-    job.masks.mkdir(parents=True, exist_ok=True)
-    state = TrackState(job=_identity(job), url=url, session_id=session.session_id, next_frame=1)
-    state.save(job.state_file)
-    return session, state
-
-
 def _send(client: Client, job: Job, session: SessionOut, state: TrackState) -> None:
-    """Sends what is left and writes the masks; after each append the state is on disk."""
+    """Send what is left and write the masks; after each append the state is on disk."""
     appends = send_frames(
         client,
         session,
@@ -239,9 +217,18 @@ def _send(client: Client, job: Job, session: SessionOut, state: TrackState) -> N
         frames_per_append=whole_clips(FRAMES_PER_APPEND, clip_length=session.clip_length),
     )
     started, before = time.perf_counter(), state.next_frame
-    with _progress_bar(job, state) as bar:
+    count = job.source.count
+    with tqdm(
+        total=None if count is None else count - job.reference_frame,
+        initial=state.next_frame,
+        unit=" frames",
+        desc=job.source.path.name,
+        disable=None,  # where stderr is no terminal
+    ) as bar:
         for sent in appends:
-            _write_masks(job, session, sent)
+            for frame, masks in zip(sent.frames, sent.masks, strict=True):
+                labels = masks.label_map(session.frame_size)
+                job.mask_file(frame).write_bytes(write_label_map(labels))
             state = state.advanced(state.next_frame + len(sent.frames))
             state.save(job.state_file)
             bar.update(len(sent.frames))
@@ -250,36 +237,10 @@ def _send(client: Client, job: Job, session: SessionOut, state: TrackState) -> N
     print(f"{frames} frames in {seconds:.1f} s, {frames / seconds:.1f} frames/s")
 
 
-def _progress_bar(job: Job, state: TrackState) -> tqdm[Never]:
-    count = job.source.count
-    return tqdm(
-        total=None if count is None else count - job.reference_frame,
-        initial=state.next_frame,
-        unit=" frames",
-        desc=job.source.path.name,
-        disable=None,  # where stderr is no terminal
-    )
-
-
-def _write_masks(job: Job, session: SessionOut, sent: Sent) -> None:
-    for frame, masks in zip(sent.frames, sent.masks, strict=True):
-        labels = masks.label_map(session.frame_size)
-        job.mask_file(frame).write_bytes(write_label_map(labels))
-
-
-def _write_overlay(job: Job) -> None:
-    """A second pass over the video, so that it is whole after any number of stops."""
-    write_overlay(job.out / "overlay.mp4", _painted(job), fps=job.source.fps)
-
-
 def _painted(job: Job) -> Iterator[NDArray[np.uint8]]:
     for frame in job.source.frames(first=job.reference_frame):
         labels = read_label_map(job.mask_file(frame).read_bytes(), ImageLimits())
         yield paint(decode_image(frame.image), labels)
-
-
-def _again(job: Job) -> str:
-    return f"--restart tracks {job.source.path.name} again"
 
 
 def _say(line: str) -> None:

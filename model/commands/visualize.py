@@ -20,6 +20,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from model.core.contract import SHIPPED_WEIGHTS
+from model.core.frame_files import read_frame_file
 from model.data.errors import DataError
 from model.data.static import Pixels, read_rgb
 from model.data.video import Video, open_video, read_names
@@ -190,8 +191,8 @@ def draw_attention_picture(
     index = len(video.frames) // 2 if frame is None else frame
     if not 1 <= index < len(video.frames):
         raise DataError(f"{video.name} has no frame {index} after its first")
-    tracker = OfflineTracker(runtime, video.frames[0].read_bytes(), truth[video.frames[0].stem])
-    for _ in tracker.track(path.read_bytes() for path in video.frames[1:index]):
+    tracker = OfflineTracker(runtime, read_frame_file(video.frames[0]), truth[video.frames[0].stem])
+    for _ in tracker.track(map(read_frame_file, video.frames[1:index])):
         pass
     asked = read_rgb(video.frames[index])
     x, y = point or find_center(truth[video.frames[index].stem])

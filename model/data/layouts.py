@@ -19,7 +19,7 @@ from model.data.pictures import (
     msra10k_stills,
     voc_stills,
 )
-from model.data.video import Video, open_video, read_names
+from model.data.video import Video, open_video, read_frames, read_names
 
 T = TypeVar("T")
 VideoLayout = Literal["shared", "extra", "davis2016", "davis2017", "youtube-vos", "vost", "visor"]
@@ -190,10 +190,8 @@ def paired(name: str, images: Path, masks: Path) -> Video:
 
     Frames without a mask are only seen.
     """
-    every = tuple(sorted(images.glob("*.jpg")))
-    if not every:
-        raise DataError(f"no frames (*.jpg) in {images}")
-    labels = {path.stem: path for path in masks.glob("*.png")}
+    every = read_frames(images)
+    labels = {path.stem: path for path in masks.glob("*.png") if not path.name.startswith(".")}
     strangers = sorted(set(labels) - {path.stem for path in every})
     if strangers:
         raise DataError(f"{labels[strangers[0]]} has no frame in {images}")

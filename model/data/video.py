@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from model.core.frame_files import FolderError, list_frames
 from model.core.masks import IGNORE
 from model.data.errors import DataError
 from model.data.motion import covering, mirrored
@@ -69,14 +70,24 @@ def training_names(root: Path, names: tuple[str, ...] | None) -> tuple[str, ...]
 def open_video(root: Path, name: str) -> Video:
     """Return the video `name` below `root`; a frame without mask, or no frame, is a DataError."""
     folder = root / name
-    frames = tuple(sorted((folder / "frames").glob("*.jpg")))
-    if not frames:
-        raise DataError(f"no frames (NNNNN.jpg) in {folder / 'frames'}")
+    frames = read_frames(folder / "frames")
     masks = tuple(folder / "masks" / f"{path.stem}.png" for path in frames)
     missing = [path for path in masks if not path.is_file()]
     if missing:
         raise DataError(f"{len(missing)} masks of {name} are missing, first {missing[0]}")
     return Video(name, frames, masks)
+
+
+def read_frames(folder: Path) -> tuple[Path, ...]:
+    """Return the frames of a folder in natural order; raise DataError for none."""
+    try:
+        files = list_frames(folder)
+        files.check()
+    except OSError as error:
+        raise DataError(f"no frames in {folder}: {error.strerror}") from error
+    except FolderError as error:
+        raise DataError(str(error)) from error
+    return files.frames
 
 
 def read_mask(path: Path) -> Pixels:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from model.core.frame_files import read_frame_file
 from model.core.image_headers import PixelError
 from model.core.j_and_f import SequenceScores, boundary_f, jaccard
 from model.core.masks import IGNORE, MaskError, label_map
@@ -151,8 +152,8 @@ def followed(
     if not mask.any():
         return {}
     try:
-        tracker = OfflineTracker(runtime, frames[0].read_bytes(), mask, **options)
-        said = list(tracker.track(path.read_bytes() for path in frames[1:]))
+        tracker = OfflineTracker(runtime, read_frame_file(frames[0]), mask, **options)
+        said = list(tracker.track(map(read_frame_file, frames[1:])))
     except PixelError as error:
         raise DataError(f"{first_broken(frames)} cannot be decoded: {error}") from error
     return {
@@ -164,7 +165,7 @@ def first_broken(frames: Sequence[Path]) -> Path:
     """Return the first frame that cannot be decoded; the last, if all can."""
     for path in frames:
         try:
-            read_image(path.read_bytes(), LIMITS)
+            read_image(read_frame_file(path), LIMITS)
         except PixelError:
             return path
     return frames[-1]

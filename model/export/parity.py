@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from model.core.frame_files import read_frame_file
 from model.core.masks import aggregate
 from model.core.palette import read_label_map, write_label_map
 from model.data.photograph import moving_photograph
@@ -98,7 +99,7 @@ def real_videos(data: Path | None = None) -> list[RealVideo]:
 
 def beginning(video: Video, frames: int = 17) -> RealVideo:
     """Return the first frames of a video."""
-    images = tuple(path.read_bytes() for path in video.frames[:frames])
+    images = tuple(map(read_frame_file, video.frames[:frames]))
     return RealVideo(images, video.masks[0].read_bytes())
 
 

@@ -5,8 +5,6 @@ H and W are a frame's height and width; every picture is uint8 RGB (H, W, 3).
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,10 +19,11 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from model.core.frame_files import FolderError, list_frames, read_frame_file
+from model.core.image_headers import PixelError
 from service.errors import BadVideo
 from service.media.images import encode_jpeg
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 FOLDER_FPS = 24.0
 # x264 is in PyAV's wheels; builds of FFmpeg without it have one of the others.
 ENCODERS = ("libx264", "libopenh264", "mpeg4")
@@ -43,27 +42,32 @@ class SourceFrame:
 class Source:
     """A video file, or a folder of images in natural order (`images` is empty for a file).
 
-    `count` is the number of frames, None if a file does not say; `fps` is for playing.
+    `count` is the number of frames, None if a file does not say; `fps` is for playing; `left_out`
+    says what else lies in a folder.
     """
 
     path: Path
     images: tuple[Path, ...]
     count: int | None
     fps: float
+    left_out: str = ""
 
     def frames(self, *, first: int = 0) -> Iterator[SourceFrame]:
         """Yield the frames from number `first` on, with the same bytes in every call.
 
-        The images of a folder are read as they are, the frames of a file become JPEGs.
+        JPEG, PNG and WebP images of a folder are read as they are, others become PNGs, and the
+        frames of a file JPEGs.
 
         Raises:
-            BadVideo: the file is damaged, or an image cannot be read.
+            BadVideo: the file is damaged, or an image cannot be read; it names the image.
         """
         for number, image in enumerate(self.images[first:], start=first):
             try:
-                data = image.read_bytes()
+                data = read_frame_file(image)
             except OSError as error:
                 raise BadVideo(f"{image.name!r} cannot be read: {error.strerror}") from error
+            except PixelError as error:
+                raise BadVideo(f"{image.name!r}: {error}") from error
             yield SourceFrame(number, image.stem, data)
         if not self.images:
             # From the start: seeking by number is not exact in files with a variable frame rate.
@@ -72,14 +76,14 @@ class Source:
                     yield SourceFrame(number, f"{number:05d}", encode_jpeg(rgb))
 
 
-def open_source(path: Path) -> Source:
-    """Open the video at `path`: a file, or a folder of JPEG, PNG or WebP images.
+def open_source(path: Path, *, mask: Path | None = None) -> Source:
+    """Open the video at `path`: a file, or a folder of images, of which the `mask` is none.
 
     Raises:
         BadVideo: there is nothing to read, or two images would share one mask file.
     """
     if path.is_dir():
-        return _open_folder(path)
+        return _open_folder(path, mask)
     if not path.is_file():
         raise BadVideo(f"there is no video or folder {str(path)!r}")
     try:
@@ -92,12 +96,6 @@ def open_source(path: Path) -> Source:
             return Source(path=path, images=(), count=count, fps=fps)
     except (av.FFmpegError, ValueError) as error:
         raise BadVideo(f"{str(path)!r} is no video that can be read: {error}") from error
-
-
-def natural_order(name: str) -> tuple[tuple[int, int | str], ...]:
-    """Return a sort key that puts frame2 before frame10."""
-    parts = re.split(r"(\d+)", name.lower())
-    return tuple((0, int(part)) if part.isdecimal() else (1, part) for part in parts if part)
 
 
 def decode_video(file: BinaryIO) -> Iterator[NDArray[np.uint8]]:
@@ -176,14 +174,13 @@ class VideoWriter:
         return stream
 
 
-def _open_folder(path: Path) -> Source:
-    images = sorted(
-        (file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES),
-        key=lambda file: natural_order(file.name),
-    )
-    if not images:
-        raise BadVideo(f"the folder {str(path)!r} holds no JPEG, PNG or WebP image")
-    stem, times = Counter(image.stem for image in images).most_common(1)[0]
-    if times > 1:
-        raise BadVideo(f"{times} images in {str(path)!r} are named {stem!r}: one mask for all")
-    return Source(path=path, images=tuple(images), count=len(images), fps=FOLDER_FPS)
+def _open_folder(path: Path, mask: Path | None) -> Source:
+    try:
+        files = list_frames(path, mask=mask)
+        files.check()
+    except FolderError as error:
+        raise BadVideo(str(error)) from error
+    except OSError as error:
+        raise BadVideo(f"{str(path)!r} cannot be read: {error.strerror}") from error
+    frames = files.frames
+    return Source(path, frames, len(frames), FOLDER_FPS, left_out=files.left_out)

@@ -3,6 +3,8 @@
  * `count`, `rate`, `picture(n)` (anything that can be drawn), and `play(from, show, signal)`.
  */
 
+import { chooseFrames } from "./frame_files.js";
+
 const SHORT_SIDE = 480;
 const RATES = [10, 12, 15, 23.976, 24, 25, 29.97, 30, 50, 59.94, 60];
 const DEFAULT_RATE = 25;
@@ -91,10 +93,8 @@ export class VideoSource {
 export class ImageSource {
   static async open(files, { name = "Images", rate = 10 } = {}) {
     const source = new ImageSource();
-    const collator = new Intl.Collator(undefined, { numeric: true });
-    const images = [...files].filter((file) => /^image\/(jpeg|png|webp)$/.test(file.type));
-    images.sort((a, b) => collator.compare(a.name, b.name));
-    if (!images.length) throw new Error("There is no JPEG, PNG or WebP among these files.");
+    const { frames: images } = chooseFrames(files);
+    if (!images.length) throw new Error("There is no image among these files.");
     const first = await createImageBitmap(images[0]);
     const size = sentSize(first.height, first.width);
     return Object.assign(source, { kind: "images", name, files: images, rate, size, count: images.length, live: false });

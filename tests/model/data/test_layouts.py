@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from model.data.errors import DataError
 from model.data.layouts import StillSet, VideoSet
@@ -173,3 +174,15 @@ def test_an_extra_video_without_frames_is_named(tmp_path: Path) -> None:
     (tmp_path / "extra" / "ucsd" / "gone" / "masks").mkdir(parents=True)
     with pytest.raises(DataError, match="ucsd/gone/frames"):
         VideoSet("extra", tmp_path / "extra").open()
+
+
+def test_frames_of_any_kind_are_read_and_hidden_files_are_none(tmp_path: Path) -> None:
+    layouts.write_davis_2017(tmp_path)
+    images, masks = (tmp_path / name / "480p/bike" for name in ("JPEGImages", "Annotations"))
+    Image.open(images / "00003.jpg").save(images / "00003.bmp")
+    (images / "00003.jpg").unlink()
+    for hidden in (images / "._00000.jpg", masks / "._00000.png"):
+        hidden.write_bytes(b"of a Mac")
+    (video,) = VideoSet("davis2017", tmp_path, "val").open()
+    assert stems(video.frames) == [f"{number:05d}" for number in range(LENGTH)]
+    assert video.frames[3].suffix == ".bmp"

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from service.errors import BadVideo
 from service.media.images import decode_image, encode_jpeg, encode_png
-from service.media.video import VideoWriter, decode_video, natural_order, open_source
+from service.media.video import VideoWriter, decode_video, open_source
 
 IDENTITY = [1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30]
 QUARTER_TURN = [0, 1 << 16, 0, -1 << 16, 0, 0, 0, 0, 1 << 30]
@@ -116,9 +117,21 @@ def test_a_folder_can_be_read_from_any_frame(tmp_path: Path) -> None:
     assert [frame.number for frame in open_source(tmp_path).frames(first=2)] == [2, 3]
 
 
-def test_natural_order_compares_numbers_as_numbers() -> None:
-    names = ["b1", "a10", "a9", "A2", "7"]
-    assert sorted(names, key=natural_order) == ["7", "A2", "a9", "a10", "b1"]
+def test_images_of_any_kind_are_frames(tmp_path: Path) -> None:
+    for number, suffix in enumerate(("jpg", "bmp", "tif")):
+        rgb = cv2.cvtColor(plain((90, number, 0)), cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(tmp_path / f"{number}.{suffix}"), rgb)
+    source = open_source(tmp_path)
+    assert [frame.name for frame in source.frames()] == ["0", "1", "2"]
+    assert [decode_image(frame.image)[0, 0, 1] for frame in source.frames(first=1)] == [1, 2]
+
+
+def test_what_is_no_frame_is_told(tmp_path: Path) -> None:
+    for name in ("0.png", "mask.png", "notes.txt"):
+        (tmp_path / name).write_bytes(encode_png(plain((1, 2, 3))))
+    source = open_source(tmp_path, mask=tmp_path / "mask.png")
+    assert source.count == 1
+    assert source.left_out == "2 other files ('mask.png', 'notes.txt')"
 
 
 def test_two_images_of_one_name_are_refused(tmp_path: Path) -> None:
@@ -129,7 +142,7 @@ def test_two_images_of_one_name_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadVideo, match="holds no JPEG, PNG or WebP"):
+    with pytest.raises(BadVideo, match="holds no image"):
         open_source(tmp_path)
 
 

@@ -139,3 +139,19 @@ def test_the_sample_is_the_built_in_one() -> None:
     cup = decode_rle(facts["object"]["rle"])
     assert frames[0][cup].mean() > 3 * frames[0][~cup].mean()
     assert len(data) < 400_000
+
+
+FRAME_NAMES = json.loads((Path(__file__).parents[2] / "support/frame_names.json").read_text())
+
+
+@pytest.mark.parametrize("case", FRAME_NAMES, ids=lambda case: str(case["of"]))
+async def test_frames_are_chosen_as_the_commands_choose_them(
+    run_js: RunJs, case: dict[str, Any]
+) -> None:
+    code = """({ chooseFrames }, names) => {
+        const { frames, leftOut } = chooseFrames(names.map((name) => ({ name })));
+        return [frames, leftOut].map((files) => files.map(({ name }) => name));
+    }"""
+    frames, left_out = await run_js(code, case["names"], module="frame_files.js")
+    assert frames == case["frames"]
+    assert sorted([*frames, *left_out]) == sorted(case["names"])

@@ -195,7 +195,11 @@ class Connection:
             self._active_s = time.monotonic()
             if self._flow.phase in (Phase.DRAINING, Phase.STOPPED):
                 continue  # `bye` is on its way: what comes now is sent again elsewhere
-            match _read_client_message(message):
+            try:
+                understood = wire.read_client_message(message)
+            except wire.WireError as error:
+                raise BadMessage(str(error)) from error
+            match understood:
                 case wire.ImageMessage() as image:
                     self._add_frame(image)
                 case wire.Ack(frame):
@@ -261,7 +265,11 @@ class Connection:
             clip: Clip | None = first
             left = CLIPS_PER_LEASE
             while clip is not None:
-                decoded = [await self._decoded(frame) for frame in clip]
+                decoded: list[tuple[Frame, StageTimes]] = []
+                for pending in clip:
+                    if pending.received_s not in self._decoding:
+                        self._decode(pending)
+                    decoded.append(await self._decoding.pop(pending.received_s))
                 await pipeline.add_frames(
                     [frame for frame, _ in decoded],
                     first_frame=clip[0].number,
@@ -336,11 +344,6 @@ class Connection:
         times.end("decode")
         return decoded, times
 
-    async def _decoded(self, frame: PendingFrame) -> tuple[Frame, StageTimes]:
-        if frame.received_s not in self._decoding:
-            self._decode(frame)
-        return await self._decoding.pop(frame.received_s)
-
     # What goes out, and what else may happen
 
     async def _deliver(self) -> CloseReason:
@@ -362,13 +365,6 @@ class Connection:
                 raise Idle(f"no message for {self._limits.idle_s:g} s")
             if self._flow.phase is Phase.OPEN and not is_mine:
                 self._enter(Phase.STOPPED)
-
-
-def _read_client_message(message: Message) -> wire.ClientMessage:
-    try:
-        return wire.read_client_message(message)
-    except wire.WireError as error:
-        raise BadMessage(str(error)) from error
 
 
 def check_first(first: int | None, session: Session) -> None:

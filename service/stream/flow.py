@@ -102,7 +102,10 @@ class Flow:
             return None
         if self._again:
             return _first_run(self._again, most=self._clip_length)
-        if self._whole_clip_waits() or (self._waiting and self._partial_is_due(now)):
+        due = self.due_s()
+        is_due = due is not None and now >= due
+        is_due = is_due or self._hurried or self.phase is Phase.ENDED or self._whole_clip_waits()
+        if self._waiting and is_due:
             return _first_run(self._waiting, most=self._clip_length)
         return None
 
@@ -148,12 +151,6 @@ class Flow:
 
     def _whole_clip_waits(self) -> bool:
         return len(self._waiting) >= self._clip_length
-
-    def _partial_is_due(self, now: float) -> bool:
-        if self.phase is Phase.ENDED or self._hurried:
-            return True
-        due = self.due_s()
-        return due is not None and now >= due
 
 
 def _first_run(frames: deque[PendingFrame], *, most: int) -> Clip:

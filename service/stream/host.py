@@ -91,7 +91,7 @@ class StreamHost:
             return CloseReason(RESTART, "the service restarts; connect again", GOODBYE)
         request = read_request()
         async with AsyncExitStack() as stack:
-            stack.enter_context(self._open_streams.place(request.tenant))
+            stack.enter_context(self._open_streams.reserve(request.tenant))
             reservation = stack.enter_context(self._admission.reservation())
             opening = self._open(channel, request, reservation, stack)
             connection = await _before_any_message(channel, opening)

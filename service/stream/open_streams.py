@@ -67,7 +67,7 @@ class OpenStreams:
         return self._open
 
     @contextmanager
-    def place(self, tenant: str) -> Iterator[None]:
+    def reserve(self, tenant: str) -> Iterator[None]:
         """Count one more stream for the block; raise Overloaded or TooMany at the quota."""
         if self._open >= self._max_streams:
             raise Overloaded(f"{self._max_streams} streams are open; try again")

@@ -72,13 +72,23 @@ class OwnershipWatch:
                 await self._respond(asked)
 
     async def _respond(self, asked: Mapping[Ownership, asyncio.Future[bool]]) -> None:
+        """Give each stream its answer, or the error that kept it from one."""
         owners: Sequence[str | Exception | None]
         try:
             owners = await self._store.read_side_keys([one.session_id for one in asked], OWNER)
         except Exception as error:  # of any kind: each stream that asked raises it
             owners = [error] * len(asked)
         for (ownership, answer), owner in zip(asked.items(), owners, strict=True):
-            await _resolve(answer, ownership, owner)
+            try:
+                if isinstance(owner, Exception):
+                    raise owner
+                is_mine = await ownership.is_named(owner)
+            except Exception as error:
+                if not answer.done():
+                    answer.set_exception(error)
+            else:
+                if not answer.done():
+                    answer.set_result(is_mine)
 
 
 @asynccontextmanager
@@ -92,18 +102,3 @@ async def watch_ownership(
         yield watch
     finally:
         await end_tasks([task])
-
-
-async def _resolve(
-    answer: asyncio.Future[bool], ownership: Ownership, owner: str | Exception | None
-) -> None:
-    try:
-        if isinstance(owner, Exception):
-            raise owner
-        is_mine = await ownership.is_named(owner)
-    except Exception as error:
-        if not answer.done():
-            answer.set_exception(error)
-    else:
-        if not answer.done():
-            answer.set_result(is_mine)

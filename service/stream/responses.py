@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal
 
 from service.sessions.responses import frame_members, write_png
@@ -39,7 +40,7 @@ def write_responses(
     `received` are, by number, the frames that came on this stream.
     """
     messages: list[Message] = []
-    for dropped, run in _runs(frames):
+    for dropped, run in groupby(frames, key=lambda item: item.dropped):
         if dropped:
             messages.append(wire.write_dropped([item.frame for item in run]))
             continue
@@ -65,15 +66,3 @@ def _respond(
     if masks == "png":
         image = wire.ImageMessage(item.frame, timestamp_us or 0, write_png(item, session))
         yield wire.write_image(image, kind=wire.LABEL_MAP)
-
-
-def _runs(frames: Sequence[FrameMasks]) -> Iterator[tuple[bool, list[FrameMasks]]]:
-    """Yield runs of neighbors that are all dropped, or all not, and which of the two."""
-    run: list[FrameMasks] = []
-    for item in frames:
-        if run and run[0].dropped != item.dropped:
-            yield run[0].dropped, run
-            run = []
-        run.append(item)
-    if run:
-        yield run[0].dropped, run

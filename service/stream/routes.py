@@ -44,7 +44,7 @@ StreamsOf = Annotated[StreamHost, Depends(streams_of)]
 
 
 class SocketChannel:
-    """A connected WebSocket as the conversation's channel."""
+    """A connected WebSocket as a connection's channel."""
 
     def __init__(self, socket: WebSocket) -> None:
         self._socket = socket
@@ -98,9 +98,14 @@ async def stream(socket: WebSocket, session_id: str) -> None:
     """Frames in, masks out, for as long as the video lasts (docs/stream.md)."""
     streams: StreamHost = socket.app.state.streams
     try:
-        _check_handshake(socket, streams)
+        streams.access.check_origin(socket.headers)
+        if wire.SUBPROTOCOL not in socket.scope["subprotocols"]:
+            raise errors.BadOption(f"a stream speaks the subprotocol {wire.SUBPROTOCOL}")
     except errors.TamvtError as error:
-        await socket.send_denial_response(_denial(error))
+        status = kind_of(error).status
+        body = Problem.model_validate(problem(error)).model_dump_json(exclude_unset=True)
+        denial = Response(body, status_code=status, media_type=MEDIA_TYPE)
+        await socket.send_denial_response(denial)
         return
     await socket.accept(subprotocol=wire.SUBPROTOCOL)
     tenant = streams.access.tenant(socket.headers)
@@ -122,16 +127,3 @@ def _request(socket: WebSocket, session_id: str, tenant: str, streams: StreamHos
         raise errors.BadTicket("a stream needs a ticket here")
     options = ConnectionOptions(query.mode, query.masks, query.first, query.max_wait_ms / 1000)
     return StreamRequest(session_id, options, tenant=tenant, ticket=query.ticket)
-
-
-def _check_handshake(socket: WebSocket, streams: StreamHost) -> None:
-    streams.access.check_origin(socket.headers)
-    if wire.SUBPROTOCOL not in socket.scope["subprotocols"]:
-        raise errors.BadOption(f"a stream speaks the subprotocol {wire.SUBPROTOCOL}")
-
-
-def _denial(error: errors.TamvtError) -> Response:
-    """The HTTP answer to a handshake that is refused."""
-    status = kind_of(error).status
-    body = Problem.model_validate(problem(error)).model_dump_json(exclude_unset=True)
-    return Response(body, status_code=status, media_type=MEDIA_TYPE)

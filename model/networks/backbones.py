@@ -1,4 +1,4 @@
-"""Image backbones: four feature maps, at strides 4, 8, 16 and 32.
+"""Image backbones: feature maps at strides 4, 8, 16 and 32; a trunk ends at stride 16.
 
 Parameter names are torchvision's, so that public ImageNet weights load as they are.
 B images, H and W their size; each stage gives ceil(x / 2) of the one before.
@@ -19,13 +19,13 @@ class BackboneError(ModelError, ValueError):
     """A backbone that does not exist, or weights that are not its own."""
 
 
-Maps = tuple[Tensor, Tensor, Tensor, Tensor]  # strides 4, 8, 16, 32; each (B, C, h, w)
+Maps = tuple[Tensor, ...]  # strides 4, 8, 16 and, but for a trunk, 32; each (B, C, h, w)
 
 
 class Backbone(Protocol):
     """Images (B, 3, H, W) in, maps at strides 4, 8, 16 and 32 out."""
 
-    channels: tuple[int, int, int, int]
+    channels: tuple[int, ...]
 
     def __call__(self, images: Tensor) -> Maps: ...
 
@@ -130,32 +130,36 @@ def build_shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
 
 
 class ResNet(nn.Module):
-    """ResNet (He et al. 2016) with frozen BatchNorm and without its classifier."""
+    """ResNet (He et al. 2016) with frozen BatchNorm and without its classifier.
+
+    It has as many stages as `depths`; `inputs` are the channels of an image.
+    """
 
     def __init__(
-        self, block: type[Bottleneck | BasicBlock], depths: tuple[int, int, int, int]
+        self, block: type[Bottleneck | BasicBlock], depths: tuple[int, ...], *, inputs: int = 3
     ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 7, 2, padding=3, bias=False)
+        self.conv1 = nn.Conv2d(inputs, 64, 7, 2, padding=3, bias=False)
         self.bn1 = FrozenBatchNorm(64)
+        widths = (64, 128, 256, 512)[: len(depths)]
         inputs = 64
-        for index, (width, depth) in enumerate(zip((64, 128, 256, 512), depths, strict=True), 1):
+        for index, (width, depth) in enumerate(zip(widths, depths, strict=True), 1):
             blocks = []
             for position in range(depth):
                 stride = 2 if position == 0 and index > 1 else 1
                 blocks.append(block(inputs, width, stride))
                 inputs = width * block.expansion
             self.add_module(f"layer{index}", nn.Sequential(*blocks))
-        a, b, c, d = (width * block.expansion for width in (64, 128, 256, 512))
-        self.channels = (a, b, c, d)
+        self.channels = tuple(width * block.expansion for width in widths)
 
     def forward(self, images: Tensor) -> Maps:
         x = functional.relu(convolve_and_norm(self.conv1, self.bn1, images))
         x = functional.max_pool2d(x, 3, 2, padding=1)
-        s4 = self.get_submodule("layer1")(x)
-        s8 = self.get_submodule("layer2")(s4)
-        s16 = self.get_submodule("layer3")(s8)
-        return s4, s8, s16, self.get_submodule("layer4")(s16)
+        maps = []
+        for index in range(1, len(self.channels) + 1):
+            x = self.get_submodule(f"layer{index}")(x)
+            maps.append(x)
+        return tuple(maps)
 
     def freeze_stem(self) -> None:
         """Keep conv1 and layer1 as they are in training (TAM-VT's published code does)."""
@@ -198,7 +202,10 @@ def build_convolution(
 
 
 class MobileNetV2(nn.Module):
-    """MobileNetV2 1.0 up to its last block (320 channels); the 1280-wide layer is not used."""
+    """MobileNetV2 1.0 up to its last block (320 channels); the 1280-wide layer is not used.
+
+    A trunk ends with the last block at stride 16; `inputs` are the channels of an image.
+    """
 
     STAGES = (
         (1, 16, 1, 1),
@@ -211,17 +218,17 @@ class MobileNetV2(nn.Module):
     )
     TAPS = (3, 6, 13, 17)  # the last block at strides 4, 8, 16 and 32
 
-    def __init__(self) -> None:
+    def __init__(self, *, trunk: bool = False, inputs: int = 3) -> None:
         super().__init__()
-        layers: list[nn.Module] = [build_convolution(3, 32, stride=2)]
+        layers: list[nn.Module] = [build_convolution(inputs, 32, stride=2)]
         inputs = 32
         for expansion, outputs, repeats, stride in self.STAGES:
             for position in range(repeats):
                 first = stride if position == 0 else 1
                 layers.append(InvertedResidual(inputs, outputs, first, expansion))
                 inputs = outputs
-        self.features = nn.Sequential(*layers)
-        self.channels = (24, 32, 96, 320)
+        self.features = nn.Sequential(*layers[: self.TAPS[2] + 1] if trunk else layers)
+        self.channels = (24, 32, 96) if trunk else (24, 32, 96, 320)
 
     def forward(self, images: Tensor) -> Maps:
         x, maps = images, []
@@ -229,8 +236,7 @@ class MobileNetV2(nn.Module):
             x = layer(x)
             if index in self.TAPS:
                 maps.append(x)
-        s4, s8, s16, s32 = maps
-        return s4, s8, s16, s32
+        return tuple(maps)
 
     def freeze_stem(self) -> None:
         """Keep the layers up to stride 4 as they are: half a training step's time."""
@@ -248,22 +254,50 @@ def build_backbone(name: str) -> ResNet | MobileNetV2:
     raise BackboneError(f"unknown backbone {name!r}: resnet50, resnet18 or mobilenet_v2")
 
 
+def build_trunk(name: str, *, inputs: int = 3) -> ResNet | MobileNetV2:
+    """Return a backbone that ends at stride 16, with fresh weights, for images of any channels."""
+    if name == "resnet50":
+        return ResNet(Bottleneck, (3, 4, 6), inputs=inputs)
+    if name == "resnet18":
+        return ResNet(BasicBlock, (2, 2, 2), inputs=inputs)
+    if name == "mobilenet_v2":
+        return MobileNetV2(trunk=True, inputs=inputs)
+    raise BackboneError(f"unknown backbone {name!r}: resnet50, resnet18 or mobilenet_v2")
+
+
 UNUSED = ("fc.", "classifier.", "features.18.")
 
 
 def load_public_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Load torchvision-named ImageNet weights; the classifier and batch counters are left out.
 
-    Raise BackboneError naming the first keys that are missing or not known.
+    A trunk takes what it has; channels of an image beyond the colors begin at 0. Raise
+    BackboneError naming the first keys that are missing or not known.
     """
+    unused = (*UNUSED, *list_left_out(module))
     kept = {
-        key: value
+        key: widen_inputs(value, module.state_dict().get(key))
         for key, value in weights.items()
-        if not key.startswith(UNUSED) and not key.endswith("num_batches_tracked")
+        if not key.startswith(unused) and not key.endswith("num_batches_tracked")
     }
     missing, unknown = module.load_state_dict(kept, strict=False)
     if missing or unknown:
         raise BackboneError(f"backbone weights: missing {missing[:3]}, unknown {unknown[:3]}")
+
+
+def list_left_out(module: nn.Module) -> tuple[str, ...]:
+    """Return how the keys begin of the layers that a trunk goes without."""
+    if not isinstance(module, ResNet | MobileNetV2) or len(module.channels) == 4:
+        return ()
+    layers = range(MobileNetV2.TAPS[2] + 1, MobileNetV2.TAPS[3] + 1)
+    return ("layer4.", *(f"features.{layer}." for layer in layers))
+
+
+def widen_inputs(weight: Tensor, place: Tensor | None) -> Tensor:
+    """Return a first layer's weight for an image of more channels, which begin at 0."""
+    if place is None or weight.ndim != 4 or weight.shape[1] != 3 or place.shape[1] <= 3:
+        return weight
+    return functional.pad(weight, (0, 0, 0, 0, 0, place.shape[1] - 3))
 
 
 def replace_norms(

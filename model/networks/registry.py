@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from model.networks.base import NetworkConfig, NetworkError, PublishedForm, TrackingNetwork
+from model.networks.stm.build import build_stm
+from model.networks.stm.builds import STM_BUILDS
 from model.networks.tamvt.build import build_tamvt
 from model.networks.tamvt.builds import TAMVT_BUILDS
 from model.networks.tamvt.reference import ReferenceTamVT
@@ -20,7 +22,8 @@ class Blueprint:
 
 
 NETWORKS: MutableMapping[str, Blueprint] = {
-    config.name: Blueprint(config, build_tamvt, ReferenceTamVT) for config in TAMVT_BUILDS
+    **{config.name: Blueprint(config, build_tamvt, ReferenceTamVT) for config in TAMVT_BUILDS},
+    **{config.name: Blueprint(config, build_stm) for config in STM_BUILDS},
 }
 
 

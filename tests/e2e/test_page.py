@@ -325,7 +325,8 @@ async def test_where_no_websocket_passes_requests_take_its_place(
 
 
 async def test_a_video_file_is_tracked(page: Page) -> None:
-    video = FilePayload(name="square.webm", mimeType="video/webm", buffer=film())
+    film = scene.video(range(12), kind="webm")
+    video = FilePayload(name="square.webm", mimeType="video/webm", buffer=film)
     await page.locator("#video-file").set_input_files(video)
     await expect(page.locator("#counter")).to_have_text("1 / 12")
     await paint(page, (24, 24), (26, 26))
@@ -397,8 +398,3 @@ async def test_every_control_has_a_name(page: Page) -> None:
     unnamed = re.findall(rf"^ *- (?:{roles})(?: \[.*\])?:?$", tree, re.MULTILINE)
     assert unnamed == []
     assert 'slider "Frame"' in tree
-
-
-def film() -> bytes:
-    """Twelve frames of the walking square."""
-    return scene.video(range(12), kind="webm")

@@ -1,0 +1,18 @@
+"""The named builds of STM: the one file that chooses the numbers."""
+
+from model.networks.stm.config import StmConfig
+
+STM_R50 = StmConfig(name="stm-r50", backbone="resnet50", clip_length=1, memory_size=16)
+STM_MOBILE = StmConfig(
+    name="stm-mobile",
+    backbone="mobilenet_v2",
+    key=64,
+    value=128,
+    widths=(32, 64, 64),
+    norm_groups=8,
+    clip_length=1,
+    short_side=256,
+    trained_memory_size=4,
+    memory_size=6,
+)
+STM_BUILDS = (STM_R50, STM_MOBILE)

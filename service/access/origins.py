@@ -12,7 +12,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from service.errors import ForeignOrigin
-from service.store.quotas import DEFAULT_TENANT
+from service.store.records import DEFAULT_TENANT
 
 EVERYBODY: Final = "*"
 

@@ -48,6 +48,11 @@ async def service_of(request: Request) -> Service:
     return service
 
 
+async def tenant_of(request: Request) -> str:
+    """Return the tenant that calls: whose sessions it may use, and whose quotas count."""
+    return (await service_of(request)).access.tenant(request.headers)
+
+
 async def no_repeated_parameters(request: Request) -> None:
     """Raise BadOption if a query parameter is given twice: either value may be meant."""
     names = [name for name, _ in request.query_params.multi_items()]
@@ -56,3 +61,4 @@ async def no_repeated_parameters(request: Request) -> None:
 
 
 ServiceOf = Annotated[Service, Depends(service_of)]
+TenantOf = Annotated[str, Depends(tenant_of)]

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from service import errors
 from service.http.correct_body import CORRECT_BODY, read_correction
-from service.http.dependencies import ServiceOf, no_repeated_parameters
+from service.http.dependencies import ServiceOf, TenantOf, no_repeated_parameters
 from service.http.forms import BODY_ERRORS
 from service.http.schemas import CorrectQuery, ForkQuery
 from service.problems import documented
@@ -49,12 +49,15 @@ async def correct_objects(
     session_id: str,
     request: Request,
     service: ServiceOf,
+    tenant: TenantOf,
     query: Annotated[CorrectQuery, Query()],
 ) -> Response:
     """Correct objects in the newest frame, and add those that the session does not track yet."""
     with service.admission.admit() as reservation:
         given = await read_correction(request, service.uploads, reservation)
-        corrected = await service.tracker.correct(session_id, given, frame=query.frame)
+        corrected = await service.tracker.correct(
+            session_id, given, tenant=tenant, frame=query.frame
+        )
         body = await service.workers.start(
             responses.write_corrected,
             corrected.masks,
@@ -72,9 +75,11 @@ async def correct_objects(
         errors.UnknownSession, errors.UnknownObject, errors.LastObject, errors.Conflict
     ),
 )
-async def remove_object(session_id: str, object_id: ObjectId, service: ServiceOf) -> Response:
+async def remove_object(
+    session_id: str, object_id: ObjectId, service: ServiceOf, tenant: TenantOf
+) -> Response:
     """Stop tracking an object; its masks so far stay."""
-    await service.tracker.remove(session_id, object_id)
+    await service.tracker.remove(session_id, object_id, tenant=tenant)
     return Response(status_code=204)
 
 
@@ -95,12 +100,11 @@ async def remove_object(session_id: str, object_id: ObjectId, service: ServiceOf
 )
 async def fork_session(
     session_id: str,
-    request: Request,
     service: ServiceOf,
+    tenant: TenantOf,
     query: Annotated[ForkQuery, Query()],
 ) -> Response:
     """Start a session that continues from this one, as it is or as it was some clips ago."""
-    tenant = service.access.tenant(request.headers)
     session = await service.tracker.fork(session_id, at=query.at, tenant=tenant)
     service.metrics.sessions.inc()
     body = responses.session_message(session).to_json()

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from service import errors
 from service.http.append_body import APPEND_BODY, read_source
-from service.http.dependencies import ServiceOf, no_repeated_parameters
+from service.http.dependencies import ServiceOf, TenantOf, no_repeated_parameters
 from service.http.forms import BINARY, BODY_ERRORS
 from service.http.schemas import AppendQuery, MasksQuery
 from service.http.start_body import START_BODY, read_start
@@ -53,11 +53,10 @@ FrameNumber = Annotated[int, Path(ge=0, lt=2**53)]
     },
     openapi_extra=START_BODY,
 )
-async def start_session(request: Request, service: ServiceOf) -> Response:
+async def start_session(request: Request, service: ServiceOf, tenant: TenantOf) -> Response:
     """Start a session from one frame and a mask of each object in it."""
     with service.admission.admit() as reservation:
         start = await read_start(request, service.uploads, reservation)
-        tenant = service.access.tenant(request.headers)
         session = await service.tracker.start(
             start.frame, start.given, start.options, tenant=tenant
         )
@@ -92,6 +91,7 @@ async def append_frames(
     session_id: str,
     request: Request,
     service: ServiceOf,
+    tenant: TenantOf,
     query: Annotated[AppendQuery, Query()],
 ) -> Response:
     """Track the next frames and return their masks. Safe to repeat: a frame is committed once."""
@@ -100,7 +100,7 @@ async def append_frames(
         source = await read_source(request, service.uploads, reservation, query)
         times.end("receive")
         appended = await service.tracker.append(
-            session_id, source, first_frame=query.first_frame, times=times
+            session_id, source, tenant=tenant, first_frame=query.first_frame, times=times
         )
         body = await service.workers.start(
             responses.write_frames,
@@ -130,9 +130,9 @@ async def append_frames(
     response_model=None,
     responses={200: {"model": SessionOut}, **documented(errors.UnknownSession)},
 )
-async def show_session(session_id: str, service: ServiceOf) -> Response:
+async def show_session(session_id: str, service: ServiceOf, tenant: TenantOf) -> Response:
     """Return the session as it is committed."""
-    session = await service.tracker.session(session_id)
+    session = await service.tracker.session(session_id, tenant=tenant)
     return Response(responses.session_message(session).to_json(), media_type=JSON)
 
 
@@ -142,9 +142,9 @@ async def show_session(session_id: str, service: ServiceOf) -> Response:
     response_model=None,
     responses=documented(errors.UnknownSession),
 )
-async def delete_session(session_id: str, request: Request, service: ServiceOf) -> Response:
+async def delete_session(session_id: str, service: ServiceOf, tenant: TenantOf) -> Response:
     """Delete the session with all its masks."""
-    await service.tracker.delete(session_id, tenant=service.access.tenant(request.headers))
+    await service.tracker.delete(session_id, tenant=tenant)
     return Response(status_code=204)
 
 
@@ -163,12 +163,13 @@ async def list_masks(
     session_id: str,
     request: Request,
     service: ServiceOf,
+    tenant: TenantOf,
     query: Annotated[MasksQuery, Query()],
 ) -> Response:
     """Return stored masks, at most 500 frames a page: as JSON, or as a ZIP of palette PNGs."""
     with service.admission.admit():
         page = await service.tracker.masks(
-            session_id, first=query.first, last=query.last, most=PAGE_FRAMES
+            session_id, tenant=tenant, first=query.first, last=query.last, most=PAGE_FRAMES
         )
         following = None
         if page.following is not None:
@@ -202,9 +203,13 @@ async def list_masks(
         **documented(errors.UnknownSession, errors.UnknownFrame),
     },
 )
-async def show_mask(session_id: str, frame: FrameNumber, service: ServiceOf) -> Response:
+async def show_mask(
+    session_id: str, frame: FrameNumber, service: ServiceOf, tenant: TenantOf
+) -> Response:
     """Return the label map of one frame: a palette PNG in the colors of DAVIS."""
     with service.admission.admit():
-        page = await service.tracker.masks(session_id, first=frame, last=frame, most=1)
+        page = await service.tracker.masks(
+            session_id, tenant=tenant, first=frame, last=frame, most=1
+        )
         body = await service.workers.start(responses.write_png, page.frames[0], page.session)
     return Response(body, media_type="image/png")

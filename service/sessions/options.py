@@ -26,7 +26,12 @@ class ChosenOptions:
 
 
 def new_session(
-    spec: ModelSpec, frame_size: tuple[int, int], objects: GivenObjects, options: ChosenOptions
+    spec: ModelSpec,
+    frame_size: tuple[int, int],
+    objects: GivenObjects,
+    options: ChosenOptions,
+    *,
+    tenant: str,
 ) -> Session:
     """Return a session that knows only its reference; raise BadOption for an impossible value."""
     memory_size = _chosen(
@@ -35,6 +40,7 @@ def new_session(
     memory = Memory.start(0, objects.object_ids, capacity=memory_size)
     return Session(
         session_id=new_session_id(),
+        tenant=tenant,
         model=spec.name,
         weights_sha256=spec.weights_sha256,
         frame_size=frame_size,

@@ -19,13 +19,19 @@ class Page:
 
 
 async def read_page(
-    store: SessionStore, session_id: str, *, first: int, last: int | None, most: int
+    store: SessionStore,
+    session_id: str,
+    *,
+    tenant: str,
+    first: int,
+    last: int | None,
+    most: int,
 ) -> Page:
     """Return the masks of frames `first` to `last` (None: the newest), at most `most` of them.
 
     Raises UnknownFrame if there is none, or `first` is older than what is kept.
     """
-    session = await store.load(session_id)
+    session = await store.load(session_id, tenant=tenant)
     end = session.newest if last is None else min(last, session.newest)
     if not session.kept_from <= first <= end:
         raise UnknownFrame(

@@ -12,8 +12,8 @@ from service.store.session_store import SessionStore, new_session_id
 MOST_MASKS: Final = 1000  # newest frames whose masks a fork takes along
 
 
-async def fork(session: Session, at: int | None, *, store: SessionStore, tenant: str) -> Session:
-    """Start a session of `tenant` that continues after frame `at` of this one (None: the newest).
+async def fork(session: Session, at: int | None, *, store: SessionStore) -> Session:
+    """Start a session that continues after frame `at` of this one (None: the newest).
 
     Conflict where another process changes the session meanwhile, TooMany, and what `origin_of`
     raises.
@@ -27,7 +27,7 @@ async def fork(session: Session, at: int | None, *, store: SessionStore, tenant:
     # Read last: it is answered only if nothing has changed since the session was loaded.
     entries = await store.entries(session, origin.memory, frames=frames)
     kept = dict(zip(frames, entries, strict=True))
-    return await store.create(new, masks=masks, entries=kept, tenant=tenant)
+    return await store.create(new, masks=masks, entries=kept)
 
 
 def origin_of(session: Session, at: int | None) -> Snapshot:

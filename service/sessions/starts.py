@@ -33,7 +33,7 @@ async def start(
         limits=limits.image,
         max_objects=min(limits.objects, spec.max_objects),
     )
-    session = new_session(spec, frame_size, objects, options)
+    session = new_session(spec, frame_size, objects, options, tenant=tenant)
     frame = await run(frame_of_picture, image, rgb, model_size=session.model_size)
     masks, entry = await run(encode_reference, frame, objects, session)
-    return await backend.store.create(session, masks=[masks], entries={0: entry}, tenant=tenant)
+    return await backend.store.create(session, masks=[masks], entries={0: entry})

@@ -22,7 +22,10 @@ from service.telemetry.stage_times import StageTimes
 
 
 class Tracker:
-    """Every use case of a session, each with a deadline; changes hold the session's lock."""
+    """Every use case of a session, each with a deadline; changes hold the session's lock.
+
+    Another tenant's session is an UnknownSession in each of them.
+    """
 
     def __init__(self, backend: SessionBackend, *, limits: Limits, deadline_s: float) -> None:
         self._backend = backend
@@ -46,7 +49,7 @@ class Tracker:
             )
 
     async def append(
-        self, session_id: str, source: Source, *, first_frame: int, times: StageTimes
+        self, session_id: str, source: Source, *, tenant: str, first_frame: int, times: StageTimes
     ) -> appends.AppendedFrames:
         """Track the frames in `source`, of which the first one is number `first_frame`.
 
@@ -60,7 +63,7 @@ class Tracker:
         # The lock comes before the load: a retry waits for its first try, and then sees it.
         async with self._deadline(), self._locks.acquire(session_id):
             times.end("queue")
-            session = await self._store.load(session_id)
+            session = await self._store.load(session_id, tenant=tenant)
             times.end("store")
             return await appends.append(
                 session,
@@ -72,10 +75,10 @@ class Tracker:
             )
 
     @asynccontextmanager
-    async def pipeline(self, session_id: str) -> AsyncIterator[ClipPipeline]:
+    async def pipeline(self, session_id: str, *, tenant: str) -> AsyncIterator[ClipPipeline]:
         """Yield the pipeline for a few clips of a stream, each committed as it is done."""
         async with self._locks.acquire(session_id):
-            session = await self._store.load(session_id)
+            session = await self._store.load(session_id, tenant=tenant)
             async with open_pipeline(session, self._backend, policy=commit_each_clip) as pipeline:
                 yield pipeline
 
@@ -85,13 +88,13 @@ class Tracker:
         return frame_of_image(image, self._limits.image, name=f"frame {number}", **sizes)
 
     async def correct(
-        self, session_id: str, given: Annotation, *, frame: int | None = None
+        self, session_id: str, given: Annotation, *, tenant: str, frame: int | None = None
     ) -> corrections.Corrected:
         """Give the newest frame the masks that a person draws; see `corrections.correct`.
 
         Raise Conflict if `frame` is given and is not the newest frame's number.
         """
-        async with self._locked(session_id) as session:
+        async with self._locked(session_id, tenant) as session:
             most = min(self._limits.objects, self._backend.engine(session.model).spec.max_objects)
             return await corrections.correct(
                 session,
@@ -102,26 +105,30 @@ class Tracker:
                 limits=replace(self._limits, objects=most),
             )
 
-    async def remove(self, session_id: str, object_id: int) -> None:
+    async def remove(self, session_id: str, object_id: int, *, tenant: str) -> None:
         """Track the object no longer; raise UnknownObject, LastObject or Conflict."""
-        async with self._locked(session_id) as session:
+        async with self._locked(session_id, tenant) as session:
             after = corrections.without_object(session, object_id)
             await self._store.append(session, after, masks=[], entries={})
 
     async def fork(self, session_id: str, *, tenant: str, at: int | None = None) -> Session:
         """Start a session from this one as it is, or was after frame `at`; see `snapshots.fork`."""
-        async with self._locked(session_id) as session:
-            return await snapshots.fork(session, at, store=self._store, tenant=tenant)
+        async with self._locked(session_id, tenant) as session:
+            return await snapshots.fork(session, at, store=self._store)
 
-    async def session(self, session_id: str) -> Session:
+    async def session(self, session_id: str, *, tenant: str) -> Session:
         """Return the session as it is committed; its time to live starts again."""
         async with self._deadline():
-            return await self._store.load(session_id)
+            return await self._store.load(session_id, tenant=tenant)
 
-    async def masks(self, session_id: str, *, first: int, last: int | None, most: int) -> Page:
+    async def masks(
+        self, session_id: str, *, tenant: str, first: int, last: int | None, most: int
+    ) -> Page:
         """Return the masks of frames `first` to `last` (None: the newest), at most `most`."""
         async with self._deadline():
-            return await read_page(self._store, session_id, first=first, last=last, most=most)
+            return await read_page(
+                self._store, session_id, tenant=tenant, first=first, last=last, most=most
+            )
 
     async def delete(self, session_id: str, *, tenant: str) -> None:
         """Delete the session and its banks."""
@@ -140,10 +147,10 @@ class Tracker:
                 await engine.ready()
 
     @asynccontextmanager
-    async def _locked(self, session_id: str) -> AsyncIterator[Session]:
+    async def _locked(self, session_id: str, tenant: str) -> AsyncIterator[Session]:
         """Yield the session as it is committed, under its lock and the deadline."""
         async with self._deadline(), self._locks.acquire(session_id):
-            yield await self._store.load(session_id)
+            yield await self._store.load(session_id, tenant=tenant)
 
     @asynccontextmanager
     async def _deadline(self) -> AsyncIterator[None]:

@@ -3,7 +3,7 @@
 The keys. What stands in braces is a key's hash tag: keys with the same tag share a cluster's node.
 
     tamvt:{<session id>}:session            hash: state (the sealed session), version, next_frame,
-                                            kept_from, token (of the last commit)
+                                            kept_from, tenant, token (of the last commit)
     tamvt:{<session id>}:entries            hash: `<frame>` or `<frame>.<revision>` -> sealed entry,
                                             `<frame>.masks` -> sealed masks before a correction
     tamvt:{<session id>}:masks              hash: frame -> sealed masks

@@ -11,15 +11,25 @@ import json
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields as dataclass_fields
 from datetime import datetime
 from functools import lru_cache
 
 from model.core.memory import Memory
 from service.errors import CorruptSession
-from service.store.records import EncodedEntry, FrameMasks, ObjectMask, Session, Snapshot
+from service.store.records import (
+    ANY_TENANT,
+    EncodedEntry,
+    FrameMasks,
+    ObjectMask,
+    Session,
+    Snapshot,
+)
 
-FORMAT = 2
+FORMAT = 3
+BEFORE_TENANTS = 2  # still read: the session is then any tenant's who knows its id
 SEAL_BYTES = 16
+SESSION_MEMBERS = {member.name for member in dataclass_fields(Session)}
 LENGTHS = struct.Struct(">IIB")  # bytes of the frame, bytes of the masks, objects
 
 
@@ -40,6 +50,7 @@ def pack_session(session: Session) -> bytes:
     """Return the sealed session, without `expires_at`: Redis keeps that time."""
     fields = {
         "format": FORMAT,
+        "tenant": session.tenant,
         "model": session.model,
         "weights_sha256": session.weights_sha256,
         "frame_size": session.frame_size,
@@ -64,13 +75,17 @@ def pack_session(session: Session) -> bytes:
 def unpack_session(session_id: str, sealed: bytes, *, expires_at: datetime) -> Session:
     """Return the session.
 
-    Raise CorruptSession for damage, invalid slots or ages, or an unknown format.
+    Raise CorruptSession for damage, invalid slots or ages, or an unknown format. Members that are
+    not known here are ignored: a later version may write more of them (decision 58).
     """
     payload = unseal(session_id, "session", sealed)
     with _parsing(session_id, "session"):
         fields = json.loads(payload)
-        if fields.pop("format") != FORMAT:
+        if fields.pop("format") not in (FORMAT, BEFORE_TENANTS):
             raise ValueError("unknown format")
+        fields = {"tenant": ANY_TENANT} | {
+            name: fields[name] for name in SESSION_MEMBERS & fields.keys()
+        }
         for name in ("frame_size", "model_size", "object_ids"):
             fields[name] = tuple(fields[name])
         fields["labels"] = dict(fields["labels"])

@@ -19,7 +19,6 @@ from service.errors import StoreUnavailable, TamvtError, TooMany
 from service.store import lua
 from service.store.redis_client import Client, key, run_script, translate_errors
 
-DEFAULT_TENANT: Final = "default"  # where callers have no names
 CHECKED_AT_ONCE: Final = 200  # sessions
 DEADLINES: Final = 4  # for a commit that begins now, sent twice, with time to spare
 KEPT_MS: Final = 86_400_000  # of a tenant that starts nothing, beyond its sessions' time
@@ -36,6 +35,7 @@ class SessionQuota:
         self._limit = limit
         self._deadline_s = deadline_s
         self._first_check_ms = round(1000 * DEADLINES * deadline_s)
+        self._ttl_ms = ttl_ms
         self._kept_ms = ttl_ms + KEPT_MS
 
     @asynccontextmanager
@@ -47,6 +47,10 @@ class SessionQuota:
         await self._count(tenant, session_id)
         try:
             yield
+            if self._ttl_ms < self._first_check_ms:
+                # It may expire before that check: it is committed, so an earlier one is safe.
+                with suppress(StoreUnavailable):
+                    await self._settle(tenant, [(session_id, max(self._ttl_ms, LEAST_MS))])
         except TamvtError:
             # It may be committed all the same: the next check finds out.
             with suppress(StoreUnavailable):

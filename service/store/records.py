@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from model.core.memory import Memory
 
+DEFAULT_TENANT: Final = "default"  # where callers have no names
+ANY_TENANT: Final = ""  # of a session that was stored before sessions had a tenant
 NO_DIGEST = ""  # of a dropped frame: its bytes are not known
 
 State = Literal["visible", "lost", "human", "dropped"]
@@ -74,6 +76,7 @@ class Session:
     memory_size: int
     memory: Memory
     next_frame: int
+    tenant: str = DEFAULT_TENANT  # whose it is: for all others it does not exist
     version: int = 1  # fencing: one more with each commit
     memory_gate: bool = False  # no entry is written for an object that is lost
     kept_from: int = 0  # the oldest frame whose masks are kept

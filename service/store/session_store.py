@@ -31,8 +31,15 @@ from service.store.codec import (
     unpack_masks,
     unpack_session,
 )
-from service.store.quotas import DEFAULT_TENANT, SessionQuota
-from service.store.records import EncodedEntry, FrameMasks, ObjectMask, Session
+from service.store.quotas import SessionQuota
+from service.store.records import (
+    ANY_TENANT,
+    DEFAULT_TENANT,
+    EncodedEntry,
+    FrameMasks,
+    ObjectMask,
+    Session,
+)
 from service.store.redis_client import (
     Client,
     Value,
@@ -118,14 +125,13 @@ class SessionStore:
         *,
         masks: Sequence[FrameMasks],
         entries: Mapping[int, EncodedEntry],
-        tenant: str = DEFAULT_TENANT,
     ) -> Session:
         """Commit a new session and return it with its `expires_at`.
 
-        Raise Conflict if the id is taken, TooMany if the tenant's quota is used up.
+        Raise Conflict if the id is taken, TooMany if its tenant's quota is used up.
         """
         sealed = _sealed_entries(session, entries, _fields_kept(session))
-        async with self._quota.reserve(tenant, session.session_id):
+        async with self._quota.reserve(session.tenant, session.session_id):
             return await self._commit(session, (0, 0), masks=masks, entries=sealed, evicted=())
 
     async def append(
@@ -155,12 +161,16 @@ class SessionStore:
         expected = (before.version, before.next_frame)
         return await self._commit(after, expected, masks=masks, entries=written, evicted=evicted)
 
-    async def load(self, session_id: str) -> Session:
-        """Return the session and renew its time to live; raise UnknownSession, CorruptSession."""
-        answer = await self._send(lua.LOAD, session_id, [self._ttl_ms])
+    async def load(self, session_id: str, *, tenant: str = DEFAULT_TENANT) -> Session:
+        """Return the session and renew its time to live; raise UnknownSession, CorruptSession.
+
+        Another tenant's session is unknown. One that was stored before sessions had a tenant is
+        the caller's, and becomes so for all with its next commit.
+        """
+        answer = await self._send(lua.LOAD, session_id, [self._ttl_ms, tenant])
         if not answer:
             raise UnknownSession(session_id)
-        state, version, next_frame, kept_from, left_ms = answer
+        state, version, next_frame, kept_from, owner, left_ms = answer
         if state is None:
             raise CorruptSession(session_id, "its state is missing")
         expires_at = datetime.now(UTC) + timedelta(milliseconds=left_ms)
@@ -168,7 +178,9 @@ class SessionStore:
         counters = [str(n).encode() for n in (session.version, session.next_frame)]
         if [version, next_frame] != counters or kept_from != str(session.kept_from).encode():
             raise CorruptSession(session_id, "its counters disagree with its state")
-        return session
+        if (owner or b"").decode() != session.tenant:
+            raise CorruptSession(session_id, "its tenant disagrees with its state")
+        return session if session.tenant != ANY_TENANT else replace(session, tenant=tenant)
 
     async def entries(
         self, session: Session, memory: Memory | None = None, *, frames: Sequence[int] | None = None
@@ -219,7 +231,7 @@ class SessionStore:
     async def delete(self, session_id: str, *, tenant: str = DEFAULT_TENANT) -> None:
         """Delete the session and count it no longer as its tenant's; raise UnknownSession."""
         async with self._deadline(session_id):
-            existed = await self._run(lua.DELETE, session_id, [])
+            existed = await self._run(lua.DELETE, session_id, [tenant])
         await self._quota.release(tenant, session_id)
         if not existed:
             raise UnknownSession(session_id)
@@ -274,7 +286,7 @@ class SessionStore:
         session = replace(session, kept_from=kept_from)
         arguments: Iterable[Any] = chain(
             (*expected, secrets.token_hex(8), self._ttl_ms, pack_session(session)),
-            (session.version, session.next_frame, kept_from),
+            (session.version, session.next_frame, kept_from, session.tenant),
             (len(masks), len(entries), len(evicted)),
             *((m.frame, pack_masks(session.session_id, m)) for m in masks),
             *entries.items(),

@@ -261,7 +261,8 @@ class Connection:
         if not await self._ownership.is_mine():
             self._enter(Phase.STOPPED)
             return
-        async with self._tracker.pipeline(self._session.session_id) as pipeline:
+        session = self._session
+        async with self._tracker.pipeline(session.session_id, tenant=session.tenant) as pipeline:
             clip: Clip | None = first
             left = CLIPS_PER_LEASE
             while clip is not None:
@@ -311,12 +312,12 @@ class Connection:
 
     async def _replay(self) -> None:
         """Put stored masks into the outbox as fast as the client reads them."""
-        first, end = self._options.first, self._session.next_frame
+        session, first = self._session, self._options.first
+        end = session.next_frame
         while first is not None and first < end:
             await self._outbox.wait_until_writable()
-            page = await self._tracker.masks(
-                self._session.session_id, first=first, last=end - 1, most=REPLAYED_AT_ONCE
-            )
+            wanted = {"first": first, "last": end - 1, "most": REPLAYED_AT_ONCE}
+            page = await self._tracker.masks(session.session_id, tenant=session.tenant, **wanted)
             messages = await self._workers.start(
                 write_responses, page.frames, page.session, {}, masks=self._options.masks
             )

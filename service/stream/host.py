@@ -105,13 +105,16 @@ class StreamHost:
         stack: AsyncExitStack,
     ) -> Connection:
         """Claim the session and return the connection that serves it."""
+        tenant = request.tenant
         if request.ticket is not None:
-            await self.tickets.use(request.session_id, request.ticket)
-        await self._parts.tracker.session(request.session_id)  # an unknown one is not claimed
-        slot = await stack.enter_async_context(self._open_streams.slot(request.session_id))
-        ownership = self._parts.watch.ownership(request.session_id)
+            # A browser's WebSocket carries no header: the ticket says whose it is.
+            tenant = await self.tickets.use(request.session_id, request.ticket) or tenant
+        session_id, tracker = request.session_id, self._parts.tracker
+        await tracker.session(session_id, tenant=tenant)  # an unknown one is not claimed
+        slot = await stack.enter_async_context(self._open_streams.slot(session_id))
+        ownership = self._parts.watch.ownership(session_id)
         await ownership.claim()
-        session = await self._parts.tracker.session(request.session_id)
+        session = await tracker.session(session_id, tenant=tenant)
         check_first(request.options.first, session)
         connection = Connection(
             channel,

@@ -85,9 +85,9 @@ class SocketChannel:
     response_model=None,
     responses={201: {"model": TicketOut}, **documented(errors.UnknownSession)},
 )
-async def issue_ticket(session_id: str, streams: StreamsOf) -> Response:
+async def issue_ticket(session_id: str, request: Request, streams: StreamsOf) -> Response:
     """A ticket that opens one stream of this session, once and soon."""
-    ticket = await streams.tickets.issue(session_id)
+    ticket = await streams.tickets.issue(session_id, tenant=streams.access.tenant(request.headers))
     headers = {"Cache-Control": "no-store"}
     body = TicketOut(ticket=ticket, expires_in_s=streams.tickets.ttl_s).to_json()
     return Response(body, status_code=201, headers=headers, media_type="application/json")

@@ -1,4 +1,4 @@
-"""A session that commit 460bd98 stored goes on in the code of today, and back."""
+"""A session that commit 460bd98 stored goes on in the code of today."""
 
 from __future__ import annotations
 
@@ -73,10 +73,10 @@ def test_it_goes_on_with_the_same_masks(
     assert answer.json()["frames"] == stored["next_frames"]
 
 
-def test_what_is_written_has_the_fields_of_then(
+def test_what_is_written_has_the_fields_of_then_and_the_tenant(
     redis_and_api: tuple[Redis, Api], stored: dict[str, Any]
 ) -> None:
-    """A gateway of then reads what one of today wrote: keys, types and fields are the same."""
+    """A gateway of then finds what one of today wrote, and refuses its format (decision 58)."""
     client, api = redis_and_api
     session = api.start(objects=2, memory_size=4)
     old = f"{{{stored['session_id']}}}"
@@ -85,4 +85,4 @@ def test_what_is_written_has_the_fields_of_then(
         assert client.type(name) == then["type"].encode(), name
         if name.endswith(":session"):
             fields = {b64decode(field) for field in then["value"]}
-            assert set(client.hkeys(name)) == fields
+            assert set(client.hkeys(name)) == fields | {b"tenant"}

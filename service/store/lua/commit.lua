@@ -1,6 +1,6 @@
 -- One commit of a session: its state, new masks, entries in and out, all or nothing.
 -- ARGV: expected version (0: the session must not exist), expected next_frame, token, ttl_ms,
---       state, version, next_frame, kept_from, counts of masks, entries and evicted entries,
+--       state, version, next_frame, kept_from, tenant, counts of masks, entries and evicted entries,
 --       then frame and bytes of each mask, field and bytes of each entry, each evicted field.
 -- Answers {'ok', next_frame}, {'conflict', next_frame} or {'unknown', 0}.
 local stored = redis.call('HMGET', KEYS[1], 'version', 'next_frame', 'kept_from', 'token')
@@ -19,8 +19,8 @@ else
   end
 end
 
-local masks, entries, evicted = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
-local at = 12
+local masks, entries, evicted = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12])
+local at = 13
 for _ = 1, masks do
   redis.call('HSET', KEYS[3], ARGV[at], ARGV[at + 1])
   at = at + 2
@@ -37,7 +37,7 @@ for frame = tonumber(kept_from or ARGV[8]), tonumber(ARGV[8]) - 1 do
   redis.call('HDEL', KEYS[3], frame)
 end
 redis.call('HSET', KEYS[1], 'token', ARGV[3], 'state', ARGV[5], 'version', ARGV[6],
-           'next_frame', ARGV[7], 'kept_from', ARGV[8])
+           'next_frame', ARGV[7], 'kept_from', ARGV[8], 'tenant', ARGV[9])
 for _, key in ipairs(KEYS) do
   redis.call('PEXPIRE', key, ARGV[4])
 end

@@ -55,7 +55,7 @@ class Stage:
         images = [scene.jpeg(number) for number in range(first, last + 1)]
         times = StageTimes()
         chosen = tracker or self.tracker
-        return await chosen.append(session_id, images, first_frame=first, times=times)
+        return await chosen.append(session_id, images, tenant="t", first_frame=first, times=times)
 
 
 @pytest.fixture
@@ -104,12 +104,12 @@ async def test_an_append_of_which_a_clip_fails_commits_nothing(stage: Stage) -> 
     with pytest.raises(Overloaded):
         await stage.append(session, 1, 8, tracker)
     assert stage.gate.clips == 1
-    assert (await stage.tracker.session(session)).next_frame == 1
+    assert (await stage.tracker.session(session, tenant="t")).next_frame == 1
 
 
 async def test_a_stream_commits_each_clip_while_the_next_is_in_the_engine(stage: Stage) -> None:
     session_id = await stage.start()
-    session = await stage.tracker.session(session_id)
+    session = await stage.tracker.session(session_id, tenant="t")
     frames = [
         stage.tracker.read_frame(session, scene.jpeg(number), number=number)
         for number in range(1, 5)
@@ -122,7 +122,7 @@ async def test_a_stream_commits_each_clip_while_the_next_is_in_the_engine(stage:
         committed.append(clip.frames[-1].frame)
         first_is_committed.set()
 
-    async with stage.tracker.pipeline(session_id) as pipeline:
+    async with stage.tracker.pipeline(session_id, tenant="t") as pipeline:
         await pipeline.add_frames(frames[:2], first_frame=1, skipping=False, on_commit=remember)
         stage.gate.opened.clear()
         second = asyncio.create_task(
@@ -138,7 +138,7 @@ async def test_a_stream_commits_each_clip_while_the_next_is_in_the_engine(stage:
 
 async def test_a_commit_under_way_outlasts_every_cancellation(stage: Stage) -> None:
     session_id = await stage.start()
-    session = await stage.tracker.session(session_id)
+    session = await stage.tracker.session(session_id, tenant="t")
     frame = stage.tracker.read_frame(session, scene.jpeg(1), number=1)
     begun, released, told = asyncio.Event(), asyncio.Event(), asyncio.Event()
     stage.gate.opened.set()
@@ -149,7 +149,7 @@ async def test_a_commit_under_way_outlasts_every_cancellation(stage: Stage) -> N
         told.set()
 
     async def run() -> None:
-        async with stage.tracker.pipeline(session_id) as pipeline:
+        async with stage.tracker.pipeline(session_id, tenant="t") as pipeline:
             await pipeline.add_frames([frame], first_frame=1, skipping=False, on_commit=hesitate)
 
     running = asyncio.create_task(run())

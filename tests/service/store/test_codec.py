@@ -23,7 +23,14 @@ from service.store.codec import (
     unpack_session,
     unseal,
 )
-from service.store.records import EncodedEntry, FrameMasks, ObjectMask, Session, Snapshot
+from service.store.records import (
+    ANY_TENANT,
+    EncodedEntry,
+    FrameMasks,
+    ObjectMask,
+    Session,
+    Snapshot,
+)
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 MASKS = FrameMasks(
@@ -47,6 +54,7 @@ SESSION = Session(
     memory_size=4,
     memory=Memory.start(0, [3, 9], capacity=4).remember(2, [3, 9]),
     next_frame=3,
+    tenant="ann",
     version=2,
     memory_gate=True,
     history=(Snapshot(0, (3,), Memory.start(0, [3], capacity=4), corrected=True),),
@@ -64,6 +72,19 @@ def test_a_session_of_before_the_memory_gate_has_none() -> None:
     del payload["memory_gate"]
     sealed = seal("an id", "session", json.dumps(payload).encode())
     assert unpack_session("an id", sealed, expires_at=NOW) == replace(SESSION, memory_gate=False)
+
+
+def test_a_session_of_before_tenants_is_any_tenants() -> None:
+    payload = json.loads(unseal("an id", "session", pack_session(SESSION)))
+    del payload["tenant"]
+    sealed = seal("an id", "session", json.dumps({**payload, "format": 2}).encode())
+    assert unpack_session("an id", sealed, expires_at=NOW) == replace(SESSION, tenant=ANY_TENANT)
+
+
+def test_members_that_a_later_version_may_add_are_ignored() -> None:
+    payload = json.loads(unseal("an id", "session", pack_session(SESSION)))
+    sealed = seal("an id", "session", json.dumps({**payload, "later": [1, {}]}).encode())
+    assert unpack_session("an id", sealed, expires_at=NOW) == SESSION
 
 
 def test_masks_come_back_as_they_were() -> None:

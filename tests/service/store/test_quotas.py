@@ -13,7 +13,7 @@ import pytest
 from redis.asyncio import Redis
 
 from model.core.memory import Memory
-from service.errors import Conflict, TooMany
+from service.errors import Conflict, TooMany, UnknownSession
 from service.settings import Settings
 from service.store.lua import RESERVE
 from service.store.records import EncodedEntry, FrameMasks, ObjectMask, Session
@@ -43,6 +43,7 @@ async def started(store: SessionStore, tenant: str, *, session_id: str = "") -> 
     """The id of a new session."""
     session = Session(
         session_id=session_id or new_session_id(),
+        tenant=tenant,
         model="toy",
         weights_sha256="0" * 64,
         frame_size=(60, 90),
@@ -57,7 +58,7 @@ async def started(store: SessionStore, tenant: str, *, session_id: str = "") -> 
     mask = ObjectMask(1, "counts", 1, (0, 0, 1, 1), 0.5, "visible")
     masks = FrameMasks(0, (0, 0), digest="0" * 64, objects=(mask,))
     entry = EncodedEntry(b"frame", b"masks", (1,))
-    stored = await store.create(session, masks=[masks], entries={0: entry}, tenant=tenant)
+    stored = await store.create(session, masks=[masks], entries={0: entry})
     return stored.session_id
 
 
@@ -95,7 +96,7 @@ async def test_an_expired_session_does_not_count(redis_url: str, tenant: str) ->
     async with open_store(redis_url, ttl_s=0.3, deadline_s=0.5, tenant_sessions=2) as store:
         for _ in range(2):
             await started(store, tenant)
-        await asyncio.sleep(2.1)  # four deadlines: then a session is checked
+        await asyncio.sleep(1.2)  # sooner than the four deadlines that a start may take
         for _ in range(2):
             await started(store, tenant)
 
@@ -105,7 +106,7 @@ async def test_a_session_that_is_used_counts_for_longer(redis_url: str, tenant: 
         session = await started(store, tenant)
         for _ in range(5):
             await asyncio.sleep(0.7)
-            await store.load(session)
+            await store.load(session, tenant=tenant)
         with pytest.raises(TooMany):
             await started(store, tenant)
 
@@ -155,7 +156,10 @@ async def test_sessions_are_counted_in_a_cluster(tmp_path: Path, tenant: str) ->
             await asyncio.sleep(2.1)  # now they are looked at, on every node
             with pytest.raises(TooMany):
                 await started(store, tenant)
-            await store.delete(sessions[0], tenant="another")
+            with pytest.raises(UnknownSession):
+                await store.delete(sessions[0], tenant="another")
+            with pytest.raises(TooMany):
+                await started(store, tenant)
             await store.delete(sessions[1], tenant=tenant)
             await started(store, tenant)
 

@@ -173,19 +173,8 @@ class Connection:
             await asyncio.gather(*self._decoding.values(), return_exceptions=True)
         close_reason, *_ = [_close_reason_of_task(task) for task in ended]
         if close_reason is not None and close_reason.flush:
-            await self._flush()
+            await self._outbox.flush(deadline_s=self._limits.close_s)
         return close_reason
-
-    async def _flush(self) -> None:
-        """Send what is left, as far as the client reads it in time."""
-        sending = asyncio.create_task(self._outbox.deliver())
-        emptied = asyncio.create_task(self._outbox.wait_until_empty())
-        await asyncio.wait(
-            (sending, emptied),
-            timeout=self._limits.close_s,
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        await end_tasks((sending, emptied))
 
     # What comes in
 
@@ -327,23 +316,24 @@ class Connection:
     # Pixels
 
     def _decode(self, frame: PendingFrame) -> None:
-        decoding = self._workers.start(self._read, frame)
-        decoding.add_done_callback(self._hurry_if_failed)
+        """Begin to decode the frame on a worker."""
+
+        def read() -> tuple[Frame, StageTimes]:
+            times = StageTimes(began_s=frame.received_s)
+            times.end("receive")
+            decoded = self._tracker.read_frame(self._session, frame.image, number=frame.number)
+            times.end("decode")
+            return decoded, times
+
+        def hurry_if_failed(decoding: asyncio.Future[tuple[Frame, StageTimes]]) -> None:
+            # The clip is due if its image cannot be used: the client is told at once.
+            if not decoding.cancelled() and decoding.exception() is not None:
+                self._flow.hurry()
+                self._awake.set()
+
+        decoding = self._workers.start(read)
+        decoding.add_done_callback(hurry_if_failed)
         self._decoding[frame.received_s] = decoding
-
-    def _hurry_if_failed(self, decoding: asyncio.Future[tuple[Frame, StageTimes]]) -> None:
-        """Make the clip due if its image cannot be used: the client is told at once."""
-        if not decoding.cancelled() and decoding.exception() is not None:
-            self._flow.hurry()
-            self._awake.set()
-
-    def _read(self, frame: PendingFrame) -> tuple[Frame, StageTimes]:
-        """Decode the frame; runs on a worker."""
-        times = StageTimes(began_s=frame.received_s)
-        times.end("receive")
-        decoded = self._tracker.read_frame(self._session, frame.image, number=frame.number)
-        times.end("decode")
-        return decoded, times
 
     # What goes out, and what else may happen
 

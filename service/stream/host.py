@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -82,7 +82,12 @@ class StreamHost:
             code = ABNORMAL if close_reason is None else close_reason.code
             self._parts.metrics.streams_closed.labels(str(code)).inc()
             if close_reason is not None:
-                await self._close(channel, close_reason)
+                # Told as far as the client reads it in time.
+                with suppress(TimeoutError, Disconnected):
+                    async with asyncio.timeout(self._parts.limits.close_s):
+                        if close_reason.last is not None:
+                            await channel.send(close_reason.last)
+                        await channel.close(close_reason.code, close_reason.reason)
 
     async def _connect(
         self, channel: Channel, read_request: Callable[[], StreamRequest]
@@ -126,16 +131,6 @@ class StreamHost:
         )
         slot.attach(connection)
         return connection
-
-    async def _close(self, channel: Channel, close_reason: CloseReason) -> None:
-        """Send the last message and the close code, as far as the client reads them in time."""
-        try:
-            async with asyncio.timeout(self._parts.limits.close_s):
-                if close_reason.last is not None:
-                    await channel.send(close_reason.last)
-                await channel.close(close_reason.code, close_reason.reason)
-        except (TimeoutError, Disconnected):
-            return
 
 
 async def _before_any_message(channel: Channel, opening: Coroutine[Any, Any, T]) -> T:

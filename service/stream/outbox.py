@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final, NoReturn
 
+from service.stream.tasks import end_tasks
+
 Message = str | bytes
 SendMessage = Callable[[Message], Awaitable[None]]
 
@@ -41,9 +43,11 @@ class Outbox:
         """Wait until something new may be begun."""
         await self._drained.wait()
 
-    async def wait_until_empty(self) -> None:
-        """Wait until every message has been sent."""
-        await self._empty.wait()
+    async def flush(self, *, deadline_s: float) -> None:
+        """Send what is left, as far as the client reads it in time."""
+        tasks = [asyncio.create_task(part) for part in (self.deliver(), self._empty.wait())]
+        await asyncio.wait(tasks, timeout=deadline_s, return_when=asyncio.FIRST_COMPLETED)
+        await end_tasks(tasks)
 
     def put(self, *messages: Message) -> None:
         """Add messages at the end."""

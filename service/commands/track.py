@@ -107,7 +107,12 @@ def run(
     if not job.state_file.exists() and any(job.masks.glob("*.png")):
         # They may be true ones, made by hand.
         raise BadOption(f"{job.masks} holds masks that no earlier run wrote; choose another folder")
-    state = None if args.restart else _earlier_state(job)
+    state = None if args.restart else TrackState.load(job.state_file)
+    if state is not None and state.job != _identity(job):
+        raise BadOption(
+            f"{job.out} holds the masks of another video, mask or option; choose another folder, "
+            "or add --restart"
+        )
     if state is None or not state.done:
         _track(job, state, url=args.url or (state.url if state else None))
     else:
@@ -138,19 +143,6 @@ def _job(video: Path, args: TrackArguments) -> Job:
         ),
         out=args.out,
     )
-
-
-def _earlier_state(job: Job) -> TrackState | None:
-    """Where an earlier run of this job stopped; BadOption if OUT is another job's."""
-    state = TrackState.load(job.state_file)
-    if state is None:
-        return None
-    if state.job != _identity(job):
-        raise BadOption(
-            f"{job.out} holds the masks of another video, mask or option; choose another folder, "
-            "or add --restart"
-        )
-    return state
 
 
 def _identity(job: Job) -> JobIdentity:

@@ -52,16 +52,17 @@ class File(NamedTuple):
     media_type: str
     etag: str
 
-
-def _read(path: Path) -> File:
-    body = path.read_bytes()
-    digest = hashlib.sha256(body).hexdigest()[:32]
-    return File(body, MEDIA_TYPES[path.suffix], f'"{digest}"')
+    @classmethod
+    def read(cls, path: Path) -> File:
+        """Read the file; its ETag tells its content."""
+        body = path.read_bytes()
+        digest = hashlib.sha256(body).hexdigest()[:32]
+        return cls(body, MEDIA_TYPES[path.suffix], f'"{digest}"')
 
 
 # They are few and small: read once, when the service starts.
 FILES: Final[Mapping[str, File]] = {
-    path.name: _read(path)
+    path.name: File.read(path)
     for path in (*sorted(FOLDER.iterdir()), CLIENT)
     if path.suffix in MEDIA_TYPES
 }
@@ -82,21 +83,17 @@ async def show_file(name: str, request: Request) -> Response:
 
 
 def _file_response(request: Request, name: str) -> Response:
+    """Return the file, or the range of it that a <video> asks for in order to seek."""
     file = FILES.get(name)
     if file is None:
         raise HTTPException(404)
     headers = {**HEADERS, "ETag": file.etag, "Accept-Ranges": "bytes"}
     if request.headers.get("if-none-match") == file.etag:
         return Response(status_code=304, headers=headers)
-    return _part(request, file, headers)
-
-
-def _part(request: Request, file: File, headers: Mapping[str, str]) -> Response:
-    """The whole file, or the range that a <video> asks for in order to seek."""
     size = len(file.body)
     first, last = _range(request.headers.get("range", ""), size)
     if last - first + 1 == size:
-        return Response(file.body, media_type=file.media_type, headers=dict(headers))
+        return Response(file.body, media_type=file.media_type, headers=headers)
     return Response(
         file.body[first : last + 1],
         status_code=206,

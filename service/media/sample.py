@@ -156,7 +156,13 @@ def draw_sample() -> Iterator[tuple[Rgb, Labels]]:
         zoom, left, top = 1.0 + 0.15 * moment, 120 * moment, 60 + 80 * moment
         window = np.array([[zoom, 0, -left * zoom], [0, zoom, -top * zoom]], np.float32)
         moved = cv2.warpAffine(deep_field, window, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR)
-        yield _compose(np.asarray(moved, np.uint8), coffee, silhouette, Pose.at(moment))
+        x, y = Pose.at(moment).map_pixels()
+        cup = cv2.remap(coffee, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        cover = cv2.remap(silhouette, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        share = cover[:, :, None]  # (H, W) -> (H, W, 1)
+        mixed = cup * share + np.asarray(moved, np.uint8) * (1 - share)
+        labels = np.where(cover >= 0.5, CUP_ID, 0).astype(np.uint8)
+        yield np.rint(mixed).astype(np.uint8), labels
 
 
 def draw_silhouette(height: int, width: int) -> NDArray[np.float32]:
@@ -168,15 +174,3 @@ def draw_silhouette(height: int, width: int) -> NDArray[np.float32]:
     cv2.fillPoly(canvas, [points], color=255)
     shrunk = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
     return np.asarray(shrunk / np.float32(255), dtype=np.float32)
-
-
-def _compose(
-    background: Rgb, photograph: Rgb, silhouette: NDArray[np.float32], pose: Pose
-) -> tuple[Rgb, Labels]:
-    """Return the frame with the cup before the background, and its label map."""
-    x, y = pose.map_pixels()
-    cup = cv2.remap(photograph, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    cover = cv2.remap(silhouette, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-    share = cover[:, :, None]  # (H, W) -> (H, W, 1)
-    mixed = cup * share + background * (1 - share)
-    return np.rint(mixed).astype(np.uint8), np.where(cover >= 0.5, CUP_ID, 0).astype(np.uint8)

@@ -158,20 +158,17 @@ class VideoWriter:
         """Append one picture (H, W, 3)."""
         height, width = rgb.shape[0] // 2 * 2, rgb.shape[1] // 2 * 2
         if self._stream is None:
-            self._stream = self._add_stream(height=height, width=width)
+            encoder = next(name for name in ENCODERS if name in av.codecs_available)
+            stream = cast("VideoStream", self._container.add_stream(encoder, rate=self._rate))
+            stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+            if encoder == "libx264":
+                stream.options = {"crf": "20", "preset": "veryfast"}
+            else:
+                stream.bit_rate = height * width * 8
+            self._stream = stream
         picture = np.ascontiguousarray(rgb[:height, :width])
         frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
         self._container.mux(self._stream.encode(frame))
-
-    def _add_stream(self, *, height: int, width: int) -> VideoStream:
-        encoder = next(name for name in ENCODERS if name in av.codecs_available)
-        stream = cast("VideoStream", self._container.add_stream(encoder, rate=self._rate))
-        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
-        if encoder == "libx264":
-            stream.options = {"crf": "20", "preset": "veryfast"}
-        else:
-            stream.bit_rate = height * width * 8
-        return stream
 
 
 def _open_folder(path: Path, mask: Path | None) -> Source:

@@ -77,18 +77,16 @@ class SessionQuota:
                     limit=self._limit,
                     retry_after_s=min(max(1.0, left_ms / 1000), LONGEST_WAIT_S),
                 )
-            await self._check(tenant, [name.decode() for name in due])
-
-    async def _check(self, tenant: str, session_ids: Sequence[str]) -> None:
-        """Find out which of these sessions still exist, and when to check each again."""
-        with translate_errors():
-            deadline = asyncio.timeout(self._deadline_s)
-            async with deadline, self._redis.pipeline(transaction=False) as asked:
-                for session_id in session_ids:
-                    asked.pttl(key(session_id, "session"))
-                found = await asked.execute()
-        left_ms = (MISSING if left == MISSING else max(left, LEAST_MS) for left in found)
-        await self._settle(tenant, list(zip(session_ids, left_ms, strict=True)))
+            # Find out which of those still exist, and when to check each again.
+            names = [name.decode() for name in due]
+            with translate_errors():
+                deadline = asyncio.timeout(self._deadline_s)
+                async with deadline, self._redis.pipeline(transaction=False) as asked:
+                    for name in names:
+                        asked.pttl(key(name, "session"))
+                    left = await asked.execute()
+            next_ms = [ms if ms == MISSING else max(ms, LEAST_MS) for ms in left]
+            await self._settle(tenant, list(zip(names, next_ms, strict=True)))
 
     async def _settle(self, tenant: str, found: Sequence[tuple[str, int]]) -> None:
         arguments = [value for pair in found for value in pair]

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from model.networks.base import NetworkConfig, NetworkError, PublishedForm, TrackingNetwork
+from model.networks.qmvos.build import build_qmvos
+from model.networks.qmvos.builds import QMVOS_BUILDS
 from model.networks.stm.build import build_stm
 from model.networks.stm.builds import STM_BUILDS
 from model.networks.tamvt.build import build_tamvt
@@ -23,6 +25,7 @@ class Blueprint:
 
 NETWORKS: MutableMapping[str, Blueprint] = {
     **{config.name: Blueprint(config, build_tamvt, ReferenceTamVT) for config in TAMVT_BUILDS},
+    **{config.name: Blueprint(config, build_qmvos) for config in QMVOS_BUILDS},
     **{config.name: Blueprint(config, build_stm) for config in STM_BUILDS},
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import NamedTuple
 
 from cyclopts import App, CycloptsError, Group, Parameter
@@ -60,6 +61,10 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Return the exit status: 0, 1 for an error told in one line on stderr, 2 for a wrong call."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # What cannot be printed, a file's name perhaps, must not cost what was done.
+            stream.reconfigure(errors="backslashreplace")
     words = list(sys.argv[1:] if argv is None else argv)
     app = build_app()
     if not words:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 
+from service.errors import BadVideo
 from service.media.video import Source, SourceFrame
-from tamvt_client import Client, FrameMasksOut, SessionOut
+from tamvt_client import Client, FrameMasksOut, Rejected, SessionOut
+
+# What may be the fault of one frame, so that the others are sent without it.
+OF_ONE_FRAME = frozenset({400, 413, 422})
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +32,55 @@ def send_frames(
     first_frame: int,
     frames_per_append: int,
 ) -> Iterator[Sent]:
-    """Sends the frames from `first_frame` (of the session) on, until the source ends.
+    """Send the frames from `first_frame` (of the session) on, until the source ends.
 
-    The session's frame 0 is the source's `reference_frame`.
+    The session's frame 0 is the source's `reference_frame`. A frame that cannot be read, or that
+    the service refuses, is a BadVideo that names it; the frames before it are sent all the same.
     """
     frames = source.frames(first=reference_frame + first_frame)
-    while batch := tuple(islice(frames, frames_per_append)):
-        started = time.perf_counter()
+    error = None
+    while error is None:
+        batch: list[SourceFrame] = []
+        try:
+            while len(batch) < frames_per_append and (frame := next(frames, None)):
+                batch.append(frame)
+        except BadVideo as broken:
+            error = broken
+        if batch:
+            yield from _append(client, session, source, tuple(batch), reference=reference_frame)
+        elif error is None:
+            return
+    raise error
+
+
+def _append(
+    client: Client,
+    session: SessionOut,
+    source: Source,
+    batch: tuple[SourceFrame, ...],
+    *,
+    reference: int,
+) -> Iterator[Sent]:
+    """Send some frames at once; if they are refused clip by clip, and then one by one."""
+    started = time.perf_counter()
+    try:
         answer = client.append(
             session.session_id,
             [frame.image for frame in batch],
-            first_frame=batch[0].number - reference_frame,
+            first_frame=batch[0].number - reference,
         )
+    except Rejected as error:
+        if error.problem.status not in OF_ONE_FRAME:
+            raise
+        if len(batch) == 1:
+            name = source.name_of(batch[0].number)
+            _, known, said = str(error).rpartition("frame 1 of the request")
+            raise BadVideo(f"{name}{said}" if known else f"{name}: {error}") from error
+        step = session.clip_length if len(batch) > session.clip_length else 1
+        for start in range(0, len(batch), step):
+            part = batch[start : start + step]
+            yield from _append(client, session, source, part, reference=reference)
+    else:
         yield Sent(batch, answer.frames, time.perf_counter() - started)
 
 

@@ -1,6 +1,7 @@
 """`tamvt track`: a video and a mask in, a mask for every frame out.
 
 OUT/masks/<stem of the image, or five digits>.png   palette PNGs
+OUT/states.csv                                       frame, object, state, confidence
 OUT/overlay.mp4                                      with --overlay
 OUT/.tamvt/                                          what is needed to go on after a stop
 """
@@ -23,17 +24,19 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from model.core.mask_images import read_mask_image
-from model.core.palette import read_label_map, write_label_map
+from model.core.palette import read_label_map
 from model.core.pixels import ImageLimits
 from service.commands.failures import report_failures
 from service.commands.sending import send_frames, whole_clips
-from service.commands.track_state import JobIdentity, TrackState, source_digest
+from service.commands.track_results import LostMasks, TrackResults, locked
+from service.commands.track_state import JobIdentity, TrackState, sent_digest, source_digest
 from service.errors import BadOption, BadVideo
 from service.local.private_service import private_service
 from service.media.images import decode_image
 from service.media.overlay import paint, write_overlay
 from service.media.video import Source, SourceFrame, open_source
-from tamvt_client import Client, NotFound, SessionOptions, SessionOut
+from service.settings import read_settings
+from tamvt_client import Client, NotFound, Rejected, SessionOptions, SessionOut
 
 FRAMES_PER_APPEND = 8
 # A job of our own service may be taken up again this much later.
@@ -53,12 +56,13 @@ class Job:
     labels: NDArray[np.uint8]
     mask_says: tuple[str, ...]
     options: SessionOptions
-    out: Path
+    results: TrackResults
+    limits: ImageLimits
 
     @property
-    def masks(self) -> Path:
-        """The folder of the masks."""
-        return self.out / "masks"
+    def out(self) -> Path:
+        """The folder of all results."""
+        return self.results.out
 
     @property
     def state_file(self) -> Path:
@@ -70,9 +74,26 @@ class Job:
         """What the job's own service keeps."""
         return self.out / ".tamvt" / "service"
 
-    def mask_file(self, frame: SourceFrame) -> Path:
-        """The file of one frame's masks."""
-        return self.masks / f"{frame.name}.png"
+    @property
+    def identity(self) -> JobIdentity:
+        """What must be the same for the job to go on."""
+        return JobIdentity(
+            source=source_digest(self.source),
+            mask=sha256(self.mask).hexdigest(),
+            reference_frame=self.reference_frame,
+            options=self.options,
+            lost=self.results.lost,
+        )
+
+    def names(self, count: int) -> list[str]:
+        """The names of the first frames of the session, with the reference."""
+        first = self.reference_frame
+        return [self.source.stem_of(number) for number in range(first, first + count)]
+
+    def sent(self, next_frame: int, *, after: int = 0, before: str = "") -> str:
+        """The digest of the frames up to one of the session; `before` is that of those `after`."""
+        first, last = self.reference_frame + after, self.reference_frame + next_frame - 1
+        return sent_digest(self.source, first, last, before=before)
 
 
 @Parameter(name="*")
@@ -92,6 +113,9 @@ class TrackArguments:
     )
     clip_length: Annotated[int | None, Parameter(help="frames processed at once")] = None
     memory_size: Annotated[int | None, Parameter(help="frames remembered")] = None
+    lost: Annotated[
+        LostMasks, Parameter(help="masks of objects that are lost: written all the same, or empty")
+    ] = "keep"
     restart: Annotated[bool, Parameter(help="forget an earlier run in OUT and begin again")] = False
 
 
@@ -104,33 +128,39 @@ def run(
 ) -> None:
     """Track, or go on where an earlier run stopped."""
     job = _job(video, args)
-    if not job.state_file.exists() and any(job.masks.glob("*.png")):
-        # They may be true ones, made by hand.
-        raise BadOption(f"{job.masks} holds masks that no earlier run wrote; choose another folder")
-    state = None if args.restart else TrackState.load(job.state_file)
-    if state is not None and state.job != _identity(job):
-        raise BadOption(
-            f"{job.out} holds the masks of another video, mask or option; choose another folder, "
-            "or add --restart"
-        )
-    if state is None or not state.done:
-        _track(job, state, url=args.url or (state.url if state else None))
-    else:
-        name = job.source.path.name
-        _say(f"every frame is tracked already; --restart tracks {name} again")
-    if args.overlay:
-        # A second pass over the video, so that it is whole after any number of stops.
-        write_overlay(job.out / "overlay.mp4", _painted(job), fps=job.source.fps)
-        print(f"overlay in {job.out / 'overlay.mp4'}")
-    print(f"masks in {job.masks}")
+    with locked(job.out):
+        if not job.state_file.exists() and any(job.results.masks.glob("*.png")):
+            # They may be true ones, made by hand.
+            raise BadOption(
+                f"{job.results.masks} holds masks that no earlier run wrote; choose another folder"
+            )
+        state = None if args.restart else _earlier_state(job)
+        if state is None or not state.done:
+            _track(job, state, url=args.url or (state.url if state else None))
+        else:
+            name = job.source.path.name
+            _say(f"every frame is tracked already; --restart tracks {name} again")
+        for line in job.results.told_of_lost():
+            _say(line)
+        if args.overlay:
+            # A second pass over the video, so that it is whole after any number of stops.
+            write_overlay(job.out / "overlay.mp4", _painted(job), fps=job.source.fps)
+            print(f"overlay in {job.out / 'overlay.mp4'}")
+    print(f"masks in {job.results.masks}")
 
 
 def _job(video: Path, args: TrackArguments) -> Job:
-    source = open_source(video)
+    source = open_source(video, mask=args.mask)
+    if source.left_out:
+        _say(f"left out of {video}: {source.left_out}")
     if args.reference_frame < 0:
         raise BadOption("--reference-frame cannot be negative")
+    settings = read_settings()
+    limits = ImageLimits(
+        settings.max_frame_bytes, settings.max_frame_width, settings.max_frame_height
+    )
     mask = args.mask.read_bytes()
-    read = read_mask_image(mask, ImageLimits())
+    read = read_mask_image(mask, limits)
     shown = ", ".join(f"object {each} ({count} pixels)" for each, count in read.pixels.items())
     return Job(
         source=source,
@@ -141,17 +171,33 @@ def _job(video: Path, args: TrackArguments) -> Job:
         options=SessionOptions(
             model=args.model, clip_length=args.clip_length, memory_size=args.memory_size
         ),
-        out=args.out,
+        results=TrackResults(args.out, lost=args.lost),
+        limits=limits,
     )
 
 
-def _identity(job: Job) -> JobIdentity:
-    return JobIdentity(
-        source=source_digest(job.source),
-        mask=sha256(job.mask).hexdigest(),
-        reference_frame=job.reference_frame,
-        options=job.options,
-    )
+def _earlier_state(job: Job) -> TrackState | None:
+    """Where an earlier run of this job stopped, None to begin; BadOption if OUT is another job's.
+
+    What is missing of its masks is made again, as far as its session still knows them.
+    """
+    state = TrackState.load(job.state_file)
+    if state is None:
+        return None
+    if state.job != job.identity or state.sent != job.sent(state.next_frame):
+        raise BadOption(
+            f"{job.out} holds the masks of another video, mask or option; choose another folder, "
+            "or add --restart"
+        )
+    there = job.results.first_missing(job.names(state.next_frame))
+    if not state.done:
+        return state.advanced(max(1, there), sent=job.sent(max(1, there)))
+    end = len(job.source.images) - job.reference_frame
+    if there == state.next_frame >= end:
+        return state
+    why = "some masks are missing" if there < state.next_frame else "there are more frames now"
+    _say(f"{why}, and the finished session is no more: starting again at the first frame")
+    return None
 
 
 def _track(job: Job, state: TrackState | None, *, url: str | None) -> None:
@@ -165,21 +211,30 @@ def _track(job: Job, state: TrackState | None, *, url: str | None) -> None:
     settings = {"TAMVT_SESSION_TTL_S": str(SESSION_TTL_S)}
     own = private_service(job.service_state, settings=settings)
     with nullcontext(url) if url is not None else own as address, Client(address) as client:
-        if taken_up := _taken_up(client, job, state):
-            session, state = taken_up
-        else:
-            session = client.start(reference.image, job.mask, options=job.options)
-            job.masks.mkdir(parents=True, exist_ok=True)
-            state = TrackState(
-                job=_identity(job), url=url, session_id=session.session_id, next_frame=1
-            )
-            state.save(job.state_file)
-            for line in job.mask_says:
-                _say(line)
-        job.mask_file(reference).write_bytes(write_label_map(job.labels))
+        taken_up = _taken_up(client, job, state)
+        session, state = taken_up or _started(client, job, reference, url=url)
+        job.results.begin(job.labels, job.names(state.next_frame))
         _send(client, job, session, state)
         client.delete(session.session_id)
     shutil.rmtree(job.service_state, ignore_errors=True)
+
+
+def _started(
+    client: Client, job: Job, reference: SourceFrame, *, url: str | None
+) -> tuple[SessionOut, TrackState]:
+    try:
+        session = client.start(reference.image, job.mask, options=job.options)
+    except Rejected as error:
+        _, known, said = str(error).partition("the frame: ")
+        name = job.source.name_of(reference.number)
+        raise BadVideo(f"{name}: {said}" if known else str(error)) from error
+    for line in job.mask_says:
+        _say(line)
+    state = TrackState(
+        job=job.identity, url=url, session_id=session.session_id, next_frame=1, sent=job.sent(1)
+    )
+    state.save(job.state_file)
+    return session, state
 
 
 def _taken_up(
@@ -193,9 +248,10 @@ def _taken_up(
     except NotFound:
         _say("the earlier session has expired: starting again at the first frame")
         return None
-    _say(f"going on at frame {job.reference_frame + state.next_frame}")
     # What the service has not kept is sent again; what it has kept is answered as before.
-    return session, state.advanced(min(state.next_frame, session.next_frame))
+    next_frame = min(state.next_frame, session.next_frame)
+    _say(f"going on at frame {job.reference_frame + next_frame}")
+    return session, state.advanced(next_frame, sent=job.sent(next_frame))
 
 
 def _send(client: Client, job: Job, session: SessionOut, state: TrackState) -> None:
@@ -218,10 +274,10 @@ def _send(client: Client, job: Job, session: SessionOut, state: TrackState) -> N
         disable=None,  # where stderr is no terminal
     ) as bar:
         for sent in appends:
-            for frame, masks in zip(sent.frames, sent.masks, strict=True):
-                labels = masks.label_map(session.frame_size)
-                job.mask_file(frame).write_bytes(write_label_map(labels))
-            state = state.advanced(state.next_frame + len(sent.frames))
+            names = [frame.name for frame in sent.frames]
+            job.results.write(list(zip(names, sent.masks, strict=True)), session.frame_size)
+            after, until = state.next_frame, state.next_frame + len(sent.frames)
+            state = state.advanced(until, sent=job.sent(until, after=after, before=state.sent))
             state.save(job.state_file)
             bar.update(len(sent.frames))
     state.finished().save(job.state_file)
@@ -231,7 +287,8 @@ def _send(client: Client, job: Job, session: SessionOut, state: TrackState) -> N
 
 def _painted(job: Job) -> Iterator[NDArray[np.uint8]]:
     for frame in job.source.frames(first=job.reference_frame):
-        labels = read_label_map(job.mask_file(frame).read_bytes(), ImageLimits())
+        mask = job.results.mask_file(frame.name).read_bytes()
+        labels = read_label_map(mask, job.limits)
         yield paint(decode_image(frame.image), labels)
 
 

@@ -9,6 +9,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from service.commands.track_results import LostMasks
 from service.media.video import Source
 from tamvt_client import SessionOptions
 
@@ -16,7 +17,10 @@ EDGE_BYTES = 1_000_000
 
 
 class JobIdentity(BaseModel):
-    """What must be the same for a job to go on; `source` and `mask` are digests."""
+    """What must be the same for a job to go on; `mask` and a video file's `source` are digests.
+
+    The `source` of a folder is empty: its later frames may change, or be added.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -24,13 +28,14 @@ class JobIdentity(BaseModel):
     mask: str
     reference_frame: int
     options: SessionOptions
+    lost: LostMasks = "keep"
 
 
 class TrackState(BaseModel):
     """A job's session and the first frame whose mask is not yet written.
 
     `url` is None for the job's own service. `next_frame` is the session's number: its frame 0 is
-    the reference frame.
+    the reference frame. `sent` is the digest of a folder's frames before it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,6 +44,7 @@ class TrackState(BaseModel):
     url: str | None
     session_id: str
     next_frame: int
+    sent: str = ""
     done: bool = False
 
     @classmethod
@@ -59,9 +65,9 @@ class TrackState(BaseModel):
             os.fsync(file.fileno())
         unfinished.replace(path)
 
-    def advanced(self, next_frame: int) -> Self:
+    def advanced(self, next_frame: int, *, sent: str = "") -> Self:
         """The state after one more append."""
-        return self.model_copy(update={"next_frame": next_frame})
+        return self.model_copy(update={"next_frame": next_frame, "sent": sent})
 
     def finished(self) -> Self:
         """The state of a job whose masks are all there."""
@@ -69,18 +75,28 @@ class TrackState(BaseModel):
 
 
 def source_digest(source: Source) -> str:
-    """A digest that tells videos apart without reading them whole: wherever they lie.
+    """A digest that tells video files apart without reading them whole: wherever they lie.
 
-    Of a folder the names and sizes of its images, of a file its size, beginning and end.
+    Of its size, beginning and end; empty for a folder.
     """
-    digest = hashlib.sha256()
-    for image in source.images:
-        digest.update(f"{image.name}\0{image.stat().st_size}\n".encode())
-    if not source.images:
-        size = source.path.stat().st_size
-        digest.update(f"{size}\n".encode())
-        with source.path.open("rb") as file:
-            digest.update(file.read(EDGE_BYTES))
-            file.seek(max(0, size - EDGE_BYTES))
-            digest.update(file.read())
+    if source.images:
+        return ""
+    size = source.path.stat().st_size
+    digest = hashlib.sha256(f"{size}\n".encode())
+    with source.path.open("rb") as file:
+        digest.update(file.read(EDGE_BYTES))
+        file.seek(max(0, size - EDGE_BYTES))
+        digest.update(file.read())
     return digest.hexdigest()
+
+
+def sent_digest(source: Source, first: int, last: int, *, before: str = "") -> str:
+    """A digest of a folder's frames `first` to `last`, after those whose digest is `before`.
+
+    Of their names and sizes; empty for a video file.
+    """
+    digest = before
+    for image in source.images[first : last + 1]:
+        told = f"{digest}\0{image.stat().st_size}\0".encode() + os.fsencode(image.name)
+        digest = hashlib.sha256(told).hexdigest()
+    return digest

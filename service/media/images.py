@@ -9,14 +9,35 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from model.core.image_headers import ImageLimits, read_header
+from model.core.pixels import read_image
+
 JPEG_QUALITY = 95
+FALLING_QUALITY = (95, 85, 75, 60)
+LARGE_BYTES = 4_000_000  # half of what a service takes of a frame unless it is told otherwise
+# The service says what is too large for it, and how to change that.
+ANY_SIZE = ImageLimits(max_bytes=2**31, max_width=2**16, max_height=2**16)
 
 
-def encode_jpeg(rgb: NDArray[np.uint8]) -> bytes:
-    """Return a picture (H, W, 3) as a JPEG of quality 95; equal pictures give equal bytes."""
+def encode_jpeg(rgb: NDArray[np.uint8], *, quality: int = JPEG_QUALITY) -> bytes:
+    """Return a picture (H, W, 3) as a JPEG; equal pictures give equal bytes."""
     bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
-    _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
     return encoded.tobytes()
+
+
+def fitting_image(data: bytes) -> bytes:
+    """Return a complete image as it is sent: as it came, or as a JPEG if it has many bytes.
+
+    The quality falls until it has few enough, the size in pixels stays. Raise PixelError where it
+    is cut off, damaged or of another kind than JPEG, PNG and WebP.
+    """
+    read_header(data, ANY_SIZE)
+    if len(data) <= LARGE_BYTES:
+        return data
+    rgb = read_image(data, ANY_SIZE)
+    made = (encode_jpeg(rgb, quality=quality) for quality in FALLING_QUALITY)
+    return next((jpeg for jpeg in made if len(jpeg) <= LARGE_BYTES), data)
 
 
 def encode_png(rgb: NDArray[np.uint8]) -> bytes:

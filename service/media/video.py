@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from model.core.frame_files import FolderError, list_frames, read_frame_file
 from model.core.image_headers import PixelError
 from service.errors import BadVideo
-from service.media.images import encode_jpeg
+from service.media.images import encode_jpeg, fitting_image
 
 FOLDER_FPS = 24.0
 # x264 is in PyAV's wheels; builds of FFmpeg without it have one of the others.
@@ -52,28 +52,36 @@ class Source:
     fps: float
     left_out: str = ""
 
+    def name_of(self, number: int) -> str:
+        """Return what a message calls a frame: its file, or its number."""
+        return repr(self.images[number].name) if self.images else f"frame {number}"
+
+    def stem_of(self, number: int) -> str:
+        """Return the stem of a frame's mask file."""
+        return self.images[number].stem if self.images else f"{number:05d}"
+
     def frames(self, *, first: int = 0) -> Iterator[SourceFrame]:
         """Yield the frames from number `first` on, with the same bytes in every call.
 
-        JPEG, PNG and WebP images of a folder are read as they are, others become PNGs, and the
-        frames of a file JPEGs.
+        JPEG, PNG and WebP images of a folder are read as they are, unless they are large; others
+        become PNGs or JPEGs, and the frames of a file JPEGs.
 
         Raises:
             BadVideo: the file is damaged, or an image cannot be read; it names the image.
         """
         for number, image in enumerate(self.images[first:], start=first):
             try:
-                data = read_frame_file(image)
+                data = fitting_image(read_frame_file(image))
             except OSError as error:
                 raise BadVideo(f"{image.name!r} cannot be read: {error.strerror}") from error
             except PixelError as error:
                 raise BadVideo(f"{image.name!r}: {error}") from error
-            yield SourceFrame(number, image.stem, data)
+            yield SourceFrame(number, self.stem_of(number), data)
         if not self.images:
             # From the start: seeking by number is not exact in files with a variable frame rate.
             with self.path.open("rb") as file:
                 for number, rgb in islice(enumerate(decode_video(file)), first, None):
-                    yield SourceFrame(number, f"{number:05d}", encode_jpeg(rgb))
+                    yield SourceFrame(number, self.stem_of(number), encode_jpeg(rgb))
 
 
 def open_source(path: Path, *, mask: Path | None = None) -> Source:

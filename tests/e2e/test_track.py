@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,7 +18,7 @@ from PIL import Image
 
 from model.core.palette import read_label_map
 from model.core.pixels import ImageLimits
-from service.commands.track_state import TrackState
+from service.commands.track_state import TrackState, sent_digest
 from service.media.video import open_source
 from tamvt_client import Client
 from tests.support import scene
@@ -73,6 +74,13 @@ def state_of(out: Path) -> TrackState:
     state = TrackState.load(out / ".tamvt" / "track.json")
     assert state is not None
     return state
+
+
+def stop_at(out: Path, folder: Path, **changes: Any) -> None:
+    """Make a finished job one that stopped before a frame."""
+    sent = sent_digest(open_source(folder / "frames"), 0, changes["next_frame"] - 1)
+    state = state_of(out).model_copy(update={"done": False, "sent": sent, **changes})
+    state.save(out / ".tamvt" / "track.json")
 
 
 def interrupt_after(words: list[str], out: Path, settings: Mapping[str, str]) -> tuple[int, str]:
@@ -214,8 +222,7 @@ def test_an_expired_session_is_tracked_again_from_the_start(
 ) -> None:
     words = command(folder, tmp_path / "out", "--url", running.url)
     assert run(words).returncode == 0
-    state = state_of(tmp_path / "out").model_copy(update={"done": False, "next_frame": 9})
-    state.save(tmp_path / "out" / ".tamvt" / "track.json")
+    stop_at(tmp_path / "out", folder, next_frame=9)
     (tmp_path / "out" / "masks" / "img_20.png").unlink()
     done = run(words)
     assert done.returncode == 0, done.stderr
@@ -234,8 +241,7 @@ def test_frames_whose_answer_was_lost_are_sent_again(
         session = client.start(scene.jpeg(0), scene.mask())
         images = [scene.jpeg(number) for number in range(1, 13)]
         client.append(session.session_id, images, first_frame=1)
-    updates = {"done": False, "next_frame": 1, "session_id": session.session_id}
-    state_of(out).model_copy(update=updates).save(out / ".tamvt" / "track.json")
+    stop_at(out, folder, next_frame=1, session_id=session.session_id)
     done = run(words)
     assert done.returncode == 0, done.stderr
     assert_follows_the_square(out, frames=FRAMES)

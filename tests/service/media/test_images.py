@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.media.images import decode_image, encode_jpeg, encode_png, media_type
+from model.core.image_headers import PixelError
+from service.media.images import (
+    LARGE_BYTES,
+    decode_image,
+    encode_jpeg,
+    encode_png,
+    fitting_image,
+    media_type,
+)
 
 
 @pytest.fixture
@@ -55,3 +63,30 @@ def test_the_first_bytes_tell_the_media_type(picture: NDArray[np.uint8]) -> None
         "video/quicktime",
         "application/octet-stream",
     ]
+
+
+def noisy(height: int, width: int) -> NDArray[np.uint8]:
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("sides", [(900, 1600), (1400, 2000)])
+def test_a_large_image_is_sent_as_a_jpeg_that_fits(sides: tuple[int, int]) -> None:
+    rgb = noisy(*sides)
+    png = encode_png(rgb)
+    assert len(png) > LARGE_BYTES
+    sent = fitting_image(png)
+    assert len(sent) <= LARGE_BYTES
+    assert sent in {encode_jpeg(rgb), encode_jpeg(rgb, quality=85)}
+    assert fitting_image(png) == sent
+
+
+def test_other_images_are_sent_as_they_came() -> None:
+    for data in (encode_png(noisy(40, 60)), encode_jpeg(noisy(40, 60))):
+        assert fitting_image(data) is data
+
+
+@pytest.mark.parametrize("data", [b"", b"no image", encode_jpeg(noisy(40, 60))[:-9]])
+def test_what_is_cut_off_is_found_before_it_is_sent(data: bytes) -> None:
+    with pytest.raises(PixelError):
+        fitting_image(data)

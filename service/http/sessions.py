@@ -104,7 +104,6 @@ async def append_frames(
         )
         body = await service.workers.start(
             responses.write_frames,
-            AppendedOut,
             appended.frames,
             appended.session,
             mask_format=query.format,
@@ -186,7 +185,6 @@ async def list_masks(
             return Response(body, media_type="application/zip", headers=headers)
         body = await run(
             responses.write_frames,
-            MasksOut,
             page.frames,
             page.session,
             mask_format=query.format,

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic_core import to_json
 
 from model.core.encoding import decode_rle, encode_polygons
 from model.core.masks import overlay_masks
 from model.core.palette import write_label_map
 from service.store.records import FrameMasks, ObjectMask, Session
-from tamvt_client.messages import AppendedOut, CorrectedOut, MaskFormat, MasksOut, SessionOut
+from tamvt_client.messages import MaskFormat, SessionOut
 
 Size = tuple[int, int]
 
@@ -33,39 +34,38 @@ def frame_members(
 ) -> dict[str, object]:
     """Return the members of a `FrameMasksOut`."""
     size = session.frame_size
-    return {
-        "frame": masks.frame,
-        "objects": [
+    objects: list[dict[str, object]] = []
+    for item in masks.objects:
+        rle = _rle(item, size)
+        objects.append(
             {
                 "id": item.object_id,
-                **_encoded(item, size, mask_format=mask_format),
+                mask_format: rle if mask_format == "rle" else encode_polygons(decode_rle(rle)),
                 "area": item.area,
                 "bbox": item.bbox,
                 "confidence": item.confidence,
                 "state": item.state,
             }
-            for item in masks.objects
-        ],
-    }
+        )
+    return {"frame": masks.frame, "objects": objects}
 
 
 def write_frames(
-    kind: type[AppendedOut | MasksOut],
-    frames: Sequence[FrameMasks],
-    session: Session,
-    *,
-    mask_format: MaskFormat,
-    **others: object,
+    frames: Sequence[FrameMasks], session: Session, *, mask_format: MaskFormat, **others: object
 ) -> bytes:
-    """Return a message of this kind as JSON: the frames' masks, and the other members."""
+    """Return an `AppendedOut` or `MasksOut` as JSON: the frames' masks, and its other members.
+
+    Written from plain values, without the model: validating thousands of masks takes five times
+    as long as writing them.
+    """
     members = [frame_members(masks, session, mask_format=mask_format) for masks in frames]
-    return kind.model_validate({"frames": members, **others}).to_json()
+    return to_json({"frames": members, **others}, inf_nan_mode="null")
 
 
 def write_corrected(masks: FrameMasks, session: Session, *, mask_format: MaskFormat) -> bytes:
-    """Return the corrected frame as JSON."""
+    """Return a `CorrectedOut` as JSON."""
     members = frame_members(masks, session, mask_format=mask_format)
-    return CorrectedOut.model_validate({**members, "next_frame": session.next_frame}).to_json()
+    return to_json({**members, "next_frame": session.next_frame}, inf_nan_mode="null")
 
 
 def write_png(masks: FrameMasks, session: Session) -> bytes:
@@ -89,13 +89,6 @@ def write_zip(pictures: Mapping[int, bytes]) -> bytes:
         for frame, png in pictures.items():
             archive.writestr(zipfile.ZipInfo(f"{frame:05d}.png"), png)
     return file.getvalue()
-
-
-def _encoded(item: ObjectMask, size: Size, *, mask_format: MaskFormat) -> dict[str, object]:
-    rle = _rle(item, size)
-    if mask_format == "polygons":
-        return {"polygons": encode_polygons(decode_rle(rle))}
-    return {"rle": rle}
 
 
 def _rle(item: ObjectMask, size: Size) -> dict[str, object]:

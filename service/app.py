@@ -39,6 +39,7 @@ from service.stream.open_streams import OpenStreams
 from service.stream.ownership import watch_ownership
 from service.telemetry.health import Health
 from service.telemetry.metrics import Metrics
+from tamvt_client.messages import Problem
 
 OpenEngine = Callable[[Settings], AbstractAsyncContextManager[Engine]]
 
@@ -237,8 +238,7 @@ def _describe(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         schema = generate()
         schemas = schema.setdefault("components", {}).setdefault("schemas", {})
-        schemas["Problem"] = dict(problems.SCHEMA)
-        for model in (ObjectIn, OptionsIn):
+        for model in (Problem, ObjectIn, OptionsIn):
             own = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(own.pop("$defs", {}))
             schemas[model.__name__] = own

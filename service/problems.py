@@ -84,31 +84,6 @@ KINDS: Final[Mapping[type[errors.TamvtError], Kind]] = {
 # Attributes of errors that a client can act on: members of the problem.
 MEMBERS: Final = ("expected", "oldest", "limit", "session_id", "retry_after_s")
 
-SCHEMA: Final[Mapping[str, Any]] = {
-    "title": "Problem",
-    "description": "An error, as RFC 9457 defines it. docs/api.md lists the types.",
-    "type": "object",
-    "required": ["type", "title", "status"],
-    "properties": {
-        "type": {"type": "string", "examples": ["/problems/frame-ahead"]},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "expected": {"type": "integer", "description": "the frame number that comes next"},
-        "oldest": {"type": "integer", "description": "the oldest frame possible"},
-        "limit": {"type": "integer", "description": "what is allowed"},
-        "session_id": {"type": "string"},
-        "retry_after_s": {"type": "number"},
-        "errors": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {"where": {"type": "string"}, "message": {"type": "string"}},
-            },
-        },
-    },
-}
-
 
 def kind_of(error: errors.TamvtError) -> Kind:
     """Return the kind of the error's class, or of the nearest class above that has one."""

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from service import errors
-from service.problems import KINDS, documented, kind_of, problem
+from service.problems import KINDS, MEMBERS, documented, kind_of, problem
+from tamvt_client.messages import Problem
 
 
 def tree(root: type[errors.TamvtError]) -> Iterator[type[errors.TamvtError]]:
@@ -52,6 +53,10 @@ def test_a_class_that_is_not_listed_is_like_its_parent() -> None:
         """Not in the table."""
 
     assert kind_of(Stranger("?")) == KINDS[errors.BadImage]
+
+
+def test_the_members_of_problems_are_defined_once() -> None:
+    assert set(MEMBERS) <= set(Problem.model_fields)
 
 
 def test_a_problem_carries_what_a_client_can_act_on() -> None:

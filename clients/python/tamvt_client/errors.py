@@ -60,8 +60,7 @@ class FrameConflict(ProblemResponse):
     @property
     def expected(self) -> int | None:
         """The frame number the session takes next, where the service says so."""
-        value = (self.problem.model_extra or {}).get("expected")
-        return value if isinstance(value, int) else None
+        return self.problem.expected
 
 
 class Busy(ProblemResponse):
@@ -70,8 +69,7 @@ class Busy(ProblemResponse):
     @property
     def retry_after_s(self) -> float:
         """Seconds that the service asks to wait, 0 if it does not say."""
-        value = (self.problem.model_extra or {}).get("retry_after_s")
-        return float(value) if isinstance(value, int | float) else 0.0
+        return self.problem.retry_after_s or 0.0
 
 
 class ServiceFault(ProblemResponse):
@@ -81,7 +79,7 @@ class ServiceFault(ProblemResponse):
 def problem_error(problem: Problem) -> ProblemResponse:
     """The error for a problem, by its status."""
     by_status: dict[int, type[ProblemResponse]] = {404: NotFound, 409: FrameConflict, 503: Busy}
-    if problem.status == 409 and "expected" not in (problem.model_extra or {}):
+    if problem.status == 409 and problem.expected is None:
         return Rejected(problem)  # a conflict of another kind: a full memory, for example
     fallback = ServiceFault if problem.status >= 500 else Rejected
     return by_status.get(problem.status, fallback)(problem)

@@ -8,7 +8,7 @@ width. Members that a newer service adds are ignored.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from pydantic import (
     TypeAdapter,
     WithJsonSchema,
 )
+from pydantic.json_schema import SkipJsonSchema
 
 from tamvt_client.masks import Rle, decode_polygons, decode_rle, overlay_masks
 
@@ -180,16 +181,41 @@ class TicketOut(Message):
     expires_in_s: float
 
 
+class ProblemReason(Message):
+    """What is wrong with one parameter of a request."""
+
+    where: str
+    message: str
+
+
+def _as_sent(schema: dict[str, Any]) -> None:
+    """Describe in OpenAPI what the service sends: three members always, the others or nothing."""
+    schema["required"] = ["type", "title", "status"]
+    for member in schema["properties"].values():
+        member.pop("default", None)
+
+
 class Problem(BaseModel):
-    """A problem of RFC 9457; its further members are in `model_extra`."""
+    """An error, as RFC 9457 defines it. docs/api.md lists the types."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    # Members that a newer service adds are in `model_extra`.
+    model_config = ConfigDict(frozen=True, extra="allow", json_schema_extra=_as_sent)
 
-    type: str = "about:blank"
+    type: Annotated[str, Field(examples=["/problems/frame-ahead"])] = "about:blank"
     title: str = ""
     status: int
     detail: str = ""
-    instance: str | None = None
+    instance: str | SkipJsonSchema[None] = None
+    expected: Annotated[
+        int | SkipJsonSchema[None], Field(description="the frame number that comes next")
+    ] = None
+    oldest: Annotated[
+        int | SkipJsonSchema[None], Field(description="the oldest frame possible")
+    ] = None
+    limit: Annotated[int | SkipJsonSchema[None], Field(description="what is allowed")] = None
+    session_id: str | SkipJsonSchema[None] = None
+    retry_after_s: float | SkipJsonSchema[None] = None
+    errors: tuple[ProblemReason, ...] | SkipJsonSchema[None] = None
 
 
 # What the service says on a stream (docs/stream.md).

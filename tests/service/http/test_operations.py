@@ -120,11 +120,21 @@ def test_answers_are_as_their_schemas_say(api: Api) -> None:
     session = started.json()["session_id"]
     rle = api.append(session, [scene.jpeg(1)], first=1)
     polygons = api.append(session, [scene.jpeg(1)], first=1, format="polygons")
+    refused = api.append(session, [scene.jpeg(3)], first=3)
+    problem = messages.Problem.model_validate_json(refused.content, extra="forbid")
+    assert problem.expected == 2
+    schemas_there = api.http.get("/openapi.json").json()["components"]["schemas"]
+    assert set(schemas_there["Problem"]["required"]) <= set(refused.json())
+    assert set(refused.json()) <= set(schemas_there["Problem"]["properties"])
+    corrected = api.http.put(
+        f"/v1/sessions/{session}/objects", files={"mask": ("mask.png", scene.mask())}
+    )
     answers: list[tuple[type[BaseModel], httpx.Response]] = [
         (messages.SessionOut, started),
         (messages.AppendedOut, rle),
         (messages.AppendedOut, polygons),
         (messages.MasksOut, api.masks(session)),
+        (messages.CorrectedOut, corrected),
     ]
     for model, answer in answers:
         read = model.model_validate_json(answer.content, extra="forbid")

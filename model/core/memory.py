@@ -6,7 +6,7 @@ Letters: N slots (the capacity), n entries that are remembered, O objects.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,7 +27,8 @@ class Entry:
     """One remembered frame, the slot of the bank it sits in and the objects it knows.
 
     `revision` tells the entry's contents from earlier ones of the same frame: 0 as it was first
-    remembered, and a higher number with each correction.
+    remembered, and a higher number with each correction. `given` are the objects whose mask in it
+    a person gave; None means all of a pinned entry, and none of another.
     """
 
     frame: int
@@ -35,15 +36,33 @@ class Entry:
     object_ids: tuple[int, ...]
     pinned: bool = False
     revision: int = 0  # decision 30
+    given: tuple[int, ...] | None = None  # decision 59
 
     def __post_init__(self) -> None:
-        _check_integers(self.frame, self.slot, self.revision, *self.object_ids)
+        _check_integers(self.frame, self.slot, self.revision, *self.object_ids, *(self.given or ()))
         if self.frame < 0 or self.revision < 0:
             raise ValueError(f"frame {self.frame} or revision {self.revision} is negative")
         if len(set(self.object_ids)) != len(self.object_ids):
             raise ValueError(f"object ids {self.object_ids} repeat")
         if not all(1 <= object_id <= MAX_OBJECT_ID for object_id in self.object_ids):
             raise ValueError(f"object ids {self.object_ids} leave 1..{MAX_OBJECT_ID}")
+        if self.given is not None and not set(self.given) <= set(self.object_ids):
+            raise ValueError(f"given are {self.given}, known are {self.object_ids}")
+
+    @property
+    def human_ids(self) -> tuple[int, ...]:
+        """Return the objects whose mask in this entry a person gave."""
+        if self.given is not None:
+            return self.given
+        return self.object_ids if self.pinned else ()
+
+    def forget(self, object_ids: Collection[int]) -> Entry:
+        """Return the entry that knows these objects no longer."""
+        if set(object_ids).isdisjoint(self.object_ids):
+            return self
+        known = tuple(known for known in self.object_ids if known not in object_ids)
+        given = None if self.given is None else tuple(n for n in self.given if n in known)
+        return replace(self, object_ids=known, given=given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,30 +117,42 @@ class Memory:
         newest = Entry(frame=frame, slot=slot, object_ids=tuple(object_ids))
         return replace(self, entries=(*kept, newest))
 
-    def correct(self, frame: int, object_ids: Sequence[int], *, revision: int) -> Memory:
+    def correct(
+        self, frame: int, object_ids: Sequence[int], *, given: Collection[int], revision: int
+    ) -> Memory:
         """Return the memory whose newest entry, that of `frame`, is rewritten (or made) and pinned.
 
-        It keeps its slot and from now on knows `object_ids`. At most `capacity` - 2 entries are
-        pinned, the reference included: beyond that the oldest correction that is no object's
-        first mask is unpinned. MemoryFull where there is none.
+        From now on it knows `object_ids`. A person gave the masks of those that are `given`: older
+        entries in which they were predicted know them no longer. An entry that knows nothing else
+        leaves, and the others move to the lowest slots. At most `capacity` - 2 entries are pinned,
+        the reference included: beyond that the oldest correction that is no object's first mask
+        is unpinned. MemoryFull where there is none.
         """
         made = self if self.newest.frame == frame else self.remember(frame, object_ids)
         newest = made.newest
         if newest.frame != frame:
             raise MemoryFull("no entry of the memory can be replaced")
         older = made.entries[:-1] if newest.pinned else made._room_for_one_pin()
-        corrected = replace(newest, object_ids=tuple(object_ids), pinned=True, revision=revision)
-        return replace(made, entries=(*older, corrected))
+        human = {*given, *newest.human_ids}
+        corrected = Entry(
+            frame,
+            newest.slot,
+            tuple(object_ids),
+            pinned=True,
+            revision=revision,
+            given=tuple(object_id for object_id in object_ids if object_id in human),
+        )
+        # A person's mask outranks predictions (decision 59).
+        left = (entry.forget(set(given).difference(entry.human_ids)) for entry in older)
+        kept = (*(entry for entry in left if entry.object_ids or entry.pinned), corrected)
+        if len(kept) < len(made.entries):
+            ranks = sorted(entry.slot for entry in kept)
+            kept = tuple(replace(entry, slot=ranks.index(entry.slot)) for entry in kept)
+        return replace(made, entries=kept)
 
     def forget(self, object_id: int) -> Memory:
         """Return the memory whose entries know this object no longer; they stay where they are."""
-        entries = (
-            replace(
-                entry, object_ids=tuple(known for known in entry.object_ids if known != object_id)
-            )
-            for entry in self.entries
-        )
-        return replace(self, entries=tuple(entries))
+        return replace(self, entries=tuple(entry.forget({object_id}) for entry in self.entries))
 
     def _room_for_one_pin(self) -> tuple[Entry, ...]:
         """Return the entries but the newest, one unpinned where the newest is one pin too many."""
@@ -132,7 +163,8 @@ class Memory:
         for index, entry in enumerate(older[1:], start=1):
             # An object's first mask is all that is surely known of it.
             if entry.pinned and known.issuperset(entry.object_ids):
-                return (*older[:index], replace(entry, pinned=False), *older[index + 1 :])
+                unpinned = replace(entry, pinned=False, given=entry.human_ids)
+                return (*older[:index], unpinned, *older[index + 1 :])
             known.update(entry.object_ids)
         raise MemoryFull(
             f"a memory of {self.capacity} entries pins {max(1, self.capacity - UNPINNED)}, and "
@@ -164,7 +196,9 @@ class Memory:
     def to_json(self) -> str:
         """Return the memory as JSON text; `from_json` gives it back."""
         entries = [
-            [e.frame, e.slot, list(e.object_ids), e.pinned, e.revision] for e in self.entries
+            [e.frame, e.slot, e.object_ids, e.pinned, e.revision, *given]
+            for e in self.entries
+            for given in [() if e.given is None else (e.given,)]
         ]
         return json.dumps({"capacity": self.capacity, "entries": entries}, separators=(",", ":"))
 
@@ -179,10 +213,24 @@ class Memory:
             raise ValueError(f"not a memory: {error!r}") from error
 
 
-def _entry(frame: int, slot: int, object_ids: list[int], pinned: bool, revision: int = 0) -> Entry:
+def _entry(
+    frame: int,
+    slot: int,
+    object_ids: list[int],
+    pinned: bool,
+    revision: int = 0,
+    given: list[int] | None = None,
+) -> Entry:
     if not isinstance(pinned, bool):
         raise ValueError(f"pinned is {pinned!r}, not true or false")
-    return Entry(frame, slot, tuple(object_ids), pinned=pinned, revision=revision)
+    return Entry(
+        frame,
+        slot,
+        tuple(object_ids),
+        pinned=pinned,
+        revision=revision,
+        given=None if given is None else tuple(given),
+    )
 
 
 def _check_integers(*values: Any) -> None:

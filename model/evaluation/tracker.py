@@ -65,6 +65,8 @@ class OfflineTracker:
         self._bank = empty_bank(entry, slots=self.memory.capacity)
         self._put(entry, self.memory.newest)
         self._next = 1
+        # Of the newest frame: its pixels, and the soft mask of each object that is remembered.
+        self._newest = (frame, dict(zip(self.object_ids, soft, strict=True)))
 
     def track(self, images: Iterable[bytes]) -> Iterator[TrackedFrame]:
         """Yield every following frame, in order; the last clip may be shorter."""
@@ -84,6 +86,9 @@ class OfflineTracker:
             entry = {name: outputs[entry_output(name)] for name in self._bank}
             self._put(entry, after.newest)
         self.memory, self._next = after, last + 1
+        seen = zip(self.object_ids, masks[-1], confidences[-1].lost, strict=True)
+        remembered = {name: mask for name, mask, lost in seen if not (self._gate and lost)}
+        self._newest = (frames[-1], remembered)
         return [
             TrackedFrame(
                 label_map(soft, self.object_ids, self._frame_size),
@@ -94,6 +99,39 @@ class OfflineTracker:
             )
             for soft, sure, confidences in zip(masks, raw, confidences, strict=True)
         ]
+
+    def correct(self, labels: Pixels) -> None:
+        """Give the newest frame the masks of this label map (H, W), as a person's.
+
+        The other objects keep what was predicted, new ones are added. MemoryFull where the
+        correction cannot be pinned.
+        """
+        given, masks = split_objects(labels)
+        frame, known = self._newest
+        known = {**known, **dict(zip(given, soft_masks(masks, self.size), strict=True))}
+        before, rows = self.memory, self.object_ids
+        self.memory = before.correct(
+            self._next - 1, sorted(known), given=given, revision=self._next
+        )
+        self.object_ids = tuple(sorted({*rows, *given}))
+        nothing = np.zeros(self.size, np.uint8)
+        soft = np.stack([known.get(object_id, nothing) for object_id in self.object_ids])
+        entry = self._runtime.memorize({"frame": frame[None], "masks": soft[None]})
+        old, self._bank = self._bank, empty_bank(entry, slots=before.capacity)
+        self._put(entry, self.memory.newest)
+        slots = {place.frame: place.slot for place in before.entries}
+        columns = [rows.index(name) if name in rows else -1 for name in self.object_ids]
+        for place in self.memory.entries[:-1]:
+            made = {name: tensor[:, slots[place.frame]] for name, tensor in old.items()}
+            for tensor in self._runtime.spec.bank:
+                if (
+                    tensor.per_object
+                ):  # (1, O, T, C): a row of zeros, the last one, for a new object
+                    values = made[tensor.name]
+                    padded = np.concatenate([values, np.zeros_like(values[:, :1])], axis=1)
+                    made[tensor.name] = padded[:, columns]
+            self._put(made, place)
+        self._newest = (frame, known)
 
     def inputs(self, frames: Sequence[Pixels]) -> dict[str, NDArray[Any]]:
         """Return the inputs of `segment` for a clip: of the filled slots, which are the lowest."""

@@ -40,7 +40,8 @@ async def correct(
     """Commit the given masks for the session's newest frame; new objects are added.
 
     The other objects keep what was predicted. The frame is pinned in the memory; with the gate,
-    it does not know those that are lost in it.
+    it does not know those that are lost in it. Older entries in which a corrected object was
+    predicted know it no longer.
 
     Raises:
         Conflict: another process changed the session, or `frame` is not its newest one.
@@ -97,7 +98,9 @@ def _with_objects(
     lost = _not_remembered(session, masks) - set(given.object_ids)
     known = [object_id for object_id in object_ids if object_id not in lost]
     try:
-        memory = session.memory.correct(session.newest, known, revision=revision)
+        memory = session.memory.correct(
+            session.newest, known, given=given.object_ids, revision=revision
+        )
     except rules.MemoryFull as error:
         raise TooManyCorrections(f"the correction cannot be kept: {error}") from error
     history = tuple(

@@ -24,7 +24,7 @@ def session(*boundaries: int) -> Session:
         labels={},
         clip_length=2,
         memory_size=4,
-        memory=memory.correct(boundaries[-1], [1, 7], revision=5),
+        memory=memory.correct(boundaries[-1], [1, 7], given=[7], revision=5),
         next_frame=boundaries[-1] + 1,
         version=6,
         history=history,

@@ -169,7 +169,7 @@ export class Client {
     return this.call(path, options).then((response) => response.json());
   }
 
-  /** A new session: `image` is its frame 0, `objects` what is to be followed in it. */
+  /** A new session: `image` is its frame 0, `objects` what is followed; `state.notes` tell what was cut off. */
   async start(image, objects, options = {}) {
     const body = form({ frame: image, objects: JSON.stringify(objects), options: JSON.stringify(options) });
     return new Session(this, await this.json("v1/sessions", { method: "POST", body }));
@@ -202,7 +202,7 @@ export class Session {
     return answer;
   }
 
-  /** Corrects or adds objects on the newest frame; the frame's masks. */
+  /** Corrects or adds objects on the newest frame; the frame's masks, and `notes` as of a start. */
   async correct(objects) {
     const body = form({ objects: JSON.stringify(objects) });
     return this.client.json(`${this.path}/objects`, { method: "PUT", body });

@@ -6,7 +6,7 @@ MaskError unless it is exactly right; nothing here hands unchecked numbers to na
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 import cv2
@@ -146,6 +146,8 @@ def decode_polygons(polygons: object, size: tuple[int, int]) -> NDArray[np.bool_
     if sum(len(polygon) for polygon in polygons if isinstance(polygon, list)) > MAX_POLYGON_NUMBERS:
         raise MaskError(f"polygons may have at most {MAX_POLYGON_NUMBERS} numbers")
     outlines = [_contour(polygon, size) for polygon in polygons]
+    if outlines:
+        _refuse_shares([number for polygon in polygons for number in polygon], "a polygon")
     _check_cover(outlines, size)
     mask = np.zeros(size, dtype=np.uint8)
     for outline in outlines:
@@ -188,6 +190,7 @@ def decode_box(box: object, size: tuple[int, int]) -> NDArray[np.bool_]:
         raise MaskError("a box is [x, y, width, height]")
     if not all(type(value) in (int, float) and abs(value) < 1e9 for value in box):
         raise MaskError("a box has a value that is not a number in range")
+    _refuse_shares(box, "a box")
     x, y, width, height = box
     if width <= 0 or height <= 0:
         raise MaskError("a box has a width and a height above 0")
@@ -196,3 +199,17 @@ def decode_box(box: object, size: tuple[int, int]) -> NDArray[np.bool_]:
     mask = np.zeros(size, dtype=np.bool_)
     mask[top:bottom, left:right] = True
     return mask
+
+
+def reaches_beyond(x: Sequence[float], y: Sequence[float], size: tuple[int, int]) -> bool:
+    """Return whether coordinates in pixels lie outside of a frame (H, W), its edges included."""
+    return min(x) < -0.5 or min(y) < -0.5 or max(x) > size[1] or max(y) > size[0]
+
+
+def _refuse_shares(numbers: Sequence[float], what: str) -> None:
+    """Raise MaskError for what looks like shares of the frame in place of pixels."""
+    shares = all(0 <= number <= 1 for number in numbers)
+    if shares and not all(float(number).is_integer() for number in numbers):
+        raise MaskError(
+            f"{what} has numbers from 0 to 1 only: give pixels, not shares of the frame"
+        )

@@ -63,6 +63,7 @@ async def correct_objects(
             corrected.masks,
             corrected.session,
             mask_format=query.format,
+            notes=corrected.notes,
         )
     return Response(body, media_type=JSON)
 

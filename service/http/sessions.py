@@ -57,12 +57,12 @@ async def start_session(request: Request, service: ServiceOf, tenant: TenantOf) 
     """Start a session from one frame and a mask of each object in it."""
     with service.admission.admit() as reservation:
         start = await read_start(request, service.uploads, reservation)
-        session = await service.tracker.start(
+        session, notes = await service.tracker.start(
             start.frame, start.given, start.options, tenant=tenant
         )
     service.metrics.sessions.inc()
     location = f"{request.url.path}/{session.session_id}"
-    body = responses.session_message(session).to_json()
+    body = responses.session_message(session, notes=notes).to_json()
     headers = {"Location": location}
     return Response(body, status_code=201, headers=headers, media_type=JSON)
 

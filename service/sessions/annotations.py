@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.core.encoding import decode_box, decode_polygons, decode_rle
+from model.core.encoding import decode_box, decode_polygons, decode_rle, reaches_beyond
 from model.core.image_headers import ImageLimits, PixelError, TooLarge
 from model.core.mask_images import MaskImage, read_mask_image
 from model.core.masks import MaskError, split_objects
@@ -48,7 +48,8 @@ Annotation = bytes | Sequence[ObjectShape]
 class GivenObjects:
     """The objects of one frame. Masks are (O, H, W), in the order of object_ids, ascending.
 
-    `notes` tell what had to be decided to read a mask image.
+    `notes` tell which objects a mask image shows, what had to be decided to read it, and which
+    shapes were cut off at the frame.
     """
 
     object_ids: tuple[int, ...]
@@ -76,7 +77,10 @@ def read_annotation(
 def check_count(objects: Collection[object], *, max_objects: int) -> None:
     """Raise TooManyObjects unless so many objects are allowed."""
     if len(objects) > max_objects:
-        raise TooManyObjects(f"{len(objects)} objects; at most {max_objects} are allowed")
+        raise TooManyObjects(
+            f"{len(objects)} objects; at most {max_objects} are allowed: track the others in "
+            "another session, or raise TAMVT_MAX_OBJECTS as far as the model goes"
+        )
 
 
 def _from_image(
@@ -89,7 +93,9 @@ def _from_image(
     if not object_ids:
         raise NoObjects("no pixel of the mask belongs to an object")
     check_count(object_ids, max_objects=max_objects)
-    return GivenObjects(object_ids, masks, notes=read.notes)
+    shown = (f"object {each} ({count} pixels)" for each, count in read.pixels.items())
+    notes = (f"the mask shows {', '.join(shown)}", *read.notes)
+    return GivenObjects(object_ids, masks, notes=notes)
 
 
 def _read_image(data: bytes, limits: ImageLimits) -> MaskImage:
@@ -116,6 +122,11 @@ def _from_shapes(
         object_ids=object_ids,
         masks=np.stack([_mask(shape, frame_size) for shape in shapes]),  # (O, H, W)
         labels={shape.object_id: shape.label for shape in shapes if shape.label is not None},
+        notes=tuple(
+            f"object {shape.object_id} reaches beyond the frame and was cut off there"
+            for shape in shapes
+            if _is_cut(shape, frame_size)
+        ),
     )
 
 
@@ -142,8 +153,24 @@ def _drawn(shape: ObjectShape, frame_size: Size, *, name: str) -> Masks:
     return decode_box(shape.box, frame_size)
 
 
+def _is_cut(shape: ObjectShape, frame_size: Size) -> bool:
+    if shape.box is not None:
+        x, y, width, height = shape.box
+        return reaches_beyond([x, x + width], [y, y + height], frame_size)
+    return any(
+        reaches_beyond(polygon[::2], polygon[1::2], frame_size) for polygon in shape.polygons or ()
+    )
+
+
 def _check_size(size: tuple[int, ...], frame_size: Size, *, name: str) -> None:
     if size != frame_size:
+        on_its_side = size == frame_size[::-1]
+        way_out = (
+            ", turned as its EXIF data say: draw the mask on the upright picture"
+            if on_its_side
+            else ": scale the mask to the frame's size, each pixel to its nearest value"
+        )
         raise WrongMaskSize(
             f"{name} is {size[1]}x{size[0]}, but the frame is {frame_size[1]}x{frame_size[0]}"
+            f"{way_out}"
         )

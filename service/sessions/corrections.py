@@ -22,10 +22,11 @@ from service.store.session_store import SessionStore
 
 @dataclass(frozen=True, slots=True)
 class Corrected:
-    """The outcome of a correction: the session, and the masks of its newest frame."""
+    """The outcome of a correction: the session, the masks of its newest frame, and remarks."""
 
     session: Session
     masks: FrameMasks
+    notes: tuple[str, ...]
 
 
 async def correct(
@@ -67,7 +68,7 @@ async def correct(
     committed = await store.append(
         session, after, masks=[corrected], entries={newest: rewritten}, replaced=replaced
     )
-    return Corrected(committed, corrected)
+    return Corrected(committed, corrected, objects.notes)
 
 
 def without_object(session: Session, object_id: int) -> Session:

@@ -19,9 +19,12 @@ from tamvt_client.messages import MaskFormat, SessionOut
 Size = tuple[int, int]
 
 
-def session_message(session: Session) -> SessionOut:
-    """Return the session as it is answered."""
-    given = {name: getattr(session, name) for name in SessionOut.model_fields if name != "objects"}
+def session_message(session: Session, *, notes: Sequence[str] | None = None) -> SessionOut:
+    """Return the session as it is answered; with `notes` where masks were given."""
+    names = SessionOut.model_fields.keys() - {"objects", "notes"}
+    given = {name: getattr(session, name) for name in names}
+    if notes is not None:
+        given["notes"] = notes
     objects = [
         {"id": object_id, "label": session.labels.get(object_id)}
         for object_id in session.object_ids
@@ -62,10 +65,13 @@ def write_frames(
     return to_json({"frames": members, **others}, inf_nan_mode="null")
 
 
-def write_corrected(masks: FrameMasks, session: Session, *, mask_format: MaskFormat) -> bytes:
+def write_corrected(
+    masks: FrameMasks, session: Session, *, mask_format: MaskFormat, notes: Sequence[str]
+) -> bytes:
     """Return a `CorrectedOut` as JSON."""
     members = frame_members(masks, session, mask_format=mask_format)
-    return to_json({**members, "next_frame": session.next_frame}, inf_nan_mode="null")
+    others = {"next_frame": session.next_frame, "notes": notes}
+    return to_json({**members, **others}, inf_nan_mode="null")
 
 
 def write_png(masks: FrameMasks, session: Session) -> bytes:

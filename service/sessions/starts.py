@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from service.sessions.annotations import Annotation, read_annotation
 from service.sessions.backend import SessionBackend
 from service.sessions.clips import encode_reference
 from service.sessions.frames import Limits, frame_of_picture, read_picture
 from service.sessions.options import ChosenOptions, new_session
 from service.store.records import Session
+
+
+class Started(NamedTuple):
+    """A new session, and what is to be said of the masks that were given."""
+
+    session: Session
+    notes: tuple[str, ...]
 
 
 async def start(
@@ -18,7 +27,7 @@ async def start(
     *,
     limits: Limits,
     tenant: str,
-) -> Session:
+) -> Started:
     """Store a new session whose frame 0 is `image`, with the given masks, and return it.
 
     Raises UnknownModel, BadOption, what `annotations` and `frames` raise, and TooMany.
@@ -36,4 +45,5 @@ async def start(
     session = new_session(spec, frame_size, objects, options, tenant=tenant)
     frame = await run(frame_of_picture, image, rgb, model_size=session.model_size)
     masks, entry = await run(encode_reference, frame, objects, session)
-    return await backend.store.create(session, masks=[masks], entries={0: entry})
+    session = await backend.store.create(session, masks=[masks], entries={0: entry})
+    return Started(session, objects.notes)

@@ -41,7 +41,7 @@ class Tracker:
 
     async def start(
         self, image: bytes, given: Annotation, options: ChosenOptions, *, tenant: str
-    ) -> Session:
+    ) -> starts.Started:
         """Start a session whose frame 0 is `image`, with the masks that the client gives."""
         async with self._deadline():
             return await starts.start(

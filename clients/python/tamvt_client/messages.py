@@ -68,7 +68,9 @@ class SessionObject(Message):
 class SessionOut(Message):
     """A session as it is committed; frame_size is [height, width].
 
-    `weights_sha256` is the hash of the weights that made its newest masks.
+    `weights_sha256` is the hash of the weights that made its newest masks. `notes`, in the answer
+    to a start, say which objects a mask image shows, what had to be decided to read it, and what
+    was cut off at the frame.
     """
 
     session_id: str
@@ -81,6 +83,7 @@ class SessionOut(Message):
     memory_gate: bool
     next_frame: int
     expires_at: Seconds
+    notes: tuple[str, ...] = ()
 
 
 class ObjectMaskOut(Message):
@@ -136,9 +139,10 @@ class AppendedOut(Message):
 
 
 class CorrectedOut(FrameMasksOut):
-    """The newest frame with its corrected masks."""
+    """The newest frame with its corrected masks; `notes` are as of a session's start."""
 
     next_frame: int
+    notes: tuple[str, ...] = ()
 
 
 class MasksOut(Message):

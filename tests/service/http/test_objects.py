@@ -349,3 +349,13 @@ def test_an_unknown_session_has_no_forks_and_no_objects(api: Api) -> None:
         api.http.delete("/v1/sessions/none/objects/1"),
     ):
         assert problem(answer) == (404, "unknown-session")
+
+
+def test_a_start_and_a_correction_tell_what_a_mask_shows(api: Api) -> None:
+    started = api.post_start(("frame", scene.png(0)), ("mask", scene.mask()))
+    assert started.json()["notes"] == ["the mask shows object 1 (1024 pixels)"]
+    session = started.json()["session_id"]
+    assert "notes" not in api.http.get(f"/v1/sessions/{session}").json()
+    cut = [{"id": 2, "box": [100, 70, 60, 10]}]
+    corrected = api.http.put(f"/v1/sessions/{session}/objects", json=cut)
+    assert corrected.json()["notes"] == ["object 2 reaches beyond the frame and was cut off there"]

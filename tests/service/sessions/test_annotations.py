@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import cv2
 import numpy as np
 import pytest
 
@@ -84,3 +87,59 @@ def test_the_number_of_objects_is_limited() -> None:
     shapes = [ObjectShape(object_id, box=[0, 0, 9, 9]) for object_id in (1, 2, 3)]
     with pytest.raises(TooManyObjects, match="3 objects; at most 2"):
         read(shapes, max_objects=2)
+
+
+def test_what_a_mask_image_shows_is_told() -> None:
+    labels = np.zeros(SIZE, np.uint8)
+    labels[:10], labels[20:30] = 9, 2
+    given = read(write_label_map(labels))
+    assert given.notes == ("the mask shows object 2 (600 pixels), object 9 (600 pixels)",)
+
+
+def test_how_an_unusual_mask_image_was_read_is_told() -> None:
+    white = np.zeros(SIZE, np.uint8)
+    white[10:30, 10:40] = 255
+    _, png = cv2.imencode(".png", cv2.GaussianBlur(white, (0, 0), 1.2))
+    shown, decided = read(png.tobytes()).notes
+    assert shown.startswith("the mask shows object 1 (")
+    assert "soft edges" in decided
+
+
+@pytest.mark.parametrize(
+    ("shape", "cut"),
+    [
+        ({"box": [50, 30, 20, 5]}, True),
+        ({"box": [-3, 0, 20, 5]}, True),
+        ({"box": [0, 0, 60, 40]}, False),
+        ({"polygons": [[0, 0, 5, 0, 5, 5], [0, 0, 61, 0, 20, 20]]}, True),
+        ({"polygons": [[0, 0, 5, -1, 5, 5]]}, True),
+        ({"polygons": [[0, 0, 60, 0, 60, 40, 0, 40]]}, False),
+    ],
+)
+def test_shapes_that_reach_beyond_the_frame_are_cut_and_told(
+    shape: dict[str, Any], cut: bool
+) -> None:
+    told = ("object 4 reaches beyond the frame and was cut off there",)
+    given = read([ObjectShape(2, box=[0, 0, 9, 9]), ObjectShape(4, **shape)])
+    assert given.notes == (told if cut else ())
+
+
+@pytest.mark.parametrize(
+    "shape", [{"box": [0.25, 0.5, 0.5, 0.25]}, {"polygons": [[0, 0, 0.5, 0, 1, 1]]}]
+)
+def test_shares_of_the_frame_are_refused(shape: dict[str, Any]) -> None:
+    with pytest.raises(BadMask, match=r"object 1: .* give pixels, not shares of the frame"):
+        read([ObjectShape(1, **shape)])
+
+
+def test_the_corner_pixel_is_no_share() -> None:
+    given = read([ObjectShape(1, box=[0, 0, 1, 1]), ObjectShape(2, polygons=[[0, 0, 0, 0, 0, 0]])])
+    assert given.masks[:, 0, 0].all()
+    assert given.masks.sum() == 2
+
+
+def test_a_mask_on_its_side_is_told_from_one_of_another_size() -> None:
+    with pytest.raises(WrongMaskSize, match="turned as its EXIF data say: draw the mask on the"):
+        read(write_label_map(np.ones(SIZE[::-1], np.uint8)))
+    with pytest.raises(WrongMaskSize, match="scale the mask to the frame's size"):
+        read(write_label_map(np.ones((20, 30), np.uint8)))

@@ -46,7 +46,9 @@ class Stage:
         self.tracker = Tracker(backend, limits=LIMITS, deadline_s=60)
 
     async def start(self) -> str:
-        session = await self.tracker.start(scene.png(0), scene.mask(), ChosenOptions(), tenant="t")
+        session, _ = await self.tracker.start(
+            scene.png(0), scene.mask(), ChosenOptions(), tenant="t"
+        )
         return session.session_id
 
     async def append(

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from model.core.memory import Memory
+from model.core.memory import FIRST_IN_FIRST_OUT, Memory, Retention
 
 INSIDE = 128  # soft value from which a pixel is the object's
 SUREST = 0.999  # of the raw confidence, where its logit is cut off
@@ -104,15 +104,16 @@ def remember_clip(
     confidences: ObjectConfidence,
     *,
     gate: bool,
+    retention: Retention = FIRST_IN_FIRST_OUT,
 ) -> Memory:
     """Return the memory after a clip whose last frame is `frame` and has these `confidences`.
 
     With the gate, the new entry does not know the objects that are lost, and there is none where
-    all of them are.
+    all of them are. The model's `retention` says whether the frame is remembered at all.
     """
     seen = zip(object_ids, confidences.lost, strict=True)
     known = [object_id for object_id, lost in seen if not (gate and lost)]
-    return memory.remember(frame, known) if known else memory
+    return memory.remember(frame, known, retention) if known else memory
 
 
 def _classify_masks(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.core.confidence import Calibration
+from model.core.memory import FIRST_IN_FIRST_OUT, Retention
 
 SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights"  # the folder of the shipped graphs
 METADATA_KEY = "tamvt"
-CONTRACT = 1
+CONTRACTS = (1, 2)  # those that we speak: 2 adds a state, entries by memorize, and retention
+CAPABILITIES = ("aggregated", "state", "late-objects-approximate")
+ENTRY_VERBS = ("segment", "memorize")
 
 
 class ContractError(ValueError):
@@ -86,7 +89,7 @@ class ModelSpec:
     buckets: Buckets
     weights_sha256: str  # over the values by name: the identity of the weights
     weights_file_sha256: str  # over the file's bytes: notices damage
-    contract: int = CONTRACT
+    contract: int = 1
     max_ratio: float = 2.5
     multiple: int = 32
     clip_length: int = 2
@@ -96,12 +99,21 @@ class ModelSpec:
     max_objects: int = 16
     license: str = ""
     capabilities: tuple[str, ...] = ()
-    retention: Mapping[str, Any] = field(default_factory=dict)
+    retention: Retention = FIRST_IN_FIRST_OUT
+    state: tuple[BankTensor, ...] = ()  # what is carried from clip to clip, for each object
+    entry_by: str = "segment"  # or memorize: the caller runs it on what is to be remembered
     calibration: Calibration | None = None  # none: the raw confidence, lost without a pixel
 
     def to_json(self) -> str:
-        """Return compact JSON with sorted keys: equal specs give equal text."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        """Return compact JSON with sorted keys: equal specs give equal text.
+
+        What only contract 2 has is left out of contract 1, whose graphs stay as they were.
+        """
+        fields = asdict(self)
+        if self.contract == 1:
+            fields |= {"retention": {}}
+            del fields["state"], fields["entry_by"]
+        return json.dumps(fields, sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> ModelSpec:
@@ -127,6 +139,11 @@ class ModelSpec:
         """Return the confidence below which an object is lost; None: only without a pixel."""
         return None if self.calibration is None else self.calibration.threshold
 
+    @property
+    def aggregated(self) -> bool:
+        """Return whether the graphs' masks are aggregated probabilities, not each object's own."""
+        return "aggregated" in self.capabilities
+
     def graph(self, verb: str) -> str:
         """Return the name of one of the two graphs; `verb` is memorize or segment."""
         return f"{self.name}_{verb}"
@@ -138,19 +155,39 @@ class ModelSpec:
 
 def memorize_inputs(spec: ModelSpec) -> tuple[Tensor, ...]:
     """Return the inputs of `<name>_memorize`, in order."""
-    return (Tensor("frame", "uint8", "BHW3"), Tensor("masks", "uint8", "BOHW"))
+    return (Tensor("frame", "uint8", "BHW3"), Tensor("masks", "uint8", "BOHW"), *state_inputs(spec))
 
 
 def memorize_outputs(spec: ModelSpec) -> tuple[Tensor, ...]:
-    """Return the outputs of `<name>_memorize`: one entry, as the bank's tensors without N."""
+    """Return the outputs of `<name>_memorize`: one entry, and the state after the frame."""
+    return (*entry_tensors(spec), *state_outputs(spec))
+
+
+def entry_tensors(spec: ModelSpec) -> tuple[Tensor, ...]:
+    """Return the tensors of one entry: the bank's without N."""
     return tuple(Tensor(t.name, t.dtype, "BOTC" if t.per_object else "BTC") for t in spec.bank)
+
+
+def state_inputs(spec: ModelSpec) -> tuple[Tensor, ...]:
+    """Return the tensors of the state before a clip; a stride of 0 is one token."""
+    return tuple(Tensor(t.name, t.dtype, "BOTC") for t in spec.state)
+
+
+def state_outputs(spec: ModelSpec) -> tuple[Tensor, ...]:
+    """Return the tensors of the state after a clip."""
+    return tuple(Tensor(next_output(t.name), t.dtype, "BOTC") for t in spec.state)
+
+
+def next_output(name: str) -> str:
+    """Return the name that both graphs give a tensor of the state after a clip."""
+    return f"next_{name}"
 
 
 def segment_inputs(spec: ModelSpec) -> tuple[Tensor, ...]:
     """Return the inputs of `<name>_segment`, in order."""
     bank = (Tensor(t.name, t.dtype, "BNOTC" if t.per_object else "BNTC") for t in spec.bank)
     age, valid = Tensor("age", "int32", "BN"), Tensor("entry_valid", "bool", "BON")
-    return (Tensor("frames", "uint8", "BLHW3"), *bank, age, valid)
+    return (Tensor("frames", "uint8", "BLHW3"), *bank, *state_inputs(spec), age, valid)
 
 
 def entry_output(name: str) -> str:
@@ -162,10 +199,14 @@ def entry_output(name: str) -> str:
 
 
 def segment_outputs(spec: ModelSpec) -> tuple[Tensor, ...]:
-    """Return the outputs of `<name>_segment`: masks, confidence and the last frame's entry."""
-    entry = (Tensor(entry_output(t.name), t.dtype, t.axes) for t in memorize_outputs(spec))
+    """Return the outputs of `<name>_segment`: masks, confidence, the last frame's entry, the state.
+
+    There is no entry where `memorize` makes it.
+    """
+    entry = (Tensor(entry_output(t.name), t.dtype, t.axes) for t in entry_tensors(spec))
     masks, confidence = Tensor("masks", "uint8", "BLOHW"), Tensor("confidence", "float32", "BLO")
-    return (masks, confidence, *entry)
+    made = entry if spec.entry_by == "segment" else ()
+    return (masks, confidence, *made, *state_outputs(spec))
 
 
 BATCH_SIZE = Tensor("batch_size", "int32", "B1")
@@ -196,6 +237,9 @@ def _spec(raw: Mapping[str, Any]) -> ModelSpec:
     known["bank"] = tuple(_bank_tensor(tensor) for tensor in raw["bank"])
     known["buckets"] = _buckets(raw["buckets"])
     known["capabilities"] = tuple(raw.get("capabilities", ()))
+    kept = raw.get("retention", {})
+    known["retention"] = Retention(**{key: kept[key] for key in ("every", "recent") if key in kept})
+    known["state"] = tuple(_bank_tensor(tensor) for tensor in raw.get("state", ()))
     known["calibration"] = _calibration(raw.get("calibration"))
     return ModelSpec(**known)
 
@@ -218,10 +262,22 @@ def _buckets(raw: Mapping[str, Sequence[Any]]) -> Buckets:
 
 def _checked(spec: ModelSpec) -> ModelSpec:
     """Return the spec itself, or raise ContractError saying what cannot be served."""
-    if spec.contract != CONTRACT:
-        raise ContractError(f"contract {spec.contract} instead of {CONTRACT}")
-    if not spec.bank or len({tensor.name for tensor in spec.bank}) < len(spec.bank):
-        raise ContractError("a bank needs tensors of different names")
+    if spec.contract not in CONTRACTS:
+        raise ContractError(f"contract {spec.contract} instead of one of {CONTRACTS}")
+    extended = bool(spec.state or spec.capabilities) or spec.retention != FIRST_IN_FIRST_OUT
+    if spec.contract == 1 and (extended or spec.entry_by != "segment"):
+        raise ContractError("contract 1 has no state, capabilities, retention or entry_by")
+    tensors = (*spec.bank, *spec.state)
+    if not spec.bank or len({tensor.name for tensor in tensors}) < len(tensors):
+        raise ContractError("a bank and a state need tensors of different names")
+    if not all(tensor.per_object for tensor in spec.state):
+        raise ContractError("a state's tensors are of each object")
+    if spec.entry_by not in ENTRY_VERBS:
+        raise ContractError(f"entries are made by {spec.entry_by!r}, not one of {ENTRY_VERBS}")
+    if unknown := sorted(set(spec.capabilities) - set(CAPABILITIES)):
+        raise ContractError(f"capabilities {unknown} are not known")
+    if ("state" in spec.capabilities) != bool(spec.state):
+        raise ContractError("the capability 'state' and tensors of a state go together")
     if not 1 <= spec.clip_length <= spec.max_clip_length <= 4:
         raise ContractError(f"clip lengths {spec.clip_length}, {spec.max_clip_length}")
     if not 1 <= spec.memory_size <= spec.max_memory_size <= 16:

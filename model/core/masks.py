@@ -61,16 +61,35 @@ def soft_masks(masks: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.ui
 
 
 def label_map(
-    soft: NDArray[np.uint8], object_ids: Sequence[int], frame_size: tuple[int, int]
+    soft: NDArray[np.uint8],
+    object_ids: Sequence[int],
+    frame_size: tuple[int, int],
+    *,
+    aggregated: bool = False,
 ) -> NDArray[np.uint8]:
     """Return uint8 (H, W): the label map of soft masks (O, h, w) at the frame's size.
 
-    Soft masks are resized first (INTER_LINEAR) and aggregated there, so edges stay smooth.
+    Soft masks are resized first (INTER_LINEAR) and aggregated there, so edges stay smooth; those of
+    a model that aggregated them already are compared as they are.
     """
     resized = np.empty((len(soft), *frame_size), dtype=np.uint8)
     for index, mask in enumerate(soft):
         resized[index] = cv2.resize(mask, frame_size[::-1], interpolation=cv2.INTER_LINEAR)
-    return aggregate(resized, object_ids)
+    choose = choose_most_probable if aggregated else aggregate
+    return choose(resized, object_ids)
+
+
+def choose_most_probable(soft: NDArray[np.uint8], object_ids: Sequence[int]) -> NDArray[np.uint8]:
+    """Return uint8 (H, W): the label map of aggregated soft masks (O, H, W).
+
+    The background has what is left of 255. Equal values go to it first, then in the order of
+    `object_ids`.
+    """
+    if len(soft) == 0:
+        return np.zeros(soft.shape[1:], dtype=np.uint8)
+    best, labels = _strongest(soft, object_ids)
+    taken = soft.sum(axis=0, dtype=np.uint16)
+    return np.where(best > 255 - np.minimum(taken, 255), labels, np.uint8(0))
 
 
 def aggregate(soft: NDArray[np.uint8], object_ids: Sequence[int]) -> NDArray[np.uint8]:

@@ -22,13 +22,37 @@ class MemoryFull(ValueError):
     """No entry can be pinned: all that are pinned must stay."""
 
 
+def _check_integers(*values: Any) -> None:
+    for value in values:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ValueError(f"{value!r} is not an integer")
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """Which frames a model keeps: one in `every`, and the `recent` newest ones beside them.
+
+    STM keeps every fifth frame and reads the previous one as well: (5, 1). With (5, 0) the frames
+    between are not remembered at all. (1, 0) is first in, first out.
+    """
+
+    every: int = 1
+    recent: int = 0
+
+    def __post_init__(self) -> None:
+        _check_integers(self.every, self.recent)
+        if self.every < 1 or self.recent < 0:
+            raise ValueError(f"every {self.every} is below 1 or recent {self.recent} below 0")
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One remembered frame, the slot of the bank it sits in and the objects it knows.
 
     `revision` tells the entry's contents from earlier ones of the same frame: 0 as it was first
     remembered, and a higher number with each correction. `given` are the objects whose mask in it
-    a person gave; None means all of a pinned entry, and none of another.
+    a person gave; None means all of a pinned entry, and none of another. An entry that is not
+    `kept` passes: it goes when newer ones come (`Retention`).
     """
 
     frame: int
@@ -37,6 +61,7 @@ class Entry:
     pinned: bool = False
     revision: int = 0  # decision 30
     given: tuple[int, ...] | None = None  # decision 59
+    kept: bool = True
 
     def __post_init__(self) -> None:
         _check_integers(self.frame, self.slot, self.revision, *self.object_ids, *(self.given or ()))
@@ -63,6 +88,9 @@ class Entry:
         known = tuple(known for known in self.object_ids if known not in object_ids)
         given = None if self.given is None else tuple(n for n in self.given if n in known)
         return replace(self, object_ids=known, given=given)
+
+
+FIRST_IN_FIRST_OUT = Retention()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,23 +127,44 @@ class Memory:
         """Return the entry that was remembered last."""
         return self.entries[-1]
 
-    def remember(self, frame: int, object_ids: Sequence[int]) -> Memory:
+    def remember(
+        self, frame: int, object_ids: Sequence[int], retention: Retention = FIRST_IN_FIRST_OUT
+    ) -> Memory:
         """Return the memory with `frame` as its newest entry; the oldest that is not pinned goes.
 
-        The entry takes the lowest free slot, else the slot of the entry it evicts. Where
-        everything is pinned and no slot is free (always so with capacity 1) nothing changes.
+        Entries that have passed go first. The new entry takes the lowest free slot, else the slot
+        of the entry it evicts. Where everything is pinned and no slot is free (always so with
+        capacity 1), or where a frame between those that are kept is not remembered, nothing
+        changes.
         """
-        kept = self.entries
+        if frame <= self.newest.frame:
+            raise ValueError(f"frames do not increase: {frame} after {self.newest.frame}")
+        newest_kept = next(entry for entry in reversed(self.entries) if entry.kept)
+        stays = frame - newest_kept.frame >= retention.every
+        if not stays and not retention.recent:
+            return self
+        return self._let_pass(retention.recent)._add(frame, object_ids, kept=stays)
+
+    def _let_pass(self, recent: int) -> Memory:
+        """Return the memory without the passing entries that a new one makes too old."""
+        young = self.entries[max(0, len(self.entries) + 1 - max(1, recent)) :]
+        entries = tuple(entry for entry in self.entries if entry.kept or entry in young)
+        return self if len(entries) == len(self.entries) else replace(self, entries=entries)
+
+    def _add(self, frame: int, object_ids: Sequence[int], *, kept: bool) -> Memory:
+        remaining = self.entries
         slot = self._free_slot()
         if slot is None:
             # The first frame is the user's own mask: it is pinned, so it is never found here.
-            oldest = next((entry for entry in self.entries if not entry.pinned), None)
-            if oldest is None:
+            # One that passes goes by itself: of the others the oldest goes before it.
+            loose = sorted((e for e in self.entries if not e.pinned), key=lambda e: not e.kept)
+            if not loose:
                 return self
+            oldest = loose[0]
             slot = oldest.slot
-            kept = tuple(entry for entry in self.entries if entry is not oldest)
-        newest = Entry(frame=frame, slot=slot, object_ids=tuple(object_ids))
-        return replace(self, entries=(*kept, newest))
+            remaining = tuple(entry for entry in self.entries if entry is not oldest)
+        newest = Entry(frame=frame, slot=slot, object_ids=tuple(object_ids), kept=kept)
+        return replace(self, entries=(*remaining, newest))
 
     def correct(
         self, frame: int, object_ids: Sequence[int], *, given: Collection[int], revision: int
@@ -196,9 +245,8 @@ class Memory:
     def to_json(self) -> str:
         """Return the memory as JSON text; `from_json` gives it back."""
         entries = [
-            [e.frame, e.slot, e.object_ids, e.pinned, e.revision, *given]
+            [e.frame, e.slot, e.object_ids, e.pinned, e.revision, *_optional_fields(e)]
             for e in self.entries
-            for given in [() if e.given is None else (e.given,)]
         ]
         return json.dumps({"capacity": self.capacity, "entries": entries}, separators=(",", ":"))
 
@@ -220,9 +268,10 @@ def _entry(
     pinned: bool,
     revision: int = 0,
     given: list[int] | None = None,
+    kept: bool = True,
 ) -> Entry:
-    if not isinstance(pinned, bool):
-        raise ValueError(f"pinned is {pinned!r}, not true or false")
+    if not isinstance(pinned, bool) or not isinstance(kept, bool):
+        raise ValueError(f"pinned is {pinned!r} and kept {kept!r}, not true or false")
     return Entry(
         frame,
         slot,
@@ -230,10 +279,12 @@ def _entry(
         pinned=pinned,
         revision=revision,
         given=None if given is None else tuple(given),
+        kept=kept,
     )
 
 
-def _check_integers(*values: Any) -> None:
-    for value in values:
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise ValueError(f"{value!r} is not an integer")
+def _optional_fields(entry: Entry) -> tuple[Any, ...]:
+    """Return what follows an entry's revision in JSON: nothing where all is as it mostly is."""
+    if not entry.kept:
+        return entry.given, False
+    return () if entry.given is None else (entry.given,)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.core.confidence import classify_objects, remember_clip
-from model.core.contract import entry_output
+from model.core.contract import ModelSpec, entry_output, next_output
 from model.core.masks import label_map, soft_masks, split_objects
 from model.core.memory import Entry, Memory
 from model.core.pixels import ImageLimits, keep_frame, model_frame, model_size, read_image
@@ -61,7 +61,8 @@ class OfflineTracker:
         self.memory = Memory.start(0, self.object_ids, capacity=memory_size or spec.memory_size)
         soft = soft_masks(masks, self.size)
         frame = seen_by_model(image, self.size)
-        entry = runtime.memorize({"frame": frame[None], "masks": soft[None]})
+        self._state = begin_state(spec, self.size, objects=len(soft))
+        entry = self._memorize(frame, soft, self._state)
         self._bank = empty_bank(entry, slots=self.memory.capacity)
         self._put(entry, self.memory.newest)
         self._next = 1
@@ -76,14 +77,26 @@ class OfflineTracker:
 
     def segment(self, frames: Sequence[Pixels]) -> list[TrackedFrame]:
         """Return the masks of one clip's frames, each (h, w, 3); its last frame is remembered."""
-        outputs = self._runtime.segment(self.inputs(frames))
+        outputs, spec = self._runtime.segment(self.inputs(frames)), self._runtime.spec
         masks = outputs["masks"][0]  # (L, O, h, w)
-        raw, calibration = outputs["confidence"][0], self._runtime.spec.calibration
-        confidences = classify_objects(masks, raw, calibration)
+        raw = outputs["confidence"][0]
+        confidences = classify_objects(masks, raw, spec.calibration)
         last = self._next + len(frames) - 1
-        after = remember_clip(self.memory, last, self.object_ids, confidences[-1], gate=self._gate)
+        after = remember_clip(
+            self.memory,
+            last,
+            self.object_ids,
+            confidences[-1],
+            gate=self._gate,
+            retention=spec.retention,
+        )
+        before, self._state = self._state, take_state(spec, outputs)
         if after is not self.memory:
-            entry = {name: outputs[entry_output(name)] for name in self._bank}
+            if spec.entry_by == "memorize":
+                # The state before the clip: what is remembered updates it in the clip's place.
+                entry = self._memorize(frames[-1], masks[-1], before)
+            else:
+                entry = {name: outputs[entry_output(name)] for name in self._bank}
             self._put(entry, after.newest)
         self.memory, self._next = after, last + 1
         seen = zip(self.object_ids, masks[-1], confidences[-1].lost, strict=True)
@@ -91,7 +104,7 @@ class OfflineTracker:
         self._newest = (frames[-1], remembered)
         return [
             TrackedFrame(
-                label_map(soft, self.object_ids, self._frame_size),
+                label_map(soft, self.object_ids, self._frame_size, aggregated=spec.aggregated),
                 soft,
                 tuple(map(float, sure)),
                 confidences.confidence,
@@ -139,9 +152,17 @@ class OfflineTracker:
         return {
             "frames": np.stack(frames)[None],
             **{name: tensor[:, :filled] for name, tensor in self._bank.items()},
+            **self._state,
             "age": self.memory.ages()[None, :filled],
             "entry_valid": self.memory.entry_valid(self.object_ids)[None, :, :filled],
         }
+
+    def _memorize(self, frame: Pixels, masks: Pixels, before: Tensors) -> Tensors:
+        """Return the entry of a frame (h, w, 3) with masks (O, h, w); keep the state after it."""
+        spec = self._runtime.spec
+        made = self._runtime.memorize({"frame": frame[None], "masks": masks[None], **before})
+        self._state = take_state(spec, made)
+        return {tensor.name: made[tensor.name] for tensor in spec.bank}
 
     def _put(self, entry: Tensors, place: Entry) -> None:
         """Put the entry into its slot, with zeros for the objects that it does not know."""
@@ -160,6 +181,19 @@ def empty_bank(entry: Tensors, *, slots: int) -> Tensors:
         name: np.zeros((1, slots, *tensor.shape[1:]), dtype=tensor.dtype)
         for name, tensor in entry.items()
     }
+
+
+def begin_state(spec: ModelSpec, size: tuple[int, int], *, objects: int) -> Tensors:
+    """Return the state before a session's first frame, (1, O, T, C): zeros."""
+    return {
+        tensor.name: np.zeros((1, *tensor.slot_shape(size, objects=objects)), tensor.dtype)
+        for tensor in spec.state
+    }
+
+
+def take_state(spec: ModelSpec, outputs: Tensors) -> Tensors:
+    """Return the state that a graph gave, as the next one takes it."""
+    return {tensor.name: outputs[next_output(tensor.name)] for tensor in spec.state}
 
 
 def seen_by_model(image: bytes, size: tuple[int, int]) -> Pixels:

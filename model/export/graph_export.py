@@ -28,11 +28,13 @@ from model.core.contract import (
     entry_output,
     memorize_inputs,
     memorize_outputs,
+    next_output,
     segment_inputs,
     segment_outputs,
     weights_digest,
 )
 from model.core.contract import Tensor as ContractTensor
+from model.core.memory import Retention
 from model.errors import ModelError
 from model.export.graphs import Memorize, Segment
 from model.export.serving import LARGEST_BANK, prepare_serving, use_fast_parts
@@ -50,10 +52,7 @@ class NotExported(ModelError, ValueError):
 
 
 def export(network: TrackingNetwork, folder: Path) -> ModelSpec:
-    """Write the graphs and their one weights file into `folder`; return the spec they carry.
-
-    Raise NotExported for a network with a state.
-    """
+    """Write the graphs and their one weights file into `folder`; return the spec they carry."""
     served = prepare_serving(network)
     values = {name: tensor.numpy() for name, tensor in served.state_dict().items()}
     spec = describe(network, weights_digest(values))
@@ -62,8 +61,6 @@ def export(network: TrackingNetwork, folder: Path) -> ModelSpec:
 
 def trace(served: TrackingNetwork) -> dict[str, onnx.ModelProto]:
     """Return both graphs, by verb, of a network that is prepared for serving."""
-    if served.state_tensors:
-        raise NotExported(f"{served.config.name} has a state: graphs of contract 1 carry none")
     spec = describe(served, "0" * 64)
     traced = use_fast_parts(served)
     return {
@@ -75,6 +72,8 @@ def trace(served: TrackingNetwork) -> dict[str, onnx.ModelProto]:
 def describe(network: TrackingNetwork, digest: str) -> ModelSpec:
     """Return the spec of a network; its weights file's digest is filled in when that is written."""
     config = network.config
+    capabilities = name_capabilities(network)
+    extended = capabilities or config.retention != Retention() or config.entry_by != "segment"
     return ModelSpec(
         name=config.name,
         short_side=config.short_side,
@@ -91,8 +90,20 @@ def describe(network: TrackingNetwork, digest: str) -> ModelSpec:
         clip_length=config.clip_length,
         memory_size=config.memory_size,
         max_memory_size=LARGEST_BANK,
-        license="Apache-2.0",
+        max_clip_length=config.max_clip_length,
+        license=config.weights_license,
+        contract=2 if extended else 1,
+        capabilities=capabilities,
+        retention=config.retention,
+        state=network.state_tensors,
+        entry_by=config.entry_by,
     )
+
+
+def name_capabilities(network: TrackingNetwork) -> tuple[str, ...]:
+    """Return what a service must know of a network beyond its tensors (contract 2)."""
+    flags = {"aggregated": network.aggregated, "state": bool(network.state_tensors)}
+    return tuple(name for name, held in flags.items() if held)
 
 
 def list_sizes(short_side: int) -> tuple[tuple[int, int], ...]:
@@ -162,8 +173,9 @@ def make_example(tensor: ContractTensor, spec: ModelSpec) -> Tensor:
 
 
 def find_bank_tensor(tensor: ContractTensor, spec: ModelSpec) -> BankTensor | None:
-    """Return the bank's tensor that an input or output is; None for others."""
+    """Return the tensor of the bank or the state that an input or output is; None for others."""
     names = {name: part for part in spec.bank for name in (part.name, entry_output(part.name))}
+    names |= {name: part for part in spec.state for name in (part.name, next_output(part.name))}
     return names.get(tensor.name)
 
 

@@ -3,10 +3,12 @@
 B sessions, L frames of a clip, N entries, O objects, T tokens, C channels, H and W the size.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
-from model.networks.base import Bank, Tensors, TrackingNetwork, soft_masks, take_frames
+from model.networks.base import Bank, Tensors, TrackingNetwork, raise_logits, take_frames
 
 
 class Memorize(nn.Module):
@@ -17,11 +19,15 @@ class Memorize(nn.Module):
         self.model = network  # the name that the graphs' constants begin with
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Return the entry's tensors in the order of the network's description."""
-        frame, masks = inputs
+        """Return the entry's tensors in the order of the network's description, and its state's.
+
+        `inputs` are the frame, the masks and the tensors of the state before it.
+        """
+        frame, masks, *before = inputs
         features = self.model.encode_frames(self.model.normalize(frame))
-        entry, _ = self.model.memorize(features, masks.float() / 255)
-        return store_entry(self.model, entry)
+        state = read_state(self.model, before)
+        entry, after = self.model.memorize(features, masks.float() / 255, state)
+        return *store_entry(self.model, entry), *store_state(self.model, after)
 
 
 class Segment(nn.Module):
@@ -32,27 +38,34 @@ class Segment(nn.Module):
         self.model = network
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Return masks uint8 (B, L, O, H, W), confidence (B, L, O) and the entry's tensors.
+        """Return masks uint8 (B, L, O, H, W), confidence (B, L, O), the entry and the state.
 
-        `inputs` are frames uint8 (B, L, H, W, 3), the bank's tensors, age (B, N) and entry_valid
-        (B, O, N).
+        `inputs` are frames uint8 (B, L, H, W, 3), the bank's tensors, the state's, age (B, N) and
+        entry_valid (B, O, N). There is no entry where `memorize` is to make it.
         """
         frames, *stored, age, entry_valid = inputs
+        parts = len(self.model.bank_tensors)
         batch, length, height, width = frames.shape[:4]
         names = (tensor.name for tensor in self.model.bank_tensors)
-        tensors = {name: value.float() for name, value in zip(names, stored, strict=True)}
-        bank = Bank(tensors, age, present=age >= 0, entry_valid=entry_valid)
+        tensors = {name: value.float() for name, value in zip(names, stored[:parts], strict=True)}
+        state = read_state(self.model, stored[parts:])
+        bank = Bank(tensors, age, present=age >= 0, entry_valid=entry_valid, state=state)
         features = self.model.encode_frames(self.model.normalize(frames.flatten(0, 1)))
-        logits = self.model.segment(features, bank).logits[-1]
-        soft = soft_masks(logits, (height, width))
-        known = entry_valid.any(dim=2)[:, None, :, None, None]
-        masks = torch.round(torch.where(known, soft, 0.0) * 255)  # (B, L, O, H, W)
-        index = torch.arange(batch, device=frames.device) * length + (length - 1)
-        entry, _ = self.model.memorize(take_frames(features, index), masks[:, -1] / 255)
+        segmented = self.model.segment(features, bank)
+        known = entry_valid.any(dim=2)
+        soft = self.model.soften(raise_logits(segmented.logits[-1], (height, width)), known)
+        soft = torch.where(known[:, None, :, None, None], soft, 0.0)
+        masks = torch.round(soft * 255)  # (B, L, O, H, W)
+        made: tuple[Tensor, ...] = ()
+        if self.model.config.entry_by == "segment":
+            index = torch.arange(batch, device=frames.device) * length + (length - 1)
+            entry, _ = self.model.memorize(take_frames(features, index), masks[:, -1] / 255)
+            made = store_entry(self.model, entry)
         return (
             masks.to(torch.uint8),
             measure_confidence(masks),
-            *store_entry(self.model, entry),
+            *made,
+            *store_state(self.model, segmented.state),
         )
 
 
@@ -64,6 +77,17 @@ def measure_confidence(masks: Tensor) -> Tensor:
     inside = (masks >= 128).float()
     total = (masks * inside).sum(dim=(-2, -1)) / 255
     return total / inside.sum(dim=(-2, -1)).clamp(min=1)
+
+
+def read_state(network: TrackingNetwork, stored: Sequence[Tensor]) -> Tensors:
+    """Return the state that is stored, by name, in fp32."""
+    parts = zip(network.state_tensors, stored, strict=True)
+    return {part.name: tensor.float() for part, tensor in parts}
+
+
+def store_state(network: TrackingNetwork, state: Tensors) -> tuple[Tensor, ...]:
+    """Return a state's tensors in the types they are stored in, and in order."""
+    return tuple(state[t.name].to(getattr(torch, t.dtype)) for t in network.state_tensors)
 
 
 def store_entry(network: TrackingNetwork, entry: Tensors) -> tuple[Tensor, ...]:

@@ -12,7 +12,7 @@ map, C channels, H and W the input's size, h and w a map's.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +20,11 @@ from torch.nn import functional
 from torch.utils._pytree import tree_map
 
 from model.core.contract import BankTensor
+from model.core.memory import FIRST_IN_FIRST_OUT, Retention
 from model.errors import ModelError
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+LEAST = 1e-7  # what a probability that is aggregated is kept away from 0 and 1 by
 CENTERED = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # pixels to [-1, 1]
 
 # Tensors by name. An entry's are (B, T, C), or (B, O, T, C) if per object; a bank's have N behind
@@ -41,15 +43,20 @@ class NetworkConfig:
     """What every build has: a name, the size it works at, and how its memory is used.
 
     `normalization` is the mean and deviation of each color. `memory_size` is the number of entries
-    that is served, `trained_memory_size` the largest that training read.
+    that is served, `trained_memory_size` the largest that training read. `retention` says which
+    frames stay; where few do and an entry is dear, `memorize` makes it (`entry_by`).
     """
 
     name: str
     normalization: tuple[tuple[float, float, float], tuple[float, float, float]] = IMAGENET
     short_side: int = 480
     clip_length: int = 2
+    max_clip_length: int = 4
     memory_size: int = 9
     trained_memory_size: int = 6
+    retention: Retention = FIRST_IN_FIRST_OUT
+    entry_by: Literal["segment", "memorize"] = "segment"
+    weights_license: str = "Apache-2.0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +103,7 @@ class TrackingNetwork(nn.Module, ABC):
     Parameters of the image backbone start with `backbone.`, those of a time encoding with `time.`.
     """
 
+    aggregated = False  # whether `soften` lets objects compete for pixels
     config: NetworkConfig
     backbone: nn.Module
     mean: Tensor
@@ -142,6 +150,14 @@ class TrackingNetwork(nn.Module, ABC):
         They are the last layer's alone, or with `every_layer` those of all layers to train on.
         """
 
+    def soften(self, logits: Tensor, exists: Tensor) -> Tensor:
+        """Return the soft masks (B, L, O, H, W) of logits of that size, which is a frame's.
+
+        They are each object's own, unless the network is `aggregated`. `exists` (B, O) tells
+        which slots hold an object; the others compete for nothing.
+        """
+        return logits.sigmoid()
+
     def widen_memory(self, entries: int) -> None:
         """Make what was learned for trained memories serve banks of up to so many entries."""
 
@@ -180,13 +196,33 @@ def join_frames(parts: Sequence[Features]) -> Features:
     return tree_map(lambda *tensors: torch.cat(tensors), *parts)
 
 
-def soft_masks(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return probabilities of logits (B, L, O, h, w) at `size` = (H, W), bilinear."""
+def raise_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return logits (B, L, O, h, w) at `size` = (H, W), bilinear, in fp32."""
     batch = logits.shape[:2]
     full = functional.interpolate(
         logits.flatten(0, 1).float(), size=size, mode="bilinear", align_corners=False
     )
-    return full.sigmoid().unflatten(0, batch)
+    return full.unflatten(0, batch)
+
+
+def soft_masks(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return each object's own probabilities of logits (B, L, O, h, w) at `size` = (H, W)."""
+    return raise_logits(logits, size).sigmoid()
+
+
+def aggregate_softly(soft: Tensor, exists: Tensor) -> Tensor:
+    """Return aggregated probabilities (B, L, O, H, W) of each object's own (STM, eq. 4).
+
+    The background's is prod(1 - p); odds are divided by the sum of all. What is no object
+    (`exists` (B, O)) has none.
+    """
+    there = exists[:, None, :, None, None]
+    soft = torch.where(there, soft, 0.0)
+    every = torch.cat(((1 - soft).prod(dim=2, keepdim=True), soft), dim=2)
+    every = every.clamp(LEAST, 1 - LEAST)
+    odds = every / (1 - every)
+    odds = torch.cat((odds[:, :, :1], torch.where(there, odds[:, :, 1:], 0.0)), dim=2)
+    return odds[:, :, 1:] / odds.sum(dim=2, keepdim=True)
 
 
 def count_parameters(network: nn.Module) -> int:

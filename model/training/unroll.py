@@ -101,13 +101,15 @@ def unroll(
             else:
                 own = row[:, first - begin + 1 :][:, :step]  # column 0 is the reference
                 clip = take_frames(features, own.flatten())
-            logits, state = run_checkpointed(again, segment, network, clip, entries, state)
+            before = state
+            logits, state = run_checkpointed(again, segment, network, clip, entries, before)
             if not is_silent:
                 parts.append([each.transpose(1, 2) for each in logits])
             if first + step < length:
                 soft = remember(last_masks(logits[-1], masks.shape[-2:]), number)
                 last = take_frames(clip, slice(step - 1, None, step))
-                entry, state = run_checkpointed(again, network.memorize, last, soft, state)
+                # A frame that is remembered updates the state as it was before the frame.
+                entry, state = run_checkpointed(again, network.memorize, last, soft, before)
                 entries = retain((*entries, entry), memory_size)
     return [torch.cat(layer, dim=2) for layer in zip(*parts, strict=True)]
 

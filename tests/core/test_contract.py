@@ -15,11 +15,13 @@ from model.core.contract import (
     Buckets,
     ContractError,
     ModelSpec,
+    memorize_inputs,
     memorize_outputs,
     segment_inputs,
     segment_outputs,
     weights_digest,
 )
+from model.core.memory import Retention
 
 SPEC = ModelSpec(
     name="m",
@@ -31,8 +33,17 @@ SPEC = ModelSpec(
     buckets=Buckets(((256, 448),), (1, 2), (9,), (1, 2, 4, 8, 16), (1, 8)),
     weights_sha256="a" * 64,
     weights_file_sha256="b" * 64,
-    retention={"frames": 100},
-    capabilities=("corrections",),
+)
+STATEFUL = replace(
+    SPEC,
+    contract=2,
+    capabilities=("aggregated", "state"),
+    retention=Retention(every=5),
+    state=(
+        BankTensor("hidden_s16", "float16", per_object=True, stride=16, channels=32),
+        BankTensor("query", "float16", per_object=True, stride=0, channels=64),
+    ),
+    entry_by="memorize",
 )
 
 
@@ -49,6 +60,16 @@ CALIBRATION = Calibration(
 def test_a_card_comes_back_as_it_was(calibration: Calibration | None) -> None:
     spec = replace(SPEC, calibration=calibration)
     assert ModelSpec.from_json(spec.to_json()) == spec
+
+
+def test_a_card_of_contract_2_comes_back_as_it_was() -> None:
+    assert ModelSpec.from_json(STATEFUL.to_json()) == STATEFUL
+
+
+def test_a_card_of_contract_1_says_what_it_said_before() -> None:
+    fields = json.loads(SPEC.to_json())
+    assert fields["retention"] == {}
+    assert fields.keys().isdisjoint({"state", "entry_by"})
 
 
 def test_a_card_of_an_earlier_exporter_is_not_calibrated() -> None:
@@ -73,7 +94,16 @@ def test_fields_of_a_later_exporter_are_ignored() -> None:
         "",
         "[]",
         "{}",
-        changed(contract=2),
+        changed(contract=3),
+        changed(capabilities=["aggregated"]),
+        changed(retention={"every": 5}),
+        changed(entry_by="memorize"),
+        changed(contract=2, retention={"every": 0}),
+        changed(contract=2, capabilities=["telepathy"]),
+        changed(contract=2, capabilities=["state"]),
+        changed(contract=2, entry_by="magic"),
+        changed(contract=2, state=json.loads(STATEFUL.to_json())["state"]),
+        changed(contract=2, capabilities=["state"], state=json.loads(SPEC.to_json())["bank"][:1]),
         changed(bank=[]),
         changed(bank=[{"name": "key"}]),
         changed(bank=json.loads(SPEC.to_json())["bank"][:1] * 2),
@@ -118,6 +148,17 @@ def test_the_tensors_of_the_graphs_follow_the_card() -> None:
     ]
     names = [tensor.name for tensor in segment_outputs(SPEC)]
     assert names == ["masks", "confidence", "entry_key_s32", "entry_value_s16"]
+
+
+def test_the_graphs_of_a_model_with_a_state_carry_it() -> None:
+    names = [tensor.name for tensor in memorize_inputs(STATEFUL)]
+    assert names == ["frame", "masks", "hidden_s16", "query"]
+    names = [tensor.name for tensor in memorize_outputs(STATEFUL)]
+    assert names == ["key_s32", "value_s16", "next_hidden_s16", "next_query"]
+    names = [tensor.name for tensor in segment_inputs(STATEFUL)]
+    assert names[3:] == ["hidden_s16", "query", "age", "entry_valid"]
+    names = [tensor.name for tensor in segment_outputs(STATEFUL)]
+    assert names == ["masks", "confidence", "next_hidden_s16", "next_query"]
 
 
 def test_inputs_and_outputs_of_a_graph_never_share_a_name() -> None:

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from model.core.contract import BankTensor
 from model.networks.backbones import MobileNetV2, ResNet
@@ -19,6 +18,8 @@ from model.networks.base import (
     Segmented,
     Tensors,
     TrackingNetwork,
+    aggregate_softly,
+    raise_logits,
     take_frames,
 )
 from model.networks.qmvos.config import QmvosConfig
@@ -30,7 +31,6 @@ from model.networks.qmvos.queries import SemanticInjection
 from model.networks.qmvos.value_encoder import ValueEncoder
 
 ABSENT = -30.0  # the logit of an object that no entry knows: probability 0 once it is rounded
-LEAST = 1e-7  # of an aggregated probability
 
 
 class QmvosFeatures(NamedTuple):
@@ -48,6 +48,7 @@ class QmvosFeatures(NamedTuple):
 class Qmvos(TrackingNetwork):
     """The model. `memorize` makes an entry and updates the state deeply, `segment` lightly."""
 
+    aggregated = True
     config: QmvosConfig
 
     def __init__(
@@ -147,11 +148,16 @@ class Qmvos(TrackingNetwork):
         )
         if exists is not None:
             logits = torch.where(exists[:, :, None, None], logits, ABSENT)
-        masks = aggregate_masks(logits, features.images.shape[-2:])
+        height, width = features.images.shape[-2:]
+        there = logits.new_ones(logits.shape[:2], dtype=torch.bool) if exists is None else exists
+        masks = self.soften(raise_logits(logits[:, None], (height, width)), there)[:, 0]
         before = state["query"][:, :, 0].to(read.dtype)
         query = self.injection(features.pooled_from, masks, before)
         after = to_tokens(hidden).unflatten(0, (logits.shape[0], -1))
         return logits, {"hidden_s16": after, "query": query[:, :, None]}
+
+    def soften(self, logits: Tensor, exists: Tensor) -> Tensor:
+        return aggregate_softly(logits.sigmoid(), exists)
 
     def rename_published(self, checkpoint: Mapping[str, Tensor]) -> Tensors:
         return rename_published(checkpoint, self.state_dict(), self.config.name)
@@ -165,13 +171,3 @@ def to_tokens(maps: Tensor) -> Tensor:
 def to_maps(tokens: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
     """Return maps (B, O, C, h, w) of tokens (B, O, T, C)."""
     return tokens.transpose(2, 3).unflatten(3, tuple(size))
-
-
-def aggregate_masks(logits: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
-    """Return aggregated probabilities (B, O, H, W) of logits at stride 4 (STM, eq. 4)."""
-    full = functional.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
-    soft = full.sigmoid()
-    every = torch.cat(((1 - soft).prod(dim=1, keepdim=True), soft), dim=1)
-    every = every.clamp(LEAST, 1 - LEAST)
-    odds = every / (1 - every)
-    return (odds / odds.sum(dim=1, keepdim=True))[:, 1:]

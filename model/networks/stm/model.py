@@ -12,7 +12,14 @@ from torch import Tensor
 
 from model.core.contract import BankTensor
 from model.networks.backbones import MobileNetV2, ResNet
-from model.networks.base import Bank, Remembered, Segmented, Tensors, TrackingNetwork
+from model.networks.base import (
+    Bank,
+    Remembered,
+    Segmented,
+    Tensors,
+    TrackingNetwork,
+    aggregate_softly,
+)
 from model.networks.stm.config import StmConfig
 from model.networks.stm.decoder import Decoder
 from model.networks.stm.memory_encoder import KeyValue, MemoryEncoder
@@ -34,6 +41,7 @@ class StmFeatures(NamedTuple):
 class Stm(TrackingNetwork):
     """The model. `memorize` gives each object keys and values of its own; `segment` reads them."""
 
+    aggregated = True
     config: StmConfig
 
     def __init__(
@@ -85,6 +93,9 @@ class Stm(TrackingNetwork):
         seen = features.value[:, None].expand(-1, objects, -1, -1, -1).flatten(0, 1)
         both = self.decoder(torch.cat((found, seen), dim=1), features.skips, objects)
         return both.unflatten(0, (batch, -1, objects))
+
+    def soften(self, logits: Tensor, exists: Tensor) -> Tensor:
+        return aggregate_softly(logits.sigmoid(), exists)
 
     def rename_published(self, checkpoint: Mapping[str, Tensor]) -> Tensors:
         return rename_published(checkpoint, self.state_dict(), self.config.name)

@@ -1,14 +1,19 @@
 """A network is known by its description alone: another than TAM-VT trains and is exported."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
-from model.evaluation.runtime import GraphRuntime
-from model.export.graph_export import NotExported, export
+from model.evaluation.runtime import GraphRuntime, Runtime, Tensors
+from model.evaluation.tracker import OfflineTracker
+from model.export.graph_export import export
 from model.export.parity import check_parity, photograph
 from model.export.serving import prepare_serving
 from model.export.torch_runtime import TorchRuntime
@@ -70,10 +75,46 @@ def test_a_network_with_a_state_is_trained(recompute: bool) -> None:
     assert all(parameter.grad is not None for parameter in network.parameters())
 
 
-def test_a_network_with_a_state_is_not_exported_yet(tmp_path: Path) -> None:
-    with pytest.raises(NotExported, match="recurrent has a state"):
-        export(RecurrentNetwork(RECURRENT), tmp_path / "graphs")
-    assert not (tmp_path / "graphs").exists()
+@pytest.mark.parametrize("entry_by", ["segment", "memorize"])
+def test_graphs_carry_a_state_as_the_network_does(
+    tmp_path: Path, entry_by: Literal["segment", "memorize"]
+) -> None:
+    network = RecurrentNetwork(replace(RECURRENT, entry_by=entry_by))
+    spec = export(network, tmp_path)
+    assert (spec.contract, spec.capabilities, spec.entry_by) == (2, ("state",), entry_by)
+    graphs = GraphRuntime(tmp_path, "recurrent", threads=1)
+    labels = np.zeros((64, 96), np.uint8)
+    labels[8:40, 8:40], labels[8:40, 50:90] = 1, 2
+    images = [cv2.imencode(".png", image)[1].tobytes() for image in noise(5)]
+    trackers = [
+        OfflineTracker(runtime, images[0], labels)
+        for runtime in (graphs, TorchRuntime(prepare_serving(network), spec))
+    ]
+    ours, theirs = (list(tracker.track(images[1:])) for tracker in trackers)
+    for mine, their in zip(ours, theirs, strict=True):
+        assert np.abs(mine.soft.astype(int) - their.soft).max() <= 1
+    without = OfflineTracker(Forgetful(graphs), images[0], labels)
+    assert any(
+        np.abs(mine.soft.astype(int) - other.soft).max() > 1
+        for mine, other in zip(ours, without.track(images[1:]), strict=True)
+    )
+
+
+def noise(count: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(3).integers(0, 256, (count, 64, 96, 3), dtype=np.uint8)
+
+
+class Forgetful:
+    """A runtime whose state is always that before a first frame."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.spec, self.runtime = runtime.spec, runtime
+
+    def memorize(self, inputs: Tensors) -> Tensors:
+        return self.runtime.memorize({**inputs, "last": np.zeros_like(inputs["last"])})
+
+    def segment(self, inputs: Tensors) -> Tensors:
+        return self.runtime.segment({**inputs, "last": np.zeros_like(inputs["last"])})
 
 
 def test_a_bank_of_single_tokens_is_exported(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from model.networks.backbones import FrozenBatchNorm
-from model.networks.base import Bank, NetworkError, Tensors, count_parameters
+from model.networks.base import LEAST, Bank, NetworkError, Tensors, count_parameters
 from model.networks.qmvos.memory_read import read_memory
-from model.networks.qmvos.model import LEAST, Qmvos, QmvosFeatures, to_tokens
+from model.networks.qmvos.model import Qmvos, QmvosFeatures, to_tokens
 from model.networks.qmvos.queries import SAMPLED, label_pixels
 from model.networks.registry import build_network
 from tests.model.networks.published_rule import Golden, make_checkpoint, read_golden

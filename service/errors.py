@@ -11,13 +11,16 @@ TamvtError
 │   │   │   ├── WrongMaskSize    of another size than its frame
 │   │   │   └── NoObjects        without a pixel of any object
 │   │   ├── BadOption            an unknown or impossible field, option or parameter
-│   │   ├── BadVideo             unsupported, damaged or without a frame
+│   │   ├── BadVideo             unsupported, or without a frame
+│   │   │   ├── UnknownCodec     of a codec that is not read
+│   │   │   └── DamagedVideo     cut off or damaged: the text names the picture
 │   │   ├── WrongFrameSize       a frame of another size than the session's
 │   │   ├── NoFrames             an append without any frame
 │   │   └── TooManyObjects       more objects than the service or the model takes
 │   ├── PayloadTooLarge          more bytes than allowed: carries the limit
 │   │   ├── PictureTooLarge      wider or higher than allowed; found before decoding
-│   │   └── TooManyFrames        more frames than one append takes
+│   │   ├── TooManyFrames        more frames than one append takes
+│   │   └── CostlyVideo          takes more memory or time to decode than one may
 │   ├── UnsupportedMedia         a body of a kind that is not read here
 │   ├── SlowUpload               the body did not arrive within its deadline
 │   ├── Idle                     a stream without a message for too long
@@ -37,6 +40,7 @@ TamvtError
 ├── Unavailable                  try again later; carries `retry_after_s`
 │   ├── StoreUnavailable         Redis is away, slow or full; a write may have happened
 │   ├── EngineUnavailable        the model gave no answer
+│   ├── DecoderUnavailable       no process decodes the video
 │   └── Overloaded               a bounded queue is full
 ├── CorruptSession               stored data fails its checks: carries the session's id
 └── StartupError                 the service cannot start; the text is one line that says why
@@ -93,7 +97,15 @@ class BadOption(BadRequest):
 
 
 class BadVideo(BadRequest):
-    """A video that is unsupported, damaged or empty."""
+    """A video that is unsupported, unreadable or empty."""
+
+
+class UnknownCodec(BadVideo):
+    """A video of a codec that is not read."""
+
+
+class DamagedVideo(BadVideo):
+    """A video of which only the beginning can be decoded; the text names the first picture."""
 
 
 class WrongFrameSize(BadRequest):
@@ -122,6 +134,10 @@ class PictureTooLarge(PayloadTooLarge):
 
 class TooManyFrames(PayloadTooLarge):
     """More frames than one append takes."""
+
+
+class CostlyVideo(PayloadTooLarge):
+    """A video that takes more memory or processor time to decode than one may."""
 
 
 class UnsupportedMedia(Refused):
@@ -219,6 +235,10 @@ class StoreUnavailable(Unavailable):
 
 class EngineUnavailable(Unavailable):
     """The model gave no answer within its deadline, or cannot be reached."""
+
+
+class DecoderUnavailable(Unavailable):
+    """The process that decodes videos has not started, or has ended."""
 
 
 class Overloaded(Unavailable):

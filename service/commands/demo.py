@@ -99,9 +99,10 @@ def run(args: DemoArguments = BY_DEFAULT) -> None:
         print(f"the service answers at {url}", flush=True)
         tracked = track_clip(client, clip, masks=out / "masks")
     overlay, sheet = out / "overlay.mp4", out / "contact-sheet.png"
-    write_overlay(overlay, _painted(tracked), fps=tracked.source.fps)
+    write_overlay(overlay, _painted(tracked))
     chosen = set(evenly_spaced(len(tracked.names), most=SHEET_FRAMES))
-    shown = [item for item in enumerate(_painted(tracked)) if item[0] in chosen]
+    painted = enumerate(picture for _, picture in _painted(tracked))
+    shown = [item for item in painted if item[0] in chosen]
     sheet.write_bytes(encode_png(contact_sheet(shown)))
     print(report(tracked, score(tracked)))
     print(f"masks          {tracked.masks}\noverlay video  {overlay}\ncontact sheet  {sheet}")
@@ -210,9 +211,9 @@ def report(tracked: DemoRun, scores: Scores | None) -> str:
     return "\n".join(lines)
 
 
-def _painted(tracked: DemoRun) -> Iterator[NDArray[np.uint8]]:
+def _painted(tracked: DemoRun) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     for frame in tracked.source.frames():
-        yield paint(decode_image(frame.image), tracked.labels(frame.name))
+        yield frame.time_s, paint(decode_image(frame.image), tracked.labels(frame.name))
 
 
 def _read_labels(path: Path) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -30,7 +30,7 @@ from service.commands.failures import report_failures
 from service.commands.sending import send_frames, whole_clips
 from service.commands.track_results import LostMasks, TrackResults, locked
 from service.commands.track_state import JobIdentity, TrackState, sent_digest, source_digest
-from service.errors import BadOption, BadVideo
+from service.errors import BadOption, BadVideo, DamagedVideo
 from service.local.private_service import private_service
 from service.media.images import decode_image
 from service.media.overlay import paint, write_overlay
@@ -135,8 +135,12 @@ def run(
                 f"{job.results.masks} holds masks that no earlier run wrote; choose another folder"
             )
         state = None if args.restart else _earlier_state(job)
+        damage = ""
         if state is None or not state.done:
-            _track(job, state, url=args.url or (state.url if state else None))
+            try:
+                _track(job, state, url=args.url or (state.url if state else None))
+            except DamagedVideo as error:
+                damage = str(error)
         else:
             name = job.source.path.name
             _say(f"every frame is tracked already; --restart tracks {name} again")
@@ -144,9 +148,11 @@ def run(
             _say(line)
         if args.overlay:
             # A second pass over the video, so that it is whole after any number of stops.
-            write_overlay(job.out / "overlay.mp4", _painted(job), fps=job.source.fps)
+            write_overlay(job.out / "overlay.mp4", _painted(job))
             print(f"overlay in {job.out / 'overlay.mp4'}")
     print(f"masks in {job.results.masks}")
+    if damage:
+        raise DamagedVideo(f"{damage}; the frames before it are tracked")
 
 
 def _job(video: Path, args: TrackArguments) -> Job:
@@ -205,7 +211,10 @@ def _track(job: Job, state: TrackState | None, *, url: str | None) -> None:
     if state is not None and state.url != url:
         _say("the earlier run used another service: starting again at the first frame")
         state = None
-    reference = next(job.source.frames(first=job.reference_frame), None)
+    try:
+        reference = next(job.source.frames(first=job.reference_frame), None)
+    except DamagedVideo as error:  # before anything is tracked
+        raise BadVideo(str(error)) from error
     if reference is None:
         raise BadVideo(f"the video has no frame {job.reference_frame}")
     settings = {"TAMVT_SESSION_TTL_S": str(SESSION_TTL_S)}
@@ -285,11 +294,11 @@ def _send(client: Client, job: Job, session: SessionOut, state: TrackState) -> N
     print(f"{frames} frames in {seconds:.1f} s, {frames / seconds:.1f} frames/s")
 
 
-def _painted(job: Job) -> Iterator[NDArray[np.uint8]]:
-    for frame in job.source.frames(first=job.reference_frame):
-        mask = job.results.mask_file(frame.name).read_bytes()
-        labels = read_label_map(mask, job.limits)
-        yield paint(decode_image(frame.image), labels)
+def _painted(job: Job) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    with suppress(DamagedVideo):  # told already
+        for frame in job.source.frames(first=job.reference_frame):
+            mask = job.results.mask_file(frame.name).read_bytes()
+            yield frame.time_s, paint(decode_image(frame.image), read_label_map(mask, job.limits))
 
 
 def _say(line: str) -> None:

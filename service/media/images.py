@@ -19,6 +19,15 @@ LARGE_BYTES = 4_000_000  # half of what a service takes of a frame unless it is 
 ANY_SIZE = ImageLimits(max_bytes=2**31, max_width=2**16, max_height=2**16)
 
 
+def turned(
+    rgb: NDArray[np.uint8], transposed: bool, left_right: bool, upside_down: bool
+) -> NDArray[np.uint8]:
+    """Return a picture with its rows and columns exchanged first, and then its sides."""
+    rgb = rgb.transpose(1, 0, 2) if transposed else rgb
+    rgb = rgb[:, ::-1] if left_right else rgb
+    return np.ascontiguousarray(rgb[::-1] if upside_down else rgb)
+
+
 def encode_jpeg(rgb: NDArray[np.uint8], *, quality: int = JPEG_QUALITY) -> bytes:
     """Return a picture (H, W, 3) as a JPEG; equal pictures give equal bytes."""
     bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)

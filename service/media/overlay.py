@@ -70,16 +70,16 @@ def evenly_spaced(count: int, *, most: int) -> tuple[int, ...]:
     return tuple(int(number) for number in numbers)
 
 
-def write_overlay(path: Path, pictures: Iterable[Rgb], *, fps: float) -> int:
-    """Write painted frames as an MP4 and return how many there were.
+def write_overlay(path: Path, pictures: Iterable[tuple[float, Rgb]]) -> int:
+    """Write painted frames, each with its seconds, as an MP4 and return how many there were.
 
     The file appears under its name when it is complete.
     """
     unfinished = path.with_name(f"{path.stem}.part{path.suffix}")
     count = 0
-    with VideoWriter(unfinished, fps=fps) as video:
-        for picture in pictures:
-            video.write(picture)
+    with VideoWriter(unfinished) as video:
+        for time_s, picture in pictures:
+            video.write(picture, time_s=time_s)
             count += 1
     unfinished.replace(path)
     return count

@@ -8,48 +8,51 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self, cast
 
 import av
 import numpy as np
-from av.container import InputContainer
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from model.core.frame_files import FolderError, list_frames, read_frame_file
 from model.core.image_headers import PixelError
 from service.errors import BadVideo
-from service.media.images import encode_jpeg, fitting_image
+from service.media.images import encode_jpeg, fitting_image, turned
+from service.media.video_reader import Picture, open_video
 
 FOLDER_FPS = 24.0
+TICK_S = Fraction(1, 60_000)  # MPEG-4 counts to 65,535, and these are whole at usual frame rates
 # x264 is in PyAV's wheels; builds of FFmpeg without it have one of the others.
 ENCODERS = ("libx264", "libopenh264", "mpeg4")
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFrame:
-    """One frame of a source: its number, the stem its mask file gets, and its encoded image."""
+    """One frame of a source: its number, the stem its mask file gets, and its encoded image.
+
+    It is shown so many seconds after the first frame of the source.
+    """
 
     number: int
     name: str
     image: bytes
+    time_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """A video file, or a folder of images in natural order (`images` is empty for a file).
 
-    `count` is the number of frames, None if a file does not say; `fps` is for playing; `left_out`
-    says what else lies in a folder.
+    `count` is the number of frames, None if a file does not say; `left_out` says what else lies in
+    a folder.
     """
 
     path: Path
     images: tuple[Path, ...]
     count: int | None
-    fps: float
     left_out: str = ""
 
     def name_of(self, number: int) -> str:
@@ -76,12 +79,12 @@ class Source:
                 raise BadVideo(f"{image.name!r} cannot be read: {error.strerror}") from error
             except PixelError as error:
                 raise BadVideo(f"{image.name!r}: {error}") from error
-            yield SourceFrame(number, self.stem_of(number), data)
+            yield SourceFrame(number, self.stem_of(number), data, number / FOLDER_FPS)
         if not self.images:
             # From the start: seeking by number is not exact in files with a variable frame rate.
             with self.path.open("rb") as file:
-                for number, rgb in islice(enumerate(decode_video(file)), first, None):
-                    yield SourceFrame(number, self.stem_of(number), encode_jpeg(rgb))
+                for number, time_s, rgb in decode_video(file, first=first):
+                    yield SourceFrame(number, self.stem_of(number), encode_jpeg(rgb), time_s)
 
 
 def open_source(path: Path, *, mask: Path | None = None) -> Source:
@@ -94,44 +97,28 @@ def open_source(path: Path, *, mask: Path | None = None) -> Source:
         return _open_folder(path, mask)
     if not path.is_file():
         raise BadVideo(f"there is no video or folder {str(path)!r}")
-    try:
-        with av.open(str(path), "r") as container:
-            stream = first_stream(container)
-            fps = float(stream.average_rate or FOLDER_FPS)
-            count = stream.frames or None
-            if count is None and stream.duration and stream.time_base:
-                count = round(float(stream.duration * stream.time_base) * fps)
-            return Source(path=path, images=(), count=count, fps=fps)
-    except (av.FFmpegError, ValueError) as error:
-        raise BadVideo(f"{str(path)!r} is no video that can be read: {error}") from error
+    with path.open("rb") as file, open_video(file) as video:
+        return Source(path=path, images=(), count=video.count)
 
 
-def decode_video(file: BinaryIO) -> Iterator[NDArray[np.uint8]]:
-    """Yield every picture of a video in order of display, upright.
+def decode_video(
+    file: BinaryIO, *, first: int = 0
+) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
+    """Yield the pictures from number `first` on, upright: number, seconds and pixels (H, W, 3).
 
     Raises:
-        BadVideo: FFmpeg cannot read the file, or it is damaged.
+        BadVideo: FFmpeg cannot read the file.
+        DamagedVideo: what comes after the pictures that were yielded cannot be decoded.
     """
-    try:
-        with av.open(file, "r") as container:
-            stream = first_stream(container)
-            stream.thread_type = "AUTO"
-            yield from map(upright_picture, container.decode(stream))
-    except (av.FFmpegError, ValueError) as error:
-        raise BadVideo(f"the video cannot be decoded: {error}") from error
+    with open_video(file) as video:
+        for picture in video.pictures():
+            if picture.number >= first:
+                yield picture.number, picture.time_s, upright(picture)
 
 
-def first_stream(container: InputContainer) -> VideoStream:
-    """Return the first video stream; raise BadVideo if there is none."""
-    if not container.streams.video:
-        raise BadVideo("the file holds no video stream")
-    return container.streams.video[0]
-
-
-def upright_picture(frame: av.VideoFrame) -> NDArray[np.uint8]:
-    """Return a decoded picture (H, W, 3), turned by the frame's rotation."""
-    rgb = frame.to_ndarray(format="rgb24")
-    return np.ascontiguousarray(np.rot90(rgb, k=frame.rotation // 90), dtype=np.uint8)
+def upright(picture: Picture) -> NDArray[np.uint8]:
+    """Return a decoded picture (H, W, 3) as it is shown."""
+    return turned(np.asarray(picture.rgb().to_ndarray(), np.uint8), *picture.turn())
 
 
 class VideoWriter:
@@ -141,11 +128,13 @@ class VideoWriter:
     sides only. The end of the block closes the file; an error in it removes the file.
     """
 
-    def __init__(self, path: Path, *, fps: float) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._container = av.open(str(path), "w", options={"movflags": "faststart"})
-        self._rate = Fraction(fps).limit_denominator(1001)
+        # "file:", or FFmpeg takes "run:1/overlay.mp4" for a protocol.
+        self._container = av.open(f"file:{path}", "w", options={"movflags": "faststart"})
         self._stream: VideoStream | None = None
+        self._first_s: float | None = None
+        self._ticks = -1  # when the last picture is shown
 
     def __enter__(self) -> Self:
         return self
@@ -162,12 +151,13 @@ class VideoWriter:
         if kind is not None:
             self._path.unlink(missing_ok=True)
 
-    def write(self, rgb: NDArray[np.uint8]) -> None:
-        """Append one picture (H, W, 3)."""
+    def write(self, rgb: NDArray[np.uint8], *, time_s: float) -> None:
+        """Append one picture (H, W, 3); `time_s` is counted from the first one's."""
         height, width = rgb.shape[0] // 2 * 2, rgb.shape[1] // 2 * 2
         if self._stream is None:
             encoder = next(name for name in ENCODERS if name in av.codecs_available)
-            stream = cast("VideoStream", self._container.add_stream(encoder, rate=self._rate))
+            stream = cast("VideoStream", self._container.add_stream(encoder, rate=24))
+            stream.codec_context.time_base = TICK_S
             stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
             if encoder == "libx264":
                 stream.options = {"crf": "20", "preset": "veryfast"}
@@ -176,6 +166,9 @@ class VideoWriter:
             self._stream = stream
         picture = np.ascontiguousarray(rgb[:height, :width])
         frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        self._first_s = time_s if self._first_s is None else self._first_s
+        self._ticks = max(self._ticks + 1, round((time_s - self._first_s) / TICK_S))
+        frame.pts, frame.time_base = self._ticks, TICK_S
         self._container.mux(self._stream.encode(frame))
 
 
@@ -188,4 +181,4 @@ def _open_folder(path: Path, mask: Path | None) -> Source:
     except OSError as error:
         raise BadVideo(f"{str(path)!r} cannot be read: {error.strerror}") from error
     frames = files.frames
-    return Source(path, frames, len(frames), FOLDER_FPS, left_out=files.left_out)
+    return Source(path, frames, len(frames), left_out=files.left_out)

@@ -14,10 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-import av
 import numpy as np
-from av.container import InputContainer
-from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from model.core import image_headers, pixels
@@ -31,14 +28,15 @@ from service.errors import (
     TruncatedImage,
     WrongFrameSize,
 )
-from service.media.video import first_stream, upright_picture
+from service.media import video_index
+from service.media.video import upright
+from service.media.video_reader import open_video
 from service.server.workers import Workers
 
 Size = tuple[int, int]
 
-EBML: Final = b"\x1a\x45\xdf\xa3"
-# Boxes that a QuickTime or MP4 file may begin with.
-MOV_BOXES: Final = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"})
+# What is read of the videos of strangers; the names are FFmpeg's.
+CODECS: Final = frozenset(["h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg", "prores"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,37 +181,22 @@ def frames_of_video(
 
 
 def _pictures(data: bytes, limits: ImageLimits) -> Iterator[NDArray[np.uint8]]:
-    """Yield every picture (H, W, 3), turned as the file's rotation says."""
-    try:
-        with _open(data) as container:
-            stream = _checked_stream(container, limits)
-            yield from map(upright_picture, container.decode(stream))
-    except (av.FFmpegError, ValueError) as error:
-        raise BadVideo(f"the video cannot be decoded: {error}") from error
-
-
-def _open(data: bytes) -> InputContainer:
-    """Open the container as what its first bytes say: FFmpeg guesses playlists, which fetch."""
-    if data.startswith(EBML):
-        return av.open(io.BytesIO(data), "r", format="matroska")  # decision 17
-    if data[4:8] in MOV_BOXES:
-        return av.open(io.BytesIO(data), "r", format="mov")
-    raise BadVideo("the video is neither MP4, MOV nor WebM")
-
-
-def _checked_stream(container: InputContainer, limits: ImageLimits) -> VideoStream:
-    """Return the first video stream; raise PictureTooLarge beyond the limits."""
-    stream = first_stream(container)
-    codec = stream.codec_context
-    sides = sorted((codec.width, codec.height))
-    largest = sorted((limits.max_width, limits.max_height))
-    # A picture may be turned by 90 degrees, so its sides are compared in order of length.
-    if any(side > most for side, most in zip(sides, largest, strict=True)):
-        raise PictureTooLarge(
-            f"the video is {codec.width}x{codec.height}; at most "
-            f"{limits.max_width}x{limits.max_height} is allowed",
-            limit=largest[-1],
-        )
-    # Pictures may grow within a video: the decoder gives up before it allocates a huge one.
-    codec.options = {"max_pixels": str(2 * limits.max_width * limits.max_height)}
-    return stream
+    """Yield every picture (H, W, 3) as players show it."""
+    kind = video_index.format_of(data)
+    if kind is None:  # FFmpeg guesses playlists, which fetch (decision 17)
+        raise BadVideo("the video is neither MP4, MOV nor WebM")
+    if kind == "mov":
+        video_index.check_index(data)
+    with open_video(io.BytesIO(data), kind=kind, codecs=CODECS) as video:
+        # A picture may be turned by 90 degrees, so its sides are compared in order of length.
+        largest = sorted((limits.max_width, limits.max_height))
+        height, width = video.size
+        if any(side > most for side, most in zip(sorted(video.size), largest, strict=True)):
+            raise PictureTooLarge(
+                f"the video is {width}x{height}; at most "
+                f"{limits.max_width}x{limits.max_height} is allowed",
+                limit=largest[-1],
+            )
+        # Pictures may grow within a video: the decoder gives up before it allocates a huge one.
+        video.limit_pixels(2 * limits.max_width * limits.max_height)
+        yield from map(upright, video.pictures())

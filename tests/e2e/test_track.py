@@ -178,15 +178,46 @@ def test_a_mask_that_is_unclear_is_refused_in_one_line(running: Running, tmp_pat
     assert not (tmp_path / "out" / "masks").exists()
 
 
+def write_video(folder: Path, name: str, data: bytes) -> list[str]:
+    """Write a video and its mask; return the beginning of the command."""
+    (folder / name).write_bytes(data)
+    (folder / "mask.png").write_bytes(scene.mask())
+    return ["track", str(folder / name), "--mask", str(folder / "mask.png")]
+
+
 def test_a_video_file_against_a_remote_service(running: Running, tmp_path: Path) -> None:
-    (tmp_path / "video.mp4").write_bytes(scene.video(range(10)))
-    (tmp_path / "mask.png").write_bytes(scene.mask())
+    words = write_video(tmp_path, "video.mp4", scene.video(range(10)))
     out = tmp_path / "out"
-    words = ["track", str(tmp_path / "video.mp4"), "--mask", str(tmp_path / "mask.png")]
-    where = ["-o", str(out), "--url", running.url]
-    done = run([*words, *where])
+    done = run([*words, "-o", str(out), "--url", running.url])
     assert done.returncode == 0, done.stderr
     assert set(found_masks(out)) == {f"{number:05d}" for number in range(10)}
+
+
+def test_of_a_video_that_is_cut_off_the_beginning_is_tracked(
+    running: Running, tmp_path: Path
+) -> None:
+    whole = scene.video(range(12), kind="webm")
+    words = write_video(tmp_path, "video.webm", whole[: int(0.8 * len(whole))])
+    out = tmp_path / "out"
+    done = run([*words, "-o", str(out), "--overlay", "--url", running.url])
+    count = len(found_masks(out))
+    assert 5 < count < 12
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"tamvt track: picture {count} of the video cannot be decoded: the file is cut off; "
+        "the frames before it are tracked"
+    )
+    assert open_source(out / "overlay.mp4").count == count
+
+
+def test_an_overlay_lasts_as_long_as_its_video(running: Running, tmp_path: Path) -> None:
+    times_ms = [0, 100, 200, 217, 234, 1234]
+    words = write_video(tmp_path, "12:30.webm", scene.video(range(6), kind="webm", ms=times_ms))
+    out = tmp_path / "run:1 #2"
+    done = run([*words, "-o", str(out), "--overlay", "--url", running.url])
+    assert done.returncode == 0, done.stderr
+    shown = [frame.time_s for frame in open_source(out / "overlay.mp4").frames()]
+    assert [round(time_s * 1000) for time_s in shown] == times_ms
 
 
 def test_the_reference_may_be_a_later_frame(running: Running, folder: Path, tmp_path: Path) -> None:

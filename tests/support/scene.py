@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Collection, Sequence
+from fractions import Fraction
 
 import av
 import cv2
@@ -60,15 +61,22 @@ def encode(rgb: NDArray[np.uint8], suffix: str) -> bytes:
     return data.tobytes()
 
 
-def video(numbers: Sequence[int], *, kind: str = "mp4") -> bytes:
-    """Return the frames as a video file: MP4, MOV (both MPEG-4 video) or WebM (VP8)."""
+def video(numbers: Sequence[int], *, kind: str = "mp4", ms: Sequence[int] | None = None) -> bytes:
+    """Return the frames as a video file: MP4, MOV (both MPEG-4 video) or WebM (VP8).
+
+    They are shown at these milliseconds, or 24 times a second.
+    """
     file = io.BytesIO()
     with av.open(file, "w", format=kind) as container:
         stream = container.add_stream("libvpx" if kind == "webm" else "mpeg4", rate=24)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.bit_rate = 4_000_000
-        for number in numbers:
+        if ms is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        for index, number in enumerate(numbers):
             frame = av.VideoFrame.from_ndarray(picture(number), format="rgb24")
+            if ms is not None:
+                frame.pts, frame.time_base = ms[index], Fraction(1, 1000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return file.getvalue()

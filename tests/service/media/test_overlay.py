@@ -94,8 +94,8 @@ def test_chosen_frames_are_even_and_include_both_ends() -> None:
 
 
 def test_the_overlay_video_has_every_frame(tmp_path: Path) -> None:
-    frames = (paint(gray(), labels_with(1)) for _ in range(9))
-    assert write_overlay(tmp_path / "overlay.mp4", frames, fps=24) == 9
+    frames = ((number / 24, paint(gray(), labels_with(1))) for number in range(9))
+    assert write_overlay(tmp_path / "overlay.mp4", frames) == 9
     assert open_source(tmp_path / "overlay.mp4").count == 9
 
 
@@ -103,11 +103,11 @@ def test_an_unfinished_overlay_does_not_replace_the_last_one(tmp_path: Path) -> 
     path = tmp_path / "overlay.mp4"
     path.write_bytes(b"the last one")
 
-    def frames() -> Iterator[NDArray[np.uint8]]:
-        yield gray()
+    def frames() -> Iterator[tuple[float, NDArray[np.uint8]]]:
+        yield 0.0, gray()
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        write_overlay(path, frames(), fps=24)
+        write_overlay(path, frames())
     assert [file.name for file in tmp_path.iterdir()] == ["overlay.mp4"]
     assert path.read_bytes() == b"the last one"

@@ -20,6 +20,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -60,7 +61,7 @@ async def private_redis(
                 await _wait_until_answering(child.process, path, state, deadline_s=deadline_s)
                 restarting = asyncio.create_task(_restart_for_ever(child, start))
                 try:
-                    yield f"unix://{path}"
+                    yield f"unix://{quote(str(path))}"
                 finally:
                     restarting.cancel()
                     await asyncio.gather(restarting, return_exceptions=True)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -88,6 +89,14 @@ async def test_what_was_written_is_there_at_the_next_start(tmp_path: Path) -> No
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("name", ["take #2", "what? 100%20", "12:30"])
+async def test_a_folder_may_have_any_name(name: str) -> None:
+    # Not in pytest's folder, whose long name would put the socket elsewhere.
+    with tempfile.TemporaryDirectory() as folder:
+        async with private_redis(Path(folder) / name) as url, Redis.from_url(url) as redis:
+            assert await redis.ping()
+
+
 async def test_what_was_written_survives_a_kill_of_redis(tmp_path: Path) -> None:
     async with private_redis(tmp_path) as url:
         await write(url, "key", "value")

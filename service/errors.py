@@ -18,6 +18,7 @@ TamvtError
 │   │   ├── NoFrames             an append without any frame
 │   │   └── TooManyObjects       more objects than the service or the model takes
 │   ├── PayloadTooLarge          more bytes than allowed: carries the limit
+│   │   ├── HeadTooLarge         the head of a request, path and headers
 │   │   ├── PictureTooLarge      wider or higher than allowed; found before decoding
 │   │   ├── TooManyFrames        more frames than one append takes
 │   │   └── CostlyVideo          takes more memory or time to decode than one may
@@ -126,6 +127,10 @@ class PayloadTooLarge(Refused):
     def __init__(self, message: str, *, limit: int) -> None:
         super().__init__(message)
         self.limit = limit
+
+
+class HeadTooLarge(PayloadTooLarge):
+    """The head of a request, with its path and headers, is too large."""
 
 
 class PictureTooLarge(PayloadTooLarge):

@@ -54,6 +54,7 @@ KINDS: Final[Mapping[type[errors.TamvtError], Kind]] = {
     errors.NoFrames: Kind(422, "no-frames", "There is no frame"),
     errors.TooManyObjects: Kind(422, "too-many-objects", "There are too many objects"),
     errors.PayloadTooLarge: Kind(413, "too-large", "The body is too large"),
+    errors.HeadTooLarge: Kind(431, "head-too-large", "The head of the request is too large"),
     errors.PictureTooLarge: Kind(413, "picture-too-large", "The picture is too large"),
     errors.TooManyFrames: Kind(413, "too-many-frames", "There are too many frames"),
     errors.CostlyVideo: Kind(413, "costly-video", "The video takes too much to decode"),
@@ -110,6 +111,21 @@ def problem(error: errors.TamvtError) -> dict[str, object]:
         "detail": str(error),
         **members,
     }
+
+
+def write_refusal(error: errors.TamvtError) -> bytes:
+    """Return a whole HTTP/1.1 answer that tells of an error, for a connection that is closed."""
+    body = json.dumps(problem(error), allow_nan=False).encode()
+    status = HTTPStatus(kind_of(error).status)
+    retry = error.retry_after_s if isinstance(error, errors.Unavailable) else None
+    lines = (
+        f"HTTP/1.1 {status} {status.phrase}",
+        f"Content-Type: {MEDIA_TYPE}",
+        f"Content-Length: {len(body)}",
+        *(() if retry is None else (f"Retry-After: {math.ceil(retry)}",)),
+        "Connection: close",
+    )
+    return "\r\n".join((*lines, "", "")).encode() + body
 
 
 def documented(*raised: type[errors.TamvtError]) -> dict[int | str, dict[str, Any]]:

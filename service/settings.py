@@ -134,6 +134,14 @@ class Settings(BaseSettings):
     )
 
     # What may happen at once, and for how long
+    max_connections: int = Field(
+        default=1000, ge=1, description="Connections open at once; one more is answered 503."
+    )
+    max_peer_connections: int = Field(
+        default=500,
+        ge=1,
+        description="Connections of one address open at once. Behind a proxy: as many as of all.",
+    )
     max_requests: int = Field(
         default=32, ge=1, description="Requests worked on at once; one more is answered 503."
     )

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from service.errors import Misconfigured
 from service.server.malloc import keep_large_blocks
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from service.server.bounds import ServerConfig
+    from service.server.listener import Listener
+    from service.settings import Settings
 
 
 def run(
@@ -18,36 +24,39 @@ def run(
     port: Annotated[int, Parameter(help="port to listen on; 0 picks a free one")] = 8000,
 ) -> int:
     """Return 0 after a clean stop; raise StartupError or Unavailable if it cannot start."""
+    from service.settings import read_settings
+    from service.telemetry.logging import catch_native_output, configure_logging
+
     keep_large_blocks()
-    with listen(host, port) as listener:
-        asyncio.run(serve(listener))
+    settings = read_settings()
+    catch_native_output()
+    configure_logging(settings.log_level)
+    with listen(host, port, settings) as listener:
+        asyncio.run(serve(listener, settings))
     return 0
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; Misconfigured if the address cannot be had."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except (OSError, OverflowError) as error:
-        raise Misconfigured(f"cannot listen on {host}, port {port}: {error}") from error
+def listen(host: str, port: int, settings: Settings) -> Listener:
+    """Return a listening socket with its limits; raise Misconfigured if it cannot be had."""
+    from service.problems import write_refusal
+    from service.server.listener import Connections, allow_connections, open_listener
+
+    connections = Connections(
+        limit=allow_connections(settings.max_connections), peer_limit=settings.max_peer_connections
+    )
+    return open_listener(host, port, connections=connections, write_refusal=write_refusal)
 
 
-async def serve(listener: socket.socket) -> None:
-    """Opens the service, serves the socket until SIGINT or SIGTERM, and closes the service."""
+async def serve(listener: Listener, settings: Settings) -> None:
+    """Open the service, serve the socket until SIGINT or SIGTERM, and close the service."""
     from service.app import create_app
-    from service.server.uvicorn_server import Server, server_config, tune
-    from service.settings import read_settings
-    from service.telemetry.logging import configure_logging
+    from service.server.uvicorn_server import Server
 
-    settings = read_settings()
-    configure_logging(settings.log_level)
     app = create_app(settings)
     # We open it, not uvicorn, which would turn one clear line into a traceback (decision 19).
     async with app.router.lifespan_context(app):
-        tune(listener)
         server = Server(
-            server_config(app, frame_bytes=settings.max_frame_bytes, ping_s=settings.stream_ping_s),
+            configure(app, settings),
             begin_closing=app.state.service.health.begin_closing,
             streams=app.state.streams,
             delay_s=settings.shutdown_delay_s,
@@ -57,7 +66,23 @@ async def serve(listener: socket.socket) -> None:
         await server.serve(sockets=[listener])
 
 
+def configure(app: FastAPI, settings: Settings) -> ServerConfig:
+    """Return uvicorn's configuration under these settings."""
+    from service.problems import write_refusal
+    from service.server.bounds import Bounds, UnreadResponses
+    from service.server.uvicorn_server import server_config
+
+    # What nobody reads is held like an upload.
+    unread = UnreadResponses(max_bytes=settings.max_request_bytes // 2)
+    return server_config(
+        app,
+        frame_bytes=settings.max_frame_bytes,
+        ping_s=settings.stream_ping_s,
+        bounds=Bounds(unread, write_refusal),
+    )
+
+
 def address(listener: socket.socket) -> str:
-    """The URL of a listening socket."""
+    """Return the URL of a listening socket."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

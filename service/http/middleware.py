@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from http import HTTPMethod
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.telemetry.metrics import Metrics
 
+METHODS: Final = frozenset(HTTPMethod)
 DRAINED_BYTES: Final = 64_000_000
 DRAINED_S: Final = 5.0
 
@@ -38,9 +40,10 @@ class RequestMeter:
             try:
                 await self._app(scope, receive, watched)
             finally:
-                # Unknown paths share one label: a client may send any number of them.
+                # Unknown paths and methods share one label: a client may send any number of them.
                 route = getattr(scope.get("route"), "path", "other")
-                self._metrics.requests.labels(scope["method"], route, status).inc()
+                method = scope["method"] if scope["method"] in METHODS else "other"
+                self._metrics.requests.labels(method, route, status).inc()
                 self._metrics.request_seconds.labels(route).observe(time.perf_counter() - begin)
 
 

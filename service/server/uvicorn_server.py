@@ -15,11 +15,13 @@ from types import FrameType
 from typing import Final, Protocol
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from service.server.bounds import Bounds, ServerConfig
+from service.server.http_protocol import BoundedHttp
+from service.server.websocket_protocol import BoundedWebSocket
 
 MESSAGE_OVERHEAD: Final = 65_536  # bytes above the largest frame, which the service itself refuses
-UNSENT_BYTES: Final = 131_072  # of a connection, that the kernel keeps (decision 37)
-SILENT_MS: Final = 60_000  # until the kernel closes a connection whose peer reads nothing
 STREAMS_SHARE: Final = 0.8  # of the grace time; the rest is for requests
 
 
@@ -31,34 +33,23 @@ class Drainable(Protocol):
         ...
 
 
-def server_config(app: FastAPI, *, frame_bytes: int, ping_s: float) -> uvicorn.Config:
+def server_config(app: ASGIApp, *, frame_bytes: int, ping_s: float, bounds: Bounds) -> ServerConfig:
     """Return uvicorn's configuration; the caller opens the lifespan (decision 19)."""
-    return uvicorn.Config(
+    return ServerConfig(
         app,
+        bounds=bounds,
+        http=BoundedHttp,
+        ws=BoundedWebSocket,
         lifespan="off",
         log_config=None,
         log_level="warning",
         access_log=False,
         server_header=False,
-        ws="websockets-sansio",
         ws_max_size=frame_bytes + MESSAGE_OVERHEAD,
         ws_ping_interval=ping_s,
         ws_ping_timeout=ping_s,
         ws_per_message_deflate=False,  # images do not get smaller
     )
-
-
-def tune(listener: socket.socket) -> None:
-    """Set the options that accepted connections inherit."""
-    # Otherwise an answer's second packet waits some 40 ms for the client's delayed acknowledgement
-    # of the first: asyncio does not set this option on a socket that it did not open.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    # decision 37: masks that are not read wait in the stream's queue, which notices slow readers.
-    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
-    # Otherwise a client that has stopped reading keeps its closed connection for ever.
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENT_MS)
 
 
 class Server(uvicorn.Server):

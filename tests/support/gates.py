@@ -20,9 +20,8 @@ from model.core.contract import ModelSpec
 from model.core.memory import Memory
 from service.access.admission import Admission
 from service.app import chosen_engine, create_app
-from service.commands.serve import address, listen
+from service.commands.serve import address, configure, listen
 from service.engines.base import BankLease, ClipMasks, Engine, Pictures
-from service.server.uvicorn_server import server_config, tune
 from service.settings import Settings
 from service.stream.host import StreamHost
 
@@ -133,12 +132,8 @@ async def served(gate: Gate, settings: Settings) -> AsyncIterator[Serving]:
     """Serve the application with these settings at the URL until the end of the block."""
     app = create_app(settings, open_engine=gated(gate))
     async with app.router.lifespan_context(app):
-        config = server_config(
-            app, frame_bytes=settings.max_frame_bytes, ping_s=settings.stream_ping_s
-        )
-        with listen("127.0.0.1", 0) as listener:
-            tune(listener)
-            server = Server(config)
+        with listen("127.0.0.1", 0, settings) as listener:
+            server = Server(configure(app, settings))
             running = asyncio.create_task(server.serve([listener]))
             await server.ready.wait()
             try:

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from service.commands.serve import listen
-from service.server.uvicorn_server import tune
+from service.settings import Settings
 from tests.support import scene
 from tests.support.running import PATIENCE_S, ROOT, Api, problem, run_tamvt, running_service
 
@@ -93,13 +93,12 @@ def test_a_port_that_is_taken_is_named(settings: dict[str, str]) -> None:
 
 
 def test_an_answer_does_not_wait_for_an_acknowledgement() -> None:
-    with listen("127.0.0.1", 0) as listener:
-        tune(listener)
-        with (
-            socket.create_connection(listener.getsockname()),
-            listener.accept()[0] as accepted,
-        ):
-            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+    with (
+        listen("127.0.0.1", 0, Settings()) as listener,
+        socket.create_connection(listener.getsockname()),
+        listener.accept()[0] as accepted,
+    ):
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
 
 
 def test_it_says_one_line_when_it_is_ready(tmp_path: Path, toy_folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from http import HTTPMethod
 from pathlib import Path
 
 import httpx
@@ -139,3 +140,10 @@ def test_answers_are_as_their_schemas_say(api: Api) -> None:
     for model, answer in answers:
         read = model.model_validate_json(answer.content, extra="forbid")
         assert set(answer.json()) == set(type(read).model_fields)
+
+
+def test_methods_that_nobody_knows_share_one_label(api: Api) -> None:
+    for method in ("GET", "BREW", "X" * 5000):
+        api.http.request(method, "/healthz")
+    labels = re.findall(r'tamvt_requests_total\{method="(\w+)"', api.http.get("/metrics").text)
+    assert {"GET", "other"} <= set(labels) <= {*HTTPMethod, "other"}

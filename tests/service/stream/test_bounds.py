@@ -234,8 +234,11 @@ async def test_one_stream_too_many_is_refused(serve: Serve) -> None:
 
 async def test_streams_are_counted_by_tenant(serve: Serve) -> None:
     async with serve(max_tenant_streams=1, tenant_header="X-Tenant") as service:
-        sessions = [await service.start() for _ in range(3)]
         ann, ben = {"X-Tenant": "ann"}, {"X-Tenant": "ben"}
+        sessions = []
+        for tenant in (ann, ben, ann):
+            service.http.headers.update(tenant)
+            sessions.append(await service.start())
         async with async_talk(service.url, sessions[0], headers=ann):
             async with async_talk(service.url, sessions[1], headers=ben):
                 pass

@@ -160,7 +160,7 @@ class Connection:
             self._track(),
             self._receive(),
             self._watch(),
-            self._deliver(),
+            self._outbox.deliver(),
         )
         tasks = [asyncio.create_task(part) for part in parts]
         try:
@@ -335,13 +335,7 @@ class Connection:
         decoding.add_done_callback(hurry_if_failed)
         self._decoding[frame.received_s] = decoding
 
-    # What goes out, and what else may happen
-
-    async def _deliver(self) -> CloseReason:
-        try:
-            await self._outbox.deliver()
-        except SlowReader:
-            return CloseReason(TRY_LATER, "messages were not read in time", flush=False)
+    # What else may happen
 
     async def _watch(self) -> CloseReason:
         """End the stream when it idles, or when a stream elsewhere took the session over."""
@@ -382,5 +376,7 @@ def _close_reason_of_task(task: asyncio.Task[CloseReason]) -> CloseReason | None
         return task.result()
     except Disconnected:
         return None
+    except SlowReader:
+        return CloseReason(TRY_LATER, "messages were not read in time", flush=False)
     except TamvtError as error:
         return close_reason_of(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -68,27 +68,22 @@ class OwnershipWatch:
             await asyncio.sleep(every_s)
             self._wanted.clear()
             asked, self._asked = self._asked, {}
-            if asked:
-                await self._respond(asked)
-
-    async def _respond(self, asked: Mapping[Ownership, asyncio.Future[bool]]) -> None:
-        """Give each stream its answer, or the error that kept it from one."""
-        owners: Sequence[str | Exception | None]
-        try:
-            owners = await self._store.read_side_keys([one.session_id for one in asked], OWNER)
-        except Exception as error:  # of any kind: each stream that asked raises it
-            owners = [error] * len(asked)
-        for (ownership, answer), owner in zip(asked.items(), owners, strict=True):
+            owners: Sequence[str | Exception | None]
             try:
-                if isinstance(owner, Exception):
-                    raise owner
-                is_mine = await ownership.is_named(owner)
-            except Exception as error:
-                if not answer.done():
-                    answer.set_exception(error)
-            else:
-                if not answer.done():
-                    answer.set_result(is_mine)
+                owners = await self._store.read_side_keys([one.session_id for one in asked], OWNER)
+            except Exception as error:  # of any kind: each stream that asked raises it
+                owners = [error] * len(asked)
+            for (ownership, answer), owner in zip(asked.items(), owners, strict=True):
+                try:
+                    if isinstance(owner, Exception):
+                        raise owner
+                    is_mine = await ownership.is_named(owner)
+                except Exception as error:
+                    if not answer.done():
+                        answer.set_exception(error)
+                else:
+                    if not answer.done():
+                        answer.set_result(is_mine)
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
@@ -45,24 +45,20 @@ def write_responses(
             messages.append(wire.write_dropped([item.frame for item in run]))
             continue
         for item in run:
-            messages += _respond(item, session, received.get(item.frame), masks=masks)
+            known = received.get(item.frame)
+            timestamp_us = known.timestamp_us if known else None
+            objects = frame_members(item, session, mask_format="rle")["objects"]
+            assert isinstance(objects, list)
+            if masks == "png":
+                objects = [{name: part[name] for name in part if name != "rle"} for part in objects]
+            text = wire.write_masks(
+                frame=item.frame,
+                timestamp=timestamp_us,
+                objects=objects,
+                timing=known.times.milliseconds() if known else {},
+            )
+            messages.append(text)
+            if masks == "png":
+                image = wire.ImageMessage(item.frame, timestamp_us or 0, write_png(item, session))
+                messages.append(wire.write_image(image, kind=wire.LABEL_MAP))
     return messages
-
-
-def _respond(
-    item: FrameMasks, session: Session, received: ReceivedFrame | None, *, masks: Written
-) -> Iterator[Message]:
-    timestamp_us = received.timestamp_us if received else None
-    objects = frame_members(item, session, mask_format="rle")["objects"]
-    assert isinstance(objects, list)
-    if masks == "png":
-        objects = [{name: part[name] for name in part if name != "rle"} for part in objects]
-    yield wire.write_masks(
-        frame=item.frame,
-        timestamp=timestamp_us,
-        objects=objects,
-        timing=received.times.milliseconds() if received else {},
-    )
-    if masks == "png":
-        image = wire.ImageMessage(item.frame, timestamp_us or 0, write_png(item, session))
-        yield wire.write_image(image, kind=wire.LABEL_MAP)

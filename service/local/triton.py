@@ -134,7 +134,17 @@ class _Server:
             path.unlink(missing_ok=True)
 
     def _environment(self) -> Mapping[str, str]:
-        libraries = [str(self._home / "nvidia_pytriton.libs"), _python_library_folder()]
+        # The stub needs this Python's shared library.
+        name = str(sysconfig.get_config_var("INSTSONAME"))
+        folders = [sysconfig.get_config_var("LIBDIR"), str(Path(sys.base_prefix) / "lib")]
+        found = (f for f in folders if f and ".so" in name and (Path(f) / name).is_file())
+        library = next(found, "")
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        if not library and not ctypes.util.find_library(f"python{version}"):
+            raise Misconfigured(
+                f"Triton needs libpython{version}.so: install the package libpython{version}"
+            )
+        libraries = [str(self._home / "nvidia_pytriton.libs"), library]
         # What model.py imports lies where it lies for us.
         paths = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
         return {
@@ -161,21 +171,6 @@ def _backends(root: Path, folder: Path) -> Path:
     shutil.copy(stub, target)
     (target / stub.name).chmod(0o755)
     return target.parent
-
-
-def _python_library_folder() -> str:
-    """The folder of this Python's shared library, which the stub needs; empty if ld finds it."""
-    name = str(sysconfig.get_config_var("INSTSONAME"))
-    folders = [sysconfig.get_config_var("LIBDIR"), Path(sys.base_prefix) / "lib"]
-    for folder in folders:
-        if folder and ".so" in name and (Path(folder) / name).is_file():
-            return str(folder)
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    if ctypes.util.find_library(f"python{version}"):
-        return ""
-    raise Misconfigured(
-        f"Triton needs libpython{version}.so: install the package libpython{version}"
-    )
 
 
 def _free_port(host: str) -> int:

@@ -63,26 +63,23 @@ async def compare(client: InferenceServerClient, name: str) -> Served:
                 raise ModelMismatch(f"Triton's graph {graph}: {error}") from error
         if specs[0] != specs[1] or specs[0].name != name:
             raise ModelMismatch(f"Triton's two graphs of {name!r} are not of the same model")
-        await _check_tensors(client, specs[0])
-        return Served(specs[0], await _try_sharing(client))
+        spec = specs[0]
+        expected = {
+            "memorize": (memorize_inputs(spec), memorize_outputs(spec)),
+            "segment": (segment_inputs(spec), triton_segment_outputs(spec)),
+        }
+        for verb, (inputs, outputs) in expected.items():
+            graph, version = spec.graph(verb), str(weights_version(spec))
+            there = await client.get_model_metadata(
+                graph, version, client_timeout=CONTROL_DEADLINE_S
+            )
+            wrong = _differences(there.inputs, inputs) | _differences(there.outputs, outputs)
+            if wrong:
+                names = ", ".join(sorted(wrong))
+                raise ModelMismatch(f"Triton's graph {graph} breaks the contract at {names}")
+        return Served(spec, await _try_sharing(client))
     except InferenceServerException as error:
         raise EngineUnavailable(f"Triton: {line_of(error)}") from error
-
-
-async def _check_tensors(client: InferenceServerClient, spec: ModelSpec) -> None:
-    """Raise ModelMismatch unless both graphs have exactly the contract's tensors."""
-    expected = {
-        "memorize": (memorize_inputs(spec), memorize_outputs(spec)),
-        "segment": (segment_inputs(spec), triton_segment_outputs(spec)),
-    }
-    for verb, (inputs, outputs) in expected.items():
-        found = await client.get_model_metadata(
-            spec.graph(verb), str(weights_version(spec)), client_timeout=CONTROL_DEADLINE_S
-        )
-        wrong = _differences(found.inputs, inputs) | _differences(found.outputs, outputs)
-        if wrong:
-            names = ", ".join(sorted(wrong))
-            raise ModelMismatch(f"Triton's graph {spec.graph(verb)} breaks the contract at {names}")
 
 
 async def _try_sharing(client: InferenceServerClient) -> str:

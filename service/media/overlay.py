@@ -52,15 +52,20 @@ def contact_sheet(pictures: Sequence[tuple[int, Rgb]], *, columns: int = 4) -> R
     if not pictures:
         raise ValueError("a contact sheet needs at least one picture")
     columns = min(columns, len(pictures))
-    tiles = [_draw_tile(number, picture) for number, picture in pictures]
-    height, width = tiles[0].shape[:2]
-    rows = ceil(len(tiles) / columns)
-    size = (GAP + rows * (height + GAP), GAP + columns * (width + GAP), 3)
+    height, width = pictures[0][1].shape[:2]
+    height = round(height * TILE_WIDTH / width)
+    tile_height = height + CAPTION_HEIGHT
+    rows = ceil(len(pictures) / columns)
+    size = (GAP + rows * (tile_height + GAP), GAP + columns * (TILE_WIDTH + GAP), 3)
     sheet = np.full(size, PAPER, np.uint8)
-    for index, tile in enumerate(tiles):
-        top = GAP + index // columns * (height + GAP)
-        left = GAP + index % columns * (width + GAP)
-        sheet[top : top + height, left : left + width] = tile
+    for index, (number, picture) in enumerate(pictures):
+        top = GAP + index // columns * (tile_height + GAP)
+        left = GAP + index % columns * (TILE_WIDTH + GAP)
+        small = cv2.resize(picture, (TILE_WIDTH, height), interpolation=cv2.INTER_AREA)
+        sheet[top : top + height, left : left + TILE_WIDTH] = small
+        origin = (left + 2, top + tile_height - 8)
+        font = cv2.FONT_HERSHEY_SIMPLEX
+        cv2.putText(sheet, f"frame {number}", origin, font, 0.5, INK, 1, cv2.LINE_AA)
     return sheet
 
 
@@ -83,14 +88,3 @@ def write_overlay(path: Path, pictures: Iterable[tuple[float, Rgb]]) -> int:
             count += 1
     unfinished.replace(path)
     return count
-
-
-def _draw_tile(number: int, picture: Rgb) -> Rgb:
-    """Return one frame of the sheet, 480 wide, with its number below."""
-    height = round(picture.shape[0] * TILE_WIDTH / picture.shape[1])
-    small = cv2.resize(picture, (TILE_WIDTH, height), interpolation=cv2.INTER_AREA)
-    tile = np.full((height + CAPTION_HEIGHT, TILE_WIDTH, 3), PAPER, np.uint8)
-    tile[:height] = small
-    origin = (2, height + CAPTION_HEIGHT - 8)
-    cv2.putText(tile, f"frame {number}", origin, cv2.FONT_HERSHEY_SIMPLEX, 0.5, INK, 1, cv2.LINE_AA)
-    return tile

@@ -54,7 +54,11 @@ def test_a_video_is_sent_in_parts(api: Api, header: str, first: int, last: int |
     assert answer.content == whole[first : end + 1]
 
 
-@pytest.mark.parametrize("header", ["bytes=-5", "bytes=9-2", "lines=1-2", "bytes=99999999-", "x"])
+@pytest.mark.parametrize(
+    "header",
+    ["bytes=-5", "bytes=9-2", "lines=1-2", "bytes=99999999-", "x", f"bytes={'9' * 5000}-"],
+    ids=["no first byte", "backward", "another unit", "beyond the end", "no range", "too long"],
+)
 def test_a_range_that_is_none_gets_the_whole_file(api: Api, header: str) -> None:
     answer = api.http.get("/web/icon.svg", headers={"Range": header})
     assert answer.status_code == 200

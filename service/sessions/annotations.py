@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from model.core.encoding import decode_box, decode_polygons, decode_rle, reaches_beyond
 from model.core.image_headers import ImageLimits, PixelError, TooLarge
-from model.core.mask_images import MaskImage, read_mask_image
+from model.core.mask_images import read_mask_image
 from model.core.masks import MaskError, split_objects
 from service.errors import (
     BadMask,
@@ -86,7 +86,13 @@ def check_count(objects: Collection[object], *, max_objects: int) -> None:
 def _from_image(
     data: bytes, frame_size: Size, limits: ImageLimits, *, max_objects: int
 ) -> GivenObjects:
-    read = _read_image(data, limits)
+    try:
+        read = read_mask_image(data, limits)
+    except TooLarge as error:
+        most = max(limits.max_width, limits.max_height)
+        raise PictureTooLarge(f"the mask: {error}", limit=most) from error
+    except (MaskError, PixelError) as error:
+        raise BadMask(f"the mask: {error}") from error
     labels = read.labels
     _check_size((labels.shape[0], labels.shape[1]), frame_size, name="the mask")
     object_ids, masks = split_objects(labels)
@@ -96,16 +102,6 @@ def _from_image(
     shown = (f"object {each} ({count} pixels)" for each, count in read.pixels.items())
     notes = (f"the mask shows {', '.join(shown)}", *read.notes)
     return GivenObjects(object_ids, masks, notes=notes)
-
-
-def _read_image(data: bytes, limits: ImageLimits) -> MaskImage:
-    try:
-        return read_mask_image(data, limits)
-    except TooLarge as error:
-        most = max(limits.max_width, limits.max_height)
-        raise PictureTooLarge(f"the mask: {error}", limit=most) from error
-    except (MaskError, PixelError) as error:
-        raise BadMask(f"the mask: {error}") from error
 
 
 def _from_shapes(
@@ -136,21 +132,18 @@ def _mask(shape: ObjectShape, frame_size: Size) -> Masks:
     if sum(part is not None for part in (shape.rle, shape.polygons, shape.box)) != 1:
         raise BadOption(f"{name} needs exactly one of rle, polygons and box")
     try:
-        mask = _drawn(shape, frame_size, name=name)
+        if shape.rle is not None:
+            _check_size(tuple(shape.rle["size"]), frame_size, name=f"the mask of {name}")
+            mask = decode_rle(shape.rle, frame_size)
+        elif shape.polygons is not None:
+            mask = decode_polygons(shape.polygons, frame_size)
+        else:
+            mask = decode_box(shape.box, frame_size)
     except MaskError as error:
         raise BadMask(f"{name}: {error}") from error
     if not mask.any():
         raise NoObjects(f"no pixel of the frame belongs to {name}")
     return mask
-
-
-def _drawn(shape: ObjectShape, frame_size: Size, *, name: str) -> Masks:
-    if shape.rle is not None:
-        _check_size(tuple(shape.rle["size"]), frame_size, name=f"the mask of {name}")
-        return decode_rle(shape.rle, frame_size)
-    if shape.polygons is not None:
-        return decode_polygons(shape.polygons, frame_size)
-    return decode_box(shape.box, frame_size)
 
 
 def _is_cut(shape: ObjectShape, frame_size: Size) -> bool:

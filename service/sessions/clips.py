@@ -117,21 +117,26 @@ def clip_pixels(step: Step, *, model_size: tuple[int, int]) -> NDArray[np.uint8]
 
 def encode_clip(outcome: Outcome, found: ClipMasks, session: Session) -> EncodedClip:
     """Encode a clip's masks at the frame's size, and its last frame as the memory keeps it."""
-    step, soft = outcome.step, found.masks
-    masks = tuple(
-        FrameMasks(
-            frame=step.first + index,
-            clip=(step.first, step.last),
-            digest=frame.digest,
-            objects=_predicted(soft[index], outcome.confidences[index], session),
-        )
-        for index, frame in enumerate(step.frames)
-    )
+    step, soft, ids = outcome.step, found.masks, session.object_ids
+    masks: list[FrameMasks] = []
+    for index, frame in enumerate(step.frames):
+        labels = label_map(soft[index], ids, session.frame_size)  # (H, W)
+        found_in = outcome.confidences[index]
+        objects: list[ObjectMask] = []
+        for object_id, confidence, lost in zip(
+            ids, found_in.confidence, found_in.lost, strict=True
+        ):
+            mask = labels == object_id
+            # An object may also be hidden by the others, or smaller than a pixel.
+            state: State = "lost" if lost or not mask.any() else "visible"
+            objects.append(object_mask(object_id, mask, confidence=confidence, state=state))
+        clip = (step.first, step.last)
+        masks.append(FrameMasks(step.first + index, clip, frame.digest, tuple(objects)))
     entry = None
     if step.kept:
         packed = pack_soft_masks(soft[-1])
         entry = EncodedEntry(step.frames[-1].stored, packed, session.object_ids)
-    return EncodedClip(masks, entry)
+    return EncodedClip(tuple(masks), entry)
 
 
 def passed_over(session: Session, frames: Sequence[int]) -> tuple[FrameMasks, ...]:
@@ -201,23 +206,4 @@ def object_mask(
         bbox=(x, y, width, height),
         confidence=confidence,
         state=state,
-    )
-
-
-def _predicted(
-    soft: NDArray[np.uint8], confidences: ObjectConfidence, session: Session
-) -> tuple[ObjectMask, ...]:
-    """Return the objects of one frame from its soft masks (O, h, w)."""
-    labels = label_map(soft, session.object_ids, session.frame_size)  # (H, W)
-    masks = [labels == object_id for object_id in session.object_ids]
-    seen = zip(session.object_ids, masks, confidences.confidence, confidences.lost, strict=True)
-    return tuple(
-        object_mask(
-            object_id,
-            mask,
-            confidence=confidence,
-            # An object may also be hidden by the others, or smaller than a pixel.
-            state="lost" if lost or not mask.any() else "visible",
-        )
-        for object_id, mask, confidence, lost in seen
     )

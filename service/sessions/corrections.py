@@ -61,8 +61,7 @@ async def correct(
         max_objects=limits.objects,
     )
     after = _with_objects(session, objects, limits, masks=masks)
-    corrected = await workers.start(_corrected_masks, masks, objects)
-    rewritten = await workers.start(_corrected_entry, entry, objects, after)
+    corrected, rewritten = await workers.start(_encode_correction, masks, entry, objects, after)
     # What is replaced is kept once, so that the correction can be undone.
     replaced = masks if after.history != session.history else None
     committed = await store.append(
@@ -96,8 +95,10 @@ def _with_objects(
     object_ids = tuple(sorted({*session.object_ids, *given.object_ids}))
     check_count(object_ids, max_objects=limits.objects)
     revision = session.version + 1
-    lost = _not_remembered(session, masks) - set(given.object_ids)
-    known = [object_id for object_id in object_ids if object_id not in lost]
+    lost: set[int] = set()  # with the gate, the memory leaves them out
+    if session.memory_gate:
+        lost = {item.object_id for item in masks.objects if item.state == "lost"}
+    known = [each for each in object_ids if each in given.object_ids or each not in lost]
     try:
         memory = session.memory.correct(
             session.newest, known, given=given.object_ids, revision=revision
@@ -112,22 +113,13 @@ def _with_objects(
     return replace(after, object_ids=object_ids, labels={**session.labels, **given.labels})
 
 
-def _not_remembered(session: Session, masks: FrameMasks) -> set[int]:
-    """Return the objects that the memory leaves out of a frame with these masks."""
-    if not session.memory_gate:
-        return set()
-    return {item.object_id for item in masks.objects if item.state == "lost"}
-
-
-def _corrected_masks(masks: FrameMasks, given: GivenObjects) -> FrameMasks:
+def _encode_correction(
+    masks: FrameMasks, entry: EncodedEntry, given: GivenObjects, session: Session
+) -> tuple[FrameMasks, EncodedEntry]:
+    """Return the masks and the entry of all objects: as given, else as predicted."""
     objects = {item.object_id: item for item in masks.objects}
     for object_id, mask in zip(given.object_ids, given.masks, strict=True):
         objects[object_id] = object_mask(object_id, mask, confidence=1.0, state="human")
-    return replace(masks, objects=tuple(objects[object_id] for object_id in sorted(objects)))
-
-
-def _corrected_entry(entry: EncodedEntry, given: GivenObjects, session: Session) -> EncodedEntry:
-    """Return the entry of all objects: drawn where a mask was given, else as predicted."""
     soft = decode_masks(entry, session)
     drawn = soft_masks(given.masks, session.model_size)  # (O, H, W) -> (O, h, w)
     soft.update(zip(given.object_ids, drawn, strict=True))
@@ -135,4 +127,7 @@ def _corrected_entry(entry: EncodedEntry, given: GivenObjects, session: Session)
         rows = np.stack([soft[object_id] for object_id in session.object_ids])
     except KeyError as error:
         raise CorruptSession(session.session_id, f"the newest entry lacks {error}") from error
-    return EncodedEntry(entry.frame, pack_soft_masks(rows), session.object_ids)
+    return (
+        replace(masks, objects=tuple(objects[object_id] for object_id in sorted(objects))),
+        EncodedEntry(entry.frame, pack_soft_masks(rows), session.object_ids),
+    )

@@ -87,8 +87,15 @@ BY_DEFAULT = DemoArguments()
 
 @report_failures("demo")
 def run(args: DemoArguments = BY_DEFAULT) -> None:
-    """Run the demo."""
-    clip = _clip(args)
+    """Track the user's own video, else the sample asked for, else the best one there is."""
+    if (args.video is None) != (args.mask is None):
+        raise BadOption("your own video needs both --video and --mask (VIDEO and MASK for make)")
+    if args.video is not None and args.mask is not None:
+        clip = SampleVideo(name=args.video.stem, video=args.video, mask=args.mask, truth=None)
+    else:
+        data = Path(os.environ.get("TAMVT_DATA") or "data")
+        found = find_sample_video(data, name=args.sample)
+        clip = found or write_sample(args.out / "sample" / BUILT_IN)
     out = args.out / clip.name
     with ExitStack() as stack:
         url = args.url
@@ -106,16 +113,6 @@ def run(args: DemoArguments = BY_DEFAULT) -> None:
     sheet.write_bytes(encode_png(contact_sheet(shown)))
     print(report(tracked, score(tracked)))
     print(f"masks          {tracked.masks}\noverlay video  {overlay}\ncontact sheet  {sheet}")
-
-
-def _clip(args: DemoArguments) -> SampleVideo:
-    """The user's own video, else the sample that was asked for, else the best one there is."""
-    if (args.video is None) != (args.mask is None):
-        raise BadOption("your own video needs both --video and --mask (VIDEO and MASK for make)")
-    if args.video is not None and args.mask is not None:
-        return SampleVideo(name=args.video.stem, video=args.video, mask=args.mask, truth=None)
-    data = Path(os.environ.get("TAMVT_DATA") or "data")
-    return find_sample_video(data, name=args.sample) or write_sample(args.out / "sample" / BUILT_IN)
 
 
 def track_clip(client: Client, clip: SampleVideo, *, masks: Path) -> DemoRun:

@@ -94,7 +94,14 @@ def open_source(path: Path, *, mask: Path | None = None) -> Source:
         BadVideo: there is nothing to read, or two images would share one mask file.
     """
     if path.is_dir():
-        return _open_folder(path, mask)
+        try:
+            files = list_frames(path, mask=mask)
+            files.check()
+        except FolderError as error:
+            raise BadVideo(str(error)) from error
+        except OSError as error:
+            raise BadVideo(f"{str(path)!r} cannot be read: {error.strerror}") from error
+        return Source(path, files.frames, len(files.frames), left_out=files.left_out)
     if not path.is_file():
         raise BadVideo(f"there is no video or folder {str(path)!r}")
     with path.open("rb") as file, open_video(file) as video:
@@ -170,15 +177,3 @@ class VideoWriter:
         self._ticks = max(self._ticks + 1, round((time_s - self._first_s) / TICK_S))
         frame.pts, frame.time_base = self._ticks, TICK_S
         self._container.mux(self._stream.encode(frame))
-
-
-def _open_folder(path: Path, mask: Path | None) -> Source:
-    try:
-        files = list_frames(path, mask=mask)
-        files.check()
-    except FolderError as error:
-        raise BadVideo(str(error)) from error
-    except OSError as error:
-        raise BadVideo(f"{str(path)!r} cannot be read: {error.strerror}") from error
-    frames = files.frames
-    return Source(path, frames, len(frames), left_out=files.left_out)

@@ -220,7 +220,17 @@ class Connection:
     # What is tracked
 
     async def _track(self) -> CloseReason:
-        await self._replay()
+        # Stored masks first, as fast as the client reads them.
+        session, first = self._session, self._options.first
+        while first is not None and first < session.next_frame:
+            await self._outbox.wait_until_writable()
+            wanted = {"first": first, "last": session.next_frame - 1, "most": REPLAYED_AT_ONCE}
+            page = await self._tracker.masks(session.session_id, tenant=session.tenant, **wanted)
+            messages = await self._workers.start(
+                write_responses, page.frames, page.session, {}, masks=self._options.masks
+            )
+            self._outbox.put(*messages)
+            first += len(page.frames)
         while (clip := await self._next_clip()) is not None:
             await self._run_pipeline(clip)
         if self._flow.phase is Phase.ENDED:
@@ -298,20 +308,6 @@ class Connection:
             clips=int(bool(fresh)),
             times=times[-1],
         )
-
-    async def _replay(self) -> None:
-        """Put stored masks into the outbox as fast as the client reads them."""
-        session, first = self._session, self._options.first
-        end = session.next_frame
-        while first is not None and first < end:
-            await self._outbox.wait_until_writable()
-            wanted = {"first": first, "last": end - 1, "most": REPLAYED_AT_ONCE}
-            page = await self._tracker.masks(session.session_id, tenant=session.tenant, **wanted)
-            messages = await self._workers.start(
-                write_responses, page.frames, page.session, {}, masks=self._options.masks
-            )
-            self._outbox.put(*messages)
-            first += len(page.frames)
 
     # Pixels
 

@@ -105,7 +105,9 @@ async def open_service(
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(_open_store(settings))
         engine = await stack.enter_async_context(open_engine(settings))
-        workers = stack.enter_context(Workers(threads=settings.threads))
+        workers = stack.enter_context(
+            Workers(threads=settings.threads, stuck_s=settings.request_deadline_s)
+        )
         backend = SessionBackend(
             store,
             workers,

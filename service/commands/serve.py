@@ -47,12 +47,17 @@ def listen(host: str, port: int, settings: Settings) -> Listener:
     return open_listener(host, port, connections=connections, write_refusal=write_refusal)
 
 
-async def serve(listener: Listener, settings: Settings) -> None:
-    """Open the service, serve the socket until SIGINT or SIGTERM, and close the service."""
+async def serve(listener: Listener, settings: Settings, app: FastAPI | None = None) -> None:
+    """Open the service, serve the socket until SIGINT or SIGTERM, and close the service.
+
+    `app` is another application than that of the settings.
+    """
     from service.app import create_app
     from service.server.uvicorn_server import Server
+    from service.server.workers import end_if_stuck, own_executor
 
-    app = create_app(settings)
+    executor = own_executor(asyncio.get_running_loop())
+    app = app or create_app(settings)
     # We open it, not uvicorn, which would turn one clear line into a traceback (decision 19).
     async with app.router.lifespan_context(app):
         server = Server(
@@ -64,6 +69,7 @@ async def serve(listener: Listener, settings: Settings) -> None:
             on_ready=lambda: print(f"listening on {address(listener)}", flush=True),
         )
         await server.serve(sockets=[listener])
+    end_if_stuck(executor)
 
 
 def configure(app: FastAPI, settings: Settings) -> ServerConfig:

@@ -10,9 +10,9 @@ import os
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,7 @@ from service.engines.pictures import MASKS_PER_BATCH, BankSource, arrange_masks,
 from service.errors import EngineUnavailable, Overloaded
 
 T = TypeVar("T")
+CLOSE_S: Final = 1.0
 
 
 @asynccontextmanager
@@ -57,7 +58,10 @@ async def embedded_engine(
         await engine.warm_up()
         yield engine
     finally:
-        await asyncio.to_thread(pool.close)
+        # A clip that is under way ends at its next step; a longer one is left behind.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await asyncio.to_thread(pool.close)
 
 
 class Pool:

@@ -37,8 +37,12 @@ async def health() -> Response:
     responses={200: {"model": StatusOut}, **documented()},
 )
 async def readiness(service: ServiceOf) -> Response:
-    """Say that the store and the engine answer. Send no requests here while this is 503."""
+    """Say that work gets done: the store is written, the engine answers, no thread is stuck.
+
+    Send no requests here while this is 503.
+    """
     service.health.check_open()
+    service.workers.check_moving()
     await service.tracker.ready()
     return JSONResponse({"status": "ready"})
 

@@ -22,7 +22,8 @@ from service.server.http_protocol import BoundedHttp
 from service.server.websocket_protocol import BoundedWebSocket
 
 MESSAGE_OVERHEAD: Final = 65_536  # bytes above the largest frame, which the service itself refuses
-STREAMS_SHARE: Final = 0.8  # of the grace time; the rest is for requests
+STREAMS_SHARE: Final = 0.8  # of the grace time
+REQUESTS_SHARE: Final = 0.9  # likewise, from its beginning; the rest is for closing what is open
 
 
 class Drainable(Protocol):
@@ -100,9 +101,9 @@ class Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         self._begin_closing()
         await asyncio.sleep(self._delay_s)
-        until = loop.time() + self._grace_s
+        until = loop.time() + REQUESTS_SHARE * self._grace_s
         for server in self.servers:
             server.close()
         await self._streams.drain(deadline_s=STREAMS_SHARE * self._grace_s)
-        self.config.timeout_graceful_shutdown = max(1, round(until - loop.time()))
+        self.config.timeout_graceful_shutdown = max(1, int(until - loop.time()))
         self.should_exit = True

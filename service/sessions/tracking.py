@@ -140,9 +140,9 @@ class Tracker:
                     await engine.discard(session_id)
 
     async def ready(self) -> None:
-        """Wait until the store and every engine have answered; raise Unavailable if one cannot."""
+        """Write to the store and ask every engine; raise Unavailable if one cannot."""
         async with self._deadline():
-            await self._store.ping()
+            await self._store.check_writable()
             for engine in self._backend.engines.values():
                 await engine.ready()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Final, TypeAlias
@@ -31,6 +32,7 @@ Value: TypeAlias = bytes | str | None
 # decision 33
 CLUSTER_SCHEMES: Final[Mapping[str, bool]] = {"redis+cluster": False, "rediss+cluster": True}
 DEFAULT_PORT: Final = 6379
+KEYS_TRIED: Final = 16  # of a cluster
 
 
 @asynccontextmanager
@@ -116,6 +118,26 @@ async def check_serving(client: Client) -> None:
         for question in asked:
             question.cancel()
         await asyncio.gather(*asked, return_exceptions=True)
+
+
+async def write_somewhere(client: Client) -> None:
+    """Write keys that soon expire; raise RedisError unless a server, or a node, takes one."""
+    count = KEYS_TRIED if isinstance(client, RedisCluster) else 1
+    # Each likely lies on another node: one that is away does not keep the others from working.
+    names = [key(f"ready-{secrets.token_hex(4)}", "written") for _ in range(count)]
+    writing = [asyncio.ensure_future(client.set(name, "", px=1000)) for name in names]
+    try:
+        for n, answer in enumerate(asyncio.as_completed(writing), start=1):
+            try:
+                await answer
+                return
+            except RedisError:
+                if n == count:
+                    raise
+    finally:
+        for one in writing:
+            one.cancel()
+        await asyncio.gather(*writing, return_exceptions=True)
 
 
 def key(tag: str, part: str) -> str:

@@ -49,6 +49,7 @@ from service.store.redis_client import (
     read_values,
     run_script,
     translate_errors,
+    write_somewhere,
 )
 
 __all__ = [
@@ -62,6 +63,7 @@ __all__ = [
 ]
 
 MASKS_PER_READ = 1000
+WRITABLE_S = 1.0
 
 
 def new_session_id() -> str:
@@ -118,6 +120,13 @@ class SessionStore:
         """Raise StoreUnavailable unless Redis serves."""
         async with self._deadline():
             await check_serving(self._redis)
+
+    async def check_writable(self) -> None:
+        """Raise StoreUnavailable unless Redis takes a write, within a second."""
+        with translate_errors():
+            async with asyncio.timeout(min(self._deadline_s, WRITABLE_S)):
+                await check_serving(self._redis)
+                await write_somewhere(self._redis)
 
     async def create(
         self,

@@ -22,6 +22,7 @@ from service.access.admission import Admission
 from service.app import chosen_engine, create_app
 from service.commands.serve import address, configure, listen
 from service.engines.base import BankLease, ClipMasks, Engine, Pictures
+from service.server.workers import Workers
 from service.settings import Settings
 from service.stream.host import StreamHost
 
@@ -125,6 +126,7 @@ class Serving(NamedTuple):
     url: str
     streams: StreamHost
     admission: Admission
+    workers: Workers
 
 
 @asynccontextmanager
@@ -138,7 +140,8 @@ async def served(gate: Gate, settings: Settings) -> AsyncIterator[Serving]:
             await server.ready.wait()
             try:
                 parts = app.state
-                yield Serving(address(listener), parts.streams, parts.service.admission)
+                service = parts.service
+                yield Serving(address(listener), parts.streams, service.admission, service.workers)
             finally:
                 server.should_exit = True
                 await running

@@ -20,7 +20,7 @@ class Served:
     """A service with a gate before its engine."""
 
     def __init__(self, serving: Serving, gate: Gate, http: httpx.AsyncClient) -> None:
-        self.url, self.streams, self.admission = serving
+        self.url, self.streams, self.admission, self.workers = serving
         self.gate = gate
         self.http = http
 

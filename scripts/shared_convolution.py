@@ -23,7 +23,7 @@ import torch
 from onnxruntime import InferenceSession, SessionOptions
 from torch import Tensor, nn
 
-from model.commands.bench import size_of
+from model.commands.options import size_of
 from model.export.replacements.shared_levels import SharedPixelDecoder
 from model.networks.registry import build_network
 from model.networks.tamvt.pixel_decoder import PixelDecoder

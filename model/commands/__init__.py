@@ -1,1 +1,1 @@
-"""The commands of `tamvt-model`, each with `add_arguments(parser)` and `run(arguments)`."""
+"""The commands of `tamvt-model`: the parameters of each `run` are its options (decision 55)."""

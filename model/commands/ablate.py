@@ -4,15 +4,16 @@ Every (row, seed) has its folder; one that is done is not trained again, one tha
 goes on from its checkpoint. Scores are of the averaged weights, on PyTorch, by the offline loop.
 """
 
-import argparse
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from cyclopts import Parameter
 
 from model.commands.machine import described
+from model.commands.options import Data, Numbers, Output, Words, data_folder
 from model.commands.train import STOPPED, find_start
 from model.data.layouts import VideoSet
 from model.data.video import Video
@@ -53,40 +54,28 @@ class Run:
         return Path(self.row) / f"seed{self.seed}-steps{self.config.steps}"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `tamvt-model ablate`."""
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write into")
-    parser.add_argument(
-        "--rows",
-        type=words,
-        default=list(ABLATIONS),
-        help=f"of {', '.join(ABLATION_ROWS)} (default: the first {len(ABLATIONS)})",
-    )
-    parser.add_argument("--seeds", type=numbers, default=[1, 2], help="default: 1,2")
-    parser.add_argument("--steps", type=int, help="steps of every row (default: the recipe's)")
-    parser.add_argument("--data", type=Path, help="training data (default: TAMVT_DATA, else data)")
-    parser.add_argument("--workers", type=int, default=1, help="processes that make clips")
-    parser.add_argument("--threads", type=int, help="of PyTorch (default: one a core)")
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AblateArguments:
+    """The options of `tamvt-model ablate`."""
+
+    output: Output
+    rows: Annotated[Words, Parameter(help=f"of {', '.join(ABLATION_ROWS)}")] = tuple(ABLATIONS)
+    seeds: Numbers = (1, 2)
+    steps: Annotated[int | None, Parameter(help="steps of every row (the recipe's)")] = None
+    data: Data = None
+    workers: Annotated[int, Parameter(help="processes that make samples")] = 1
+    threads: Annotated[int | None, Parameter(help="of PyTorch (default: one a core)")] = None
 
 
-def words(text: str) -> list[str]:
-    """Return `full,center` as a list."""
-    return [word for word in text.split(",") if word]
-
-
-def numbers(text: str) -> list[int]:
-    """Return `1,2` as a list."""
-    return [int(word) for word in words(text)]
-
-
-def run(args: argparse.Namespace) -> int:
+def run(*, args: AblateArguments) -> int:
     """Train and score what is not done yet, and print the table.
 
     0 when done, 1 for a bad loss, 2 where it cannot begin, 143 if told to stop.
     """
     if args.threads:
         torch.set_num_threads(args.threads)
-    data = args.data or Path(os.environ.get("TAMVT_DATA", "data"))
+    data = data_folder(args.data)
     runs = plan_runs(data, args.rows, args.seeds, args.steps)
     videos = VideoSet("shared", data / "video", "dev").open()
     with checkpoints.locked(args.output):

@@ -5,7 +5,6 @@ With `--train` a training is measured instead (`model.commands.bench_training`).
 L frames of a clip, N entries, O objects, H and W the model's size.
 """
 
-import argparse
 import os
 import statistics
 import sys
@@ -14,16 +13,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import onnxruntime
 import torch
+from cyclopts import Parameter
 from torch import Tensor
 
-from model.commands import bench_training
+from model.commands.bench_training import TrainingArguments, report
 from model.commands.machine import described
 from model.commands.operator_profile import operator_times, times_table
+from model.commands.options import SEVERAL, SPACED, Size
 from model.evaluation.runtime import GraphRuntime, Runtime, Tensors, stacked
 from model.export.graph_export import export
 from model.networks.base import PublishedForm, TrackingNetwork, soft_masks
@@ -170,36 +171,40 @@ def circumstances(setting: Setting, *, threads: int, rounds: int) -> str:
     )
 
 
-def size_of(text: str) -> tuple[int, int]:
-    """Return (480, 864) for `480x864`."""
-    height, width = map(int, text.split("x"))
-    return height, width
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelBenchArguments:
+    """The options of `tamvt-model bench`."""
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `tamvt-model bench`."""
-    parser.add_argument("--size", type=size_of, default=(480, 864), metavar="HxW")
-    parser.add_argument("--objects", type=int, nargs="+", default=(1, 3))
-    parser.add_argument("--graphs", type=Path, help="folder of an earlier export (default: now)")
-    parser.add_argument("--clip-length", type=int, default=2)
-    parser.add_argument("--memory-size", type=int, default=9)
-    parser.add_argument("--rounds", type=int, default=5, help="steps of which the median counts")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument(
-        "--profile", action="store_true", help="say where the graphs' time goes instead"
+    size: Annotated[Size, Parameter(help="HxW")] = (480, 864)
+    objects: Annotated[
+        tuple[int, ...], SEVERAL, SPACED, Parameter(help="a row for each number")
+    ] = (1, 3)
+    graphs: Annotated[Path | None, Parameter(help="folder of an earlier export (default: now)")] = (
+        None
     )
-    bench_training.add_arguments(parser)
+    clip_length: int = 2
+    memory_size: int = 9
+    rounds: Annotated[int, Parameter(help="steps of which the median counts")] = 5
+    threads: int = os.cpu_count() or 1
+    profile: Annotated[bool, Parameter(help="say where the graphs' time goes instead")] = False
 
 
-def run(args: argparse.Namespace) -> int:
+BY_DEFAULT = ModelBenchArguments()
+NO_TRAINING = TrainingArguments()
+
+
+def run(
+    *, args: ModelBenchArguments = BY_DEFAULT, training: TrainingArguments = NO_TRAINING
+) -> int:
     """Print the tables; start the command anew where the malloc settings are not in force."""
     if any(os.environ.get(name) != value for name, value in KEPT_BLOCKS.items()):
         sys.stdout.flush()
         command = [sys.executable, *sys.orig_argv[1:]]
         os.execve(sys.executable, command, os.environ | KEPT_BLOCKS)
     torch.set_num_threads(args.threads)
-    if args.train is not None:
-        for text in bench_training.report(args):
+    if training.train is not None:
+        for text in report(training, args.size):
             print(text, flush=True)
         return 0
     torch.manual_seed(0)

@@ -8,8 +8,6 @@ fit at all. The count is exact for what PyTorch allocates as tensors. It leaves 
 use inside themselves, so a real step stands beside it.
 """
 
-import argparse
-import os
 import time
 import weakref
 from collections.abc import Iterator
@@ -17,18 +15,21 @@ from dataclasses import dataclass, replace
 from itertools import repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from cyclopts import Parameter
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from model.commands.machine import described
+from model.commands.options import Data, data_folder, one_of
 from model.data.samples import SampleBatch, sample_batches
 from model.networks.registry import build_network
+from model.training.errors import SettingsError
 from model.training.recipes import RECIPES, TrainConfig
 from model.training.trainer import Trainer, group_parameters
 from model.training.training_log import Speed, peak_memory_bytes, resident_bytes
@@ -141,45 +142,48 @@ def time_steps(config: TrainConfig, *, workers: int) -> Speed:
     return trainer.speed
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `tamvt-model bench` that are for training."""
-    group = parser.add_argument_group("training")
-    group.add_argument("--train", choices=sorted(RECIPES), metavar="RECIPE", help="time this")
-    group.add_argument("--steps", type=int, default=20, help="that are timed")
-    group.add_argument("--workers", type=int, default=1, help="processes that make clips")
-    group.add_argument("--data", type=Path, help="training data (default: TAMVT_DATA, else data)")
-    group.add_argument("--frames", type=int, help="of a clip, the reference included")
-    group.add_argument("--batch", type=int, help="clips of a step")
-    group.add_argument("--fp32", action="store_true", help="compute in fp32, not in bfloat16")
-    group.add_argument(
-        "--memory", action="store_true", help="one step's memory, on made-up clips of --size"
+@Parameter(name="*", group="Training")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingArguments:
+    """The options of `tamvt-model bench` that are for training."""
+
+    train: Annotated[
+        str | None, Parameter(validator=one_of(RECIPES), help="time the training of this recipe")
+    ] = None
+    steps: Annotated[int, Parameter(help="that are timed")] = 20
+    workers: Annotated[int, Parameter(help="processes that make samples")] = 1
+    data: Data = None
+    frames: Annotated[int | None, Parameter(help="of a sample, the reference included")] = None
+    batch: Annotated[int | None, Parameter(help="samples of a step")] = None
+    fp32: Annotated[bool, Parameter(help="compute in fp32, not in bfloat16")] = False
+    memory: Annotated[bool, Parameter(help="one step's memory, on made-up samples of --size")] = (
+        False
     )
-    group.add_argument(
-        "--count-only", action="store_true", help="with --memory: do not make the step"
-    )
+    count_only: Annotated[bool, Parameter(help="with --memory: do not make the step")] = False
 
 
-def report(args: argparse.Namespace) -> Iterator[str]:
+def report(args: TrainingArguments, size: tuple[int, int]) -> Iterator[str]:
     """Yield speed or memory of a recipe, text by text; raise DataError where data are missing.
 
     The share of time in the model is what is left when waiting for data is taken off.
     """
-    config = configured(args)
+    if args.train is None:
+        raise SettingsError("name the recipe: --train RECIPE")
+    config = configured(args, RECIPES[args.train](data_folder(args.data)))
     if args.memory:
-        yield title(config, args.size)
-        yield memory_table(config, args.size)
+        yield title(config, size)
+        yield memory_table(config, size)
         if not args.count_only:
-            size, took = run_step(config, args.size)
-            yield f"one real step took {size / GB:.1f} GB and {took:.0f} s"
+            grown, took = run_step(config, size)
+            yield f"one real step took {grown / GB:.1f} GB and {took:.0f} s"
         return
     yield title(config, (config.samples.crop, config.samples.crop))
     speed = time_steps(config, workers=args.workers)
     yield f"{speed.steps} steps: {speed}; {100 * (1 - speed.share_waiting):.1f} % in the model"
 
 
-def configured(args: argparse.Namespace) -> TrainConfig:
+def configured(args: TrainingArguments, config: TrainConfig) -> TrainConfig:
     """Return the recipe as the command line changes it, from fresh weights: they cost the same."""
-    config = RECIPES[args.train](args.data or Path(os.environ.get("TAMVT_DATA", "data")))
     samples = replace(
         config.samples,
         batch=args.batch or config.samples.batch,

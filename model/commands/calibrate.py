@@ -5,17 +5,19 @@ exported graphs, and fits a logistic regression to whether each mask is good. `d
 at.
 """
 
-import argparse
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import onnx
+from cyclopts import Parameter
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from model.commands.options import Graphs, Model
 from model.core.confidence import Calibration
 from model.core.contract import METADATA_KEY, SHIPPED_WEIGHTS, ModelSpec
 from model.data.degradation import make_degraded_videos
@@ -39,29 +41,34 @@ FIT_HALF: DataHalf = 0
 Clip = tuple[str, Sequence[bytes], Pixels]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `tamvt-model calibrate`."""
-    default = SHIPPED_WEIGHTS
-    parser.add_argument("model", nargs="?", default="tamvt-mobile", help="name of the graphs")
-    parser.add_argument("--graphs", type=Path, default=default, help="their folder; it is written")
-    parser.add_argument("--returning", type=int, default=24, help="clips of leaving and returning")
-    parser.add_argument("--hard", type=int, default=60, help="clips of training videos")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=0, help="0: one a core")
-    parser.add_argument(
-        "--threshold", type=float, default=0.5, help="confidence below which an object is lost"
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrateArguments:
+    """The options of `tamvt-model calibrate`."""
+
+    graphs: Annotated[Graphs, Parameter(help="folder of the graphs; it is written")] = (
+        SHIPPED_WEIGHTS
     )
-    parser.add_argument(
-        "--memory-gate",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help="whether sessions, unless they choose, do not remember lost objects (%(default)s)",
-    )
+    returning: Annotated[int, Parameter(help="clips of leaving and returning")] = 24
+    hard: Annotated[int, Parameter(help="clips of training videos")] = 60
+    seed: int = 0
+    threads: Annotated[int, Parameter(help="0: one a core")] = 0
+    threshold: Annotated[float, Parameter(help="confidence below which an object is lost")] = 0.5
+    memory_gate: Annotated[
+        bool,
+        Parameter(
+            negative="--no-memory-gate",
+            help="whether sessions, unless they choose, do not remember lost objects",
+        ),
+    ] = False
 
 
-def run(args: argparse.Namespace) -> int:
+BY_DEFAULT = CalibrateArguments()
+
+
+def run(model: Model = "tamvt-mobile", /, *, args: CalibrateArguments = BY_DEFAULT) -> int:
     """Fit, write both graphs' cards anew, and say how good it is on what it was fitted to."""
-    runtime = open_runtime(args.graphs, args.model, threads=args.threads)
+    runtime = open_runtime(args.graphs, model, threads=args.threads)
     videos = make_videos(open_sources(FIT_HALF), args)
     total = args.returning + args.hard
     observations = [
@@ -73,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         calibration = replace(fit(observations, args.threshold), memory_gate=args.memory_gate)
     except ValueError as error:  # the core's, for a threshold that is none
         raise DataError(str(error)) from error
-    spec = write_calibration(args.graphs, args.model, calibration)
+    spec = write_calibration(args.graphs, model, calibration)
     print(describe_fit(calibration, quality(reclassify(observations, calibration))))
     print(f"{args.graphs}: {spec.name} is calibrated")
     return 0
@@ -86,7 +93,7 @@ def open_runtime(folder: Path, name: str, *, threads: int) -> GraphRuntime:
     return GraphRuntime(folder, name, threads=threads or os.cpu_count() or 1)
 
 
-def make_videos(sources: ReappearanceSources, args: argparse.Namespace) -> Iterator[Clip]:
+def make_videos(sources: ReappearanceSources, args: CalibrateArguments) -> Iterator[Clip]:
     """Yield what a calibration is fitted to; none of it is of a dev video."""
     for clip in make_reappearances(sources, seed=args.seed, count=args.returning):
         yield clip.name, clip.images, clip.masks

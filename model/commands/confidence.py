@@ -4,18 +4,19 @@ Objects that leave and return, made of other pictures than a calibration is fitt
 videos of `dev` are followed twice, without the gate and with it.
 """
 
-import argparse
 import csv
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from cyclopts import Parameter
 from tqdm import tqdm
 
 from model.commands.calibrate import open_runtime
+from model.commands.options import Graphs, Model, data_folder
 from model.core.contract import SHIPPED_WEIGHTS
 from model.data.reappearance import DataHalf, ReappearanceVideo, make_reappearances, open_sources
 from model.data.video import Video, open_video, read_mask, read_names
@@ -60,22 +61,28 @@ class Watched:
         return bool(self.kind)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `tamvt-model confidence`."""
-    default = SHIPPED_WEIGHTS
-    parser.add_argument("model", nargs="?", default="tamvt-mobile", help="name of the graphs")
-    parser.add_argument("--graphs", type=Path, default=default, help="folder of the graphs")
-    parser.add_argument("--clips", type=int, default=40, help="of leaving and returning")
-    parser.add_argument("--seed", type=int, default=1000, help="not one that was fitted to")
-    parser.add_argument("--split", default="dev", help="list of videos")
-    parser.add_argument("--threads", type=int, default=0, help="0: one a core")
-    parser.add_argument("-o", "--output", type=Path, help="write tables and each frame there")
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfidenceArguments:
+    """The options of `tamvt-model confidence`."""
+
+    graphs: Graphs = SHIPPED_WEIGHTS
+    clips: Annotated[int, Parameter(help="of leaving and returning")] = 40
+    seed: Annotated[int, Parameter(help="not one that was fitted to")] = 1000
+    split: Annotated[str, Parameter(help="list of videos")] = "dev"
+    threads: Annotated[int, Parameter(help="0: one a core")] = 0
+    output: Annotated[
+        Path | None, Parameter(name=("-o", "--output"), help="write tables and each frame there")
+    ] = None
 
 
-def run(args: argparse.Namespace) -> int:
+BY_DEFAULT = ConfidenceArguments()
+
+
+def run(model: Model = "tamvt-mobile", /, *, args: ConfidenceArguments = BY_DEFAULT) -> int:
     """Print the tables; return 0."""
-    root = Path(os.environ.get("TAMVT_DATA", "data"))
-    runtime = open_runtime(args.graphs, args.model, threads=args.threads)
+    root = data_folder(None)
+    runtime = open_runtime(args.graphs, model, threads=args.threads)
     names = read_names(root / "video" / f"{args.split}.txt")
     videos = [open_video(root / "video", name) for name in names]
     made = make_reappearances(open_sources(MEASURED_HALF), seed=args.seed, count=args.clips)

@@ -5,23 +5,25 @@ service: the quality that is measured is the quality that is served. Or it runs 
 the same loop, or scores a folder of PNGs.
 """
 
-import argparse
 import os
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import numpy as np
 import torch
+from cyclopts import Parameter
 from tqdm import tqdm
 
 from model.commands.comparison import Candidate, read_candidate, short_names, spread_table
+from model.commands.options import SEVERAL, Graphs, Model, Positive, data_folder
 from model.core.contract import SHIPPED_WEIGHTS
 from model.data.errors import DataError
-from model.data.layouts import VIDEO_READERS, VideoSet
+from model.data.layouts import VideoLayout, VideoSet
 from model.data.static import read_rgb
 from model.data.video import Video, open_video
 from model.evaluation.report import errors_in_red, page, png, row_of, worst_frames
@@ -45,58 +47,65 @@ from model.training.checkpoints import locked
 WORST_SHOWN = 4
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `tamvt-model evaluate`."""
-    default = SHIPPED_WEIGHTS
-    parser.add_argument("model", nargs="?", default="tamvt-mobile", help="name of the graphs")
-    parser.add_argument("--graphs", type=Path, default=default, help="folder of the graphs")
-    source = parser.add_mutually_exclusive_group()
-    source.add_argument("--predictions", type=Path, help="score these PNGs, run no model")
-    source.add_argument(
-        "--weights", type=Path, nargs="+", metavar="CHECKPOINT", help="run these, not the graphs"
-    )
-    parser.add_argument("--raw", action="store_true", help="their raw weights, not the averaged")
-    parser.add_argument("--dataset", choices=sorted(VIDEO_READERS), default="shared")
-    parser.add_argument("--root", type=Path, help="its folder (default: TAMVT_DATA/video)")
-    parser.add_argument("--split", default="dev", help="its list of videos: dev, train, val, ...")
-    parser.add_argument("--videos", nargs="*", help="only these videos of it")
-    parser.add_argument("--clip-length", type=positive, help="L (default: the model's)")
-    parser.add_argument("--memory-size", type=positive, help="N (default: the model's)")
-    parser.add_argument(
-        "--memory-gate",
-        action=argparse.BooleanOptionalAction,
-        help="do not remember objects that are lost (default: the model's)",
-    )
-    parser.add_argument("--threads", type=positive, default=0, help="default: one a core")
-    parser.add_argument(
-        "-o", "--output", type=Path, help="write masks/, CSV tables and report.html there"
-    )
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateArguments:
+    """The options of `tamvt-model evaluate`."""
+
+    graphs: Graphs = SHIPPED_WEIGHTS
+    predictions: Annotated[
+        Path | None,
+        Parameter(help="score these PNGs, run no model"),
+    ] = None
+    weights: Annotated[
+        tuple[Path, ...] | None,
+        SEVERAL,
+        Parameter(help="run these checkpoints, not the graphs"),
+    ] = None
+    raw: Annotated[bool, Parameter(help="their raw weights, not the averaged")] = False
+    dataset: Annotated[VideoLayout, Parameter(help="how the videos are laid out")] = "shared"
+    root: Annotated[Path | None, Parameter(help="its folder (default: TAMVT_DATA/video)")] = None
+    split: Annotated[str, Parameter(help="its list of videos: dev, train, val, ...")] = "dev"
+    videos: Annotated[
+        tuple[str, ...] | None, SEVERAL, Parameter(help="only these videos of it")
+    ] = None
+    clip_length: Annotated[Positive | None, Parameter(help="L (default: the model's)")] = None
+    memory_size: Annotated[Positive | None, Parameter(help="N (default: the model's)")] = None
+    memory_gate: Annotated[
+        bool | None,
+        Parameter(
+            negative="--no-memory-gate",
+            help="do not remember objects that are lost (default: the model's)",
+        ),
+    ] = None
+    threads: Annotated[Positive | None, Parameter(help="default: one a core")] = None
+    output: Annotated[
+        Path | None,
+        Parameter(name=("-o", "--output"), help="write masks/, CSV tables and report.html there"),
+    ] = None
 
 
-def positive(text: str) -> int:
-    """Return a number of at least 1; raise ValueError for others."""
-    number = int(text)
-    if number < 1:
-        raise ValueError(f"{number} is less than 1")
-    return number
+BY_DEFAULT = EvaluateArguments()
 
 
-def run(args: argparse.Namespace) -> int:
+def run(model: Model = "tamvt-mobile", /, *, args: EvaluateArguments = BY_DEFAULT) -> int:
     """Print tables of scores; return 0."""
+    if args.predictions is not None and args.weights is not None:
+        raise DataError("--predictions scores PNGs, --weights runs checkpoints: choose one")
     with nullcontext() if args.output is None else locked(args.output):
         videos = choose_videos(args)
         if args.weights is not None:
-            compare(args, videos)
+            compare(args, args.weights, videos)
         else:
-            name = str(args.predictions or args.model)
-            evaluate(args, videos, open_labeler(args, videos), args.output, name)
+            labeler = open_labeler(model, args, videos)
+            evaluate(args, videos, labeler, args.output, str(args.predictions or model))
     return 0
 
 
-def compare(args: argparse.Namespace, videos: Sequence[Video]) -> None:
+def compare(args: EvaluateArguments, weights: Sequence[Path], videos: Sequence[Video]) -> None:
     """Print the scores of each checkpoint as they are there, then of several side by side."""
     torch.set_num_threads(args.threads or os.cpu_count() or 1)
-    named = short_names(args.weights).items()
+    named = short_names(weights).items()
     # All are read first: a broken one is told before hours are spent on the others.
     candidates = [read_candidate(name, path, raw=args.raw) for name, path in named]
     scores = {}
@@ -116,7 +125,7 @@ def compare(args: argparse.Namespace, videos: Sequence[Video]) -> None:
         (args.output / "spread.md").write_text(text, encoding="utf-8")
 
 
-def circumstances(args: argparse.Namespace, candidates: Sequence[Candidate]) -> str:
+def circumstances(args: EvaluateArguments, candidates: Sequence[Candidate]) -> str:
     """Return what was scored, of which weights and when."""
     kind = "raw" if args.raw else "averaged"
     steps = ", ".join(f"{each.name} (step {each.step})" for each in candidates)
@@ -126,9 +135,9 @@ def circumstances(args: argparse.Namespace, candidates: Sequence[Candidate]) -> 
     )
 
 
-def choose_videos(args: argparse.Namespace) -> list[Video]:
+def choose_videos(args: EvaluateArguments) -> list[Video]:
     """Return the videos to score; raise DataError for a name that the list does not have."""
-    root = args.root or Path(os.environ.get("TAMVT_DATA", "data")) / "video"
+    root = args.root or data_folder(None) / "video"
     if args.dataset == "shared" and args.videos:
         return [open_video(root, name) for name in args.videos]
     videos = {video.name: video for video in VideoSet(args.dataset, root, args.split).open()}
@@ -161,7 +170,7 @@ class StoredLabels:
 class TrackedLabels:
     """Label maps from a model, which are written to `folder` if there is one."""
 
-    def __init__(self, runtime: Runtime, args: argparse.Namespace, folder: Path | None) -> None:
+    def __init__(self, runtime: Runtime, args: EvaluateArguments, folder: Path | None) -> None:
         self._runtime, self._folder = runtime, folder
         largest = runtime.spec.max_memory_size
         if args.memory_size is not None and args.memory_size > largest:
@@ -183,24 +192,24 @@ class TrackedLabels:
         return labels
 
 
-def open_labeler(args: argparse.Namespace, videos: Sequence[Video]) -> Labeler:
+def open_labeler(model: str, args: EvaluateArguments, videos: Sequence[Video]) -> Labeler:
     """Return what the command line names: a folder of PNGs, or graphs."""
     if args.predictions is not None:
         return StoredLabels(
             args.predictions, RULES.get(args.dataset, DAVIS), alone=len(videos) == 1
         )
-    if not (args.graphs / f"{args.model}_segment.onnx").is_file():
-        raise DataError(f"there are no graphs of {args.model} in {args.graphs}")
+    if not (args.graphs / f"{model}_segment.onnx").is_file():
+        raise DataError(f"there are no graphs of {model} in {args.graphs}")
     try:
-        runtime = GraphRuntime(args.graphs, args.model, threads=args.threads)
+        runtime = GraphRuntime(args.graphs, model, threads=args.threads or 0)
     except Exception as error:  # ONNX Runtime has a class for everything that can be wrong
         reason = str(error).split("\n")[0]
-        raise DataError(f"the graphs of {args.model} cannot be opened: {reason}") from error
+        raise DataError(f"the graphs of {model} cannot be opened: {reason}") from error
     return TrackedLabels(runtime, args, args.output)
 
 
 def evaluate(
-    args: argparse.Namespace,
+    args: EvaluateArguments,
     videos: Sequence[Video],
     labeled: Labeler,
     folder: Path | None,

@@ -1,10 +1,13 @@
 """The command `tamvt-model export`: the two graphs that are served, compared with PyTorch."""
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from cyclopts import Parameter
 
+from model.commands.options import Output, one_of
 from model.evaluation.runtime import GraphRuntime
 from model.export.graph_export import export
 from model.export.parity import check_parity, real_videos
@@ -14,22 +17,28 @@ from model.networks.registry import NETWORKS, build_network
 from model.networks.weights import load_weights
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `tamvt-model export`."""
-    parser.add_argument("build", choices=sorted(NETWORKS), help="which model")
-    parser.add_argument(
-        "--weights",
-        type=Path,
-        help="state dict or checkpoint, ours or the authors' (default: fresh)",
-    )
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the graphs")
-    parser.add_argument("--clips", type=int, default=8, help="real clips to compare with PyTorch")
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportArguments:
+    """The options of `tamvt-model export`."""
+
+    weights: Annotated[
+        Path | None,
+        Parameter(help="state dict or checkpoint, ours or the authors' (default: fresh)"),
+    ] = None
+    output: Output
+    clips: Annotated[int, Parameter(help="real clips to compare with PyTorch")] = 8
 
 
-def run(args: argparse.Namespace) -> int:
+def run(
+    build: Annotated[str, Parameter(validator=one_of(NETWORKS), help="which model")],
+    /,
+    *,
+    args: ExportArguments,
+) -> int:
     """Export, then compare the graphs with PyTorch on real clips; return 1 where they differ."""
     torch.manual_seed(0)
-    network = build_network(args.build)
+    network = build_network(build)
     if args.weights is not None:
         load_weights(network, args.weights)
     spec = export(network, args.output)

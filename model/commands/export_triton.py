@@ -2,41 +2,46 @@
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from model.core.contract import SHIPPED_WEIGHTS, weights_version
-from model.export.triton.repository import BACKENDS, ENGINE_CACHE, write_repository
+from model.export.triton.config import Backend
+from model.export.triton.repository import ENGINE_CACHE, write_repository
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `tamvt-model export --triton`."""
-    parser.add_argument("name", nargs="?", default="tamvt-mobile", help="which exported model")
-    parser.add_argument(
-        "--from",
-        dest="folder",
-        type=Path,
-        default=SHIPPED_WEIGHTS,
-        metavar="FOLDER",
-        help="where its graphs and weights are (the shipped ones)",
-    )
-    parser.add_argument("--triton", type=Path, metavar="DIR", required=True, help="the repository")
-    parser.add_argument(
-        "--backend", choices=BACKENDS, default="python", help="what runs it there (%(default)s)"
-    )
-    parser.add_argument(
-        "--threads", type=int, default=0, help="of one inference on a CPU; 0: all (%(default)s)"
-    )
-    parser.add_argument(
-        "--cache", default=ENGINE_CACHE, help="where TensorRT's engines are kept (%(default)s)"
-    )
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportTritonArguments:
+    """The options of `tamvt-model export --triton`."""
+
+    folder: Annotated[
+        Path,
+        Parameter(
+            name="--from",
+            help="where its graphs and weights are",
+            show_default=lambda _: "the shipped ones",
+        ),
+    ] = SHIPPED_WEIGHTS
+    triton: Annotated[Path, Parameter(help="the repository")]
+    backend: Annotated[Backend, Parameter(help="what runs it there")] = "python"
+    threads: Annotated[int, Parameter(help="of one inference on a CPU; 0: all")] = 0
+    cache: Annotated[str, Parameter(help="where TensorRT's engines are kept")] = ENGINE_CACHE
 
 
-def run(args: argparse.Namespace) -> int:
+def run(
+    name: Annotated[str, Parameter(help="which exported model")] = "tamvt-mobile",
+    /,
+    *,
+    args: ExportTritonArguments,
+) -> int:
     """Write the repository and say what it serves."""
     spec = write_repository(
         args.folder,
-        args.name,
+        name,
         args.triton,
         backend=args.backend,
         threads=args.threads,

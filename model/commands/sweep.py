@@ -3,16 +3,16 @@
 The paper's tables A2b (N, memory size) and A2c (L, clip length), on the graphs as they are served.
 """
 
-import argparse
-import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import onnxruntime
+from cyclopts import Parameter
 
-from model.commands.ablate import numbers
 from model.commands.machine import processor
+from model.commands.options import Data, Graphs, Model, Numbers, Output, data_folder
 from model.core.contract import SHIPPED_WEIGHTS
 from model.core.memory import MAX_CAPACITY
 from model.data.errors import DataError
@@ -33,31 +33,28 @@ class SweepPoint(NamedTuple):
     clip_length: int
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `tamvt-model sweep`."""
-    default = SHIPPED_WEIGHTS
-    parser.add_argument("model", nargs="?", default="tamvt-mobile", help="name of the graphs")
-    parser.add_argument("--graphs", type=Path, default=default, help="folder of the graphs")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write into")
-    parser.add_argument("--data", type=Path, help="data (default: TAMVT_DATA, else data)")
-    parser.add_argument("--split", default="dev", help="list of videos")
-    parser.add_argument(
-        "--memory-sizes", type=numbers, default=list(range(1, 13)), help="N (default: 1 to 12)"
-    )
-    parser.add_argument(
-        "--clip-lengths", type=numbers, default=[1, 2, 3, 4], help="L (default: 1 to 4)"
-    )
-    parser.add_argument("--threads", type=int, default=0, help="0: one a core")
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepArguments:
+    """The options of `tamvt-model sweep`."""
+
+    graphs: Graphs = SHIPPED_WEIGHTS
+    output: Output
+    data: Data = None
+    split: Annotated[str, Parameter(help="list of videos")] = "dev"
+    memory_sizes: Annotated[Numbers, Parameter(help="N")] = tuple(range(1, 13))
+    clip_lengths: Annotated[Numbers, Parameter(help="L")] = (1, 2, 3, 4)
+    threads: Annotated[int, Parameter(help="0: one a core")] = 0
 
 
-def run(args: argparse.Namespace) -> int:
+def run(model: Model = "tamvt-mobile", /, *, args: SweepArguments) -> int:
     """Measure what is not measured yet, and print both tables."""
-    if not (args.graphs / f"{args.model}_segment.onnx").is_file():
-        raise DataError(f"there are no graphs of {args.model} in {args.graphs}")
+    if not (args.graphs / f"{model}_segment.onnx").is_file():
+        raise DataError(f"there are no graphs of {model} in {args.graphs}")
     check_sizes(args.memory_sizes, args.clip_lengths)
-    data = args.data or Path(os.environ.get("TAMVT_DATA", "data"))
+    data = data_folder(args.data)
     videos = VideoSet("shared", data / "video", args.split).open()
-    runtime = GraphRuntime(args.graphs, args.model, threads=args.threads)
+    runtime = GraphRuntime(args.graphs, model, threads=args.threads)
     with checkpoints.locked(args.output):
         text = sweep(runtime, videos, args.memory_sizes, args.clip_lengths, args.output)
     print(text)

@@ -1,15 +1,16 @@
 """The command `tamvt-model train`: a named recipe into a folder, alone or under `torchrun`."""
 
-import argparse
-import os
 import signal
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from cyclopts import Parameter, Token
 
+from model.commands.options import Data, Output, data_folder, one_of
 from model.training import checkpoints
 from model.training.distributed import Distributed
 from model.training.errors import SettingsError
@@ -20,44 +21,9 @@ THE_LAST = Path()  # stands for last.pt of the output folder
 STOPPED = 128 + signal.SIGTERM  # not 0: a Job that was told to stop has not succeeded
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `tamvt-model train`."""
-    parser.add_argument(
-        "config", choices=sorted(RECIPES), metavar="CONFIG", help=f"one of {', '.join(RECIPES)}"
-    )
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write into")
-    parser.add_argument("--steps", type=int, help="optimizer steps in all")
-    parser.add_argument("--data", type=Path, help="training data (default: TAMVT_DATA, else data)")
-    parser.add_argument("--workers", type=int, default=1, help="processes that make clips")
-    parser.add_argument("--threads", type=int, help="of PyTorch (default: one a core)")
-    parser.add_argument("--seed", type=int, help="another draw of weights and clips")
-    parser.add_argument("--batch", type=int, help="clips of one pass in one process")
-    parser.add_argument("--frames", type=int, help="frames of a clip, the reference included")
-    parser.add_argument("--accumulate", type=int, help="passes of one step")
-    parser.add_argument(
-        "--weights", type=Path, help="start from this checkpoint, or from the graphs in this folder"
-    )
-    parser.add_argument("--fp32", action="store_true", help="compute in fp32, not in bfloat16")
-    parser.add_argument(
-        "--device", type=device_name, help="cpu or cuda (default: a GPU if there is one)"
-    )
-    parser.add_argument(
-        "--resume",
-        nargs="?",
-        type=Path,
-        const=THE_LAST,
-        metavar="CHECKPOINT",
-        help="go on from OUTPUT/last.pt, or from this checkpoint; begins where there is none",
-    )
-    parser.add_argument(
-        "--accept-changes",
-        action="store_true",
-        help="go on although the checkpoint was trained with other settings",
-    )
-
-
-def device_name(text: str) -> str:
+def device_name(_type: object, tokens: Sequence[Token]) -> str:
     """Return the name of a device as it is; raise ValueError for what names none."""
+    text = tokens[0].value
     try:
         torch.device(text)
     except RuntimeError as error:
@@ -65,10 +31,47 @@ def device_name(text: str) -> str:
     return text
 
 
-def configure(args: argparse.Namespace, distributed: Distributed) -> TrainConfig:
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainArguments:
+    """The options of `tamvt-model train`."""
+
+    output: Output
+    steps: Annotated[int | None, Parameter(help="optimizer steps in all")] = None
+    data: Data = None
+    workers: Annotated[int, Parameter(help="processes that make samples")] = 1
+    threads: Annotated[int | None, Parameter(help="of PyTorch (default: one a core)")] = None
+    seed: Annotated[int | None, Parameter(help="another draw of weights and samples")] = None
+    batch: Annotated[int | None, Parameter(help="samples of one pass in one process")] = None
+    frames: Annotated[int | None, Parameter(help="frames of a sample, the reference included")] = (
+        None
+    )
+    accumulate: Annotated[int | None, Parameter(help="passes of one step")] = None
+    weights: Annotated[
+        Path | None,
+        Parameter(help="start from this checkpoint, or from the graphs in this folder"),
+    ] = None
+    fp32: Annotated[bool, Parameter(help="compute in fp32, not in bfloat16")] = False
+    device: Annotated[
+        str | None,
+        Parameter(converter=device_name, help="cpu or cuda (default: a GPU if there is one)"),
+    ] = None
+    resume: Annotated[
+        tuple[Path, ...] | None,
+        Parameter(
+            consume_multiple=(0, 1),
+            help="go on from OUTPUT/last.pt, or from the checkpoint that is named; "
+            "begins where there is none",
+        ),
+    ] = None
+    accept_changes: Annotated[
+        bool, Parameter(help="go on although the checkpoint was trained with other settings")
+    ] = False
+
+
+def configure(recipe: str, args: TrainArguments, distributed: Distributed) -> TrainConfig:
     """Return the recipe with what the command line changes; raise SettingsError if it cannot be."""
-    data = args.data or Path(os.environ.get("TAMVT_DATA", "data"))
-    config = RECIPES[args.config](data)
+    config = RECIPES[recipe](data_folder(args.data))
     samples = {name: getattr(args, name) for name in ("seed", "batch", "frames")}
     config = replace(config, samples=replace(config.samples, **drop_none(samples)))
     own = {name: getattr(args, name) for name in ("steps", "accumulate", "weights", "device")}
@@ -87,25 +90,35 @@ def drop_none(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def run(args: argparse.Namespace) -> int:
+def run(
+    config: Annotated[
+        str,
+        Parameter(validator=one_of(RECIPES), help=f"the recipe, one of {', '.join(RECIPES)}"),
+    ],
+    /,
+    *,
+    args: TrainArguments,
+) -> int:
     """Train; return 0 when done, 143 if told to stop."""
     if args.threads is not None:
         torch.set_num_threads(max(1, args.threads))
     distributed = Distributed.from_environment()
-    config = configure(args, distributed)
+    chosen = configure(config, args, distributed)
     # Process 0 takes the folder for all.
     with checkpoints.locked(args.output) if distributed.first else nullcontext():
-        return train(config, args, distributed)
+        return train(chosen, args, distributed)
 
 
-def train(config: TrainConfig, args: argparse.Namespace, distributed: Distributed) -> int:
+def train(config: TrainConfig, args: TrainArguments, distributed: Distributed) -> int:
     """Build or resume a training, run it, and say how it went; return the exit status."""
-    folder: Path = args.output
+    folder = args.output
     device = torch.device(config.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    checkpoint = find_start(folder, args.resume)
+    checkpoint = find_start(
+        folder, None if args.resume is None else next(iter(args.resume), THE_LAST)
+    )
     with distributed.joined(device):
         trainer = Trainer(config, folder, distributed)
         if checkpoint is not None:

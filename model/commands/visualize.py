@@ -4,21 +4,23 @@ The relative time encoding as a heat map (TAM-VT, figure 4a), the attention of a
 memory at both scales (4b), and rows of frames with errors in red.
 """
 
-import argparse
-import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 from xml.etree import ElementTree
 
 import cv2
 import numpy as np
 import torch
+from cyclopts import Parameter
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import CenteredNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from model.commands.options import SEVERAL, Graphs, Output, data_folder, one_of
 from model.core.contract import SHIPPED_WEIGHTS
 from model.core.frame_files import read_frame_file
 from model.data.errors import DataError
@@ -44,25 +46,37 @@ SVG = "http://www.w3.org/2000/svg"
 QUERY_COLOR = (255, 60, 60)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `tamvt-model visualize`."""
-    default = SHIPPED_WEIGHTS
-    parser.add_argument("figures", nargs="*", metavar="FIGURE", help=f"of {', '.join(FIGURES)}")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder to write into")
-    parser.add_argument("--build", choices=sorted(NETWORKS), default="tamvt-mobile")
-    parser.add_argument("--weights", type=Path, help="checkpoint, for `time` and `attention`")
-    parser.add_argument("--graphs", type=Path, default=default, help="graphs, for `rows`")
-    parser.add_argument("--predictions", type=Path, help="PNGs, for `rows` instead of the graphs")
-    parser.add_argument("--root", type=Path, help="folder of videos (default: TAMVT_DATA/video)")
-    parser.add_argument("--videos", nargs="*", help="names (default: those of dev.txt)")
-    parser.add_argument("--frame", type=int, help="frame to ask from (default: the middle one)")
-    parser.add_argument("--point", type=int, nargs=2, metavar=("X", "Y"), help="pixel to ask from")
-    parser.add_argument("--columns", type=int, default=6, help="frames in a row")
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisualizeArguments:
+    """The options of `tamvt-model visualize`."""
+
+    output: Output
+    build: Annotated[str, Parameter(validator=one_of(NETWORKS))] = "tamvt-mobile"
+    weights: Annotated[Path | None, Parameter(help="checkpoint, for `time` and `attention`")] = None
+    graphs: Annotated[Graphs, Parameter(help="graphs, for `rows`")] = SHIPPED_WEIGHTS
+    predictions: Annotated[
+        Path | None, Parameter(help="PNGs, for `rows` instead of the graphs")
+    ] = None
+    root: Annotated[Path | None, Parameter(help="folder of videos (default: TAMVT_DATA/video)")] = (
+        None
+    )
+    videos: Annotated[
+        tuple[str, ...] | None, SEVERAL, Parameter(help="names (default: those of dev.txt)")
+    ] = None
+    frame: Annotated[int | None, Parameter(help="frame to ask from (default: the middle one)")] = (
+        None
+    )
+    point: Annotated[tuple[int, int] | None, Parameter(help="pixel x y to ask from")] = None
+    columns: Annotated[int, Parameter(help="frames in a row")] = 6
 
 
-def run(args: argparse.Namespace) -> int:
+def run(
+    *named: Annotated[str, Parameter(name="FIGURE", help=f"of {', '.join(FIGURES)}")],
+    args: VisualizeArguments,
+) -> int:
     """Write the figures and say where; return 0."""
-    figures = args.figures or (FIGURES if args.weights else ("rows",))
+    figures = named or (FIGURES if args.weights else ("rows",))
     unknown = sorted(set(figures) - set(FIGURES))
     if unknown:
         raise DataError(f"no figure {', '.join(unknown)}: there are {', '.join(FIGURES)}")
@@ -73,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def draw_time(args: argparse.Namespace) -> list[Path]:
+def draw_time(args: VisualizeArguments) -> list[Path]:
     """Draw `time.svg`, the learned table."""
     path = args.output / "time.svg"
     for part in load_network(args).modules():
@@ -83,7 +97,7 @@ def draw_time(args: argparse.Namespace) -> list[Path]:
     raise DataError(f"{args.build} has no time encoding to draw")
 
 
-def draw_attention(args: argparse.Namespace) -> list[Path]:
+def draw_attention(args: VisualizeArguments) -> list[Path]:
     """Draw `attention-<video>.png`: where a point of a frame looks, a row for each stride."""
     network = load_network(args)
     paths = []
@@ -93,18 +107,18 @@ def draw_attention(args: argparse.Namespace) -> list[Path]:
     return paths
 
 
-def draw_rows(args: argparse.Namespace) -> list[Path]:
+def draw_rows(args: VisualizeArguments) -> list[Path]:
     """Draw `rows.png`: a row of frames for each video, wrong pixels in red."""
     rows = []
     runtime = None if args.predictions else open_graphs(args)
     videos = choose_videos(args)
     for video in videos:
         truth = read_truth(video)
-        if runtime is None:
+        if runtime is not None:
+            labels = predict(runtime, video, truth)
+        elif args.predictions is not None:
             alone = len(videos) == 1
             labels = read_predictions(args.predictions, video, truth, alone=alone)
-        else:
-            labels = predict(runtime, video, truth)
         places = np.linspace(1, len(video.frames) - 2, args.columns).round().astype(int)
         cells = []
         for place in places:
@@ -124,14 +138,14 @@ def draw_rows(args: argparse.Namespace) -> list[Path]:
 DRAWERS = {"time": draw_time, "attention": draw_attention, "rows": draw_rows}
 
 
-def open_graphs(args: argparse.Namespace) -> GraphRuntime:
+def open_graphs(args: VisualizeArguments) -> GraphRuntime:
     """Open the exported graphs; raise DataError where there are none."""
     if not (args.graphs / f"{args.build}_segment.onnx").is_file():
         raise DataError(f"there are no graphs of {args.build} in {args.graphs}")
     return GraphRuntime(args.graphs, args.build)
 
 
-def load_network(args: argparse.Namespace) -> TrackingNetwork:
+def load_network(args: VisualizeArguments) -> TrackingNetwork:
     """Return the build with the weights that were named, in evaluation mode."""
     if args.weights is None:
         raise DataError("`time` and `attention` need --weights")
@@ -140,9 +154,9 @@ def load_network(args: argparse.Namespace) -> TrackingNetwork:
     return network
 
 
-def choose_videos(args: argparse.Namespace) -> list[Video]:
+def choose_videos(args: VisualizeArguments) -> list[Video]:
     """Return the videos that were named, or those of `dev.txt`."""
-    root = args.root or Path(os.environ.get("TAMVT_DATA", "data")) / "video"
+    root = args.root or data_folder(None) / "video"
     return [open_video(root, name) for name in args.videos or read_names(root / "dev.txt")]
 
 
@@ -182,7 +196,7 @@ def add_titles(text: str, titles: Mapping[str, str]) -> str:
 
 
 def draw_attention_picture(
-    network: TrackingNetwork, video: Video, *, frame: int | None, point: list[int] | None
+    network: TrackingNetwork, video: Video, *, frame: int | None, point: tuple[int, int] | None
 ) -> Pixels:
     """Return the asking frame and the memory, newest first; a row for each stride."""
     served = prepare_serving(network)

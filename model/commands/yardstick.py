@@ -1,13 +1,15 @@
 """The command `tamvt-model yardstick`: scores on clips that are hard in one way each."""
 
-import argparse
-import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+from cyclopts import Parameter
 from tqdm import tqdm
 
 from model.commands.machine import processor
+from model.commands.options import SEVERAL, SPACED, Data, Graphs, Model, data_folder, one_of
 from model.core.contract import SHIPPED_WEIGHTS
 from model.data.errors import DataError
 from model.data.yardstick import SETS, make_clips, open_stock
@@ -23,34 +25,45 @@ from model.evaluation.yardstick import (
 BASELINE = SHIPPED_WEIGHTS / "yardstick_460bd98.json"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `tamvt-model yardstick`."""
-    parser.add_argument("model", nargs="?", default="tamvt-mobile", help="name of the graphs")
-    parser.add_argument("--graphs", type=Path, default=SHIPPED_WEIGHTS, help="folder of the graphs")
-    parser.add_argument("-o", "--output", type=Path, help="write the scores of every clip there")
-    parser.add_argument("--data", type=Path, help="data (default: TAMVT_DATA, else data)")
-    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS), help="which sets")
-    parser.add_argument("--clip-length", type=int, help="L (default: the model's own)")
-    parser.add_argument("--memory-size", type=int, help="N (default: the model's own)")
-    parser.add_argument("--threads", type=int, default=0, help="0: one a core")
-    parser.add_argument(
-        "--baseline",
-        type=Path,
-        default=BASELINE,
-        help="scores to compare with, as -o writes them (default: those of the first model)",
-    )
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class YardstickArguments:
+    """The options of `tamvt-model yardstick`."""
+
+    graphs: Graphs = SHIPPED_WEIGHTS
+    output: Annotated[
+        Path | None,
+        Parameter(name=("-o", "--output"), help="write the scores of every clip there"),
+    ] = None
+    data: Data = None
+    sets: Annotated[
+        tuple[str, ...], SEVERAL, SPACED, Parameter(validator=one_of(SETS), help="which sets")
+    ] = tuple(SETS)
+    clip_length: Annotated[int | None, Parameter(help="L (default: the model's own)")] = None
+    memory_size: Annotated[int | None, Parameter(help="N (default: the model's own)")] = None
+    threads: Annotated[int, Parameter(help="0: one a core")] = 0
+    baseline: Annotated[
+        Path,
+        Parameter(
+            help="scores to compare with, as -o writes them",
+            show_default=lambda _: "those of the first model",
+        ),
+    ] = BASELINE
 
 
-def run(args: argparse.Namespace) -> int:
+BY_DEFAULT = YardstickArguments()
+
+
+def run(model: Model = "tamvt-mobile", /, *, args: YardstickArguments = BY_DEFAULT) -> int:
     """Score every clip, and print the table; 2 where it cannot begin."""
     try:
-        if not (args.graphs / f"{args.model}_segment.onnx").is_file():
-            raise DataError(f"there are no graphs of {args.model} in {args.graphs}")
-        stock = open_stock(args.data or Path(os.environ.get("TAMVT_DATA", "data")))
+        if not (args.graphs / f"{model}_segment.onnx").is_file():
+            raise DataError(f"there are no graphs of {model} in {args.graphs}")
+        stock = open_stock(data_folder(args.data))
     except DataError as error:
         print(f"tamvt-model yardstick: {error}", file=sys.stderr)
         return 2
-    runtime = GraphRuntime(args.graphs, args.model, threads=args.threads)
+    runtime = GraphRuntime(args.graphs, model, threads=args.threads)
     scores = {
         name: [
             score_clip(runtime, clip, clip_length=args.clip_length, memory_size=args.memory_size)
@@ -61,8 +74,8 @@ def run(args: argparse.Namespace) -> int:
     baseline = read_scores(args.baseline) if args.baseline.is_file() else None
     weights = runtime.spec.weights_sha256[:12]
     print(yardstick_table(scores, baseline))
-    print(f"\n{args.model}, weights {weights}, {processor()}, {today()}")
+    print(f"\n{model}, weights {weights}, {processor()}, {today()}")
     if args.output is not None:
         args.output.parent.mkdir(parents=True, exist_ok=True)
-        write_scores(args.output, scores, about={"model": args.model, "weights": weights})
+        write_scores(args.output, scores, about={"model": model, "weights": weights})
     return 0

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from model.commands.bench import KEPT_BLOCKS, Setting, Timing, measure, size_of, table
+from model.commands.bench import KEPT_BLOCKS, Setting, Timing, measure, table
+from model.commands.options import size_of
 from model.export.graph_export import describe
 from model.export.serving import prepare_serving
 from model.export.torch_runtime import TorchRuntime

@@ -1,6 +1,5 @@
 """What a training takes is measured: its time on its own data, its memory on none."""
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,10 +7,10 @@ import pytest
 import torch
 
 from model.__main__ import main
-from model.commands import bench
 from model.commands.bench import KEPT_BLOCKS
 from model.commands.bench_training import (
     LiveBytes,
+    TrainingArguments,
     count_footprint,
     make_noise,
     report,
@@ -94,15 +93,9 @@ def test_the_first_step_does_not_count(config: TrainConfig) -> None:
     assert 0 < speed.share_waiting < 1
 
 
-def arguments(*words: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    bench.add_arguments(parser)
-    return parser.parse_args(words)
-
-
 def test_memory_is_told_with_activations_kept_and_computed_again() -> None:
-    words = ["--train", "smoke", "--memory", "--count-only", "--size", "64x96", "--data", "nowhere"]
-    title, table = report(arguments(*words))
+    asked = TrainingArguments(train="smoke", memory=True, count_only=True, data=Path("nowhere"))
+    title, table = report(asked, (64, 96))
     assert "2 clips of 4 frames of 64x96, matrix products in bfloat16" in title
     assert "| activations kept (the recipe) |" in table
     assert "| activations computed again |" in table

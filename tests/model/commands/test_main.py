@@ -1,8 +1,10 @@
 """The command `tamvt-model`."""
 
 import pkgutil
+import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -11,39 +13,127 @@ import pytest
 from onnx import helper
 
 import model
-from model.__main__ import COMMANDS, main
+from model.__main__ import COMMANDS, build_app, main
 from model.errors import ModelError
 
 
-def test_without_a_verb_it_says_which_there_are(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as exit_:
-        main([])
-    assert exit_.value.code == 2
-    with pytest.raises(SystemExit) as exit_:
-        main(["--help"])
-    assert exit_.value.code == 0
-    listing = capsys.readouterr().out
-    assert [verb for verb in COMMANDS if verb not in listing] == []
+def test_no_command_is_a_wrong_call_that_shows_the_help(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main([]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert [name for name in COMMANDS if name not in told.err] == []
 
 
-@pytest.mark.parametrize("verb", COMMANDS)
-def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as exit_:
-        main([verb, "--help"])
-    assert exit_.value.code == 0
-    assert f"tamvt-model {verb}" in capsys.readouterr().out
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_shows_its_examples(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--help"]) == 0
+    told = capsys.readouterr().out
+    assert f"tamvt-model {name}" in told.partition("Examples:")[2]
+    assert "\x1b" not in told  # no colors where stdout is no terminal
 
 
-@pytest.mark.parametrize("verb", COMMANDS)
-def test_every_verb_has_arguments_and_runs(verb: str) -> None:
-    module = import_module(f"model.commands.{verb}")
-    assert callable(module.add_arguments)
-    assert callable(module.run)
+@pytest.mark.parametrize(
+    "words",
+    [shlex.split(example)[1:] for command in COMMANDS.values() for example in command.examples],
+    ids=" ".join,
+)
+def test_every_example_can_be_called(words: list[str]) -> None:
+    build_app(words).parse_args(words, exit_on_error=False, print_error=False)
 
 
-def test_only_the_verb_that_is_asked_for_is_imported() -> None:
-    code = "import model.__main__, sys; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
+def test_the_help_imports_no_command() -> None:
+    code = "import sys; from model.__main__ import main; main(['--help']); print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], timeout=60, check=True, capture_output=True, text=True
+    )
+    assert "model.commands" not in done.stdout.split()
+    assert {"torch", "onnx", "numpy"}.isdisjoint(done.stdout.split())
+
+
+def test_a_repository_for_triton_needs_no_torch() -> None:
+    code = (
+        "import sys; from model.__main__ import main; "
+        "main(['export', '--triton', 'out', '--help']); print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], timeout=60, check=True, capture_output=True, text=True
+    )
+    assert "model.commands.export_triton" in done.stdout.split()
+    assert "torch" not in done.stdout.split()
+
+
+def test_the_version_is_that_of_the_distribution(capsys: pytest.CaptureFixture[str]) -> None:
+    project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == project["version"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "fly",
+        "train smoke",
+        "train unknown -o out",
+        "train smoke -o out --steps many",
+        "train smoke -o out --device abacus",
+        "evaluate --threads 0",
+        "evaluate --dataset imagenet",
+        "evaluate --predictions a --weights b",
+        "data smoke --batches 0",
+        "sweep -o out --memory-sizes 1,many",
+        "yardstick --sets twins nothing",
+        "bench --size 480",
+        "export --triton out --backend abacus",
+    ],
+)
+def test_a_wrong_call_is_told_in_one_line(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(line.split()) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    (only,) = told.err.splitlines()
+    assert only.startswith("tamvt-model")
+
+
+@pytest.mark.parametrize(
+    ("line", "option", "wanted"),
+    [
+        ("evaluate --weights a b --raw", "weights", (Path("a"), Path("b"))),
+        ("evaluate --videos dog camel", "videos", ("dog", "camel")),
+        ("evaluate --no-memory-gate", "memory_gate", False),
+        ("evaluate", "memory_gate", None),
+        ("bench --objects 1 4 --rounds 1", "objects", (1, 4)),
+        ("bench --size 96x160", "size", (96, 160)),
+        ("sweep -o out --memory-sizes 3,5", "memory_sizes", (3, 5)),
+        ("ablate -o out --rows full,center", "rows", ("full", "center")),
+        ("yardstick --sets twins dark", "sets", ("twins", "dark")),
+        ("visualize rows -o out --point 3 4", "point", (3, 4)),
+        ("train smoke -o out --steps 1 --steps 2", "steps", 2),
+        ("train smoke -o out", "resume", None),
+        ("train smoke -o out --resume", "resume", ()),
+        ("train smoke --resume -o out", "resume", ()),
+        ("train smoke --resume a.pt -o out", "resume", (Path("a.pt"),)),
+    ],
+)
+def test_options_are_read_as_they_are_written(line: str, option: str, wanted: object) -> None:
+    words = line.split()
+    _, bound, _ = build_app(words).parse_args(words, exit_on_error=False, print_error=False)
+    args = bound.arguments.get("args") or import_module(f"model.commands.{words[0]}").BY_DEFAULT
+    assert getattr(args, option) == wanted
+
+
+def test_shells_complete_commands_and_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    script = tmp_path / "tamvt-model"
+    words = ["--install-completion", "--shell", "bash", "--output", str(script)]
+    assert main(words) == 0
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".b")] == []
+    text = script.read_text(encoding="utf-8")
+    assert [name for name in COMMANDS if name not in text] == []
+    assert "--memory-sizes" in text
 
 
 def test_a_missing_file_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,12 +1,13 @@
 """What the trainer's container is told to run exists, and ends in a model that can be served."""
 
-import argparse
 import re
 import shlex
-from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from model.__main__ import build_app
 
 ROOT = Path(__file__).resolve().parents[3]
 FILES = ("docker-compose.yml", "deploy/kubernetes/train-job.yaml")
@@ -21,12 +22,10 @@ def commands(file: str) -> list[list[str]]:
     return [shlex.split(found) for found in COMMAND.findall(text)]
 
 
-def parsed(words: list[str]) -> argparse.Namespace:
-    """The arguments as the command parses them; it leaves where they are wrong."""
-    module = "export_triton" if "--triton" in words else words[0]
-    parser = argparse.ArgumentParser()
-    import_module(f"model.commands.{module}").add_arguments(parser)
-    return parser.parse_args(words[1:])
+def parsed(words: list[str]) -> Any:
+    """The options as the command reads them; raises where they are wrong."""
+    _, bound, _ = build_app(words).parse_args(words, exit_on_error=False, print_error=False)
+    return bound.arguments["args"]
 
 
 @pytest.mark.parametrize("file", FILES)

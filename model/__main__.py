@@ -79,9 +79,12 @@ COMMANDS = {
         ),
     ),
     "calibrate": ModelCommand(
-        "fit what tells lost objects, and keep it with the exported graphs",
+        "fit what tells lost objects (or, `calibrate loop`, how the loop runs), and keep it",
         SERVING,
-        ("tamvt-model calibrate tamvt-mobile --graphs graphs",),
+        (
+            "tamvt-model calibrate loop runs/mobile/last.pt",
+            "tamvt-model calibrate tamvt-mobile --graphs graphs",
+        ),
     ),
     "bench": ModelCommand(
         "time the exported graphs against the model as it is published",
@@ -142,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def build_app(words: Sequence[str] = ()) -> App:
     """Return the command line with its help, `--version` and the completion of shells.
 
-    What is called decides which of two modules reads `export`.
+    What is called decides which module reads `export` and `calibrate`, which have two each.
     """
     app = App(
         name="tamvt-model",
@@ -173,8 +176,11 @@ def build_app(words: Sequence[str] = ()) -> App:
 def module_of(name: str, words: Sequence[str]) -> str:
     """Return the module of a command when it is called with these words."""
     # What Triton serves is written from what was exported before, and needs no torch.
-    wants_triton = name == "export" and any(word.startswith("--triton") for word in words)
-    return f"model.commands.{'export_triton' if wants_triton else name}"
+    if name == "export" and any(word.startswith("--triton") for word in words):
+        name = "export_triton"
+    if name == "calibrate" and "loop" in words[1:2]:
+        name = "calibrate_loop"
+    return f"model.commands.{name}"
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from model.export.graph_export import describe
 from model.export.serving import prepare_serving
 from model.export.torch_runtime import TorchRuntime
 from model.networks.registry import NETWORKS, build_network
+from model.networks.weights import loop_of
 from model.training import checkpoints
 from model.training.checkpoints import load_strictly
 from model.training.errors import CheckpointError
@@ -41,7 +42,7 @@ def read_candidate(name: str, path: Path, *, raw: bool) -> Candidate:
     state = checkpoints.read(path, CPU, needed=("build", "step", part))
     if state["build"] not in NETWORKS:
         raise CheckpointError(f"{path} is of {state['build']!r}; there are {', '.join(NETWORKS)}")
-    model = build_network(state["build"])
+    model = build_network(state["build"], **loop_of(state))
     load_strictly(model, state[part], path)
     spec = describe(model, "0" * 64)
     return Candidate(name, path, int(state["step"]), TorchRuntime(prepare_serving(model), spec))

@@ -14,7 +14,7 @@ from model.export.parity import check_parity, real_videos
 from model.export.serving import prepare_serving
 from model.export.torch_runtime import TorchRuntime
 from model.networks.registry import NETWORKS, build_network
-from model.networks.weights import load_weights
+from model.networks.weights import load_weights, loop_of, read_file
 
 
 @Parameter(name="*")
@@ -38,7 +38,8 @@ def run(
 ) -> int:
     """Export, then compare the graphs with PyTorch on real clips; return 1 where they differ."""
     torch.manual_seed(0)
-    network = build_network(build)
+    loop = {} if args.weights is None else loop_of(read_file(args.weights))
+    network = build_network(build, **loop)
     if args.weights is not None:
         load_weights(network, args.weights)
     spec = export(network, args.output)

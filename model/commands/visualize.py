@@ -37,7 +37,7 @@ from model.export.torch_runtime import TorchRuntime
 from model.networks.base import Bank, TrackingNetwork
 from model.networks.position import RelativeTimeEncoding
 from model.networks.registry import NETWORKS, build_network
-from model.networks.weights import load_weights
+from model.networks.weights import load_weights, loop_of, read_file
 
 FIGURES = ("time", "attention", "rows")
 CELL = 0.47  # inches of the heat map; 72 points each
@@ -149,7 +149,7 @@ def load_network(args: VisualizeArguments) -> TrackingNetwork:
     """Return the build with the weights that were named, in evaluation mode."""
     if args.weights is None:
         raise DataError("`time` and `attention` need --weights")
-    network = build_network(args.build).eval()
+    network = build_network(args.build, **loop_of(read_file(args.weights))).eval()
     load_weights(network, args.weights)
     return network
 

@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.core.confidence import Calibration
+from model.core.loop_bias import NO_BIAS, LoopBias
 from model.core.memory import FIRST_IN_FIRST_OUT, Retention
 
 SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights"  # the folder of the shipped graphs
 METADATA_KEY = "tamvt"
-CONTRACTS = (1, 2)  # those that we speak: 2 adds a state, entries by memorize, and retention
+CONTRACTS = (1, 2)  # those that we speak: 2 adds a state, entries by memorize, retention, biases
 CAPABILITIES = ("aggregated", "state", "late-objects-approximate")
 ENTRY_VERBS = ("segment", "memorize")
 
@@ -103,6 +104,7 @@ class ModelSpec:
     state: tuple[BankTensor, ...] = ()  # what is carried from clip to clip, for each object
     entry_by: str = "segment"  # or memorize: the caller runs it on what is to be remembered
     calibration: Calibration | None = None  # none: the raw confidence, lost without a pixel
+    loop_bias: LoopBias = NO_BIAS
 
     def to_json(self) -> str:
         """Return compact JSON with sorted keys: equal specs give equal text.
@@ -112,7 +114,7 @@ class ModelSpec:
         fields = asdict(self)
         if self.contract == 1:
             fields |= {"retention": {}}
-            del fields["state"], fields["entry_by"]
+            del fields["state"], fields["entry_by"], fields["loop_bias"]
         return json.dumps(fields, sort_keys=True, separators=(",", ":"))
 
     @classmethod
@@ -241,6 +243,7 @@ def _spec(raw: Mapping[str, Any]) -> ModelSpec:
     known["retention"] = Retention(**{key: kept[key] for key in ("every", "recent") if key in kept})
     known["state"] = tuple(_bank_tensor(tensor) for tensor in raw.get("state", ()))
     known["calibration"] = _calibration(raw.get("calibration"))
+    known["loop_bias"] = LoopBias(**raw.get("loop_bias", {}))
     return ModelSpec(**known)
 
 
@@ -265,8 +268,9 @@ def _checked(spec: ModelSpec) -> ModelSpec:
     if spec.contract not in CONTRACTS:
         raise ContractError(f"contract {spec.contract} instead of one of {CONTRACTS}")
     extended = bool(spec.state or spec.capabilities) or spec.retention != FIRST_IN_FIRST_OUT
+    extended = extended or spec.loop_bias != NO_BIAS
     if spec.contract == 1 and (extended or spec.entry_by != "segment"):
-        raise ContractError("contract 1 has no state, capabilities, retention or entry_by")
+        raise ContractError("contract 1 has no state, capabilities, retention, entry_by, loop_bias")
     tensors = (*spec.bank, *spec.state)
     if not spec.bank or len({tensor.name for tensor in tensors}) < len(tensors):
         raise ContractError("a bank and a state need tensors of different names")

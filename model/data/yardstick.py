@@ -198,8 +198,21 @@ def _long(stock: Stock) -> Iterator[HardClip]:
 def _held_out(stock: Stock) -> Iterator[HardClip]:
     """The `extra` videos that no training draws, whole."""
     for video in stock.held_out:
-        frames, labels = _real(video, first=0, count=len(video.frames))
-        yield HardClip(f"held-out-{video.name}", tuple(map(_encoded, frames)), labels)
+        yield _whole("held-out", video)
+
+
+def make_extra_clips(root: Path) -> Iterator[HardClip]:
+    """Make the `extra` videos below `root` that may be trained on, whole; no set of the yardstick.
+
+    DataError names what is missing.
+    """
+    for video in VideoSet("extra", root / "extra", "train").open():
+        yield _whole("extra", video)
+
+
+def _whole(name: str, video: Video) -> HardClip:
+    frames, labels = _real(video, first=0, count=len(video.frames))
+    return HardClip(f"{name}-{video.name}", tuple(map(_encoded, frames)), labels)
 
 
 SETS: Mapping[str, Callable[[Stock], Iterator[HardClip]]] = MappingProxyType(

@@ -91,15 +91,16 @@ class OfflineTracker:
             retention=spec.retention,
         )
         before, self._state = self._state, take_state(spec, outputs)
+        kept = spec.loop_bias.remember(masks[-1])
         if after is not self.memory:
             if spec.entry_by == "memorize":
                 # The state before the clip: what is remembered updates it in the clip's place.
-                entry = self._memorize(frames[-1], masks[-1], before)
+                entry = self._memorize(frames[-1], kept, before)
             else:
                 entry = {name: outputs[entry_output(name)] for name in self._bank}
             self._put(entry, after.newest)
         self.memory, self._next = after, last + 1
-        seen = zip(self.object_ids, masks[-1], confidences[-1].lost, strict=True)
+        seen = zip(self.object_ids, kept, confidences[-1].lost, strict=True)
         remembered = {name: mask for name, mask, lost in seen if not (self._gate and lost)}
         self._newest = (frames[-1], remembered)
         return [

@@ -34,6 +34,7 @@ from model.core.contract import (
     weights_digest,
 )
 from model.core.contract import Tensor as ContractTensor
+from model.core.loop_bias import NO_BIAS, LoopBias
 from model.core.memory import Retention
 from model.errors import ModelError
 from model.export.graphs import Memorize, Segment
@@ -54,9 +55,16 @@ class NotExported(ModelError, ValueError):
 def export(network: TrackingNetwork, folder: Path) -> ModelSpec:
     """Write the graphs and their one weights file into `folder`; return the spec they carry."""
     served = prepare_serving(network)
-    values = {name: tensor.numpy() for name, tensor in served.state_dict().items()}
-    spec = describe(network, weights_digest(values))
+    spec = describe(network, digest_weights(served.state_dict(), network.config.loop_bias))
     return write_graphs(trace(served), spec, folder)
+
+
+def digest_weights(state: Mapping[str, Tensor], bias: LoopBias) -> str:
+    """Return the identity of what is served; a loop with a bias is another model."""
+    values = {name: tensor.numpy() for name, tensor in state.items()}
+    if bias != NO_BIAS:
+        values["loop_bias"] = np.array([bias.answer, bias.memory])
+    return weights_digest(values)
 
 
 def trace(served: TrackingNetwork) -> dict[str, onnx.ModelProto]:
@@ -74,6 +82,7 @@ def describe(network: TrackingNetwork, digest: str) -> ModelSpec:
     config = network.config
     capabilities = name_capabilities(network)
     extended = capabilities or config.retention != Retention() or config.entry_by != "segment"
+    extended = extended or config.loop_bias != NO_BIAS
     return ModelSpec(
         name=config.name,
         short_side=config.short_side,
@@ -97,6 +106,7 @@ def describe(network: TrackingNetwork, digest: str) -> ModelSpec:
         retention=config.retention,
         state=network.state_tensors,
         entry_by=config.entry_by,
+        loop_bias=config.loop_bias,
     )
 
 

@@ -36,6 +36,10 @@ class Segment(nn.Module):
     def __init__(self, network: TrackingNetwork) -> None:
         super().__init__()
         self.model = network
+        self.bias = network.config.loop_bias
+        if not self.bias.together:
+            table = torch.from_numpy(self.bias.table()).float()
+            self.register_buffer("remembered", table, persistent=False)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Return masks uint8 (B, L, O, H, W), confidence (B, L, O), the entry and the state.
@@ -52,14 +56,20 @@ class Segment(nn.Module):
         bank = Bank(tensors, age, present=age >= 0, entry_valid=entry_valid, state=state)
         features = self.model.encode_frames(self.model.normalize(frames.flatten(0, 1)))
         segmented = self.model.segment(features, bank)
+        logits = segmented.logits[-1]
+        if self.bias.answer:
+            logits = logits + self.bias.answer
         known = entry_valid.any(dim=2)
-        soft = self.model.soften(raise_logits(segmented.logits[-1], (height, width)), known)
+        soft = self.model.soften(raise_logits(logits, (height, width)), known)
         soft = torch.where(known[:, None, :, None, None], soft, 0.0)
         masks = torch.round(soft * 255)  # (B, L, O, H, W)
         made: tuple[Tensor, ...] = ()
         if self.model.config.entry_by == "segment":
             index = torch.arange(batch, device=frames.device) * length + (length - 1)
-            entry, _ = self.model.memorize(take_frames(features, index), masks[:, -1] / 255)
+            last, remembered = take_frames(features, index), masks[:, -1]
+            if not self.bias.together:  # in whole numbers, as a service does with what it stores
+                remembered = self.get_buffer("remembered")[remembered.long()]
+            entry, _ = self.model.memorize(last, remembered / 255)
             made = store_entry(self.model, entry)
         return (
             masks.to(torch.uint8),

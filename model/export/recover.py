@@ -6,6 +6,7 @@ more with parameters that are all different, and that shows where each of them w
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,9 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor
 
-from model.core.contract import METADATA_KEY, ModelSpec, weights_digest
+from model.core.contract import METADATA_KEY, ModelSpec
 from model.errors import ModelError
-from model.export.graph_export import trace
+from model.export.graph_export import digest_weights, trace
 from model.export.replacements.folded_norms import FoldedConv
 from model.export.serving import prepare_serving
 from model.networks.backbones import FrozenBatchNorm
@@ -40,7 +41,10 @@ def recover(network: TrackingNetwork, folder: Path) -> None:
     """
     name = network.config.name
     graphs = [onnx.load(str(folder / f"{name}_{verb}.onnx")) for verb in ("memorize", "segment")]
+    metadata = {entry.key: entry.value for entry in graphs[0].metadata_props}
+    spec = ModelSpec.from_json(metadata.get(METADATA_KEY, ""))
     probe = prepare_serving(network)
+    probe.config = replace(probe.config, loop_bias=spec.loop_bias)
     draw_differently(probe)
     both = zip(trace(probe).values(), graphs, strict=True)
     pairs = [pair for traced, read in both for pair in pair_constants(traced, read)]
@@ -48,7 +52,9 @@ def recover(network: TrackingNetwork, folder: Path) -> None:
         key: torch.from_numpy(read_off(key, value.numpy(), pairs))
         for key, value in probe.state_dict().items()
     }
-    check_digest(served, graphs[0])
+    digest = digest_weights(served, spec.loop_bias)
+    if digest != spec.weights_sha256:
+        raise RecoveryError(f"recovered weights {digest[:12]} are not {spec.weights_sha256[:12]}")
     put_back(network, probe, served)
 
 
@@ -106,15 +112,6 @@ def find_constant(value: Numbers, pairs: Sequence[Pair]) -> Numbers | None:
         if traced.size == flat.size and np.array_equal(traced.ravel(), flat):
             return read
     return None
-
-
-def check_digest(served: dict[str, Tensor], graph: onnx.ModelProto) -> None:
-    """Raise RecoveryError unless these are the weights whose digest the graph carries."""
-    metadata = {entry.key: entry.value for entry in graph.metadata_props}
-    spec = ModelSpec.from_json(metadata.get(METADATA_KEY, ""))
-    digest = weights_digest({name: value.numpy() for name, value in served.items()})
-    if digest != spec.weights_sha256:
-        raise RecoveryError(f"recovered weights {digest[:12]} are not {spec.weights_sha256[:12]}")
 
 
 def put_back(network: TrackingNetwork, probe: TrackingNetwork, served: dict[str, Tensor]) -> None:

@@ -20,6 +20,7 @@ from torch.nn import functional
 from torch.utils._pytree import tree_map
 
 from model.core.contract import BankTensor
+from model.core.loop_bias import NO_BIAS, LoopBias
 from model.core.memory import FIRST_IN_FIRST_OUT, Retention
 from model.errors import ModelError
 
@@ -44,7 +45,8 @@ class NetworkConfig:
 
     `normalization` is the mean and deviation of each color. `memory_size` is the number of entries
     that is served, `trained_memory_size` the largest that training read. `retention` says which
-    frames stay; where few do and an entry is dear, `memorize` makes it (`entry_by`).
+    frames stay; where few do and an entry is dear, `memorize` makes it (`entry_by`). `loop_bias`
+    acts in use alone, not in training.
     """
 
     name: str
@@ -57,6 +59,7 @@ class NetworkConfig:
     retention: Retention = FIRST_IN_FIRST_OUT
     entry_by: Literal["segment", "memorize"] = "segment"
     weights_license: str = "Apache-2.0"
+    loop_bias: LoopBias = NO_BIAS
 
 
 @dataclass(frozen=True, slots=True)

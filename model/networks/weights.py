@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from model.core.loop_bias import LoopBias
 from model.errors import ModelError
 from model.networks.base import TrackingNetwork
 
@@ -69,6 +70,22 @@ def read_file(path: Path, device: torch.device | str = "cpu") -> Any:
 
 def _refuse(*args: object, **kwargs: object) -> None:
     raise pickle.UnpicklingError("no checkpoint of this century")
+
+
+def loop_of(content: object) -> dict[str, Any]:
+    """Return what `tamvt-model calibrate loop` wrote into a checkpoint.
+
+    These are changes of the build's configuration; nothing where it was not calibrated. Raise
+    WeightsError for what cannot be read.
+    """
+    loop = content.get("loop") if isinstance(content, Mapping) else None
+    if loop is None:
+        return {}
+    try:
+        bias = LoopBias(float(loop["answer"]), float(loop["memory"]))
+        return {"loop_bias": bias, "memory_size": int(loop["memory_size"])}
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"the checkpoint's loop cannot be read: {error!r}") from error
 
 
 def load_weights(network: TrackingNetwork, path: Path) -> None:

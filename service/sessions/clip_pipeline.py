@@ -182,7 +182,7 @@ class ClipPipeline:
         if outcome.after is not before:
             self._bank.remember(outcome.after)
         self._memory, self._next_frame = outcome.after, step.last + 1
-        encoding = start(encode_clip, outcome, found, session)
+        encoding = start(encode_clip, outcome, found, session, self._spec.loop_bias)
         times.end("encode")
         self._uncommitted.append(_Segmented(outcome, encoding, times, known, on_commit))
         if self._policy(len(self._uncommitted)):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from model.core.confidence import Calibration, ObjectConfidence, classify_objects, remember_clip
 from model.core.encoding import encode_rle
 from model.core.image_headers import PixelError
+from model.core.loop_bias import NO_BIAS, LoopBias
 from model.core.masks import (
     MaskError,
     bounding_box,
@@ -115,7 +116,9 @@ def clip_pixels(step: Step, *, model_size: tuple[int, int]) -> NDArray[np.uint8]
     return np.stack([frame.at(model_size) for frame in step.frames])
 
 
-def encode_clip(outcome: Outcome, found: ClipMasks, session: Session) -> EncodedClip:
+def encode_clip(
+    outcome: Outcome, found: ClipMasks, session: Session, bias: LoopBias = NO_BIAS
+) -> EncodedClip:
     """Encode a clip's masks at the frame's size, and its last frame as the memory keeps it."""
     step, soft, ids = outcome.step, found.masks, session.object_ids
     masks: list[FrameMasks] = []
@@ -134,7 +137,7 @@ def encode_clip(outcome: Outcome, found: ClipMasks, session: Session) -> Encoded
         masks.append(FrameMasks(step.first + index, clip, frame.digest, tuple(objects)))
     entry = None
     if step.kept:
-        packed = pack_soft_masks(soft[-1])
+        packed = pack_soft_masks(bias.remember(soft[-1]))
         entry = EncodedEntry(step.frames[-1].stored, packed, session.object_ids)
     return EncodedClip(tuple(masks), entry)
 

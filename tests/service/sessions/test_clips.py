@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from model.core.confidence import Calibration
 from model.core.encoding import decode_rle
 from model.core.image_headers import ImageLimits
+from model.core.loop_bias import NO_BIAS, LoopBias
 from model.core.masks import unpack_soft_masks
 from model.core.memory import Memory
 from service.engines.base import ClipMasks
@@ -183,6 +184,19 @@ def test_what_is_remembered_of_a_clip_is_its_last_frame_without_loss() -> None:
     picture = decode_entry(entry, (1, 7), session())
     assert (picture.frame == clip_pixels(step, model_size=SIZE)[-1]).all()
     assert (picture.masks == found.masks[-1]).all()
+
+
+def test_a_biased_loop_stores_what_it_remembers_and_answers_what_was_predicted() -> None:
+    (step,) = plan(session(), frames(2))
+    masks = soft(2) // 2
+    found = ClipMasks(masks, np.ones((2, 2), np.float32), batch_size=1, weights_sha256=SHA)
+    outcome = conclude(step, found, session(), session().memory, None)
+    bias = LoopBias(answer=0.0, memory=0.5)
+    plain, biased = (encode_clip(outcome, found, session(), each) for each in (NO_BIAS, bias))
+    assert biased.entry is not None
+    assert biased.masks == plain.masks
+    assert (unpack_soft_masks(biased.entry.masks) == bias.remember(masks[-1])).all()
+    assert (unpack_soft_masks(biased.entry.masks) != masks[-1]).any()
 
 
 @pytest.mark.parametrize(

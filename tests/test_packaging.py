@@ -1,5 +1,6 @@
 """The project as others get it: the wheel, its extras, what the CI runs."""
 
+import fcntl
 import os
 import re
 import shutil
@@ -143,6 +144,23 @@ def test_setup_leaves_an_environment_alone_that_it_finds_through_a_link(tmp_path
     assert [path.name for path in shared.iterdir()] == ["file"]
     assert (checkout / ".venv" / "bin" / "python").exists()
     assert not (checkout / ".venv").is_symlink()
+
+
+def test_a_second_setup_in_a_checkout_waits_for_the_first(tmp_path: Path) -> None:
+    (tmp_path / "scripts").mkdir()
+    script = shutil.copy(ROOT / "scripts" / "setup", tmp_path / "scripts")
+    folder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    with subprocess.Popen([script, "nothing"], stderr=subprocess.PIPE, text=True) as second:
+        try:
+            assert second.stderr is not None
+            assert "waiting for another" in second.stderr.readline()
+            with pytest.raises(subprocess.TimeoutExpired):
+                second.wait(0.2)
+            os.close(folder)
+            assert "usage" in second.communicate(timeout=60)[1]
+        finally:
+            second.kill()
 
 
 def test_the_changelog_names_this_version(project: dict[str, Any]) -> None:

@@ -151,6 +151,7 @@ async def open_service(
             access=access,
             health=Health(),
             uploads=upload_limits,
+            deadline_s=settings.request_deadline_s,
         )
         yield service, streams
 

@@ -16,7 +16,8 @@ TamvtError
 │   │   │   └── DamagedVideo     cut off or damaged: the text names the picture
 │   │   ├── WrongFrameSize       a frame of another size than the session's
 │   │   ├── NoFrames             an append without any frame
-│   │   └── TooManyObjects       more objects than the service or the model takes
+│   │   ├── TooManyObjects       more objects than the service or the model takes
+│   │   └── TooManyContours      masks that are too intricate for polygons
 │   ├── PayloadTooLarge          more bytes than allowed: carries the limit
 │   │   ├── HeadTooLarge         the head of a request, path and headers
 │   │   ├── PictureTooLarge      wider or higher than allowed; found before decoding
@@ -51,6 +52,16 @@ TamvtError
 """
 
 from __future__ import annotations
+
+ECHOED = 100  # characters
+
+
+def echo(given: object) -> str:
+    """Return what a client sent as an error may name it: at most 100 characters of it."""
+    text = str(given)
+    if len(text) > ECHOED:
+        text = f"{text[:ECHOED]}..."
+    return text.encode("utf-8", "backslashreplace").decode()  # JSON may hold half a character
 
 
 class TamvtError(Exception):
@@ -119,6 +130,10 @@ class NoFrames(BadRequest):
 
 class TooManyObjects(BadRequest):
     """More objects than the service or the model takes."""
+
+
+class TooManyContours(BadRequest):
+    """Masks in too many parts, or with too long outlines, to be written as polygons."""
 
 
 class PayloadTooLarge(Refused):

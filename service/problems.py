@@ -53,6 +53,7 @@ KINDS: Final[Mapping[type[errors.TamvtError], Kind]] = {
     errors.WrongFrameSize: Kind(422, "wrong-frame-size", "The frame is of another size"),
     errors.NoFrames: Kind(422, "no-frames", "There is no frame"),
     errors.TooManyObjects: Kind(422, "too-many-objects", "There are too many objects"),
+    errors.TooManyContours: Kind(422, "too-many-contours", "The masks are no polygons"),
     errors.PayloadTooLarge: Kind(413, "too-large", "The body is too large"),
     errors.HeadTooLarge: Kind(431, "head-too-large", "The head of the request is too large"),
     errors.PictureTooLarge: Kind(413, "picture-too-large", "The picture is too large"),

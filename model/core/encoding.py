@@ -17,8 +17,17 @@ from model.core.masks import MaskError, bounding_box
 
 MAX_PIXELS = 1 << 26  # the largest mask that is decoded where no size is expected
 MAX_COUNTS = 2_000_000  # characters; pure noise at 480p takes 205,000
-MAX_POLYGON_NUMBERS = 1_000_000
+MAX_POINTS = 20_000  # of all polygons that are given together
+MAX_CROSSINGS = 50_000_000  # points times rows: what filling costs at most
 MAX_COVER = 100  # how often a list of polygons may cover the whole frame
+FEW_POINTS = 500  # up to here OpenCV fills quickly; its time grows with their square
+CROSSINGS_AT_ONCE = 250_000
+MAX_CONTOURS = 10_000  # of one mask that is written as polygons
+MAX_OUTLINE_POINTS = 200_000
+
+
+class IntricateMask(MaskError):
+    """A mask in so many parts, or with such an outline, that polygons are no way to write it."""
 
 
 class RleDict(TypedDict):
@@ -63,12 +72,16 @@ def _write_counts(runs: NDArray[np.int64]) -> str:
 
 
 def decode_rle(rle: Mapping[str, Any], size: tuple[int, int] | None = None) -> NDArray[np.bool_]:
-    """Return bool (H, W): the mask of a compressed RLE, which must have `size` if that is given.
+    """Return bool (H, W): the mask of an RLE, which must have `size` if that is given.
 
-    MaskError for anything else: other keys or types, another size, runs that do not add up.
+    `counts` is COCO's compressed text, or the list of the runs themselves. MaskError for anything
+    else: other keys or types, another size, runs that do not add up.
     """
     height, width = _checked_size(rle, size)
-    runs = _read_counts(rle.get("counts"))
+    counts = rle.get("counts")
+    if isinstance(counts, str | list) and len(counts) > MAX_COUNTS:
+        raise MaskError(f'the RLE\'s "counts" may have {MAX_COUNTS} characters or runs')
+    runs = _listed_runs(counts) if isinstance(counts, list) else _read_counts(counts)
     if runs.min(initial=0) < 0 or runs.max(initial=0) > height * width:
         raise MaskError("the RLE has a run that is negative or longer than the mask")
     if int(runs.sum()) != height * width:
@@ -92,6 +105,12 @@ def _checked_size(rle: Mapping[str, Any], expected: tuple[int, int] | None) -> t
     if height * width > MAX_PIXELS:
         raise MaskError(f"the RLE's size [{height}, {width}] is too large")
     return height, width
+
+
+def _listed_runs(counts: list[Any]) -> NDArray[np.int64]:
+    if not all(type(run) is int and 0 <= run <= MAX_PIXELS for run in counts):
+        raise MaskError('the RLE\'s "counts" has a run that is no number of pixels')
+    return np.array(counts, dtype=np.int64)
 
 
 def _read_counts(counts: object) -> NDArray[np.int64]:
@@ -123,16 +142,28 @@ def encode_polygons(mask: NDArray[np.bool_]) -> list[list[float]]:
 
     COCO's polygons know no holes: they come out filled. A mask without holes comes back from
     `decode_polygons` exactly; a part of one or two pixels repeats a point to have three.
+    IntricateMask for a mask in too many parts, or with too many corners.
     """
-    found, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    outlines = (contour.reshape(-1, 2) for contour in found)
-    return [
-        np.pad(outline, ((0, max(0, 3 - len(outline))), (0, 0)), mode="edge")
-        .astype(np.float64)
-        .ravel()
-        .tolist()
-        for outline in outlines
-    ]
+    pixels = mask.view(np.uint8)
+    # A part has a run of its own in each of its rows: few runs are few parts.
+    runs = int(np.count_nonzero(mask[:, 1:] > mask[:, :-1])) + int(np.count_nonzero(mask[:, :1]))
+    if runs > MAX_CONTOURS and cv2.connectedComponents(pixels)[0] - 1 > MAX_CONTOURS:
+        raise IntricateMask(f"it has more than {MAX_CONTOURS} parts")
+    found, _ = cv2.findContours(pixels, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    if sum(map(len, found)) > MAX_OUTLINE_POINTS:
+        raise IntricateMask(f"its outlines have more than {MAX_OUTLINE_POINTS} points")
+    polygons = [contour.ravel().astype(np.float64).tolist() for contour in found]
+    return [polygon + polygon[-2:] * max(0, 3 - len(polygon) // 2) for polygon in polygons]
+
+
+def check_points(points: int, rows: int) -> None:
+    """MaskError where so many points of polygons, in a frame of so many rows, cost too much."""
+    most = min(MAX_POINTS, MAX_CROSSINGS // rows)
+    if points > most:
+        raise MaskError(
+            f"the polygons have {points} points; in a frame of {rows} rows at most {most} are "
+            "filled: draw them with fewer, or send an rle"
+        )
 
 
 def decode_polygons(polygons: object, size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -143,8 +174,7 @@ def decode_polygons(polygons: object, size: tuple[int, int]) -> NDArray[np.bool_
     """
     if not isinstance(polygons, list):
         raise MaskError("polygons are a list of lists [x0, y0, x1, y1, ...]")
-    if sum(len(polygon) for polygon in polygons if isinstance(polygon, list)) > MAX_POLYGON_NUMBERS:
-        raise MaskError(f"polygons may have at most {MAX_POLYGON_NUMBERS} numbers")
+    check_points(sum(len(each) // 2 for each in polygons if isinstance(each, list)), size[0])
     outlines = [_contour(polygon, size) for polygon in polygons]
     if outlines:
         _refuse_shares([number for polygon in polygons for number in polygon], "a polygon")
@@ -152,8 +182,40 @@ def decode_polygons(polygons: object, size: tuple[int, int]) -> NDArray[np.bool_
     mask = np.zeros(size, dtype=np.uint8)
     for outline in outlines:
         # One by one: together, fillPoly would cut out what two of them share.
-        cv2.fillPoly(mask, [outline], 1)
+        if len(outline) <= FEW_POINTS:
+            cv2.fillPoly(mask, [outline], 1)
+        else:
+            mask |= _crossed(outline, size)
+            cv2.polylines(mask, [outline], isClosed=True, color=1)
     return mask.view(np.bool_)
+
+
+def _crossed(outline: NDArray[np.int32], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return uint8 (H, W): 1 where an odd number of edges crosses the row to the left.
+
+    What `fillPoly` fills, in time that grows with edges times rows and not with their square.
+    """
+    height, width = size
+    ends = np.stack([outline, np.roll(outline, -1, axis=0)]).astype(np.int64)  # (2, points, 2)
+    order = np.argsort(ends[..., 1], axis=0)[..., None]
+    (x0, y0), (x1, y1) = np.take_along_axis(ends, order, axis=0).transpose(0, 2, 1)
+    first, last = np.clip(y0, 0, height), np.clip(y1, 0, height)  # rows first <= y < last
+    lengths = last - first
+    until = np.cumsum(lengths)
+    inside = np.zeros(size, np.uint8)
+    begin = 0
+    while begin < len(outline):
+        before = until[begin] - lengths[begin]
+        end = max(begin + 1, int(np.searchsorted(until, before + CROSSINGS_AT_ONCE, "right")))
+        edges = np.repeat(np.arange(begin, end), lengths[begin:end])
+        rows = np.arange(len(edges)) + before - (until - lengths - first)[edges]
+        # Rounded up: the pixels on an edge are drawn with the outline.
+        steps = (rows - y0[edges]) * (x0 - x1)[edges] // np.maximum(y1 - y0, 1)[edges]
+        columns = np.maximum(x0[edges] - steps, 0)
+        seen = columns < width
+        np.bitwise_xor.at(inside, (rows[seen], columns[seen]), 1)
+        begin = end
+    return np.bitwise_xor.accumulate(inside, axis=1, out=inside)
 
 
 def _contour(polygon: object, size: tuple[int, int]) -> NDArray[np.int32]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.core.image_headers import ImageLimits
-from model.core.masks import IGNORE, MaskError
+from model.core.masks import IGNORE, MaskError, count_pixels
 from model.core.palette import davis_palette, open_mask
 
 CORE_PX = 50  # pixels of a region of its own that lie two pixels away from every other value
@@ -43,7 +43,7 @@ class MaskImage:
     @property
     def pixels(self) -> dict[int, int]:
         """Return how many pixels each object has, by its id."""
-        counts = np.bincount(self.labels.ravel(), minlength=256)
+        counts = count_pixels(self.labels)
         return {int(value): int(counts[value]) for value in np.flatnonzero(counts) if value}
 
 
@@ -63,11 +63,11 @@ def read_mask_image(png: bytes, limits: ImageLimits) -> MaskImage:
 
 def _read_values(values: Values) -> MaskImage:
     """Return gray values: ids, or the brightness of one object with soft edges."""
-    used = np.unique(values).tolist()
+    used = np.flatnonzero(count_pixels(values)).tolist()
     background, notes = _background_value(values, used)
     if background:
         values = np.where(values == background, 0, np.where(values == 0, background, values))
-    objects = [value for value in np.unique(values).tolist() if value]
+    objects = [value for value in np.flatnonzero(count_pixels(values)).tolist() if value]
     if len(objects) < 2:
         return MaskImage(_one_object(values, objects), notes)
     if max(objects) <= MOST_VALUES:  # nobody draws an object that dark: these are ids
@@ -127,7 +127,7 @@ def _classify(values: Values, objects: list[int]) -> tuple[set[int], set[int], s
     """
     cores = np.bincount(values[_is_core(values)], minlength=256)
     regions = {value for value in objects if cores[value] >= CORE_PX}
-    counts = np.bincount(values.ravel(), minlength=256)
+    counts = count_pixels(values)
     around = np.ones((5, 5), np.uint8)
     between = (cv2.dilate(values, around) > values) & (cv2.erode(values, around) < values)
     edges = np.bincount(values[between], minlength=256)
@@ -172,7 +172,7 @@ def _soft_edges(soft: set[int], regions: set[int]) -> str:
 
 def _read_palette(values: Values, colors: Colors) -> MaskImage:
     """Return indices of a palette: ids, unless its colors say that it was sorted by a converter."""
-    used = np.unique(values)
+    used = np.flatnonzero(count_pixels(values)).astype(np.uint8)
     if _is_davis(used, colors):
         return MaskImage(_settled(values))
     is_gray = bool((colors[used] == colors[used, :1]).all())
@@ -193,7 +193,7 @@ def _read_palette(values: Values, colors: Colors) -> MaskImage:
 
 
 def _settled(values: Values) -> Values:
-    objects = [value for value in np.unique(values).tolist() if value]
+    objects = [value for value in np.flatnonzero(count_pixels(values)).tolist() if value]
     return _one_object(values, objects) if len(objects) < 2 else _ids(values, objects)
 
 

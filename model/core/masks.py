@@ -46,11 +46,17 @@ def settle_ignored(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.where(ignored, np.uint8(alone), labels)
 
 
+def count_pixels(labels: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return int64 (256,): how often each value occurs in a label map (H, W)."""
+    strips = np.array_split(labels, max(1, labels.size >> 20))  # bincount takes 8 bytes a pixel
+    counts = [np.bincount(strip.ravel(), minlength=256) for strip in strips]
+    return np.asarray(np.sum(counts, axis=0), dtype=np.int64)
+
+
 def split_objects(labels: NDArray[np.uint8]) -> tuple[tuple[int, ...], NDArray[np.bool_]]:
     """Return the object ids of a label map, increasing, and their masks, bool (O, H, W)."""
     settled = settle_ignored(labels)
-    counts = np.bincount(settled.ravel(), minlength=256)
-    object_ids = np.flatnonzero(counts[1:]) + 1
+    object_ids = np.flatnonzero(count_pixels(settled)[1:]) + 1
     masks = settled[None] == object_ids.astype(np.uint8)[:, None, None]
     return tuple(object_ids.tolist()), masks
 

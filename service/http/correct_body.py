@@ -11,7 +11,8 @@ from service.errors import UnsupportedMedia
 from service.http.bodies import read_body
 from service.http.dependencies import UploadLimits
 from service.http.forms import BINARY, PartRule, is_form, receive_form
-from service.http.start_body import given_in, shapes_in
+from service.http.start_body import OBJECTS_BYTES, given_in, shapes_in
+from service.server.workers import Workers
 from service.sessions.annotations import Annotation
 
 JSON: Final = "application/json"
@@ -42,24 +43,27 @@ CORRECT_BODY: Final[dict[str, Any]] = {
 
 
 async def read_correction(
-    request: Request, limits: UploadLimits, reservation: Reservation
+    request: Request, limits: UploadLimits, reservation: Reservation, workers: Workers
 ) -> Annotation:
     """Read the masks in a form, or in a body that is a PNG or a JSON list.
 
     Raise UnsupportedMedia, and as `receive_form`, `read_body`, `given_in` and `shapes_in` do.
     """
     if is_form(request):
-        rules = {"mask": PartRule(limits.frame_bytes), "objects": PartRule(limits.frame_bytes)}
+        rules = {"mask": PartRule(limits.frame_bytes), "objects": PartRule(OBJECTS_BYTES)}
         form = await receive_form(
             request, rules, deadline_s=limits.deadline_s, reservation=reservation
         )
-        return given_in(form)
+        return await given_in(form, workers)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in ("image/png", JSON):
         raise UnsupportedMedia(
             f"the body is {kind!r}; it may be multipart/form-data, image/png or {JSON}"
         )
     body = await read_body(
-        request, max_bytes=limits.frame_bytes, deadline_s=limits.deadline_s, reservation=reservation
+        request,
+        max_bytes=OBJECTS_BYTES if kind == JSON else limits.frame_bytes,
+        deadline_s=limits.deadline_s,
+        reservation=reservation,
     )
-    return shapes_in(body) if kind == JSON else body
+    return await shapes_in(body, workers) if kind == JSON else body

@@ -37,6 +37,7 @@ class Service:
     admission: Admission
     metrics: Metrics
     uploads: UploadLimits
+    deadline_s: float  # of the work on one request
     access: Access
     health: Health
 

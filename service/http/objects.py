@@ -40,6 +40,7 @@ ObjectId = Annotated[int, Path(ge=1, le=254)]
             errors.WrongMaskSize,
             errors.NoObjects,
             errors.TooManyObjects,
+            errors.TooManyContours,
             errors.CorruptSession,
         ),
     },
@@ -54,7 +55,7 @@ async def correct_objects(
 ) -> Response:
     """Correct objects in the newest frame, and add those that the session does not track yet."""
     with service.admission.admit() as reservation:
-        given = await read_correction(request, service.uploads, reservation)
+        given = await read_correction(request, service.uploads, reservation, service.workers)
         corrected = await service.tracker.correct(
             session_id, given, tenant=tenant, frame=query.frame
         )

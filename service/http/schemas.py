@@ -6,11 +6,16 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from model.core.encoding import MAX_COUNTS, MAX_POINTS
 from tamvt_client.messages import MaskFormat
 
 ObjectId = Annotated[int, Field(ge=1, le=254)]
 Label = Annotated[str, Field(min_length=1, max_length=100)]
-Box = Annotated[list[float], Field(min_length=4, max_length=4)]
+Box = Annotated[list[float], Field(min_length=4, max_length=4, fail_fast=True)]
+# Lists end at their first error: there may be a million of them.
+Polygon = Annotated[list[float], Field(max_length=2 * MAX_POINTS, fail_fast=True)]
+Polygons = Annotated[list[Polygon], Field(max_length=MAX_POINTS // 3, fail_fast=True)]
+Runs = Annotated[list[int], Field(max_length=MAX_COUNTS, fail_fast=True)]
 
 
 class Strict(BaseModel):
@@ -20,10 +25,10 @@ class Strict(BaseModel):
 
 
 class RleIn(Strict):
-    """COCO's compressed run-length encoding; size is [height, width]."""
+    """COCO's run-length encoding, compressed or as a list of runs; size is [height, width]."""
 
-    size: Annotated[list[int], Field(min_length=2, max_length=2)]
-    counts: str
+    size: Annotated[list[int], Field(min_length=2, max_length=2, fail_fast=True)]
+    counts: Annotated[str, Field(max_length=MAX_COUNTS)] | Runs
 
 
 class ObjectIn(Strict):
@@ -32,7 +37,7 @@ class ObjectIn(Strict):
     id: ObjectId
     label: Label | None = None
     rle: RleIn | None = None
-    polygons: list[list[float]] | None = None
+    polygons: Polygons | None = None
     box: Box | None = None
 
 
@@ -49,7 +54,7 @@ class OptionsIn(Strict):
 
 
 BOX = TypeAdapter(Box)
-OBJECTS = TypeAdapter(list[ObjectIn])
+OBJECTS = TypeAdapter(Annotated[list[ObjectIn], Field(max_length=254, fail_fast=True)])
 OPTIONS = TypeAdapter(OptionsIn)
 
 

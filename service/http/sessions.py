@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
 from service import errors
+from service.http.answers import write_answer
 from service.http.append_body import APPEND_BODY, read_source
 from service.http.dependencies import ServiceOf, TenantOf, no_repeated_parameters
 from service.http.forms import BINARY, BODY_ERRORS
@@ -56,7 +57,7 @@ FrameNumber = Annotated[int, Path(ge=0, lt=2**53)]
 async def start_session(request: Request, service: ServiceOf, tenant: TenantOf) -> Response:
     """Start a session from one frame and a mask of each object in it."""
     with service.admission.admit() as reservation:
-        start = await read_start(request, service.uploads, reservation)
+        start = await read_start(request, service.uploads, reservation, service.workers)
         session, notes = await service.tracker.start(
             start.frame, start.given, start.options, tenant=tenant
         )
@@ -81,6 +82,7 @@ async def start_session(request: Request, service: ServiceOf, tenant: TenantOf) 
             errors.NoFrames,
             errors.TooManyFrames,
             errors.WrongFrameSize,
+            errors.TooManyContours,
             errors.BadVideo,
             errors.UnknownCodec,
             errors.DamagedVideo,
@@ -106,8 +108,8 @@ async def append_frames(
         appended = await service.tracker.append(
             session_id, source, tenant=tenant, first_frame=query.first_frame, times=times
         )
-        body = await service.workers.start(
-            responses.write_frames,
+        body = await write_answer(
+            service,
             appended.frames,
             appended.session,
             mask_format=query.format,
@@ -159,7 +161,7 @@ async def delete_session(session_id: str, service: ServiceOf, tenant: TenantOf) 
             "model": MasksOut,
             "content": {"application/zip": {"schema": BINARY}},
         },
-        **documented(errors.UnknownSession, errors.UnknownFrame),
+        **documented(errors.UnknownSession, errors.UnknownFrame, errors.TooManyContours),
     },
 )
 async def list_masks(
@@ -180,15 +182,15 @@ async def list_masks(
             path = f"{request.url.path}?from={page.following}{end}"
             following = f"{path}&format={query.format}"
         headers = {"Link": f'<{following}>; rel="next"'} if following else None
-        run = service.workers.start
         if query.format == "png":
+            run = service.workers.start
             pictures = {
                 m.frame: await run(responses.write_png, m, page.session) for m in page.frames
             }
             body = await run(responses.write_zip, pictures)
             return Response(body, media_type="application/zip", headers=headers)
-        body = await run(
-            responses.write_frames,
+        body = await write_answer(
+            service,
             page.frames,
             page.session,
             mask_format=query.format,

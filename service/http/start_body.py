@@ -13,11 +13,13 @@ from service.errors import BadOption
 from service.http.dependencies import UploadLimits
 from service.http.forms import BINARY, Form, PartRule, receive_form
 from service.http.schemas import OBJECTS, OPTIONS
-from service.http.strict_json import read_json
+from service.http.strict_json import read_json, read_large_json
+from service.server.workers import Workers
 from service.sessions.annotations import Annotation, ObjectShape
 from service.sessions.options import ChosenOptions
 
 OPTIONS_BYTES: Final = 65_536
+OBJECTS_BYTES: Final = 2_000_000
 
 START_BODY: Final[dict[str, Any]] = {
     "requestBody": {
@@ -57,7 +59,9 @@ class Start:
     options: ChosenOptions
 
 
-async def read_start(request: Request, limits: UploadLimits, reservation: Reservation) -> Start:
+async def read_start(
+    request: Request, limits: UploadLimits, reservation: Reservation, workers: Workers
+) -> Start:
     """Read the form that starts a session.
 
     Raise BadOption, and as `receive_form` and `read_json` do.
@@ -65,7 +69,7 @@ async def read_start(request: Request, limits: UploadLimits, reservation: Reserv
     rules = {
         "frame": PartRule(limits.frame_bytes),
         "mask": PartRule(limits.frame_bytes),
-        "objects": PartRule(limits.frame_bytes),
+        "objects": PartRule(OBJECTS_BYTES),
         "options": PartRule(OPTIONS_BYTES),
     }
     form = await receive_form(request, rules, deadline_s=limits.deadline_s, reservation=reservation)
@@ -81,19 +85,20 @@ async def read_start(request: Request, limits: UploadLimits, reservation: Reserv
             memory_gate=read.memory_gate,
             labels={int(object_id): label for object_id, label in read.labels.items()},
         )
-    return Start(frame=form["frame"][0], given=given_in(form), options=options)
+    given = await given_in(form, workers)
+    return Start(frame=form["frame"][0], given=given, options=options)
 
 
-def given_in(form: Form) -> Annotation:
+async def given_in(form: Form, workers: Workers) -> Annotation:
     """Return the masks in a form; raise BadOption unless it has one part of mask and objects."""
     if ("mask" in form) == ("objects" in form):
         raise BadOption("the form needs either a part 'mask' or a part 'objects'")
     if "mask" in form:
         return form["mask"][0]
-    return shapes_in(form["objects"][0])
+    return await shapes_in(form["objects"][0], workers)
 
 
-def shapes_in(text: bytes) -> Sequence[ObjectShape]:
+async def shapes_in(text: bytes, workers: Workers) -> Sequence[ObjectShape]:
     """Return the objects in a JSON list; raise MalformedBody, BadOption."""
     return [
         ObjectShape(
@@ -103,5 +108,5 @@ def shapes_in(text: bytes) -> Sequence[ObjectShape]:
             polygons=item.polygons,
             box=item.box,
         )
-        for item in read_json(text, OBJECTS, where="objects")
+        for item in await read_large_json(text, OBJECTS, workers, where="objects")
     ]

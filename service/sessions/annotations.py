@@ -12,10 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.core.encoding import decode_box, decode_polygons, decode_rle, reaches_beyond
+from model.core.encoding import (
+    check_points,
+    decode_box,
+    decode_polygons,
+    decode_rle,
+    reaches_beyond,
+)
 from model.core.image_headers import ImageLimits, PixelError, TooLarge
 from model.core.mask_images import read_mask_image
-from model.core.masks import MaskError, split_objects
+from model.core.masks import MaskError, count_pixels, split_objects
 from service.errors import (
     BadMask,
     BadOption,
@@ -95,10 +101,11 @@ def _from_image(
         raise BadMask(f"the mask: {error}") from error
     labels = read.labels
     _check_size((labels.shape[0], labels.shape[1]), frame_size, name="the mask")
+    # Counted before they are split: 254 masks of the largest frame are gigabytes.
+    check_count(np.flatnonzero(count_pixels(labels)[1:]), max_objects=max_objects)
     object_ids, masks = split_objects(labels)
     if not object_ids:
         raise NoObjects("no pixel of the mask belongs to an object")
-    check_count(object_ids, max_objects=max_objects)
     shown = (f"object {each} ({count} pixels)" for each, count in read.pixels.items())
     notes = (f"the mask shows {', '.join(shown)}", *read.notes)
     return GivenObjects(object_ids, masks, notes=notes)
@@ -110,6 +117,11 @@ def _from_shapes(
     if not given:
         raise NoObjects("the list of objects is empty")
     check_count(given, max_objects=max_objects)
+    polygons = [polygon for shape in given for polygon in shape.polygons or ()]
+    try:
+        check_points(sum(len(polygon) // 2 for polygon in polygons), frame_size[0])
+    except MaskError as error:
+        raise BadMask(str(error)) from error
     shapes = sorted(given, key=lambda shape: shape.object_id)
     object_ids = tuple(shape.object_id for shape in shapes)
     if len(set(object_ids)) < len(object_ids):

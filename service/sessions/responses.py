@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import to_json
 
-from model.core.encoding import decode_rle, encode_polygons
+from model.core.encoding import IntricateMask, decode_rle, encode_polygons
 from model.core.masks import overlay_masks
 from model.core.palette import write_label_map
+from service.errors import TooManyContours
 from service.store.records import FrameMasks, ObjectMask, Session
 from tamvt_client.messages import MaskFormat, SessionOut
 
@@ -35,7 +36,7 @@ def session_message(session: Session, *, notes: Sequence[str] | None = None) -> 
 def frame_members(
     masks: FrameMasks, session: Session, *, mask_format: MaskFormat
 ) -> dict[str, object]:
-    """Return the members of a `FrameMasksOut`."""
+    """Return the members of a `FrameMasksOut`; raise TooManyContours."""
     size = session.frame_size
     objects: list[dict[str, object]] = []
     for item in masks.objects:
@@ -43,7 +44,7 @@ def frame_members(
         objects.append(
             {
                 "id": item.object_id,
-                mask_format: rle if mask_format == "rle" else encode_polygons(decode_rle(rle)),
+                mask_format: rle if mask_format == "rle" else _polygons(rle, item, masks.frame),
                 "area": item.area,
                 "bbox": item.bbox,
                 "confidence": item.confidence,
@@ -62,6 +63,11 @@ def write_frames(
     as long as writing them.
     """
     members = [frame_members(masks, session, mask_format=mask_format) for masks in frames]
+    return write_members(members, **others)
+
+
+def write_members(members: Sequence[Mapping[str, object]], **others: object) -> bytes:
+    """Return what `write_frames` does, from the members of its frames."""
     return to_json({"frames": members, **others}, inf_nan_mode="null")
 
 
@@ -95,6 +101,16 @@ def write_zip(pictures: Mapping[int, bytes]) -> bytes:
         for frame, png in pictures.items():
             archive.writestr(zipfile.ZipInfo(f"{frame:05d}.png"), png)
     return file.getvalue()
+
+
+def _polygons(rle: dict[str, object], item: ObjectMask, frame: int) -> list[list[float]]:
+    try:
+        return encode_polygons(decode_rle(rle))
+    except IntricateMask as error:
+        raise TooManyContours(
+            f"the mask of object {item.object_id} in frame {frame} is no set of polygons: "
+            f"{error}; ask for format=rle"
+        ) from error
 
 
 def _rle(item: ObjectMask, size: Size) -> dict[str, object]:

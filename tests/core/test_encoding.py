@@ -1,6 +1,7 @@
 """Masks as COCO writes them."""
 
 import math
+import time
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco
 
 from model.core.encoding import (
+    IntricateMask,
     decode_box,
     decode_polygons,
     decode_rle,
@@ -104,7 +106,12 @@ def test_a_decoded_mask_is_bool_and_contiguous() -> None:
         {**COUNTS, "counts": "oooooooooooooo0"},
         {**COUNTS, "counts": "oooooo?" * 50},
         {**COUNTS, "counts": "0" * 3_000_000},
-        {**COUNTS, "counts": [3, 3, 10]},
+        {**COUNTS, "counts": [3, 3, 9]},
+        {**COUNTS, "counts": [3, -3, 16]},
+        {**COUNTS, "counts": [3, 3.0, 10]},
+        {**COUNTS, "counts": [3, True, 12]},
+        {**COUNTS, "counts": [10**30]},
+        {**COUNTS, "counts": [0] * 2_000_001},
         {**COUNTS, "counts": b"33:"},
         {**COUNTS, "counts": None},
         [4, 4],
@@ -115,6 +122,55 @@ def test_a_decoded_mask_is_bool_and_contiguous() -> None:
 def test_a_wrong_rle_is_refused(rle: Mapping[str, Any]) -> None:
     with pytest.raises(MaskError):
         decode_rle(rle)
+
+
+def test_runs_that_are_not_compressed_are_read_too() -> None:
+    assert (decode_rle({**COUNTS, "counts": [3, 3, 10]}) == decode_rle(COUNTS)).all()
+
+
+def test_counts_are_limited_before_they_are_read() -> None:
+    with pytest.raises(MaskError, match="may have 2000000 characters"):
+        decode_rle({**COUNTS, "counts": "é" * 2_000_001})
+
+
+@given(st.integers(0, 2**32))
+def test_many_edges_fill_what_few_edges_fill(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    size = (int(random.integers(2, 60)), int(random.integers(2, 60)))
+    corners = random.integers(0, size[::-1], (int(random.integers(3, 40)), 2))
+    # Every corner many times: no other shape, but too many points for OpenCV.
+    many = np.repeat(corners, 250, axis=0)
+    few_points, many_points = corners.ravel().tolist(), many.ravel().tolist()
+    assert (decode_polygons([many_points], size) == decode_polygons([few_points], size)).all()
+
+
+@pytest.mark.parametrize(("points", "rows"), [(20_000, 96), (12_000, 4096)])
+def test_the_most_points_are_filled_in_seconds(points: int, rows: int) -> None:
+    corners = np.random.default_rng(0).integers(0, (128, rows), (points, 2))
+    begin = time.process_time()
+    decode_polygons([corners.ravel().tolist()], (rows, 128))
+    assert time.process_time() - begin < 8  # OpenCV alone: 23 s, 10 s
+
+
+@pytest.mark.parametrize(("points", "rows"), [(20_001, 96), (12_208, 4096)])
+def test_more_points_are_refused_with_a_way_out(points: int, rows: int) -> None:
+    with pytest.raises(MaskError, match="draw them with fewer, or send an rle"):
+        decode_polygons([[1.0, 1.0] * points], (rows, 128))
+
+
+def test_dots_are_no_polygons() -> None:
+    dots = np.zeros((2048, 2048), np.bool_)
+    dots[::2, ::2] = True
+    with pytest.raises(IntricateMask, match="more than 10000 parts"):
+        encode_polygons(dots)
+    assert len(encode_polygons(dots[:200, :200])) == 10_000
+
+
+def test_an_outline_of_too_many_points_is_no_polygon() -> None:
+    comb = np.zeros((1024, 1024), np.bool_)
+    comb[:, 0] = comb[::4] = comb[1::4, ::2] = True
+    with pytest.raises(IntricateMask):
+        encode_polygons(comb)
 
 
 def test_an_rle_must_have_the_expected_size() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import cv2
@@ -143,3 +144,20 @@ def test_a_mask_on_its_side_is_told_from_one_of_another_size() -> None:
         read(write_label_map(np.ones(SIZE[::-1], np.uint8)))
     with pytest.raises(WrongMaskSize, match="scale the mask to the frame's size"):
         read(write_label_map(np.ones((20, 30), np.uint8)))
+
+
+def test_ids_are_counted_before_their_masks_are_made() -> None:
+    labels = np.repeat(np.arange(254, dtype=np.uint8) + 1, 8)[:, None].repeat(2000, axis=1)
+    png = write_label_map(labels)
+    tracemalloc.start()
+    with pytest.raises(TooManyObjects, match="254 objects"):
+        read_annotation(png, frame_size=labels.shape, limits=ImageLimits(), max_objects=16)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 40 * labels.size  # 254 masks are 254 bytes a pixel
+
+
+def test_the_points_of_all_objects_are_counted_together() -> None:
+    shapes = [ObjectShape(object_id, polygons=[[1.0, 1.0] * 11_000]) for object_id in (1, 2)]
+    with pytest.raises(BadMask, match="22000 points"):
+        read(shapes)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from model.data.static import Pixels
 from model.evaluation.figures import bars, curves
 from model.evaluation.scoring import ObjectScore
-from model.evaluation.tables import by_subset, by_video, mean_measures
+from model.evaluation.tables import ERRORS, by_subset, by_video, mean_measures
 
 RED = (255, 0, 0)
 # Colors of right pixels, by object in turn; DAVIS's first color is a red.
@@ -42,7 +42,9 @@ def page(title: str, scores: Sequence[ObjectScore], worst: Mapping[str, bytes]) 
     rows = []
     for name, group in (("all", scores), *by_subset(scores).items()):
         mean = mean_measures(group)
-        rows.append((name, len(group), [mean[column] for column in COLUMNS]))
+        rows.append(
+            (name, len(group), [mean[column] for column in COLUMNS], [mean[e] for e in ERRORS])
+        )
     return environment.get_template("report.html.jinja").render(
         title=title,
         heads=COLUMNS.values(),

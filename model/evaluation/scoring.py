@@ -24,6 +24,7 @@ from model.core.pixels import read_image
 from model.data.errors import DataError
 from model.data.static import Pixels, read_labels
 from model.data.video import Video
+from model.evaluation.pixel_errors import PixelErrors, count_errors, share_errors
 from model.evaluation.runtime import Runtime
 from model.evaluation.tracker import LIMITS, OfflineTracker, TrackedFrame
 
@@ -70,6 +71,7 @@ class ObjectScore:
     scores: SequenceScores
     area: float  # mean share of the frame
     subsets: tuple[str, ...]
+    errors: PixelErrors
 
 
 def read_truth(video: Video) -> dict[str, Pixels]:
@@ -205,6 +207,7 @@ def score(video: Video, truth: Labels, labels: Labels, rules: Rules = DAVIS) -> 
                 ),
                 area,
                 tuple(subsets(video, objects=len(given), area=area)),
+                share_errors([count_errors(*pair) for pair in pairs]),
             )
         )
     return results

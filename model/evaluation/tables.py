@@ -6,22 +6,27 @@ from pathlib import Path
 
 import numpy as np
 
+from model.evaluation.pixel_errors import THIRDS, PixelErrors
 from model.evaluation.scoring import ObjectScore
 
-MEASURES = ("j", "j_recall", "j_decay", "f", "f_recall", "f_decay", "j_tr", "j_and_f")
+SHOWN = ("j", "j_recall", "j_decay", "f", "f_recall", "f_decay", "j_tr")
+MEASURES = (*SHOWN, "j_and_f")
+ERRORS = tuple(f"{kind}_{third}" for kind in PixelErrors._fields for third in range(1, THIRDS + 1))
 
 
 def measures(score: ObjectScore) -> dict[str, float]:
-    """Return all measures of one object, 0 to 1."""
+    """Return all measures of one object, 0 to 1: `MEASURES`, and `missed_1` to `wrong_3`."""
     j, f = score.scores.j, score.scores.f
-    values = (j.mean, j.recall, j.decay, f.mean, f.recall, f.decay)
-    return dict(zip(MEASURES, (*values, score.scores.j_tr, score.scores.j_and_f), strict=True))
+    quality = (j.mean, j.recall, j.decay, f.mean, f.recall, f.decay)
+    whole = (score.scores.j_tr, score.scores.j_and_f)
+    values = (*quality, *whole, *score.errors.missed, *score.errors.wrong)
+    return dict(zip((*MEASURES, *ERRORS), values, strict=True))
 
 
 def mean_measures(scores: Iterable[ObjectScore]) -> dict[str, float]:
     """Return the plain mean over objects of each measure, as DAVIS 2017 and VOST take it."""
     each = [measures(score) for score in scores]
-    return {name: float(np.mean([one[name] for one in each])) for name in MEASURES}
+    return {name: float(np.mean([one[name] for one in each])) for name in (*MEASURES, *ERRORS)}
 
 
 def by_video(scores: Sequence[ObjectScore]) -> dict[str, list[ObjectScore]]:
@@ -95,10 +100,11 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
 def markdown(scores: Sequence[ObjectScore], rates: Mapping[str, float]) -> str:
     """Return the scores by video, percent, with their mean over objects, and those of subsets.
 
-    `rates` are the frames a second of the loop, by video, decoding included.
+    Missed and wrong pixels are shares of the union in the first, second and last third of the
+    frames. `rates` are the frames a second of the loop, by video, decoding included.
     """
-    lines = ["| video | objects | J | recall | decay | F | recall | decay | J_tr | frames/s |"]
-    lines.append("|---|" + "---:|" * 9)
+    heads = "J | recall | decay | F | recall | decay | J_tr | missed, in thirds | wrong, in thirds"
+    lines = [f"| video | objects | {heads} | frames/s |", "|---|" + "---:|" * 11]
     for name, group in by_video(scores).items():
         speed = f"{rates[name]:.1f}" if name in rates else ""
         lines.append(f"| {name} | {len(group)} | {percents(group)} | {speed} |")
@@ -114,4 +120,6 @@ def markdown(scores: Sequence[ObjectScore], rates: Mapping[str, float]) -> str:
 def percents(scores: Sequence[ObjectScore]) -> str:
     """Return the cells of one row."""
     mean = mean_measures(scores)
-    return " | ".join(f"{100 * mean[name]:.1f}" for name in MEASURES[:-1])
+    cells = [f"{100 * mean[name]:.1f}" for name in (*SHOWN, *ERRORS)]
+    thirds = (cells[len(SHOWN) :][:THIRDS], cells[-THIRDS:])
+    return " | ".join((*cells[: len(SHOWN)], *map(" ".join, thirds)))

@@ -11,15 +11,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from model.core.j_and_f import jaccard
 from model.data.yardstick import HardClip
+from model.evaluation.pixel_errors import THIRDS, count_errors, share_errors
 from model.evaluation.runtime import Runtime
 from model.evaluation.tracker import OfflineTracker
 
 DRAWS = 10_000
-THIRDS = 3
 LONG_ENDS = 100  # frames at either end of a long clip
 
 Scores = Mapping[str, Sequence["ClipScore"]]  # of each set, in the order of its clips
@@ -56,27 +55,21 @@ def score_clip(
         memory_size=memory_size,
     )
     ids = np.array(tracker.object_ids, np.uint8)
-    overlaps, shares = [], []
+    overlaps, counts = [], []
     for frame, truth in zip(tracker.track(clip.images[1:]), clip.labels[1:], strict=True):
         pairs = [(frame.labels == object_id, truth == object_id) for object_id in ids]
         overlaps.append(float(np.mean([jaccard(*pair) for pair in pairs])))
-        shares.append([_missed_and_wrong(*pair) for pair in pairs])
-    counts = np.array(shares, np.float64).sum(axis=1)  # (F, 3): missed, wrong, union in pixels
-    parts = np.array_split(counts, THIRDS)
+        counts.append(np.sum([count_errors(*pair) for pair in pairs], axis=0))
+    errors = share_errors(counts)
     ends = min(LONG_ENDS, max(1, len(overlaps) // 2))
     return ClipScore(
         clip.name,
         float(np.mean(overlaps)),
-        tuple(float(part[:, 0].sum() / max(1.0, part[:, 2].sum())) for part in parts),
-        tuple(float(part[:, 1].sum() / max(1.0, part[:, 2].sum())) for part in parts),
+        errors.missed,
+        errors.wrong,
         float(np.mean(overlaps[:ends])),
         float(np.mean(overlaps[-ends:])),
     )
-
-
-def _missed_and_wrong(pred: NDArray[np.bool_], true: NDArray[np.bool_]) -> tuple[int, int, int]:
-    missed, wrong = np.count_nonzero(true & ~pred), np.count_nonzero(pred & ~true)
-    return int(missed), int(wrong), int(np.count_nonzero(pred | true))
 
 
 def paired_interval(

@@ -9,6 +9,7 @@ import torch
 from model.__main__ import main
 from model.commands.comparison import measure_spread, read_candidate, short_names, spread_table
 from model.core.j_and_f import SequenceScores
+from model.evaluation.pixel_errors import share_errors
 from model.evaluation.scoring import ObjectScore
 from model.networks.base import TrackingNetwork
 from model.training import checkpoints
@@ -35,7 +36,7 @@ def write_checkpoint(
 
 def scored(video: str, j: float, f: float) -> ObjectScore:
     scores = SequenceScores(j_frames=(j, j), f_frames=(f, f))
-    return ObjectScore(video, 1, ("1", "2"), scores, 0.1, ())
+    return ObjectScore(video, 1, ("1", "2"), scores, 0.1, (), share_errors([(0, 0, 1)]))
 
 
 def test_checkpoints_are_named_by_what_tells_them_apart() -> None:

@@ -225,6 +225,20 @@ def test_a_mask_of_another_size_than_its_frame_is_named(video: Video) -> None:
         read_truth(video)
 
 
+def test_what_is_missed_and_what_is_wrong_show_in_their_third(video: Video) -> None:
+    truth = read_truth(video)
+    labels = dict(truth)
+    stems = list(truth)
+    for stem in stems[-3:]:  # of the last third; the last frame does not count
+        labels[stem] = np.where(truth[stem] == 2, np.uint8(1), truth[stem])
+    one, two = score(video, truth, labels)
+    assert one.errors.missed == (0, 0, 0)
+    assert one.errors.wrong[:2] == (0, 0)
+    assert one.errors.wrong[2] > 0.1
+    assert two.errors.missed == (0, 0, 1)
+    assert two.errors.wrong == (0, 0, 0)
+
+
 def rows(path: Path) -> list[dict[str, str]]:
     with path.open() as file:
         return list(csv.DictReader(file))
@@ -242,6 +256,8 @@ def test_the_command_writes_tables_masks_and_a_report(
     assert "on 2 objects of 1 videos" in first
     assert [row["object"] for row in rows(out / "objects.csv")] == ["1", "2"]
     assert [row["subset"] for row in rows(out / "subsets.csv")] == ["MI"]
+    assert "missed, in thirds | wrong, in thirds" in first
+    assert {"missed_1", "wrong_3"} <= rows(out / "videos.csv")[0].keys()
     assert len(rows(out / "frames.csv")) == 2 * (LENGTH - 2)
     report = (out / "report.html").read_text()
     assert "<svg" in report

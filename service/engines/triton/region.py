@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import mmap
 import os
+import stat
 import struct
 from collections.abc import Sequence
 from contextlib import suppress
@@ -80,6 +81,11 @@ def header_of(
     )
 
 
+def is_ours(state: os.stat_result) -> bool:
+    """Return whether a file belongs to the user that this process runs as."""
+    return state.st_uid == os.geteuid() and stat.S_ISREG(state.st_mode)
+
+
 class Region:
     """A region that this process has locked; `close` frees it for others."""
 
@@ -109,7 +115,10 @@ class Region:
 
     @classmethod
     def open(cls, path: Path) -> Region | None:
-        """Open and lock the region at `path`; None if it is missing, empty, or locked."""
+        """Open and lock the region at `path`; None if it is missing, empty, locked, or not ours.
+
+        Another user could shorten it while it is mapped, which would end this process.
+        """
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:
@@ -117,7 +126,7 @@ class Region:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             state = os.fstat(descriptor)
-            if state.st_nlink and state.st_size:
+            if state.st_nlink and state.st_size and is_ours(state):
                 return cls(path, descriptor, state.st_size)
         except OSError:
             pass

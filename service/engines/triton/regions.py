@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from service.engines.triton.region import Region
+from service.engines.triton.region import Region, is_ours
 from service.errors import EngineUnavailable, Overloaded
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -197,10 +197,11 @@ class Regions:
     def _files(self) -> Iterator[_File]:
         for path in self._folder.glob(f"{self._prefix}-*"):
             try:
-                state = os.stat(path)
+                state = os.lstat(path)
             except FileNotFoundError:  # another process was quicker
                 continue
-            yield _File(path, state.st_size, state.st_mtime)
+            if is_ours(state):
+                yield _File(path, state.st_size, state.st_mtime)
 
 
 def _digest(session_id: str) -> str:

@@ -97,6 +97,7 @@ async def test_a_folder_may_have_any_name(name: str) -> None:
             assert await redis.ping()
 
 
+@pytest.mark.anyio
 async def test_what_was_written_survives_a_kill_of_redis(tmp_path: Path) -> None:
     async with private_redis(tmp_path) as url:
         await write(url, "key", "value")
@@ -148,6 +149,41 @@ async def test_nobody_else_can_reach_it(tmp_path: Path) -> None:
     async with private_redis(tmp_path / "state") as url:
         assert rights_of_others(Path(url.removeprefix("unix://"))) == 0
     assert rights_of_others(tmp_path / "state") == 0
+
+
+@pytest.mark.anyio
+async def test_nobody_else_can_read_what_it_keeps(tmp_path: Path) -> None:
+    os.chmod(tmp_path, 0o755)
+    kept = tmp_path / "appendonlydir"
+    for _ in range(2):
+        async with private_redis(tmp_path) as url:
+            await write(url, "key", "a picture")
+        files = [kept, *kept.iterdir(), tmp_path / "redis.log", tmp_path / "lock"]
+        assert len(files) >= 5
+        assert {rights_of_others(path) for path in files} == {0}
+        for path in files:  # as a service before this one left them
+            path.chmod(path.stat().st_mode | 0o055)
+    assert os.stat(tmp_path).st_mode & 0o777 == 0o755
+
+
+@pytest.mark.anyio
+async def test_a_state_folder_that_everybody_writes_to_is_misconfigured(tmp_path: Path) -> None:
+    os.chmod(tmp_path, 0o777)
+    with pytest.raises(Misconfigured, match="chmod o-w"):
+        async with private_redis(tmp_path):
+            pass
+
+
+@pytest.mark.anyio
+async def test_what_another_user_left_is_misconfigured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "appendonlydir").mkdir()
+    monkeypatch.setattr(os, "geteuid", lambda: 1 + os.getuid())
+    monkeypatch.setattr("service.local.private_redis.ROOT", -1)
+    with pytest.raises(Misconfigured, match="another user"):
+        async with private_redis(tmp_path):
+            pass
 
 
 @pytest.mark.anyio

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -219,3 +220,15 @@ def test_sessions_are_served_in_buckets(
 def test_a_layout_is_a_value() -> None:
     assert isinstance(LAYOUT, Layout)
     assert layout_of(SPEC, LAYOUT.shape) == LAYOUT
+
+
+def test_a_region_of_another_user_is_not_opened(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settled(path)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    assert Region.open(path) is None
+    monkeypatch.undo()
+    region = Region.open(path)
+    assert region is not None
+    region.close()

@@ -82,3 +82,18 @@ async def test_regions_of_other_weights_are_swept(regions: Regions, prefix: str)
     assert len(files(prefix)) == 1
     await regions.sweep(weights_sha256="0" * 64)
     assert files(prefix) == []
+
+
+async def test_regions_of_another_user_take_no_place(
+    regions: Regions, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign = SHARED_MEMORY / f"{prefix}-foreign"
+    with foreign.open("wb") as sparse:
+        sparse.truncate(2**30)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    region = await regions.create("a", LAYOUT.nbytes)
+    await regions.sweep(weights_sha256=SPEC.weights_sha256)
+    assert foreign.stat().st_size == 2**30
+    foreign.unlink()
+    monkeypatch.undo()
+    await regions.drop(region)

@@ -45,6 +45,16 @@ class ObjectShape:
     polygons: Sequence[Sequence[float]] | None = None
     box: Sequence[float] | None = None  # x, y, width, height
 
+    def is_cut(self, frame_size: Size) -> bool:
+        """Return whether the box or a polygon reaches beyond the frame."""
+        if self.box is not None:
+            x, y, width, height = self.box
+            return reaches_beyond([x, x + width], [y, y + height], frame_size)
+        return any(
+            reaches_beyond(polygon[::2], polygon[1::2], frame_size)
+            for polygon in self.polygons or ()
+        )
+
 
 # A mask image (PNG), or one shape per object.
 Annotation = bytes | Sequence[ObjectShape]
@@ -75,25 +85,10 @@ def read_annotation(
         TooManyObjects: more than `max_objects`.
         PictureTooLarge: a mask image beyond the limits, which is found before decoding.
     """
-    if isinstance(given, bytes):
-        return _from_image(given, frame_size, limits, max_objects=max_objects)
-    return _from_shapes(given, frame_size, max_objects=max_objects)
-
-
-def check_count(objects: Collection[object], *, max_objects: int) -> None:
-    """Raise TooManyObjects unless so many objects are allowed."""
-    if len(objects) > max_objects:
-        raise TooManyObjects(
-            f"{len(objects)} objects; at most {max_objects} are allowed: track the others in "
-            "another session, or raise TAMVT_MAX_OBJECTS as far as the model goes"
-        )
-
-
-def _from_image(
-    data: bytes, frame_size: Size, limits: ImageLimits, *, max_objects: int
-) -> GivenObjects:
+    if not isinstance(given, bytes):
+        return _from_shapes(given, frame_size, max_objects=max_objects)
     try:
-        read = read_mask_image(data, limits)
+        read = read_mask_image(given, limits)
     except TooLarge as error:
         most = max(limits.max_width, limits.max_height)
         raise PictureTooLarge(f"the mask: {error}", limit=most) from error
@@ -109,6 +104,15 @@ def _from_image(
     shown = (f"object {each} ({count} pixels)" for each, count in read.pixels.items())
     notes = (f"the mask shows {', '.join(shown)}", *read.notes)
     return GivenObjects(object_ids, masks, notes=notes)
+
+
+def check_count(objects: Collection[object], *, max_objects: int) -> None:
+    """Raise TooManyObjects unless so many objects are allowed."""
+    if len(objects) > max_objects:
+        raise TooManyObjects(
+            f"{len(objects)} objects; at most {max_objects} are allowed: track the others in "
+            "another session, or raise TAMVT_MAX_OBJECTS as far as the model goes"
+        )
 
 
 def _from_shapes(
@@ -133,7 +137,7 @@ def _from_shapes(
         notes=tuple(
             f"object {shape.object_id} reaches beyond the frame and was cut off there"
             for shape in shapes
-            if _is_cut(shape, frame_size)
+            if shape.is_cut(frame_size)
         ),
     )
 
@@ -156,15 +160,6 @@ def _mask(shape: ObjectShape, frame_size: Size) -> Masks:
     if not mask.any():
         raise NoObjects(f"no pixel of the frame belongs to {name}")
     return mask
-
-
-def _is_cut(shape: ObjectShape, frame_size: Size) -> bool:
-    if shape.box is not None:
-        x, y, width, height = shape.box
-        return reaches_beyond([x, x + width], [y, y + height], frame_size)
-    return any(
-        reaches_beyond(polygon[::2], polygon[1::2], frame_size) for polygon in shape.polygons or ()
-    )
 
 
 def _check_size(size: tuple[int, ...], frame_size: Size, *, name: str) -> None:

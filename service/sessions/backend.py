@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from model.core.contract import ModelSpec
-from service.engines.base import Engine
+from service.engines.base import Engine, EntryPicture
 from service.errors import UnknownModel
 from service.server.workers import Workers
+from service.sessions.clips import decode_entry
+from service.store.records import Session
 from service.store.session_store import SessionStore
 
 
@@ -34,3 +37,14 @@ class SessionBackend:
             served = ", ".join(self.engines)
             raise UnknownModel(f"the model {model!r} is not served here; served: {served}")
         return self.engines[model]
+
+    async def pictures(self, session: Session) -> Sequence[EntryPicture]:
+        """Return the picture of each entry of the session's memory, in its order."""
+        entries = await self.store.entries(session)
+        remembered = zip(entries, session.memory.entries, strict=True)
+        return await asyncio.gather(
+            *(
+                self.workers.start(decode_entry, stored, entry.object_ids, session)
+                for stored, entry in remembered
+            )
+        )

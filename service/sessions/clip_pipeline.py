@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from model.core.contract import ModelSpec
-from service.engines.base import BankLease, EntryPicture
+from service.engines.base import BankLease
 from service.errors import Conflict, FrameAhead, FrameChanged
 from service.sessions.backend import SessionBackend
 from service.sessions.clips import (
@@ -23,7 +23,6 @@ from service.sessions.clips import (
     Step,
     clip_pixels,
     conclude,
-    decode_entry,
     encode_clip,
     history_after,
     passed_over,
@@ -88,7 +87,7 @@ async def open_pipeline(
         version=session.version,
         memory=session.memory,
         model_size=session.model_size,
-        pictures=partial(_pictures, session, backend),
+        pictures=partial(backend.pictures, session),
     ) as bank:
         pipeline = ClipPipeline(session, bank, backend, spec=engine.spec, policy=policy)
         try:
@@ -278,18 +277,6 @@ async def committed_frames(
                 expected=expected,
             )
     return known
-
-
-async def _pictures(session: Session, backend: SessionBackend) -> Sequence[EntryPicture]:
-    """Return the picture of each entry of the session's memory, in its order."""
-    entries = await backend.store.entries(session)
-    remembered = zip(entries, session.memory.entries, strict=True)
-    return await asyncio.gather(
-        *(
-            backend.workers.start(decode_entry, stored, entry.object_ids, session)
-            for stored, entry in remembered
-        )
-    )
 
 
 async def _outlast(task: asyncio.Task[Any]) -> None:

@@ -24,6 +24,16 @@ class ChosenOptions:
     memory_gate: bool | None = None
     labels: Mapping[int, str] = field(default_factory=dict)
 
+    def labels_of(self, objects: GivenObjects) -> dict[int, str]:
+        """Return the labels by object; one given with the object goes before one in the options.
+
+        Raise BadOption for an object that is not there.
+        """
+        unknown = sorted(set(self.labels) - set(objects.object_ids))
+        if unknown:
+            raise BadOption(f"options.labels names objects that are not there: {unknown}")
+        return {**self.labels, **objects.labels}
+
 
 def new_session(
     spec: ModelSpec,
@@ -51,7 +61,7 @@ def new_session(
             multiple=spec.multiple,
         ),
         object_ids=objects.object_ids,
-        labels=_labels(objects, options),
+        labels=options.labels_of(objects),
         clip_length=_chosen(
             "clip_length", options.clip_length, spec.clip_length, most=spec.max_clip_length
         ),
@@ -69,11 +79,3 @@ def _chosen(name: str, value: int | None, default: int, *, most: int) -> int:
     if not 1 <= value <= most:
         raise BadOption(f"options.{name} is {value}; it may be 1 to {most}")
     return value
-
-
-def _labels(objects: GivenObjects, options: ChosenOptions) -> dict[int, str]:
-    """Return the labels by object; one given with the object goes before one in the options."""
-    unknown = sorted(set(options.labels) - set(objects.object_ids))
-    if unknown:
-        raise BadOption(f"options.labels names objects that are not there: {unknown}")
-    return {**options.labels, **objects.labels}

@@ -90,7 +90,17 @@ class Flow:
             self._next = frame.number + 1
             self._waiting.append(frame)
         self._unanswered += 1
-        return self._displaced() if self._mode == "latest" else ()
+        if self._mode != "latest":
+            return ()
+        # What stays is the newest run of consecutive frames, at most a clip.
+        kept = 1
+        while kept < min(self._clip_length, len(self._waiting)):
+            if self._waiting[-kept - 1].number != self._waiting[-kept].number - 1:
+                break
+            kept += 1
+        displaced = [self._waiting.popleft() for _ in range(len(self._waiting) - kept)]
+        self._unanswered -= len(displaced)
+        return displaced
 
     def hurry(self) -> None:
         """Make what waits due at once, whether its clip is whole or not."""
@@ -137,17 +147,6 @@ class Flow:
             raise FrameAhead(
                 f"frame {number} was sent, but frame {self._next} comes next", expected=self._next
             )
-
-    def _displaced(self) -> list[PendingFrame]:
-        """Remove and return all but the newest run of consecutive frames, at most a clip."""
-        kept = 1
-        while kept < min(self._clip_length, len(self._waiting)):
-            if self._waiting[-kept - 1].number != self._waiting[-kept].number - 1:
-                break
-            kept += 1
-        removed = [self._waiting.popleft() for _ in range(len(self._waiting) - kept)]
-        self._unanswered -= len(removed)
-        return removed
 
     def _whole_clip_waits(self) -> bool:
         return len(self._waiting) >= self._clip_length

@@ -28,7 +28,10 @@ class UnreadResponses:
     def add(self, transport: asyncio.Transport) -> None:
         """Note that a client does not read; where that is too much, the longest is cut off."""
         self._waiting[transport] = None
-        while len(self._waiting) > 1 and self._nbytes() > self._max_bytes:
+        while len(self._waiting) > 1:
+            nbytes = sum(each.get_write_buffer_size() for each in self._waiting)
+            if nbytes <= self._max_bytes:
+                break
             longest = next(iter(self._waiting))
             self.remove(longest)
             longest.abort()
@@ -36,9 +39,6 @@ class UnreadResponses:
     def remove(self, transport: asyncio.Transport) -> None:
         """Note that the client has read, or has gone."""
         self._waiting.pop(transport, None)
-
-    def _nbytes(self) -> int:
-        return sum(transport.get_write_buffer_size() for transport in self._waiting)
 
 
 @dataclass(frozen=True, slots=True)

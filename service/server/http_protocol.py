@@ -112,7 +112,15 @@ class _HeadParser(h11.Connection):
         try:
             event = super().next_event()
             if isinstance(event, h11.Request):
-                self._check(event)
+                request = event
+                fields = sum(len(name) + len(value) + 4 for name, value in request.headers)
+                if len(request.method) + len(request.target) + fields > self._max_bytes:
+                    raise h11.RemoteProtocolError("the head is too large", error_status_hint=431)
+                # A proxy in front may believe the other length: RFC 9112, 6.1.
+                if {b"content-length", b"transfer-encoding"} <= {
+                    name for name, _ in request.headers
+                }:
+                    raise h11.RemoteProtocolError("Content-Length and Transfer-Encoding contradict")
         except h11.RemoteProtocolError as error:
             if error.error_status_hint == 431:
                 self.refusal = HeadTooLarge(
@@ -122,11 +130,3 @@ class _HeadParser(h11.Connection):
                 self.refusal = BadRequest(f"not an HTTP request: {error}")
             raise
         return event
-
-    def _check(self, request: h11.Request) -> None:
-        fields = sum(len(name) + len(value) + 4 for name, value in request.headers)
-        if len(request.method) + len(request.target) + fields > self._max_bytes:
-            raise h11.RemoteProtocolError("the head is too large", error_status_hint=431)
-        # A proxy in front may believe the other length: RFC 9112, 6.1.
-        if {b"content-length", b"transfer-encoding"} <= {name for name, _ in request.headers}:
-            raise h11.RemoteProtocolError("Content-Length and Transfer-Encoding contradict")

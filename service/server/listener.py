@@ -65,10 +65,7 @@ class Listener(socket.socket):
         self._connections = connections
         self._write_refusal = write_refusal
         self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        self._tune()
-
-    def _tune(self) -> None:
-        """Set the options that accepted connections inherit."""
+        # Accepted connections inherit the options that are set here.
         # Otherwise an answer's second packet waits some 40 ms for the client's acknowledgement of
         # the first: asyncio does not set this option on a socket that it did not open.
         self.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -89,7 +89,7 @@ class Settings(BaseSettings):
         le=10_000,
         description="Frames that one append takes of a video file.",
     )
-    max_objects: int = Field(default=16, ge=1, le=254, description="Objects of one session.")
+    max_objects: int = Field(default=32, ge=1, le=254, description="Objects of one session.")
 
     # Streams
     stream_credits: int = Field(

@@ -97,7 +97,7 @@ class ModelSpec:
     max_clip_length: int = 4
     memory_size: int = 9
     max_memory_size: int = 16
-    max_objects: int = 16
+    max_objects: int = 32
     license: str = ""
     capabilities: tuple[str, ...] = ()
     retention: Retention = FIRST_IN_FIRST_OUT

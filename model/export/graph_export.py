@@ -91,7 +91,7 @@ def describe(network: TrackingNetwork, digest: str) -> ModelSpec:
             sizes=list_sizes(config.short_side),
             clip_lengths=tuple(sorted({1, config.clip_length})),
             memory_sizes=(config.memory_size,),
-            objects=(1, 2, 4, 8, 16),
+            objects=(1, 2, 4, 8, 16, 32),
             batch=(1, 2, 4, 8),
         ),
         weights_sha256=digest,

@@ -18,7 +18,7 @@ def test_a_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_an_empty_variable_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAMVT_MAX_OBJECTS", "")
-    assert read_settings().max_objects == 16
+    assert read_settings().max_objects == 32
 
 
 def test_folders_may_begin_with_the_home_folder(

@@ -159,7 +159,11 @@ def test_a_correction_does_not_make_the_memory_know_what_is_lost(calls: Api) -> 
         calls.append(session, IMAGES[15:19], first=15).json()["frames"]
         for session in (corrected, other)
     ]
-    seconds = [[frame["objects"][1] for frame in frames] for frames in answers]
+    # The correction takes entries of object 1 out of memory, which moves the confidence a little.
+    seconds = [
+        [(frame["objects"][1]["rle"], frame["objects"][1]["state"]) for frame in frames]
+        for frames in answers
+    ]
     assert seconds[0] == seconds[1]
 
 

@@ -174,7 +174,7 @@ def make_example(tensor: ContractTensor, spec: ModelSpec) -> Tensor:
     The exporter would take such an axis as fixed. Two objects would do likewise: there would be
     one other than the first.
     """
-    sizes = {**EXAMPLE, "3": 3}
+    sizes = {**EXAMPLE, "L": min(EXAMPLE["L"], spec.max_clip_length), "3": 3}
     part = find_bank_tensor(tensor, spec)
     if part is not None:
         sizes |= {"T": part.tokens((EXAMPLE["H"], EXAMPLE["W"])), "C": part.channels}
@@ -197,7 +197,7 @@ def free_axes(tensor: ContractTensor, spec: ModelSpec) -> dict[int, str]:
         if axis == "T" and part is not None:
             if part.stride:  # a stride of 0 is one token
                 free[position] = f"T{part.stride}"
-        elif axis in FREE:
+        elif axis in FREE and not (axis == "L" and spec.max_clip_length == 1):
             free[position] = axis
     return free
 

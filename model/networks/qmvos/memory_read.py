@@ -27,7 +27,8 @@ def read_memory(query: Tensor, selection: Tensor, bank: Bank, top_k: int | None)
     if hidden is None:
         weights = weigh_places(similarity, top_k)[:, None]
     else:
-        unread = hidden.repeat_interleave(tokens, dim=2)[:, :, None]  # (B, O or 1, 1, N * T)
+        each = hidden[..., None].expand(-1, -1, -1, tokens)
+        unread = each.flatten(2)[:, :, None]  # (B, O or 1, 1, N * T)
         weights = weigh_places(similarity[:, None] + unread, top_k)
     return weights @ values.flatten(2, 3)
 

@@ -95,7 +95,9 @@ class QueryInteraction(nn.Module):
             queries, queries, queries, key_padding_mask=absent, need_weights=False
         )
         queries = self.norm_self(queries + read)
-        of_tokens = None if absent is None else absent.repeat_interleave(tokens.shape[2], dim=1)
+        of_tokens = None
+        if absent is not None:
+            of_tokens = absent[..., None].expand(-1, -1, tokens.shape[2]).flatten(1)
         seen = tokens.flatten(1, 2)
         read, _ = self.cross_attention(
             queries, seen, seen, key_padding_mask=of_tokens, need_weights=False

@@ -24,11 +24,10 @@ def read_memory(query: Tensor, bank: Bank) -> Tensor:
     values = bank.tensors["value_s16"].to(query.dtype).transpose(1, 2)
     objects = keys.shape[1]
     asked = query.flatten(1, 2)[:, None].expand(-1, objects, -1, -1)  # (B, O, L * T, K)
-    hidden = hide_entries(bank)
-    mask = None
+    hidden, mask = hide_entries(bank), None
     if hidden is not None:
-        mask = hidden.to(query.dtype).repeat_interleave(keys.shape[3], dim=2)[:, :, None]
-        mask = mask.expand(-1, objects, -1, -1)
+        each = hidden.to(query.dtype)[..., None].expand(-1, objects, -1, keys.shape[3])
+        mask = each.flatten(2)[:, :, None]  # (B, O, 1, N * T)
     read = functional.scaled_dot_product_attention(
         asked, keys.flatten(2, 3), values.flatten(2, 3), attn_mask=mask
     )

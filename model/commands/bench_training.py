@@ -54,17 +54,15 @@ class LiveBytes(TorchDispatchMode):
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         for value in tree_iter(result):
-            if isinstance(value, Tensor):
-                self._count(value.untyped_storage())
+            if not isinstance(value, Tensor):
+                continue
+            storage = value.untyped_storage()
+            if (key := id(storage)) not in self._known:
+                self._known[key] = storage.nbytes()
+                self.now += storage.nbytes()
+                self.peak = max(self.peak, self.now)
+                weakref.finalize(storage, self._forget, key)
         return result
-
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        key = id(storage)
-        if key not in self._known:
-            self._known[key] = storage.nbytes()
-            self.now += storage.nbytes()
-            self.peak = max(self.peak, self.now)
-            weakref.finalize(storage, self._forget, key)
 
     def _forget(self, key: int) -> None:
         self.now -= self._known.pop(key)

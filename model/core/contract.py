@@ -242,19 +242,15 @@ def _spec(raw: Mapping[str, Any]) -> ModelSpec:
     kept = raw.get("retention", {})
     known["retention"] = Retention(**{key: kept[key] for key in ("every", "recent") if key in kept})
     known["state"] = tuple(_bank_tensor(tensor) for tensor in raw.get("state", ()))
-    known["calibration"] = _calibration(raw.get("calibration"))
+    if (fitted := raw.get("calibration")) is not None:
+        fields = {key: fitted[key] for key in Calibration.__dataclass_fields__ if key in fitted}
+        known["calibration"] = Calibration(**fields)
     known["loop_bias"] = LoopBias(**raw.get("loop_bias", {}))
     return ModelSpec(**known)
 
 
 def _bank_tensor(raw: Mapping[str, Any]) -> BankTensor:
     return BankTensor(**{key: raw[key] for key in BankTensor.__dataclass_fields__})
-
-
-def _calibration(raw: Mapping[str, Any] | None) -> Calibration | None:
-    if raw is None:
-        return None
-    return Calibration(**{key: raw[key] for key in Calibration.__dataclass_fields__ if key in raw})
 
 
 def _buckets(raw: Mapping[str, Sequence[Any]]) -> Buckets:

@@ -178,7 +178,10 @@ def decode_polygons(polygons: object, size: tuple[int, int]) -> NDArray[np.bool_
     outlines = [_contour(polygon, size) for polygon in polygons]
     if outlines:
         _refuse_shares([number for polygon in polygons for number in polygon], "a polygon")
-    _check_cover(outlines, size)
+    # Many polygons that fill the frame would be work for seconds.
+    cover = sum(int(np.ptp(o[:, 0]) + 1) * int(np.ptp(o[:, 1]) + 1) for o in outlines)
+    if cover > MAX_COVER * size[0] * size[1]:
+        raise MaskError(f"the polygons cover the frame more than {MAX_COVER} times")
     mask = np.zeros(size, dtype=np.uint8)
     for outline in outlines:
         # One by one: together, fillPoly would cut out what two of them share.
@@ -234,13 +237,6 @@ def _contour(polygon: object, size: tuple[int, int]) -> NDArray[np.int32]:
     if (points < -frame).any() or (points > 2 * frame).any():
         raise MaskError("a polygon has a point far outside of the frame")
     return np.rint(points).astype(np.int32)
-
-
-def _check_cover(outlines: list[NDArray[np.int32]], size: tuple[int, int]) -> None:
-    """MaskError where filling would be work for seconds: many polygons that fill the frame."""
-    cover = sum(int(np.ptp(o[:, 0]) + 1) * int(np.ptp(o[:, 1]) + 1) for o in outlines)
-    if cover > MAX_COVER * size[0] * size[1]:
-        raise MaskError(f"the polygons cover the frame more than {MAX_COVER} times")
 
 
 def decode_box(box: object, size: tuple[int, int]) -> NDArray[np.bool_]:

@@ -40,7 +40,12 @@ def boundary_f(pred: NDArray[np.bool_], true: NDArray[np.bool_]) -> float:
     _check_sizes(pred, true)
     tolerance = math.ceil(BOUNDARY_TOLERANCE * math.hypot(*true.shape))
     pred_edge, true_edge = boundary(pred), boundary(true)
-    window = _window(pred_edge | true_edge, margin=tolerance)
+    # Where boundaries are, and a margin: what is farther away matches nothing.
+    x, y, width, height = cv2.boundingRect((pred_edge | true_edge).view(np.uint8))
+    window = (
+        slice(max(0, y - tolerance), y + height + tolerance),
+        slice(max(0, x - tolerance), x + width + tolerance),
+    )
     pred_edge, true_edge = pred_edge[window], true_edge[window]
     if not pred_edge.any() or not true_edge.any():
         return float(pred_edge.any() == true_edge.any())
@@ -62,13 +67,6 @@ def boundary(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     edge[:-1] |= mask[:-1] != mask[1:]
     edge[:-1, :-1] |= mask[:-1, :-1] != mask[1:, 1:]
     return edge
-
-
-def _window(edge: NDArray[np.bool_], *, margin: int) -> tuple[slice, slice]:
-    """Where boundaries are, and a margin: what is farther away matches nothing."""
-    x, y, width, height = cv2.boundingRect(edge.view(np.uint8))
-    rows = slice(max(0, y - margin), y + height + margin)
-    return rows, slice(max(0, x - margin), x + width + margin)
 
 
 def _share_near(edge: NDArray[np.bool_], other: NDArray[np.bool_], *, tolerance: int) -> float:

@@ -82,7 +82,7 @@ def _read_values(values: Values) -> MaskImage:
         raise MaskError(_soft_edges(soft or specks, regions))
     cut = (values.astype(np.int32) * 2 >= strongest).astype(np.uint8)
     note = f"values between 0 and {strongest} are soft edges or noise: cut at half"
-    return MaskImage(cut * np.uint8(_id_of(strongest)), (*notes, note))
+    return MaskImage(cut * np.uint8(1 if strongest == IGNORE else strongest), (*notes, note))
 
 
 def _background_value(values: Values, used: list[int]) -> tuple[int, tuple[str, ...]]:
@@ -114,10 +114,6 @@ def _one_object(values: Values, objects: list[int]) -> Values:
 def _ids(values: Values, objects: list[int]) -> Values:
     """Return the ids; 255 means "ignore" beside others, and becomes background."""
     return np.where(values == IGNORE, 0, values) if len(objects) > 1 else values
-
-
-def _id_of(value: int) -> int:
-    return 1 if value == IGNORE else value
 
 
 def _classify(values: Values, objects: list[int]) -> tuple[set[int], set[int], set[int]]:
@@ -173,7 +169,7 @@ def _soft_edges(soft: set[int], regions: set[int]) -> str:
 def _read_palette(values: Values, colors: Colors) -> MaskImage:
     """Return indices of a palette: ids, unless its colors say that it was sorted by a converter."""
     used = np.flatnonzero(count_pixels(values)).astype(np.uint8)
-    if _is_davis(used, colors):
+    if (colors[used] == davis_palette()[used]).all():
         return MaskImage(_settled(values))
     is_gray = bool((colors[used] == colors[used, :1]).all())
     if is_gray and len(used) > 2:
@@ -195,10 +191,6 @@ def _read_palette(values: Values, colors: Colors) -> MaskImage:
 def _settled(values: Values) -> Values:
     objects = [value for value in np.flatnonzero(count_pixels(values)).tolist() if value]
     return _one_object(values, objects) if len(objects) < 2 else _ids(values, objects)
-
-
-def _is_davis(used: NDArray[np.uint8], colors: Colors) -> bool:
-    return bool((colors[used] == davis_palette()[used]).all())
 
 
 def _has_soft_edges(values: Values, used: NDArray[np.uint8], colors: Colors) -> bool:

@@ -143,17 +143,16 @@ class Memory:
         stays = frame - newest_kept.frame >= retention.every
         if not stays and not retention.recent:
             return self
-        return self._let_pass(retention.recent)._add(frame, object_ids, kept=stays)
-
-    def _let_pass(self, recent: int) -> Memory:
-        """Return the memory without the passing entries that a new one makes too old."""
-        young = self.entries[max(0, len(self.entries) + 1 - max(1, recent)) :]
+        # Passing entries that the new one makes too old go first.
+        young = self.entries[max(0, len(self.entries) + 1 - max(1, retention.recent)) :]
         entries = tuple(entry for entry in self.entries if entry.kept or entry in young)
-        return self if len(entries) == len(self.entries) else replace(self, entries=entries)
+        passed = self if len(entries) == len(self.entries) else replace(self, entries=entries)
+        return passed._add(frame, object_ids, kept=stays)
 
     def _add(self, frame: int, object_ids: Sequence[int], *, kept: bool) -> Memory:
         remaining = self.entries
-        slot = self._free_slot()
+        taken = {entry.slot for entry in self.entries}
+        slot = next((slot for slot in range(self.capacity) if slot not in taken), None)
         if slot is None:
             # The first frame is the user's own mask: it is pinned, so it is never found here.
             # One that passes goes by itself: of the others the oldest goes before it.
@@ -219,10 +218,6 @@ class Memory:
             f"a memory of {self.capacity} entries pins {max(1, self.capacity - UNPINNED)}, and "
             "each of them is the reference or an object's first mask"
         )
-
-    def _free_slot(self) -> int | None:
-        taken = {entry.slot for entry in self.entries}
-        return next((slot for slot in range(self.capacity) if slot not in taken), None)
 
     def ages(self) -> NDArray[np.int32]:
         """Return int32 (N,) by slot: 0 the newest entry, n - 1 the reference, -1 an empty slot."""

@@ -24,13 +24,10 @@ def davis_palette() -> NDArray[np.uint8]:
     """Return DAVIS's colors, uint8 (256, 3): PASCAL VOC's for 0..21, then gray of the index."""
     palette = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
     for index in range(22):
-        palette[index] = [_voc_channel(index >> channel) for channel in range(3)]
+        for channel in range(3):  # every third bit, the lowest as the highest of eight
+            bits = index >> channel
+            palette[index, channel] = sum((bits >> 3 * n & 1) << (7 - n) for n in range(3))
     return palette
-
-
-def _voc_channel(bits: int) -> int:
-    """Return every third bit of `bits`, the lowest as the highest of eight."""
-    return sum((bits >> 3 * place & 1) << (7 - place) for place in range(3))
 
 
 def write_label_map(labels: NDArray[np.uint8]) -> bytes:

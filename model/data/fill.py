@@ -18,7 +18,9 @@ def fill_hole(image: Pixels, hole: Pixels, rng: np.random.Generator) -> Pixels:
     hole; where none does, the colors stay smooth.
     """
     colors = spread_colors(image, hole)
-    texture = _moved(_texture(image, hole), _draw_offset(hole, rng))
+    across, down = _draw_offset(hole, rng)
+    # What leaves on one side enters on the other.
+    texture = np.roll(_texture(image, hole), (down, across), axis=(0, 1))
     # Feathered, since the colors of what is cut out bleed over its outline.
     share = cv2.blur((hole > 0).astype(np.float32), (5, 5))[..., None]
     share = np.where(hole[..., None] > 0, 1.0, share * (share > 0.02))
@@ -69,11 +71,6 @@ def _draw_offset(hole: Pixels, rng: np.random.Generator) -> tuple[int, int]:
         if cost < best:
             best, offset = cost, (columns * 8, rows * 8)
     return offset
-
-
-def _moved(texture: NDArray[np.float32], offset: tuple[int, int]) -> NDArray[np.float32]:
-    """Return `texture` shifted by `offset` (x, y); what leaves on one side enters on the other."""
-    return np.roll(texture, (offset[1], offset[0]), axis=(0, 1))
 
 
 def _shrink(pixels: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:

@@ -222,15 +222,13 @@ def draw_sample(config: SampleConfig, step: int, index: int) -> Sample:
         sample = make(sources, config, rng, objects)
         if sample is not None:
             dark = config.dark_share and rng.random() < config.dark_share
-            return _darken(sample, rng) if dark else sample
+            if not dark:
+                return sample
+            at_night = darken(sample.frames, rng)
+            return sample._replace(frames=at_night, traits=(*sample.traits, "dark"))
     raise DataError(
         f"{_MAX_TRIES} draws in a row showed no object: are the masks of {config.data} empty?"
     )
-
-
-def _darken(sample: Sample, rng: np.random.Generator) -> Sample:
-    """Return the clip as a camera sees it at night."""
-    return sample._replace(frames=darken(sample.frames, rng), traits=(*sample.traits, "dark"))
 
 
 def _synthetic(

@@ -106,7 +106,10 @@ def draw_mover(
         shifts = draw_shifts(rng, frames=frames, start=start, size=size, speed=stage.speed)
     pace = Pace(turn=float(rng.choice([0.01, 0.03, 0.08])), growth=0.025, shear=0.015)
     own = draw_path(rng, shifts, pivot=start, pace=pace)
-    own = own @ _grown(scales, start)
+    growth = np.tile(np.eye(3), (len(scales), 1, 1))  # about `start`
+    growth[:, 0, 0] = growth[:, 1, 1] = scales
+    growth[:, :2, 2] = (1.0 - scales)[:, None] * start
+    own = own @ growth
     color = None
     if rng.random() < _RECOLORED:
         drift = float(rng.choice([0.5, 1.2]))
@@ -234,14 +237,6 @@ def draw_occluder(
         shutter=draw_shutter(rng),
         traits=("occluder",),
     )
-
-
-def _grown(scales: NDArray[np.float64], pivot: NDArray[np.float64]) -> Path:
-    """Return growth by `scales` (F,) about `pivot` (x, y)."""
-    path = np.tile(np.eye(3), (len(scales), 1, 1))
-    path[:, 0, 0] = path[:, 1, 1] = scales
-    path[:, :2, 2] = (1.0 - scales)[:, None] * pivot
-    return path
 
 
 def scale_of(matrix: Matrix) -> float:

@@ -126,7 +126,9 @@ def _draw_scene(
     else:
         share = float(np.exp(rng.uniform(np.log(0.06), np.log(0.75))))
         target = fitted(target, share=share, size=stage.size)
-        base = _pasted(target, share, stills, stage, rng)
+        backdrop = replace(draw_backdrop(stills, stage, rng), traits=("pasted",))
+        place = draw_placement(target, rng, size=stage.size, share=share)
+        base = (backdrop, *draw_target_layers(target, place, stage, stills, rng))
     place = base[-1].path[0]
     if objects > 1:
         base = _with_others(base, still, target, rng, most=objects - 1)
@@ -138,7 +140,10 @@ def _draw_scene(
         extras += [] if extra is None else [extra]
     for index, extra in enumerate(extras[: objects - known]):
         extras[index] = as_object(extra, known + 1 + index)
-    layers = _stack(base, extras, rng)
+    backdrop, *own = base
+    # Extras lie above a target that is in the base, but for some of them.
+    under = int(rng.binomial(len(extras), _UNDER)) if own else 0
+    layers = (backdrop, *extras[:under], *own, *extras[under:])
     if rng.random() < _OCCLUDER:
         places = np.stack([apply(matrix, target.center) for matrix in base[-1].path])
         radius = 1.1 * target.radius * scale_of(place)
@@ -166,15 +171,6 @@ def as_object(layer: Layer, label: int) -> Layer:
     """Return a moving layer that is followed as object `label`."""
     alpha = np.asarray(cv2.extractChannel(layer.surface, 3), np.uint8)
     return replace(layer, mask=alpha, label=label)
-
-
-def _stack(
-    base: tuple[Layer, ...], extras: list[Layer], rng: np.random.Generator
-) -> tuple[Layer, ...]:
-    """Return the layers, backdrop first, extras above a target that is in it, else below."""
-    backdrop, *own = base
-    count = int(rng.binomial(len(extras), _UNDER)) if own else 0
-    return (backdrop, *extras[:count], *own, *extras[count:])
 
 
 def _whole_picture(target: Cutout, stage: Stage, rng: np.random.Generator) -> tuple[Layer, ...]:
@@ -206,15 +202,6 @@ def _moved_in_place(
     slower = replace(stage, speed=0.7 * stage.speed)
     own = draw_target_layers(target, place, slower, stills, rng)
     return replace(backdrop, traits=("in place",)), *own
-
-
-def _pasted(
-    target: Cutout, share: float, stills: Stills, stage: Stage, rng: np.random.Generator
-) -> tuple[Layer, ...]:
-    """Make the object, `share` of the side large, move over another picture."""
-    backdrop = replace(draw_backdrop(stills, stage, rng), traits=("pasted",))
-    place = draw_placement(target, rng, size=stage.size, share=share)
-    return backdrop, *draw_target_layers(target, place, stage, stills, rng)
 
 
 def draw_backdrop(stills: Stills, stage: Stage, rng: np.random.Generator) -> Layer:

@@ -106,17 +106,10 @@ def yardstick_table(scores: Scores, baseline: Scores | None) -> str:
     lines = [f"| {' | '.join(titles)} | wrong, in thirds | J first, last |"]
     lines.append("|---|---:|---:|---:|---|---|---|---|")
     for name, found in scores.items():
-        before = _of_the_same_clips(found, (baseline or {}).get(name, ()))
-        lines.append(_row(name, found, before))
+        by_name = {each.clip: each for each in (baseline or {}).get(name, ())}
+        known = all(each.clip in by_name for each in found)  # else the baseline is of other clips
+        lines.append(_row(name, found, [by_name[each.clip] for each in found] if known else []))
     return "\n".join(lines)
-
-
-def _of_the_same_clips(
-    found: Sequence[ClipScore], before: Sequence[ClipScore]
-) -> Sequence[ClipScore]:
-    """Return the baseline's scores of the same clips, or none where they are others."""
-    by_name = {each.clip: each for each in before}
-    return [by_name[each.clip] for each in found] if all(f.clip in by_name for f in found) else []
 
 
 def _row(name: str, found: Sequence[ClipScore], before: Sequence[ClipScore]) -> str:

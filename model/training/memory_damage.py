@@ -40,7 +40,9 @@ class MemoryDamage:
         begun = (self.first <= clip)[..., None, None]
         shape = _Shape.of(masks)
         damaged = torch.where(self.cut[..., None, None], self._without_part(masks, shape), masks)
-        damaged = torch.where(self.shrunk[..., None, None], self._eroded(masks), damaged)
+        width = 2 * self.shrunk_px + 1
+        eroded = -functional.max_pool2d(-masks, width, stride=1, padding=self.shrunk_px)
+        damaged = torch.where(self.shrunk[..., None, None], eroded, damaged)
         damaged = torch.where(self.spilled[..., None, None], self._with_blob(masks, shape), damaged)
         return torch.where(begun, damaged, masks)
 
@@ -49,10 +51,6 @@ class MemoryDamage:
         spread = (masks * across.square()).sum((-2, -1)) / shape.area
         line = (self.offset * spread.sqrt())[..., None, None]
         return masks * torch.sigmoid((line - across) / _EDGE_PX)
-
-    def _eroded(self, masks: Tensor) -> Tensor:
-        width = 2 * self.shrunk_px + 1
-        return -functional.max_pool2d(-masks, width, stride=1, padding=self.shrunk_px)
 
     def _with_blob(self, masks: Tensor, shape: "_Shape") -> Tensor:
         extent = shape.area.sqrt()

@@ -36,8 +36,13 @@ class TritonPythonModel:
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """One response for each request, in their order; they run together, along B."""
         wanted = [request for request in requests if not request.is_cancelled()]
-        answers = dict(zip(map(id, wanted), self._run_requests(wanted), strict=True))
-        return [answers.get(id(request)) or _cancelled() for request in requests]
+        found = dict(zip(map(id, wanted), self._run_requests(wanted), strict=True))
+        message = "nobody waits for this clip any more"
+        cancelled = triton.TritonError(message, triton.TritonError.CANCELLED)
+        return [
+            found.get(id(request)) or triton.InferenceResponse(error=cancelled)
+            for request in requests
+        ]
 
     def _run_requests(self, requests: Sequence[Any]) -> list[Any]:
         if not requests:
@@ -48,25 +53,23 @@ class TritonPythonModel:
         except Exception as error:  # whatever it was, each request gets its answer
             failure = triton.TritonError(" ".join(str(error).split())[:300])
             return [triton.InferenceResponse(error=failure) for _ in requests]
-        return [self._response(rows, outputs) for rows in self._rows(requests)]
+        return self._split(requests, outputs)
 
     def _joined(self, requests: Sequence[Any], name: str) -> Any:
         tensors = [np.from_dlpack(triton.get_input_tensor_by_name(r, name)) for r in requests]
         return tensors[0] if len(tensors) == 1 else np.concatenate(tensors)
 
-    def _rows(self, requests: Sequence[Any]) -> list[slice]:
-        """Which rows of B each request has."""
-        first = self._inputs[0]
-        sizes = [triton.get_input_tensor_by_name(r, first).shape()[0] for r in requests]
-        ends = np.cumsum(sizes)
-        return [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
-
-    def _response(self, rows: slice, outputs: Sequence[Any]) -> Any:
-        tensors = [
-            triton.Tensor.from_dlpack(name, _shared(values[rows]))
-            for name, values in zip(self._outputs, outputs, strict=True)
-        ]
-        return triton.InferenceResponse(output_tensors=tensors)
+    def _split(self, requests: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
+        """Return the response to each request: its rows of B."""
+        first, end, responses = self._inputs[0], 0, []
+        for request in requests:
+            begin, end = end, end + triton.get_input_tensor_by_name(request, first).shape()[0]
+            # An object that gives its memory away; numpy's own complains when it is taken.
+            parts = (np.ascontiguousarray(values[begin:end]) for values in outputs)
+            shared = map(onnxruntime.OrtValue.ortvalue_from_numpy, parts)
+            tensors = map(triton.Tensor.from_dlpack, self._outputs, shared)
+            responses.append(triton.InferenceResponse(output_tensors=list(tensors)))
+        return responses
 
 
 def open_graph(path: Path, *, threads: int) -> onnxruntime.InferenceSession:
@@ -79,13 +82,3 @@ def open_graph(path: Path, *, threads: int) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(
         str(path), sess_options=options, providers=["CPUExecutionProvider"]
     )
-
-
-def _shared(values: Any) -> Any:
-    """The array as an object that gives its memory away; numpy's own complains when it is taken."""
-    return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(values))
-
-
-def _cancelled() -> Any:
-    error = triton.TritonError("nobody waits for this clip any more", triton.TritonError.CANCELLED)
-    return triton.InferenceResponse(error=error)

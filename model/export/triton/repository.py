@@ -41,7 +41,8 @@ def write_repository(
     """
     for verb in GRAPHS:
         graph = onnx.load(str(folder / f"{name}_{verb}.onnx"), load_external_data=False)
-        spec = _spec(graph)
+        metadata = {entry.key: entry.value for entry in graph.metadata_props}
+        spec = ModelSpec.from_json(metadata.get(METADATA_KEY, ""))
         served = target / spec.graph(verb)
         shutil.rmtree(served, ignore_errors=True)
         version = served / str(weights_version(spec))
@@ -60,11 +61,6 @@ def write_repository(
         text = config_text(spec, verb, backend=backend, threads=threads, cache=cache)
         (served / "config.pbtxt").write_text(text)
     return spec
-
-
-def _spec(graph: onnx.ModelProto) -> ModelSpec:
-    metadata = {entry.key: entry.value for entry in graph.metadata_props}
-    return ModelSpec.from_json(metadata.get(METADATA_KEY, ""))
 
 
 def _say_batch_size(graph: onnx.ModelProto) -> None:

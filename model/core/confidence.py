@@ -1,7 +1,7 @@
 """Whether an object is there: a calibrated confidence, what counts as lost, what is remembered.
 
-All of it is a function of the clip's soft masks, the memory and the model's own numbers, so a
-clip that is run again, by whomever, is judged the same. Letters: L frames of a clip, O objects,
+All of it follows from the clip's soft masks, the memory and the model's own numbers: a clip that
+is run again gets the same, wherever it runs. Letters: L frames of a clip, O objects,
 h and w the model's size.
 """
 
@@ -119,7 +119,7 @@ def remember_clip(
 def _classify_masks(
     masks: NDArray[np.bool_], raw: Sequence[float], calibration: Calibration | None
 ) -> ObjectConfidence:
-    """Of masks (O, h, w)."""
+    """Return what is said of the soft masks (O, h, w) of one frame."""
     sure, lost = [], []
     for mask, said in zip(masks, raw, strict=True):
         there = bool(mask.any())

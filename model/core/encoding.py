@@ -157,7 +157,7 @@ def encode_polygons(mask: NDArray[np.bool_]) -> list[list[float]]:
 
 
 def check_points(points: int, rows: int) -> None:
-    """MaskError where so many points of polygons, in a frame of so many rows, cost too much."""
+    """Raise MaskError where so many points, in a frame of so many rows, would cost too much."""
     most = min(MAX_POINTS, MAX_CROSSINGS // rows)
     if points > most:
         raise MaskError(

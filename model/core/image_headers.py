@@ -49,7 +49,7 @@ class ImageLimits:
     max_height: int = 4096
 
     def check_size(self, height: int, width: int) -> None:
-        """TooLarge if a picture of this size is not allowed."""
+        """Raise TooLarge if a picture of this size is not allowed."""
         if height > self.max_height or width > self.max_width:
             raise TooLarge(
                 f"the image is {width}x{height}; "
@@ -101,7 +101,7 @@ def _parse(data: bytes) -> Header:
 
 
 def _parse_jpeg(data: bytes) -> Header:
-    """From marker to marker up to the end-of-image; what follows it (a phone's extras) is free."""
+    """Walk from marker to marker to the end of the image; a phone may append what it likes."""
     header, scans, position = None, 0, 2
     for _ in range(MAX_SEGMENTS):
         found = _JPEG_MARKER.search(data, position)
@@ -126,7 +126,7 @@ def _parse_jpeg(data: bytes) -> Header:
 
 
 def _parse_png(data: bytes) -> Header:
-    """From chunk to chunk up to IEND, every checksum compared."""
+    """Walk from chunk to chunk up to IEND, and compare every checksum."""
     if data[12:16] != b"IHDR":
         raise Truncated("the PNG is truncated") if len(data) < 16 else Undecodable("a broken PNG")
     position = len(_PNG_SIGNATURE)

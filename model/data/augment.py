@@ -79,7 +79,7 @@ def _draw_glare(rng: np.random.Generator, *, frames: int) -> Glare:
 
 
 def _draw_shakes(rng: np.random.Generator, *, frames: int) -> NDArray[np.float64]:
-    """Blur of the whole picture in some frames, (F, 2); none in the first."""
+    """Return how the camera shakes in some frames, (F, 2); not in the first."""
     shakes = rng.normal(0.0, 5.0, size=(frames, 2)) * (rng.random((frames, 1)) < 0.5)
     shakes[0] = 0.0
     return np.asarray(shakes)

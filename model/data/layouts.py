@@ -164,10 +164,10 @@ def vost(root: Path, split: str) -> tuple[Video, ...]:
 
 
 def visor(root: Path, split: str) -> tuple[Video, ...]:
-    """VISOR as its VOS benchmark unpacks it, with or without DAVIS's `480p` and year folders.
+    """Return VISOR's videos as its benchmark unpacks them, `480p` and year folders or not.
 
-    Videos of a kitchen that was not seen in training (`val_unseen.txt`) carry the tag `unseen`, the
-    others `seen`; without that list there is no telling.
+    Videos of kitchens that no training saw (`val_unseen.txt`) carry the tag `unseen`, the others
+    `seen`. Without that list none has a tag.
     """
     lists, images, masks = (root / name for name in ("ImageSets", "JPEGImages", "Annotations"))
     lists = lists / "2022" if (lists / "2022").is_dir() else lists

@@ -40,7 +40,7 @@ class Pace:
 
 
 def apply(matrix: Matrix, point: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Where the point (x, y) lands."""
+    """Return where the point (x, y) lands."""
     return np.asarray(matrix[:2, :2] @ point + matrix[:2, 2])
 
 
@@ -192,7 +192,7 @@ def bend(points: NDArray[np.float64], wave: Wave, moment: int) -> NDArray[np.flo
 
 
 def source_map(inverse: Matrix, wave: Wave, moment: int, *, window: Window) -> NDArray[np.float32]:
-    """Where each pixel of the window comes from, float32 (h, w, 2) source pixels (x, y)."""
+    """Return the source pixel (x, y) of each pixel of the window, float32 (h, w, 2)."""
     left, top, width, height = window
     columns = (np.arange(-(-width // _CELL) + 2) - 1) * _CELL + (_CELL - 1) / 2 + left
     rows = (np.arange(-(-height // _CELL) + 2) - 1) * _CELL + (_CELL - 1) / 2 + top

@@ -209,14 +209,14 @@ def transplant(
 
 
 def free_directions(seen: NDArray[np.uint8] | NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Along which of x and y a copy may move: where no border of that side cuts the target off."""
+    """Return whether a copy may move along x and y: not where a border cuts the target off."""
     sides = ((seen[:, :, 0], seen[:, :, -1]), (seen[:, 0], seen[:, -1]))
     most = _BORDER_SHARE * seen.shape[1]
     return np.array([max(int(edge.sum(axis=1).max()) for edge in pair) <= most for pair in sides])
 
 
 def shows_target(footage: VideoFootage) -> bool:
-    """Does the first frame show enough of the target?"""
+    """Return whether the first frame shows enough of the target."""
     return bool(footage.seen[0].mean() >= MIN_SHARE)
 
 

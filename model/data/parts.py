@@ -104,7 +104,7 @@ def _pixels(item: Cutout) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 def _project(
     x: NDArray[np.intp], y: NDArray[np.intp], origin: Points, normal: Points
 ) -> tuple[Points, Points]:
-    """Where the pixels lie along the normal, and across it to its left."""
+    """Return where the pixels lie along the normal, and across it to its left."""
     right, down = x - origin[0], y - origin[1]
     return right * normal[0] + down * normal[1], down * normal[0] - right * normal[1]
 

@@ -213,7 +213,7 @@ def _shares(weights: list[float]) -> tuple[float, ...]:
 
 
 def draw_sample(config: SampleConfig, step: int, index: int) -> Sample:
-    """Clip `index` of step `step`: always the same for the same configuration."""
+    """Return sample `index` of a step; it is always the same for the same configuration."""
     sources = open_sources(config)
     rng = np.random.default_rng([config.seed, step, index])
     make = _synthetic if rng.random() < config.synthetic_share else _from_video

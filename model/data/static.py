@@ -160,7 +160,7 @@ def pick_object(labels: Pixels, rng: np.random.Generator, *, min_share: float) -
 def pick_instance(
     still: Still, rng: np.random.Generator, *, min_share: float, kind: str | None = None
 ) -> Instance | None:
-    """As `pick_object`, with the kind of the instance; of that kind only, where one is given."""
+    """Return what `pick_object` does, with the kind; of that kind only, where one is given."""
     labels = still.labels
     areas = np.bincount(labels.reshape(-1), minlength=256).astype(np.float64) / labels.size
     areas[0] = 0.0

@@ -86,7 +86,7 @@ def make_sample(
 
 
 def shows_target(layers: tuple[Layer, ...], *, size: int) -> bool:
-    """Does the first frame show enough of the target?"""
+    """Return whether the first frame shows enough of the target."""
     seen, whole = first_mask(layers, size=size)
     return bool(MIN_SHARE <= seen.mean() <= MAX_SHARE and seen.sum() >= 0.6 * whole.sum())
 

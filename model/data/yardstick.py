@@ -92,7 +92,7 @@ def _numbered(name: str, count: int) -> Iterator[tuple[str, np.random.Generator]
 
 
 def _twins(stock: Stock) -> Iterator[HardClip]:
-    """Two copies of one thing cross, one before the other, and part again."""
+    """Yield two copies of one thing that cross, one before the other, and part again."""
     for name, rng in _numbered("twins", 12):
         item = size_item(_whole_item(stock, rng), rng, share=rng.uniform(0.2, 0.35))
         other = Item(item.image[:, ::-1].copy(), item.alpha[:, ::-1].copy())
@@ -109,7 +109,7 @@ def _twins(stock: Stock) -> Iterator[HardClip]:
 
 
 def _many(stock: Stock) -> Iterator[HardClip]:
-    """Ten things wander about and hide each other."""
+    """Yield ten things that wander about and hide each other."""
     for name, rng in _numbered("many", 6):
         items = []
         for number in range(10):
@@ -121,7 +121,7 @@ def _many(stock: Stock) -> Iterator[HardClip]:
 
 
 def _tiny(stock: Stock) -> Iterator[HardClip]:
-    """One thing, 12 pixels high, before a real video."""
+    """Yield one thing, 12 pixels high, before a real video."""
     for name, rng in _numbered("tiny", 12):
         item = _tiny_item(stock, rng)
         spot = rng.uniform(0.25, 0.75, size=2) * SIZE[::-1]
@@ -140,7 +140,7 @@ def _tiny_item(stock: Stock, rng: np.random.Generator) -> Item:
 
 
 def _thin(stock: Stock) -> Iterator[HardClip]:
-    """A pole of a few pixels, cut from a picture, that turns and moves."""
+    """Yield a pole of a few pixels, cut from a picture, that turns and moves."""
     for name, rng in _numbered("thin", 10):
         length, width = int(rng.integers(70, 150)), int(rng.integers(*_THIN, endpoint=True))
         still = read_rgb(stock.sources.stills[int(rng.integers(len(stock.sources.stills)))].image)
@@ -157,13 +157,13 @@ def _thin(stock: Stock) -> Iterator[HardClip]:
 
 
 def _reappearing(stock: Stock) -> Iterator[HardClip]:
-    """One thing leaves or is covered, and comes back (`reappearance`)."""
+    """Yield one thing that leaves or is covered, and comes back (`reappearance`)."""
     for number, made in enumerate(make_reappearances(stock.sources, seed=SEED, count=14)):
         yield HardClip(f"returning-{number:02d}", made.images, made.masks)
 
 
 def _dark(stock: Stock) -> Iterator[HardClip]:
-    """Real videos at 15 % of their brightness, with a sensor's noise."""
+    """Yield real videos at 15 % of their brightness, with a sensor's noise."""
     for video in (*stock.dev, *stock.held_out):
         rng = np.random.default_rng([SEED, len(video.name)])
         share, deviation = _DARK
@@ -174,7 +174,7 @@ def _dark(stock: Stock) -> Iterator[HardClip]:
 
 
 def _scene_cut(stock: Stock) -> Iterator[HardClip]:
-    """Real videos with some frames of another scene in between."""
+    """Yield real videos with some frames of another scene in between."""
     videos = (*stock.dev, *stock.held_out)
     for number, video in enumerate(videos):
         frames, labels = _real(video, first=0, count=50)
@@ -186,7 +186,7 @@ def _scene_cut(stock: Stock) -> Iterator[HardClip]:
 
 
 def _long(stock: Stock) -> Iterator[HardClip]:
-    """600 frames of one thing before a video that is played forth and back."""
+    """Yield 600 frames of one thing before a video that is played forth and back."""
     for name, rng in _numbered("long", 3):
         item = size_item(_whole_item(stock, rng), rng, share=rng.uniform(0.2, 0.35))
         spot = rng.uniform(0.4, 0.6, size=2) * SIZE[::-1]
@@ -196,7 +196,7 @@ def _long(stock: Stock) -> Iterator[HardClip]:
 
 
 def _held_out(stock: Stock) -> Iterator[HardClip]:
-    """The `extra` videos that no training draws, whole."""
+    """Yield the `extra` videos that no training draws, whole."""
     for video in stock.held_out:
         yield _whole("held-out", video)
 
@@ -272,7 +272,7 @@ def _compose(
 
 
 def _real(video: Video, *, first: int, count: int) -> tuple[list[Pixels], Pixels]:
-    """Frames at the yardstick's size, and their labels (F, H, W) without objects that come late."""
+    """Return frames at the yardstick's size, and labels (F, H, W) of the first frame's objects."""
     size = SIZE[::-1]
     chosen = range(first, min(first + count, len(video.frames)))
     frames = [np.asarray(cv2.resize(read_rgb(video.frames[i]), size), np.uint8) for i in chosen]

@@ -68,7 +68,7 @@ def check_parity(
 def compared(
     ours: Runtime, theirs: Runtime, video: RealVideo, *, clips: int
 ) -> Iterator[tuple[int, float, float]]:
-    """For each clip: the largest soft difference, the share of equal labels, of confidence."""
+    """Yield how far soft masks, labels (a share of equal ones) and confidence differ, by clip."""
     labels = read_label_map(video.mask, LIMITS)
     tracker = OfflineTracker(theirs, video.frames[0], labels)
     length = theirs.spec.clip_length

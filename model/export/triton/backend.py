@@ -34,7 +34,7 @@ class TritonPythonModel:
         self._session = open_graph(path, threads=int(threads))
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """One response for each request, in their order; they run together, along B."""
+        """Return a response to each request, in their order. They run together, along B."""
         wanted = [request for request in requests if not request.is_cancelled()]
         found = dict(zip(map(id, wanted), self._run_requests(wanted), strict=True))
         message = "nobody waits for this clip any more"
@@ -73,7 +73,7 @@ class TritonPythonModel:
 
 
 def open_graph(path: Path, *, threads: int) -> onnxruntime.InferenceSession:
-    """The graph, with the options of the embedded engine: so that both give the same bits."""
+    """Open the graph with the options of the embedded engine, so that both give the same bits."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

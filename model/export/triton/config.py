@@ -84,14 +84,14 @@ def config_parts(
 
 
 def tensors(spec: ModelSpec, verb: GraphName) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-    """The inputs and the outputs of a graph as Triton serves it."""
+    """Return the inputs and the outputs of a graph as Triton serves it."""
     if verb == "memorize":
         return memorize_inputs(spec), memorize_outputs(spec)
     return segment_inputs(spec), triton_segment_outputs(spec)
 
 
 def profile(spec: ModelSpec, verb: GraphName) -> tuple[Shapes, Shapes, Shapes]:
-    """The least, the usual and the largest shape of every input that is served."""
+    """Return the least, the usual and the largest shape of every input that is served."""
     buckets = spec.buckets
     heights, widths = zip(*buckets.sizes, strict=True)
     least = shapes(spec, verb, (min(heights), min(widths)), batch=1, length=1, slots=1, objects=1)
@@ -126,7 +126,7 @@ def shapes(
     slots: int,
     objects: int,
 ) -> Shapes:
-    """The shape of each input, B included, in a model size (h, w)."""
+    """Return the shape of each input, B included, in a model size (h, w)."""
     letters = {"B": batch, "L": length, "N": slots, "O": objects, "H": size[0], "W": size[1]}
     bank = {tensor.name: tensor for tensor in spec.bank}
     return {
@@ -139,7 +139,7 @@ def shapes(
 
 
 def shapes_text(shapes: Shapes) -> str:
-    """Shapes as TensorRT's tools and provider take them: `name:1x2x3,other:4`."""
+    """Return shapes as TensorRT's tools and provider take them: `name:1x2x3,other:4`."""
     return ",".join(f"{name}:{'x'.join(map(str, shape))}" for name, shape in shapes.items())
 
 
@@ -189,7 +189,7 @@ def _tensorrt_provider(
 
 
 def _warm_shapes(spec: ModelSpec, verb: GraphName, backend: Backend) -> Iterator[Shapes]:
-    """Every bucket on a GPU; on a CPU, where a new shape costs little, those of one session."""
+    """Return every bucket on a GPU. On a CPU a new shape costs little: those of one session."""
     buckets = spec.buckets
     gpu = backend != "python"
     lengths = (1,) if verb == "memorize" else buckets.clip_lengths

@@ -34,10 +34,13 @@ def write_repository(
     threads: int = 0,
     cache: str = ENGINE_CACHE,
 ) -> ModelSpec:
-    """The card of the model `name` in `folder`, once `target` serves it and no older weights.
+    """Write the model `name` in `folder` as a repository; return its spec.
+
+    Older weights of it in `target` are removed.
 
     `threads` is that of one inference on a CPU (0: one for each processor); `cache` is the folder
-    in which ONNX Runtime keeps TensorRT's engines. Raises FileNotFoundError, ContractError.
+    in which ONNX Runtime keeps TensorRT's engines. Raise FileNotFoundError or ContractError where
+    there are no such graphs.
     """
     for verb in GRAPHS:
         graph = onnx.load(str(folder / f"{name}_{verb}.onnx"), load_external_data=False)
@@ -64,7 +67,7 @@ def write_repository(
 
 
 def _say_batch_size(graph: onnx.ModelProto) -> None:
-    """Adds the output `batch_size`, int32 (B, 1): B itself, for each session of the batch."""
+    """Add the output `batch_size`, int32 (B, 1): B itself, for each session of the batch."""
     rows = ("rows_of_batch", "batch_column", "batch_value", BATCH_SIZE.name)
     one = helper.make_tensor("one_of_batch", TensorProto.INT64, [1], [1])
     graph.graph.initializer.append(one)
@@ -81,7 +84,7 @@ def _say_batch_size(graph: onnx.ModelProto) -> None:
 
 
 def _trtexec_arguments(spec: ModelSpec, verb: GraphName) -> str:
-    """One option of trtexec a line, for deploy/triton/build_engine.sh."""
+    """Return an option of trtexec in each line, for deploy/triton/build_engine.sh."""
     names = ("--minShapes", "--optShapes", "--maxShapes")
     lines = [f"{n}={shapes_text(s)}" for n, s in zip(names, profile(spec, verb), strict=True)]
     return "\n".join([*lines, f"--key={spec.weights_sha256}"]) + "\n"

@@ -20,7 +20,7 @@ class Distributed:
 
     @classmethod
     def from_environment(cls) -> "Distributed":
-        """As `torchrun` says in RANK, WORLD_SIZE and LOCAL_RANK; alone without them."""
+        """Return what RANK, WORLD_SIZE and LOCAL_RANK say, as `torchrun` sets them; one without."""
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
         rank, count, local = (
             int(os.environ.get(name, default))
@@ -34,7 +34,7 @@ class Distributed:
 
     @contextmanager
     def joined(self, device: torch.device) -> Iterator[None]:
-        """Connect with the others (NCCL between GPUs, else gloo) until the block is left."""
+        """Connect the processes until the block is left, by NCCL between GPUs, else by gloo."""
         if self.count == 1:
             yield
             return
@@ -45,13 +45,13 @@ class Distributed:
             distributed.destroy_process_group()
 
     def spread(self, module: nn.Module) -> nn.Module:
-        """Return the module, whose gradients become the mean over all processes."""
+        """Return the module so that its gradients become the mean over all processes."""
         if self.count == 1:
             return module
         return DistributedDataParallel(module, forward_sync_buffers=False)
 
     def unsynchronized(self, module: nn.Module, wanted: bool) -> AbstractContextManager[None]:
-        """Return gradients stay in this process for now, where `wanted`."""
+        """Keep gradients in this process until the block is left, if `wanted`."""
         if wanted and isinstance(module, DistributedDataParallel):
             return module.no_sync()
         return nullcontext()
@@ -65,7 +65,7 @@ class Distributed:
         return (shared / self.count).tolist()
 
     def gathered(self, text: str) -> list[str]:
-        """Return what each process says."""
+        """Return the text of every process, in the order of their numbers."""
         if self.count == 1:
             return [text]
         texts: list[str] = [""] * self.count
@@ -73,6 +73,6 @@ class Distributed:
         return texts
 
     def wait(self) -> None:
-        """Wait until all processes are here."""
+        """Wait until all processes have called this."""
         if self.count > 1:
             distributed.barrier()

@@ -103,14 +103,14 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | f
 
 
 def mobile(data: Path) -> TrainConfig:
-    """Return the shipped model: synthetic clips and video mixed, from ImageNet's MobileNetV2."""
+    """Return the shipped model's recipe: still pictures and video, from ImageNet's MobileNetV2."""
     samples = SampleConfig(data=data, seed=1, batch=4, crop=256, frames=9, static_sets=FIRST_SETS)
     backbone = data / "backbone" / "mobilenet_v2_imagenet.pth"
     return TrainConfig("tamvt-mobile", samples, backbone)
 
 
 def mobile_loop(data: Path) -> TrainConfig:
-    """Take `tamvt-mobile` on to hold its loop: older and damaged memories, several objects."""
+    """Return what comes after `tamvt-mobile`: older and damaged memories, several objects."""
     config = mobile(data)
     samples = replace(
         config.samples,
@@ -156,17 +156,17 @@ def mobile_video(data: Path) -> TrainConfig:
 
 
 def mobile_transformation(data: Path) -> TrainConfig:
-    """As `tamvt-mobile`, frames weighed by their change of area (TAM-VT, eq. 5)."""
+    """Return `tamvt-mobile` with frames weighed by their change of area (TAM-VT, eq. 5)."""
     return replace(mobile(data), loss=LossConfig("hard", change="area"))
 
 
 def mobile_published_loss(data: Path) -> TrainConfig:
-    """As `tamvt-mobile`, with the published loss."""
+    """Return `tamvt-mobile` with the published loss."""
     return replace(mobile(data), loss=LossConfig("published", change="area"))
 
 
 def mobile_without_time(data: Path) -> TrainConfig:
-    """As `tamvt-mobile`, without the relative time encoding."""
+    """Return `tamvt-mobile` without the relative time encoding."""
     return replace(mobile(data), build="tamvt-mobile-without-time")
 
 
@@ -189,17 +189,17 @@ Variation = Callable[[TrainConfig], TrainConfig]
 
 
 def built_as(build: str) -> Variation:
-    """Return the same training of another build."""
+    """Return a variation that trains another build."""
     return lambda config: replace(config, build=build)
 
 
 def weighed(**values: Any) -> Variation:
-    """Return frames weighed in another way (`LossConfig`)."""
+    """Return a variation with other values in its `LossConfig`."""
     return lambda config: replace(config, loss=replace(config.loss, **values))
 
 
 def of_frames(frames: int) -> Variation:
-    """Return clips of so many frames, the reference included."""
+    """Return a variation with samples of so many frames, the reference included."""
     return lambda config: replace(config, samples=replace(config.samples, frames=frames))
 
 
@@ -280,12 +280,12 @@ def r50_video(data: Path, *sets: VideoSet, frames: int, crop: int) -> TrainConfi
 
 
 def r50_vost(data: Path) -> TrainConfig:
-    """VOST: 12 frames, one of which is the reference."""
+    """Return the second stage on VOST: 12 frames, one of which is the reference."""
     return r50_video(data, VideoSet("vost", data / "VOST"), frames=12, crop=480)
 
 
 def r50_visor(data: Path) -> TrainConfig:
-    """VISOR: 6 frames."""
+    """Return the second stage on VISOR: 6 frames."""
     return r50_video(data, VideoSet("visor", data / "VISOR"), frames=6, crop=480)
 
 
@@ -299,7 +299,7 @@ def r50_davis(data: Path) -> TrainConfig:
 
 
 def smoke(data: Path) -> TrainConfig:
-    """Does everything work? A minute on a laptop; the result is worth nothing."""
+    """Return a minute's training that shows whether everything works; its result is worthless."""
     samples = SampleConfig(
         data=data, seed=1, crop=64, frames=4, batch=2, synthetic_share=0.5, static_sets=("ecssd",)
     )

@@ -141,9 +141,9 @@ def peak_memory_bytes() -> int:
 
 
 def resident_bytes() -> int:
-    """Return the memory of this process that is in use now.
+    """Return the bytes of memory that this process uses now.
 
-    Where the system does not say, its most.
+    Where the system does not tell, it is the most that it ever used.
     """
     pages = Path("/proc/self/statm")
     if not pages.is_file():

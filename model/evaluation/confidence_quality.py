@@ -33,7 +33,7 @@ class Observation:
 
     @property
     def away(self) -> bool:
-        """Nothing of the object is in this frame."""
+        """Return whether nothing of the object is in this frame."""
         return not self.true_share
 
     @property

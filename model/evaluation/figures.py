@@ -44,7 +44,7 @@ def curves(name: str, scores: Sequence[ObjectScore]) -> str:
 
 
 def hide_frame(axes: Axes) -> None:
-    """Leave the drawing without a box and without marks at its labels."""
+    """Remove the box around the drawing and the marks at its labels."""
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0, colors="#5b6670")
 

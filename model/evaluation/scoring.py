@@ -219,7 +219,7 @@ def mask_of(labels: Labels, stem: str, object_id: int, video: Video) -> NDArray[
 
 
 def subsets(video: Video, *, objects: int, area: float) -> Iterator[str]:
-    """VOST's subsets that an object is in, where there is enough to tell, and its data set's.
+    """Yield the subsets of an object: VOST's, where there is enough to tell, and its data set's.
 
     Small objects are also in one of four bands of area, such as `0.5-1%`, its lower end included.
     """
@@ -282,7 +282,7 @@ def read_prediction(path: Path) -> Pixels:
 
 
 def refuse_unknown_ids(labels: Pixels, known: Set[int], path: Path) -> None:
-    """DataError where a label map has an id that no object has, as DAVIS's toolkit refuses it."""
+    """Raise DataError for an id that no object has, as DAVIS's toolkit does."""
     strange = sorted(set(np.unique(labels).tolist()) - {0} - known)
     if strange:
         raise DataError(

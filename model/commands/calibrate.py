@@ -67,7 +67,7 @@ BY_DEFAULT = CalibrateArguments()
 
 
 def run(model: Model = "tamvt-mobile", /, *, args: CalibrateArguments = BY_DEFAULT) -> int:
-    """Fit, write both graphs' cards anew, and say how good it is on what it was fitted to."""
+    """Fit, write both graphs' specs anew, and say how well the fit tells what it was fitted to."""
     runtime = open_runtime(args.graphs, model, threads=args.threads)
     videos = make_videos(open_sources(FIT_HALF), args)
     total = args.returning + args.hard

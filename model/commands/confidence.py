@@ -155,9 +155,10 @@ def gain(clips: Sequence[Watched]) -> str:
 
 
 def phases(observations: Sequence[Observation]) -> tuple[float, float, float, float, float]:
-    """Of one clip: J before; frames away with a mask, and with one not called lost; J after.
+    """Return what `RETURNS` heads, of one clip.
 
-    J after is given twice, the second time with the masks of lost objects emptied.
+    J before the object leaves; the shares of the frames without it that have a mask, and that have
+    one not called lost; J after its return, as it is and with lost masks emptied.
     """
     gone = [index for index, each in enumerate(observations) if each.away]
     before, after = observations[: gone[0]], observations[gone[-1] + 1 :]
@@ -203,7 +204,7 @@ def emptied(observation: Observation) -> float:
 
 
 def on(gate: bool) -> str:
-    """Return the gate in a table."""
+    """Return `on` or `off`."""
     return "on" if gate else "off"
 
 

@@ -38,10 +38,7 @@ def run(
     *,
     args: DataArguments = BY_DEFAULT,
 ) -> int:
-    """Return the exit status.
-
-    Prints the measurement, and writes the sheet where one is asked for.
-    """
+    """Print the measurement, draw the sheet if one is asked for; return the exit status."""
     if recipe not in RECIPES:
         print(f"tamvt-model: no recipe {recipe}, but {', '.join(RECIPES)}", file=sys.stderr)
         return 2

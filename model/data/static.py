@@ -12,6 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from model.core.image_headers import ImageLimits, PixelError
+from model.core.masks import MaskError
+from model.core.palette import read_label_map
 from model.data.errors import DataError
 
 Pixels = NDArray[np.uint8]
@@ -34,6 +37,7 @@ SET_WEIGHTS: Mapping[str, float] = MappingProxyType(
 FIRST_SETS = ("coco", "ecssd", "icoseg", "coco_person", "ccp", "humanseg", "voc2007")
 
 
+ANY_SIZE = ImageLimits(max_bytes=2**31, max_width=2**16, max_height=2**16)
 PERSON = "person"
 PERSON_SETS = frozenset(("coco_person", "ccp", "humanseg"))
 MIN_INSTANCE = 0.004  # of its picture; smaller instances are too coarse to follow
@@ -136,13 +140,18 @@ def read_rgb(path: Path) -> Pixels:
 
 
 def read_labels(path: Path) -> Pixels:
-    """Return the indices of a palette, gray or 1-bit PNG, uint8 (H, W); 1-bit gives 0 and 1."""
+    """Return the indices of a palette, gray or 1-bit PNG, uint8 (H, W); 1-bit gives 0 and 1.
+
+    An RGB one is read where its meaning is clear: gray, or in the colors of DAVIS.
+    """
     # OpenCV turns a palette into colors and loses the indices; Pillow keeps them.
     try:
         with Image.open(path) as image:
-            if image.mode not in {"1", "L", "P"}:
-                raise DataError(f"{path} is no mask: its mode is {image.mode}, not P, L or 1")
-            return np.array(image, dtype=np.uint8)
+            if image.mode in {"1", "L", "P"}:
+                return np.array(image, dtype=np.uint8)
+        return read_label_map(path.read_bytes(), ANY_SIZE)
+    except (PixelError, MaskError) as error:
+        raise DataError(f"{path} is no mask: {error}") from error
     except (OSError, UnidentifiedImageError, SyntaxError) as error:
         raise DataError(f"cannot read the mask {path}") from error
 

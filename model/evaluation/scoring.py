@@ -75,9 +75,10 @@ class ObjectScore:
 
 
 def read_truth(video: Video) -> dict[str, Pixels]:
-    """Return the true label maps by stem: 1 for a united object; 255 is background where ids count.
+    """Return the true label maps by stem: 1 for a united object.
 
-    DataError where one is not of its frame's size, or frames differ in size.
+    255 is background where another id occurs anywhere in the video, else object 1. DataError
+    where one is not of its frame's size, or frames differ in size.
     """
     truth: dict[str, Pixels] = {}
     size: tuple[int, ...] | None = None
@@ -89,11 +90,11 @@ def read_truth(video: Video) -> dict[str, Pixels]:
                 f"{path} is {labels.shape}, its frame is {picture_size(frame)}, and the first mask "
                 f"of {video.name} is {size}"
             )
-        if video.united:
-            truth[path.stem] = (labels > 0).astype(np.uint8)
-        else:
-            truth[path.stem] = np.where(labels == IGNORE, np.uint8(0), labels)
-    return truth
+        truth[path.stem] = labels
+    values = np.unique(np.concatenate([np.unique(labels) for labels in truth.values()]))
+    if video.united or not np.setdiff1d(values, [0, IGNORE]).size:
+        return {stem: (labels > 0).astype(np.uint8) for stem, labels in truth.items()}
+    return {stem: np.where(labels == IGNORE, np.uint8(0), labels) for stem, labels in truth.items()}
 
 
 def picture_size(path: Path) -> tuple[int, int]:

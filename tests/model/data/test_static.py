@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from model.core.palette import davis_palette
 from model.data.errors import DataError
 from model.data.static import (
     PERSON,
@@ -171,8 +172,13 @@ def test_a_truncated_mask_is_named(tmp_path: Path, keep_bytes: int) -> None:
 
 def test_a_color_picture_is_no_mask(tmp_path: Path) -> None:
     Image.fromarray(draw_picture(0)).save(tmp_path / "a.png")
-    with pytest.raises(DataError, match="its mode is RGB"):
+    with pytest.raises(DataError, match=r"a\.png is no mask: .* outside of the DAVIS palette"):
         read_labels(tmp_path / "a.png")
+
+
+def test_a_mask_in_the_colors_of_davis_is_read(tmp_path: Path) -> None:
+    Image.fromarray(davis_palette()[draw_labels()]).save(tmp_path / "a.png")
+    assert (read_labels(tmp_path / "a.png") == draw_labels()).all()
 
 
 def test_a_mask_of_another_size_is_named(tmp_path: Path) -> None:

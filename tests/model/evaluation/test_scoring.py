@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from model.__main__ import main
 from model.core.palette import write_label_map
@@ -147,6 +148,19 @@ def test_ignored_pixels_are_background(tmp_path: Path) -> None:
     layouts.write_vost(tmp_path)
     (video,) = VideoSet("vost", tmp_path, "val").open()
     assert np.unique(list(read_truth(video).values())).tolist() == [0, 1, 2]
+
+
+def test_masks_of_0_and_255_are_one_object(tmp_path: Path) -> None:
+    write_scene(tmp_path, objects=1)
+    (video,) = VideoSet("vost", tmp_path, "val").open()
+    expected = read_truth(video)
+    for path in video.masks:
+        Image.fromarray(expected[path.stem] * np.uint8(255)).save(path)
+    truth = read_truth(video)
+    assert all((truth[stem] == expected[stem]).all() for stem in expected)
+    write_labels(tmp_path / "predictions" / video.name, expected)
+    (only,) = score(video, truth, read_predictions(tmp_path / "predictions", video, truth))
+    assert (only.object_id, only.scores.j.mean, only.scores.f.mean) == (1, 1.0, 1.0)
 
 
 def test_the_toy_model_follows_both_objects(video: Video, toy: Path) -> None:

@@ -34,9 +34,14 @@ def read_memory(query: Tensor, selection: Tensor, bank: Bank, top_k: int | None)
 
 
 def measure_similarity(query: Tensor, selection: Tensor, bank: Bank) -> Tensor:
-    """Return how alike each place that asks and each that is remembered are, (B, Q, N * T)."""
+    """Return how alike each place that asks and each of the bank's are, (B, Q, N * T)."""
     keys = bank.tensors["key_s16"].to(query.dtype).flatten(1, 2)  # (B, N * T, K)
     shrinkage = bank.tensors["shrinkage_s16"].to(query.dtype).flatten(1, 2)  # (B, N * T, 1)
+    return measure_likeness(query, selection, keys, shrinkage)
+
+
+def measure_likeness(query: Tensor, selection: Tensor, keys: Tensor, shrinkage: Tensor) -> Tensor:
+    """Return how alike places that ask (B, Q, K) and keys (B, M, K) are, (B, Q, M)."""
     factor = shrinkage * query.shape[2] ** -0.5
     remembered = torch.cat((-factor * keys**2, 2 * factor * keys, -factor), dim=2)
     weighed = query * selection

@@ -133,28 +133,29 @@ class Qmvos(TrackingNetwork):
         self, features: QmvosFeatures, bank: Bank, state: Tensors
     ) -> tuple[Tensor, Tensors]:
         """Return the logits (B, O, h, w) at stride 4 of one frame, and the state after it."""
-        size = features.f16.shape[-2:]
-        read = read_memory(
-            to_tokens(features.key), to_tokens(features.selection), bank, self.config.top_k
-        )
+        key, selection = to_tokens(features.key), to_tokens(features.selection)
+        read = read_memory(key, selection, bank, self.config.top_k)
         exists = None if bank.entry_valid is None else bank.entry_valid.any(dim=2)
-        logits, hidden = self.decoder(
-            features.f16,
-            features.skips,
-            to_maps(read, size),
-            to_maps(state["hidden_s16"].to(read.dtype), size),
-            state["query"][:, :, 0].to(read.dtype),
-            exists,
-        )
+        return self.decode(features, to_maps(read, features.f16.shape[-2:]), state, exists)
+
+    def decode(
+        self, features: QmvosFeatures, read: Tensor, state: Tensors, exists: Tensor | None
+    ) -> tuple[Tensor, Tensors]:
+        """Return logits and state of a frame from what was read of memory, (B, O, V, h, w).
+
+        `exists` (B, O) tells which slots hold an object; None: all do.
+        """
+        hidden = to_maps(state["hidden_s16"].to(read.dtype), read.shape[-2:])
+        before = state["query"][:, :, 0].to(read.dtype)
+        logits, after = self.decoder(features.f16, features.skips, read, hidden, before, exists)
         if exists is not None:
             logits = torch.where(exists[:, :, None, None], logits, ABSENT)
-        height, width = features.images.shape[-2:]
         there = logits.new_ones(logits.shape[:2], dtype=torch.bool) if exists is None else exists
+        height, width = features.images.shape[-2:]
         masks = self.soften(raise_logits(logits[:, None], (height, width)), there)[:, 0]
-        before = state["query"][:, :, 0].to(read.dtype)
         query = self.injection(features.pooled_from, masks, before)
-        after = to_tokens(hidden).unflatten(0, (logits.shape[0], -1))
-        return logits, {"hidden_s16": after, "query": query[:, :, None]}
+        tokens = to_tokens(after).unflatten(0, (logits.shape[0], -1))
+        return logits, {"hidden_s16": tokens, "query": query[:, :, None]}
 
     def soften(self, logits: Tensor, exists: Tensor) -> Tensor:
         return aggregate_softly(logits.sigmoid(), exists)

@@ -20,6 +20,7 @@ from model.networks.qmvos.memory_read import read_memory
 from model.networks.qmvos.model import Qmvos, QmvosFeatures, to_tokens
 from model.networks.qmvos.queries import SAMPLED, label_pixels
 from model.networks.registry import build_network
+from model.training.bootstrapped_loss import bootstrapped_loss
 from tests.model.networks.published_rule import Golden, make_checkpoint, read_golden
 
 EVERY = 5
@@ -212,6 +213,16 @@ def test_an_object_that_comes_later_is_followed_the_same(late: Run, golden: Gold
     assert np.array_equal(areas, golden["late_query_area"])
     padded = [[*frames, -1, -1][:3] for frames in late.frames]
     assert np.array_equal(padded, golden["late_memory_frames"])
+
+
+def test_the_loss_is_the_same(golden: Golden) -> None:
+    logits, target = torch.from_numpy(golden["logits"][:3]), golden["loss_target"]
+    for row, step in enumerate(golden["loss_iterations"]):
+        entropy, dice = bootstrapped_loss(logits, torch.from_numpy(target).long(), step=int(step))
+        assert entropy.numpy() == pytest.approx(golden["loss_ce"][row], rel=1e-5)
+        assert dice.numpy() == pytest.approx(golden["loss_dice"], rel=1e-5)
+        total = float((entropy + dice).sum())
+        assert total == pytest.approx(float(golden["loss_total"][row]), rel=1e-5)
 
 
 def test_it_has_the_published_number_of_parameters(qmvos: Qmvos) -> None:

@@ -186,7 +186,10 @@ def _draw_moves(
     across = kind == "leaves" and rng.random() < 0.3  # it comes back on the other side
     returning = width - edge if across else edge
     out, inside = np.array([edge, here[1]]), np.array([returning, there[1]])
-    hidden = _shares(frames, gone=gone, back=back)  # (F,) 1: out of sight
+    moments = np.arange(frames, dtype=np.float64)
+    going = np.clip((moments - (gone - MOVING)) / MOVING, 0.0, 1.0)
+    coming = np.clip((back - 1 + MOVING - moments) / MOVING, 0.0, 1.0)
+    hidden = np.minimum(going, coming)  # (F,) 0: in sight, 1: out of sight
     late = np.arange(frames) >= (gone + back) // 2
     rest = np.where(late[:, None], there, here) + drift
     if kind == "leaves":
@@ -194,14 +197,6 @@ def _draw_moves(
         return rest + (far - rest) * hidden[:, None], None
     places = here + (there - here) * np.clip((np.arange(frames) - gone) / 12, 0, 1)[:, None] + drift
     return places, out + (places - out) * hidden[:, None]
-
-
-def _shares(frames: int, *, gone: int, back: int) -> NDArray[np.float64]:
-    """Return (F,) from 0 (in sight) to 1 (out of sight), changing over `MOVING` frames."""
-    moments = np.arange(frames, dtype=np.float64)
-    going = np.clip((moments - (gone - MOVING)) / MOVING, 0.0, 1.0)
-    coming = np.clip((back - 1 + MOVING - moments) / MOVING, 0.0, 1.0)
-    return np.asarray(np.minimum(going, coming))
 
 
 def draw_curve(rng: np.random.Generator, frames: int, *, reach: float) -> NDArray[np.float64]:

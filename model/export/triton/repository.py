@@ -60,7 +60,12 @@ def write_repository(
         if backend == "python":
             shutil.copy(Path(__file__).with_name("backend.py"), version / "model.py")
         if backend == "tensorrt":
-            (served / "trtexec.args").write_text(_trtexec_arguments(spec, verb))
+            # An option of trtexec in each line, for deploy/triton/build_engine.sh.
+            names = ("--minShapes", "--optShapes", "--maxShapes")
+            ranges = zip(names, profile(spec, verb), strict=True)
+            options = [f"{name}={shapes_text(ends)}" for name, ends in ranges]
+            options.append(f"--key={spec.weights_sha256}")
+            (served / "trtexec.args").write_text("\n".join(options) + "\n")
         text = config_text(spec, verb, backend=backend, threads=threads, cache=cache)
         (served / "config.pbtxt").write_text(text)
     return spec
@@ -81,10 +86,3 @@ def _say_batch_size(graph: onnx.ModelProto) -> None:
     )
     shape: list[str | int | None] = ["B", 1]
     graph.graph.output.append(helper.make_tensor_value_info(rows[3], TensorProto.INT32, shape))
-
-
-def _trtexec_arguments(spec: ModelSpec, verb: GraphName) -> str:
-    """Return an option of trtexec in each line, for deploy/triton/build_engine.sh."""
-    names = ("--minShapes", "--optShapes", "--maxShapes")
-    lines = [f"{n}={shapes_text(s)}" for n, s in zip(names, profile(spec, verb), strict=True)]
-    return "\n".join([*lines, f"--key={spec.weights_sha256}"]) + "\n"

@@ -16,6 +16,7 @@ from model.commands.calibrate_loop import (
     list_settings,
     score_settings,
 )
+from model.commands.comparison import read_candidate
 from model.core.loop_bias import NO_BIAS, LoopBias
 from model.data.yardstick import HardClip
 from model.networks.registry import NETWORKS, Blueprint, build_network
@@ -93,6 +94,14 @@ def test_the_command_writes_what_it_chose_and_leaves_the_rest(
     chosen = LoopSetting(changes["loop_bias"], changes["memory_size"])
     assert told.splitlines()[-1] == f"{checkpoint}: {chosen}"
     assert build_network("recurrent", **changes).config == replace(RECURRENT, **changes)
+
+
+def test_a_checkpoint_is_run_as_its_loop_was_calibrated(checkpoint: Path) -> None:
+    state = torch.load(checkpoint, weights_only=True)
+    torch.save({**state, "loop": {"answer": 0.5, "memory": 0.25, "memory_size": 2}}, checkpoint)
+    spec = read_candidate("last", checkpoint, raw=False).runtime.spec
+    assert spec.loop_bias == LoopBias(answer=0.5, memory=0.25)
+    assert spec.memory_size == 2
 
 
 def test_a_checkpoint_without_a_loop_changes_nothing() -> None:

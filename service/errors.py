@@ -151,6 +151,10 @@ class HeadTooLarge(PayloadTooLarge):
 class PictureTooLarge(PayloadTooLarge):
     """A picture wider or higher than allowed, found before it is decoded."""
 
+    def __init__(self, message: str, *, limit: int) -> None:
+        way_out = "send it smaller, or raise TAMVT_MAX_FRAME_WIDTH and TAMVT_MAX_FRAME_HEIGHT"
+        super().__init__(f"{message}: {way_out}", limit=limit)
+
 
 class TooManyFrames(PayloadTooLarge):
     """More frames than one append takes."""

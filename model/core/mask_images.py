@@ -55,10 +55,19 @@ def read_mask_image(png: bytes, limits: ImageLimits) -> MaskImage:
     """
     opened = open_mask(png, limits)
     if opened.colors is not None:
-        return _read_palette(opened.values, opened.colors)
+        return _with_ignored(opened.values, _read_palette(opened.values, opened.colors))
     if opened.values.ndim == 2:
-        return _read_values(opened.values)
+        return _with_ignored(opened.values, _read_values(opened.values))
     return _read_rgb(opened.values)
+
+
+def _with_ignored(values: Values, read: MaskImage) -> MaskImage:
+    """Return what was read, with a note where 255 beside ids was left out."""
+    ignored = int(((values == IGNORE) & (read.labels == 0)).sum())
+    if not ignored or not read.labels.any() or values.all():
+        return read
+    note = f"255 beside ids means 'ignore': {ignored} pixels belong to no object"
+    return MaskImage(read.labels, (*read.notes, note))
 
 
 def _read_values(values: Values) -> MaskImage:

@@ -42,6 +42,11 @@ BODY_ERRORS: Final = (
 # How OpenAPI describes a file.
 BINARY: Final = {"type": "string", "format": "binary"}
 # Room for the boundary, the headers and the line ends of one part.
+# The settings that limit the bytes of a part.
+RAISED_BY: Final = {
+    "video": "TAMVT_MAX_VIDEO_BYTES",
+    **dict.fromkeys(("frame", "frames", "image"), "TAMVT_MAX_FRAME_BYTES"),
+}
 PART_OVERHEAD: Final = 16_384
 
 
@@ -159,7 +164,11 @@ class _FormReader:
         most = self._rules[self._name].max_bytes
         self._size += end - start
         if self._size > most:
-            raise PayloadTooLarge(f"a part {self._name!r} may have {most} bytes", limit=most)
+            setting = RAISED_BY.get(self._name)
+            way_out = f": compress it more, or raise {setting}" if setting else ""
+            raise PayloadTooLarge(
+                f"a part {self._name!r} may have {most} bytes{way_out}", limit=most
+            )
         self._pieces.append(data[start:end])
 
     def end_part(self) -> None:

@@ -190,7 +190,8 @@ def _wait_until_ready(
     from tritonclient.utils import InferenceServerException
 
     until = time.monotonic() + deadline_s
-    client = InferenceServerClient(url)
+    # No proxy of the environment stands before this machine.
+    client = InferenceServerClient(url, channel_args=[("grpc.enable_http_proxy", 0)])
     try:
         while time.monotonic() < until:
             if stop.requested:

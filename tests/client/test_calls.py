@@ -6,7 +6,7 @@ import pytest
 
 import tamvt_client
 from model.core.j_and_f import jaccard
-from tamvt_client import Client
+from tamvt_client import Client, Unreachable
 from tamvt_client.addresses import is_loopback
 from tests.support import scene
 from tests.support.running import Running
@@ -41,6 +41,14 @@ def test_a_proxy_is_not_asked_for_this_machine(
     with Client(running.url) as client:
         session = client.start(scene.png(0), scene.mask()).session_id
         assert len(list(client.stream(session, [scene.png(1)]))) == 1
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "nonsense://127.0.0.1:9"])
+def test_a_proxy_that_cannot_be_used_is_told(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, proxy)
+    with pytest.raises(Unreachable, match="the proxy that the environment names: "):
+        Client("http://tracker.example")
 
 
 @pytest.mark.parametrize(

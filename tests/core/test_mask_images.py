@@ -148,7 +148,10 @@ def test_a_flat_color_with_soft_edges_is_cut_at_half() -> None:
 def test_without_0_the_border_is_the_background() -> None:
     found = read(one_object() + np.uint8(1))
     assert (found.labels == one_object() * 2).all()
-    assert "fills the border" in found.notes[0]
+    (told,) = found.notes
+    assert "fills the border" in told
+    (told,) = read(np.where(one_object() > 0, np.uint8(7), np.uint8(255))).notes
+    assert "the value 255, which fills the border, is the background" in told
 
 
 def test_255_beside_ids_is_ignored() -> None:
@@ -156,6 +159,8 @@ def test_255_beside_ids_is_ignored() -> None:
     labels[cv2.dilate(labels, np.ones((5, 5), np.uint8)) > labels] = 255
     found = read(labels)
     assert set(found.pixels) == {1, 2}
+    ignored = int((labels == 255).sum())
+    assert found.notes == (f"255 beside ids means 'ignore': {ignored} pixels belong to no object",)
     labels = two_objects()
     labels[95:118, 10:150] = 255
     assert set(read(labels).pixels) == {1, 2}

@@ -6,6 +6,8 @@ from ipaddress import ip_address
 
 import httpx
 
+from tamvt_client.errors import Unreachable
+
 CONNECT_DEADLINE_S = 5.0
 
 
@@ -21,6 +23,12 @@ def is_loopback(url: str) -> bool:
 
 
 def http_client(url: str, *, deadline_s: float) -> httpx.AsyncClient:
-    """Return a client with `deadline_s` for each wait, and less to connect."""
+    """Return a client with `deadline_s` for each wait, and less to connect.
+
+    Raise Unreachable where the environment names a proxy that cannot be used.
+    """
     timeout = httpx.Timeout(deadline_s, connect=min(deadline_s, CONNECT_DEADLINE_S))
-    return httpx.AsyncClient(base_url=url, timeout=timeout, trust_env=not is_loopback(url))
+    try:
+        return httpx.AsyncClient(base_url=url, timeout=timeout, trust_env=not is_loopback(url))
+    except (ImportError, ValueError) as error:  # SOCKS without its package; no proxy's address
+        raise Unreachable(f"the proxy that the environment names: {error}") from error

@@ -185,7 +185,7 @@ class ResumingStream:
             raise _closed(closed) from closed
         except InvalidStatus as error:
             raise _refused(error) from error
-        except (WebSocketException, OSError, TimeoutError) as error:
+        except (WebSocketException, OSError, TimeoutError, ImportError) as error:
             raise Unreachable(f"stream: {error or type(error).__name__}") from error
 
     async def _receive_ready(self, socket: ClientConnection) -> ReadyMessage:

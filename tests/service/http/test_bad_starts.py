@@ -36,7 +36,7 @@ BAD_STARTS: dict[str, tuple[list[tuple[str, bytes]], int, str]] = {
         "wrong-mask-size",
     ),
     "an empty mask": ([FRAME, ("mask", label_map())], 422, "no-objects"),
-    "17 objects": ([FRAME, ("mask", label_map(*range(1, 18)))], 422, "too-many-objects"),
+    "33 objects": ([FRAME, ("mask", label_map(*range(1, 34)))], 422, "too-many-objects"),
 }
 
 
@@ -46,9 +46,9 @@ def test_a_bad_start_is_refused(api: Api, name: str) -> None:
     assert problem(api.post_start(*parts)) == (status, slug)
 
 
-def test_sixteen_objects_are_allowed(api: Api) -> None:
-    answer = api.post_start(FRAME, ("mask", label_map(*range(1, 17))))
-    assert len(answer.json()["objects"]) == 16
+def test_thirty_two_objects_are_allowed(api: Api) -> None:
+    answer = api.post_start(FRAME, ("mask", label_map(*range(1, 33))))
+    assert len(answer.json()["objects"]) == 32
 
 
 BOX = {"id": 1, "box": [1, 1, 5, 5]}
@@ -79,7 +79,7 @@ BAD_OBJECTS: dict[str, tuple[object, int, str]] = {
         422,
         "wrong-mask-size",
     ),
-    "17 objects": ([{**BOX, "id": number} for number in range(1, 18)], 422, "too-many-objects"),
+    "33 objects": ([{**BOX, "id": number} for number in range(1, 34)], 422, "too-many-objects"),
 }
 
 
@@ -117,3 +117,23 @@ BAD_OPTIONS: dict[str, tuple[bytes, int, str]] = {
 def test_bad_options_are_refused(api: Api, name: str) -> None:
     options, status, slug = BAD_OPTIONS[name]
     assert problem(api.post_start(FRAME, MASK, ("options", options))) == (status, slug)
+
+
+@pytest.mark.parametrize(
+    ("parts", "way_out"),
+    [
+        ([("frame", bytes(8_000_001)), MASK], "compress it more, or raise TAMVT_MAX_FRAME_BYTES"),
+        (
+            [("frame", bomb(width=7680, height=4320)), MASK],
+            "send it smaller, or raise TAMVT_MAX_FRAME_WIDTH and TAMVT_MAX_FRAME_HEIGHT",
+        ),
+        (
+            [FRAME, ("mask", label_map(*range(1, 34)))],
+            "track the others in another session, or raise TAMVT_MAX_OBJECTS",
+        ),
+    ],
+)
+def test_a_limit_tells_how_it_is_met_or_raised(
+    api: Api, parts: list[tuple[str, bytes]], way_out: str
+) -> None:
+    assert way_out in api.post_start(*parts).json()["detail"]

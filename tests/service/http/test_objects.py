@@ -184,7 +184,7 @@ def test_a_memory_full_of_first_masks_takes_no_correction(api: Api) -> None:
 
 def test_too_many_objects_are_refused(api: Api) -> None:
     session = started(api)
-    shapes = [{"id": 2 + n, "box": [4 * n, 0, 4, 4]} for n in range(16)]
+    shapes = [{"id": 2 + n, "box": [4 * (n % 16), n // 16, 4, 4]} for n in range(32)]
     answer = api.http.put(f"/v1/sessions/{session}/objects", json=shapes)
     assert problem(answer) == (422, "too-many-objects")
 

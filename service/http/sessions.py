@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
 from service import errors
-from service.http.answers import write_answer
+from service.http.masks_response import write_answer
 from service.http.append_body import APPEND_BODY, read_source
 from service.http.dependencies import ServiceOf, TenantOf, no_repeated_parameters
 from service.http.forms import BINARY, BODY_ERRORS

@@ -2,7 +2,7 @@
 
 from model.networks.backbones import build_trunk
 from model.networks.qmvos.config import QmvosConfig
-from model.networks.qmvos.decoder import Decoder
+from model.networks.qmvos.decoder import QueryDecoder
 from model.networks.qmvos.keys import KeyProjection
 from model.networks.qmvos.model import Qmvos
 from model.networks.qmvos.queries import SemanticInjection
@@ -21,5 +21,5 @@ def build_qmvos(config: QmvosConfig) -> Qmvos:
             build_trunk(config.value_backbone, inputs=5), channels[2], config
         ),
         injection=SemanticInjection(channels, config),
-        decoder=Decoder(channels, config),
+        decoder=QueryDecoder(channels, config),
     )

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from model.networks.qmvos.config import QmvosConfig
 from model.networks.qmvos.fusion import Fusion
-from model.networks.qmvos.hidden_state import LightUpdate
+from model.networks.qmvos.hidden_state import StateUpdate
 from model.networks.qmvos.queries import QueryInteraction
 from model.networks.residual import ResidualBlock
 
@@ -39,7 +39,7 @@ class Decoded(NamedTuple):
     hidden: Tensor  # (B * O, D, h, w) after the light update
 
 
-class Decoder(nn.Module):
+class QueryDecoder(nn.Module):
     """Fusion, two upsamplings, queries that look at the coarse maps, and the light update."""
 
     def __init__(self, channels: tuple[int, ...], config: QmvosConfig) -> None:
@@ -50,7 +50,7 @@ class Decoder(nn.Module):
         self.up_s4 = Upsampling(channels[0], middle, fine, separable=config.separable)
         self.project = nn.Conv2d(coarse, config.query, 1)
         self.interaction = QueryInteraction(config)
-        self.light_update = LightUpdate(config.widths, config.mixed, config.hidden)
+        self.state_update = StateUpdate(config.widths, config.mixed, config.hidden)
 
     def encode_skips(self, f4: Tensor, f8: Tensor) -> tuple[Tensor, Tensor]:
         """Return the skips at strides 8 and 4, once for all objects."""
@@ -77,5 +77,5 @@ class Decoder(nn.Module):
         g8 = self.up_s8(skips[0], g16)
         g4 = self.up_s4(skips[1], g8)
         logits = torch.einsum("xc,xchw->xhw", seen.flatten(0, 1), g4)
-        state = self.light_update((g16, g8, g4), logits[:, None], hidden.flatten(0, 1))
+        state = self.state_update((g16, g8, g4), logits[:, None], hidden.flatten(0, 1))
         return Decoded(logits.unflatten(0, (-1, objects)), state)

@@ -26,7 +26,7 @@ class GatedUpdate(nn.Module):
         return forget * hidden * (1 - update) + update * new.tanh()
 
 
-class LightUpdate(nn.Module):
+class StateUpdate(nn.Module):
     """The update of every frame, from the decoder's maps at three strides."""
 
     def __init__(self, widths: tuple[int, int, int], mixed: int, hidden: int) -> None:

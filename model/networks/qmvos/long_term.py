@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from model.networks.base import Tensors, raise_logits
-from model.networks.qmvos.memory_read import measure_likeness, weigh_places
+from model.networks.qmvos.memory_read import measure_likeness, weigh_tokens
 from model.networks.qmvos.model import Qmvos, to_maps, to_tokens
 
 LEAST_READS = 1e-7  # what a token's count of reads begins with
@@ -117,7 +117,7 @@ class LongTermMemory:
         if self.long_term is not None:
             memory = join_tokens(self.long_term, memory)
         likeness = measure_likeness(query, selection, memory.key[None], memory.shrinkage[None])
-        weights = weigh_places(likeness, self.top_k)  # (1, T, M)
+        weights = weigh_tokens(likeness, self.top_k)  # (1, T, M)
         attention = weights[0].sum(dim=0)
         old = 0 if self.long_term is None else len(self.long_term.key)
         if self.long_term is not None:

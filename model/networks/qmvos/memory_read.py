@@ -25,11 +25,11 @@ def read_memory(query: Tensor, selection: Tensor, bank: Bank, top_k: int | None)
     tokens = values.shape[3]
     hidden = hide_entries(bank)
     if hidden is None:
-        weights = weigh_places(similarity, top_k)[:, None]
+        weights = weigh_tokens(similarity, top_k)[:, None]
     else:
         each = hidden[..., None].expand(-1, -1, -1, tokens)
         unread = each.flatten(2)[:, :, None]  # (B, O or 1, 1, N * T)
-        weights = weigh_places(similarity[:, None] + unread, top_k)
+        weights = weigh_tokens(similarity[:, None] + unread, top_k)
     return weights @ values.flatten(2, 3)
 
 
@@ -49,7 +49,7 @@ def measure_likeness(query: Tensor, selection: Tensor, keys: Tensor, shrinkage: 
     return asked @ remembered.transpose(1, 2)
 
 
-def weigh_places(similarity: Tensor, top_k: int | None) -> Tensor:
+def weigh_tokens(similarity: Tensor, top_k: int | None) -> Tensor:
     """Return the softmax of the `top_k` largest along the last axis, 0 elsewhere; None: of all."""
     if top_k is None or top_k >= similarity.shape[-1]:
         return similarity.softmax(dim=-1)

@@ -23,7 +23,7 @@ from model.networks.base import (
     take_frames,
 )
 from model.networks.qmvos.config import QmvosConfig
-from model.networks.qmvos.decoder import Decoder
+from model.networks.qmvos.decoder import QueryDecoder
 from model.networks.qmvos.keys import KeyProjection
 from model.networks.qmvos.memory_read import read_memory
 from model.networks.qmvos.published_keys import rename_published
@@ -59,7 +59,7 @@ class Qmvos(TrackingNetwork):
         keys: KeyProjection,
         value_encoder: ValueEncoder,
         injection: SemanticInjection,
-        decoder: Decoder,
+        decoder: QueryDecoder,
     ) -> None:
         super().__init__(config)
         self.backbone = backbone

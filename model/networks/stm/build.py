@@ -2,7 +2,7 @@
 
 from model.networks.backbones import build_trunk
 from model.networks.stm.config import StmConfig
-from model.networks.stm.decoder import Decoder
+from model.networks.stm.decoder import RefinementDecoder
 from model.networks.stm.memory_encoder import KeyValue, MemoryEncoder
 from model.networks.stm.model import Stm
 
@@ -18,5 +18,5 @@ def build_stm(config: StmConfig) -> Stm:
         memory_encoder=MemoryEncoder(
             build_trunk(config.backbone, inputs=5), KeyValue(width, config.key, config.value)
         ),
-        decoder=Decoder(backbone.channels, config),
+        decoder=RefinementDecoder(backbone.channels, config),
     )

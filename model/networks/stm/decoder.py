@@ -36,7 +36,7 @@ class Refinement(nn.Module):
         return self.block(joined.flatten(0, 1))
 
 
-class Decoder(nn.Module):
+class RefinementDecoder(nn.Module):
     """From what was read to the two channels (background, object) of each object."""
 
     def __init__(self, channels: tuple[int, ...], config: StmConfig) -> None:

@@ -21,7 +21,7 @@ from model.networks.base import (
     aggregate_softly,
 )
 from model.networks.stm.config import StmConfig
-from model.networks.stm.decoder import Decoder
+from model.networks.stm.decoder import RefinementDecoder
 from model.networks.stm.memory_encoder import KeyValue, MemoryEncoder
 from model.networks.stm.memory_read import read_memory
 from model.networks.stm.published_keys import rename_published
@@ -51,7 +51,7 @@ class Stm(TrackingNetwork):
         backbone: ResNet | MobileNetV2,
         query_head: KeyValue,
         memory_encoder: MemoryEncoder,
-        decoder: Decoder,
+        decoder: RefinementDecoder,
     ) -> None:
         super().__init__(config)
         self.backbone = backbone

@@ -1,4 +1,4 @@
-"""Masks as an answer: on a worker, frame by frame where polygons are asked for."""
+"""Masks as a response: on a worker, frame by frame where polygons are asked for."""
 
 from __future__ import annotations
 

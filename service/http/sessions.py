@@ -8,10 +8,10 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
 from service import errors
-from service.http.masks_response import write_answer
 from service.http.append_body import APPEND_BODY, read_source
 from service.http.dependencies import ServiceOf, TenantOf, no_repeated_parameters
 from service.http.forms import BINARY, BODY_ERRORS
+from service.http.masks_response import write_answer
 from service.http.schemas import AppendQuery, MasksQuery
 from service.http.start_body import START_BODY, read_start
 from service.problems import documented

@@ -41,10 +41,19 @@ def frame_members(
     objects: list[dict[str, object]] = []
     for item in masks.objects:
         rle = _rle(item, size)
+        encoded: object = rle
+        if mask_format == "polygons":
+            try:
+                encoded = encode_polygons(decode_rle(rle))
+            except IntricateMask as error:
+                raise TooManyContours(
+                    f"the mask of object {item.object_id} in frame {masks.frame} is no set of "
+                    f"polygons: {error}; ask for format=rle"
+                ) from error
         objects.append(
             {
                 "id": item.object_id,
-                mask_format: rle if mask_format == "rle" else _polygons(rle, item, masks.frame),
+                mask_format: encoded,
                 "area": item.area,
                 "bbox": item.bbox,
                 "confidence": item.confidence,
@@ -101,16 +110,6 @@ def write_zip(pictures: Mapping[int, bytes]) -> bytes:
         for frame, png in pictures.items():
             archive.writestr(zipfile.ZipInfo(f"{frame:05d}.png"), png)
     return file.getvalue()
-
-
-def _polygons(rle: dict[str, object], item: ObjectMask, frame: int) -> list[list[float]]:
-    try:
-        return encode_polygons(decode_rle(rle))
-    except IntricateMask as error:
-        raise TooManyContours(
-            f"the mask of object {item.object_id} in frame {frame} is no set of polygons: "
-            f"{error}; ask for format=rle"
-        ) from error
 
 
 def _rle(item: ObjectMask, size: Size) -> dict[str, object]:

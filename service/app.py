@@ -181,6 +181,7 @@ def _choose_limits(settings: Settings) -> tuple[Limits, StreamLimits, UploadLimi
         append_frames=settings.max_append_frames,
         video_bytes=settings.max_video_bytes,
         deadline_s=settings.upload_deadline_s,
+        bytes_per_s=settings.upload_bytes_per_s,
     )
     return session, stream, upload
 

@@ -143,15 +143,24 @@ class Settings(BaseSettings):
         description="Connections of one address open at once. Behind a proxy: as many as of all.",
     )
     max_requests: int = Field(
-        default=32, ge=1, description="Requests worked on at once; one more is answered 503."
+        default=32,
+        ge=1,
+        description="Requests worked on at once, half of them of one tenant or peer; one more is "
+        "answered 503.",
     )
     max_request_bytes: int = Field(
         default=512_000_000,
         ge=1,
-        description="Bytes of all uploads at once; more is answered 503.",
+        description="Bytes of all uploads and of what is made of them at once; more is answered "
+        "503.",
     )
     upload_deadline_s: float = Field(
         default=60.0, gt=0, description="Seconds until an upload is complete."
+    )
+    upload_bytes_per_s: int = Field(
+        default=64_000,
+        ge=1,
+        description="Least rate of an upload, from 2 s on; a slower one is answered 408.",
     )
     request_deadline_s: float = Field(
         default=300.0, gt=0, description="Seconds of work on one request; more is answered 503."

@@ -89,7 +89,7 @@ def _read_values(values: Values) -> MaskImage:
     strongest = max(regions or objects)
     if strongest < INTENSITY or any(NEAR < value < strongest - NEAR for value in regions):
         raise MaskError(_soft_edges(soft or specks, regions))
-    cut = (values.astype(np.int32) * 2 >= strongest).astype(np.uint8)
+    cut = (values >= (strongest + 1) // 2).astype(np.uint8)
     note = f"values between 0 and {strongest} are soft edges or noise: cut at half"
     return MaskImage(cut * np.uint8(1 if strongest == IGNORE else strongest), (*notes, note))
 
@@ -235,17 +235,35 @@ def _read_rgb(rgb: Values) -> MaskImage:
     """Read flat colors (H, W, 3): gray values, DAVIS's, or black and a color for each object."""
     if (rgb == rgb[..., :1]).all():
         return _read_gray_rgb(rgb)
-    codes = rgb.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
-    found, index, counts = np.unique(codes.ravel(), return_inverse=True, return_counts=True)
+    indices, found, counts = _index_colors(rgb)
     colors = np.stack([found >> 16 & 255, found >> 8 & 255, found & 255], axis=1).astype(np.uint8)
     davis = {tuple(color): number for number, color in reversed([*enumerate(davis_palette())])}
     known = [davis.get(tuple(color)) for color in colors] if len(colors) <= 256 else [None]
-    indices = index.reshape(codes.shape)
     if None not in known:
         return MaskImage(_settled(np.array(known, np.uint8)[indices]))
-    if len(colors) > np.iinfo(np.uint16).max:
-        raise MaskError(_too_many_colors(len(colors)))
-    return _read_flat_colors(indices.astype(np.uint16), colors, counts)
+    return _read_flat_colors(indices, colors, counts)
+
+
+def _index_colors(
+    rgb: Values,
+) -> tuple[NDArray[np.uint16], NDArray[np.uint32], NDArray[np.intp]]:
+    """Return which color (H, W), the colors (K) as 0xRRGGBB, and how often each occurs.
+
+    A strip of the image at a time: all at once take 50 bytes a pixel.
+    """
+    strips = np.array_split(rgb, max(1, rgb.size >> 20))
+    weights = np.array([1 << 16, 1 << 8, 1], np.uint32)
+    found = np.zeros(0, np.uint32)
+    for strip in strips:
+        found = np.union1d(found, strip.astype(np.uint32) @ weights)
+        if len(found) > np.iinfo(np.uint16).max:
+            raise MaskError("more than " + _too_many_colors(np.iinfo(np.uint16).max))
+    indices = np.empty(rgb.shape[:2], np.uint16)
+    counts = np.zeros(len(found), np.intp)
+    for strip, rows in zip(strips, np.array_split(indices, len(strips)), strict=True):
+        rows[:] = np.searchsorted(found, strip.astype(np.uint32) @ weights)
+        counts += np.bincount(rows.ravel(), minlength=len(found))
+    return indices, found, counts
 
 
 def _read_gray_rgb(rgb: Values) -> MaskImage:

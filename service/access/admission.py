@@ -1,7 +1,13 @@
-"""How much is worked on at once: requests and their bytes are counted, the next one is refused."""
+"""How much is worked on at once: requests and their bytes are counted, the next one is refused.
+
+Bytes are counted as a body arrives, and again for what is made of it. A place is taken once the
+body is complete, so that slow bodies keep nobody out; one holder (a tenant, or a peer) has at most
+half of the places.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,26 +19,39 @@ class Admission:
 
     def __init__(self, *, max_requests: int, max_bytes: int) -> None:
         self._max_requests = max_requests
+        self._max_share = (max_requests + 1) // 2
         self._max_bytes = max_bytes
-        self.requests = 0
+        self._requests: Counter[str] = Counter()  # by holder
         self.held_bytes = 0
 
-    @contextmanager
-    def admit(self) -> Iterator[Reservation]:
-        """Count one more request for the block; raise Overloaded where that is too many."""
+    @property
+    def requests(self) -> int:
+        """How many places are taken."""
+        return self._requests.total()
+
+    def check_place(self, holder: str) -> None:
+        """Raise Overloaded where there is no place left, or none for this holder."""
         if self.requests >= self._max_requests:
             raise Overloaded(f"{self._max_requests} requests are being worked on; try again")
-        self.requests += 1
-        reservation = Reservation(self)
+        if self._requests[holder] >= self._max_share:
+            raise Overloaded(
+                f"{self._max_share} requests of yours are being worked on, half of all; try again"
+            )
+
+    @contextmanager
+    def admit(self, holder: str) -> Iterator[None]:
+        """Take a place for the block; raise Overloaded where there is none."""
+        self.check_place(holder)
+        self._requests[holder] += 1
         try:
-            yield reservation
+            yield
         finally:
-            self.requests -= 1
-            self.held_bytes -= reservation.size
+            self._requests[holder] -= 1
+            self._requests += Counter()  # drops those who hold none
 
     @contextmanager
     def reservation(self) -> Iterator[Reservation]:
-        """Count bytes, but no request, for the block; all are given back at its end."""
+        """Count bytes for the block; all are given back at its end."""
         reservation = Reservation(self)
         try:
             yield reservation
@@ -43,10 +62,13 @@ class Admission:
         """Add `size` bytes to what a request holds; raise and add none where that is too much."""
         if reservation.size + size > self._max_bytes:
             raise PayloadTooLarge(
-                f"a request may hold {self._max_bytes} bytes", limit=self._max_bytes
+                f"a request may hold {self._max_bytes} bytes, what is made of it included; "
+                f"this one needs {reservation.size + size}: send smaller pictures, or raise "
+                "TAMVT_MAX_REQUEST_BYTES",
+                limit=self._max_bytes,
             )
         if self.held_bytes + size > self._max_bytes:
-            raise Overloaded(f"uploads hold {self.held_bytes} bytes already; try again")
+            raise Overloaded(f"requests hold {self.held_bytes} bytes already; try again")
         self.held_bytes += size
         reservation.size += size
 
@@ -66,3 +88,12 @@ class Reservation:
         """Count `size` bytes less."""
         self._admission.held_bytes -= size
         self.size -= size
+
+    @contextmanager
+    def hold(self, size: int) -> Iterator[None]:
+        """Count `size` bytes more for the block; raise as `take` does."""
+        self.take(size)
+        try:
+            yield
+        finally:
+            self.give(size)

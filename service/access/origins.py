@@ -30,6 +30,13 @@ class Access:
         named = headers.get(self.tenant_header) if self.tenant_header else None
         return named or DEFAULT_TENANT
 
+    def holder(self, headers: Mapping[str, str], peer: str) -> str:
+        """Return whose share of the places counts: the tenant's, or the peer's where all are one.
+
+        `peer` is the address that the request comes from.
+        """
+        return self.tenant(headers) if self.tenant_header else peer
+
     def check_origin(self, headers: Mapping[str, str]) -> None:
         """Raise ForeignOrigin for a page elsewhere; only browsers name the origin of a page."""
         origin = headers.get("origin")

@@ -51,9 +51,7 @@ async def read_source(
             "frames": PartRule(limits.frame_bytes, limits.append_frames),
             "video": PartRule(limits.video_bytes),
         }
-        form = await receive_form(
-            request, rules, deadline_s=limits.deadline_s, reservation=reservation
-        )
+        form = await receive_form(request, rules, limits=limits, reservation=reservation)
         if "video" in form:
             if "frames" in form:
                 raise BadOption("the form has both 'frames' and 'video'")
@@ -67,7 +65,7 @@ async def read_source(
         body = await read_body(
             request,
             max_bytes=limits.frame_bytes,
-            deadline_s=limits.deadline_s,
+            limits=limits,
             reservation=reservation,
         )
         images = [body] if body else []

@@ -4,28 +4,46 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Final
 
 from starlette.requests import Request
 
 from service.access.admission import Reservation
-from service.errors import PayloadTooLarge, SlowUpload
+from service.errors import PayloadTooLarge, SlowUpload, UnsupportedMedia, echo
+from service.http.dependencies import UploadLimits
+
+GRACE_S: Final = 2.0  # until the least rate counts
 
 
 async def body_chunks(
-    request: Request, *, max_bytes: int, deadline_s: float, reservation: Reservation
+    request: Request, *, max_bytes: int, limits: UploadLimits, reservation: Reservation
 ) -> AsyncIterator[bytes]:
-    """Yield the body in chunks; raise PayloadTooLarge, Overloaded or SlowUpload early."""
+    """Yield the body in chunks.
+
+    Raise UnsupportedMedia for one that is compressed, PayloadTooLarge, Overloaded or SlowUpload
+    early.
+    """
+    coding = request.headers.get("content-encoding", "identity")
+    if coding.strip().lower() != "identity":
+        raise UnsupportedMedia(f"the body is coded as {echo(coding)!r}; send it as it is")
     check_length(announced_length(request), max_bytes=max_bytes)
     size = 0
     stream = request.stream()
     loop = asyncio.get_running_loop()
-    until = loop.time() + deadline_s
+    begin = loop.time()
     while True:
+        # A body that stays behind the least rate holds what others could have.
+        late = begin + GRACE_S + size / limits.bytes_per_s
+        until = begin + limits.deadline_s
         try:
-            async with asyncio.timeout_at(until):
+            async with asyncio.timeout_at(min(late, until)):
                 chunk = await anext(stream, b"")
         except TimeoutError as error:
-            raise SlowUpload(f"the body did not arrive within {deadline_s:g} s") from error
+            if loop.time() < until:
+                raise SlowUpload(
+                    f"the body comes more slowly than {limits.bytes_per_s} bytes a second"
+                ) from error
+            raise SlowUpload(f"the body did not arrive within {limits.deadline_s:g} s") from error
         if not chunk:
             return
         size += len(chunk)
@@ -35,12 +53,10 @@ async def body_chunks(
 
 
 async def read_body(
-    request: Request, *, max_bytes: int, deadline_s: float, reservation: Reservation
+    request: Request, *, max_bytes: int, limits: UploadLimits, reservation: Reservation
 ) -> bytes:
     """Return the whole body; raise as `body_chunks` does."""
-    chunks = body_chunks(
-        request, max_bytes=max_bytes, deadline_s=deadline_s, reservation=reservation
-    )
+    chunks = body_chunks(request, max_bytes=max_bytes, limits=limits, reservation=reservation)
     return b"".join([chunk async for chunk in chunks])
 
 

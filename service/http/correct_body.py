@@ -51,9 +51,7 @@ async def read_correction(
     """
     if is_form(request):
         rules = {"mask": PartRule(limits.frame_bytes), "objects": PartRule(OBJECTS_BYTES)}
-        form = await receive_form(
-            request, rules, deadline_s=limits.deadline_s, reservation=reservation
-        )
+        form = await receive_form(request, rules, limits=limits, reservation=reservation)
         return await given_in(form, workers)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in ("image/png", JSON):
@@ -63,7 +61,7 @@ async def read_correction(
     body = await read_body(
         request,
         max_bytes=OBJECTS_BYTES if kind == JSON else limits.frame_bytes,
-        deadline_s=limits.deadline_s,
+        limits=limits,
         reservation=reservation,
     )
     return await shapes_in(body, workers) if kind == JSON else body

@@ -26,6 +26,7 @@ class UploadLimits:
     append_frames: int
     video_bytes: int
     deadline_s: float
+    bytes_per_s: int  # a body may not be slower
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,12 @@ async def tenant_of(request: Request) -> str:
     return (await service_of(request)).access.tenant(request.headers)
 
 
+async def holder_of(request: Request) -> str:
+    """Return whose share of the places this request takes."""
+    peer = request.client.host if request.client else ""
+    return (await service_of(request)).access.holder(request.headers, peer)
+
+
 async def no_repeated_parameters(request: Request) -> None:
     """Raise BadOption if a query parameter is given twice: either value may be meant."""
     names = [name for name, _ in request.query_params.multi_items()]
@@ -61,5 +68,6 @@ async def no_repeated_parameters(request: Request) -> None:
         raise BadOption("a query parameter is given twice")
 
 
+HolderOf = Annotated[str, Depends(holder_of)]
 ServiceOf = Annotated[Service, Depends(service_of)]
 TenantOf = Annotated[str, Depends(tenant_of)]

@@ -26,6 +26,7 @@ from service.errors import (
     UnsupportedMedia,
 )
 from service.http.bodies import body_chunks
+from service.http.dependencies import UploadLimits
 
 if TYPE_CHECKING:  # the library defines it for type checkers only
     from python_multipart.multipart import MultipartCallbacks
@@ -73,14 +74,14 @@ def is_form(request: Request) -> bool:
 
 
 async def receive_form(
-    request: Request, rules: Rules, *, deadline_s: float, reservation: Reservation
+    request: Request, rules: Rules, *, limits: UploadLimits, reservation: Reservation
 ) -> Form:
     """Return the request's form; raise UnsupportedMedia, and as `read_form` does."""
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind != b"multipart/form-data":
         raise UnsupportedMedia(f"the body is {kind.decode('latin-1')!r}, not multipart/form-data")
     chunks = body_chunks(
-        request, max_bytes=form_bytes(rules), deadline_s=deadline_s, reservation=reservation
+        request, max_bytes=form_bytes(rules), limits=limits, reservation=reservation
     )
     return await read_form(chunks, boundary=options.get(b"boundary", b""), rules=rules)
 

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from service import errors
 from service.http.correct_body import CORRECT_BODY, read_correction
-from service.http.dependencies import ServiceOf, TenantOf, no_repeated_parameters
+from service.http.dependencies import HolderOf, ServiceOf, TenantOf, no_repeated_parameters
 from service.http.forms import BODY_ERRORS
 from service.http.schemas import CorrectQuery, ForkQuery
 from service.problems import documented
@@ -51,21 +51,24 @@ async def correct_objects(
     request: Request,
     service: ServiceOf,
     tenant: TenantOf,
+    holder: HolderOf,
     query: Annotated[CorrectQuery, Query()],
 ) -> Response:
     """Correct objects in the newest frame, and add those that the session does not track yet."""
-    with service.admission.admit() as reservation:
+    with service.admission.reservation() as reservation:
+        service.admission.check_place(holder)
         given = await read_correction(request, service.uploads, reservation, service.workers)
-        corrected = await service.tracker.correct(
-            session_id, given, tenant=tenant, frame=query.frame
-        )
-        body = await service.workers.start(
-            responses.write_corrected,
-            corrected.masks,
-            corrected.session,
-            mask_format=query.format,
-            notes=corrected.notes,
-        )
+        with service.admission.admit(holder):
+            corrected = await service.tracker.correct(
+                session_id, given, tenant=tenant, reservation=reservation, frame=query.frame
+            )
+            body = await service.workers.start(
+                responses.write_corrected,
+                corrected.masks,
+                corrected.session,
+                mask_format=query.format,
+                notes=corrected.notes,
+            )
     return Response(body, media_type=JSON)
 
 
@@ -78,10 +81,15 @@ async def correct_objects(
     ),
 )
 async def remove_object(
-    session_id: str, object_id: ObjectId, service: ServiceOf, tenant: TenantOf
+    session_id: str,
+    object_id: ObjectId,
+    service: ServiceOf,
+    tenant: TenantOf,
+    holder: HolderOf,
 ) -> Response:
     """Stop tracking an object; its masks so far stay."""
-    await service.tracker.remove(session_id, object_id, tenant=tenant)
+    with service.admission.admit(holder):
+        await service.tracker.remove(session_id, object_id, tenant=tenant)
     return Response(status_code=204)
 
 
@@ -104,10 +112,12 @@ async def fork_session(
     session_id: str,
     service: ServiceOf,
     tenant: TenantOf,
+    holder: HolderOf,
     query: Annotated[ForkQuery, Query()],
 ) -> Response:
     """Start a session that continues from this one, as it is or as it was some clips ago."""
-    session = await service.tracker.fork(session_id, at=query.at, tenant=tenant)
+    with service.admission.admit(holder):
+        session = await service.tracker.fork(session_id, at=query.at, tenant=tenant)
     service.metrics.sessions.inc()
     body = responses.session_message(session).to_json()
     headers = {"Location": f"{router.prefix}/{session.session_id}"}

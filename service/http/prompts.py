@@ -12,16 +12,18 @@ from model.core.encoding import encode_rle
 from model.core.image_headers import ImageLimits
 from model.core.masks import bounding_box
 from service import errors
-from service.http.dependencies import ServiceOf, no_repeated_parameters
+from service.http.dependencies import HolderOf, ServiceOf, no_repeated_parameters
 from service.http.forms import BODY_ERRORS, PartRule, receive_form
 from service.http.schemas import BOX
 from service.http.strict_json import read_json
 from service.media.grabcut import segment_box
 from service.problems import documented
-from service.sessions.frames import read_picture
+from service.sessions.annotations import FRAME_BYTES
+from service.sessions.frames import count_picture, read_picture
 from tamvt_client.messages import RefinedOut
 
 BOX_BYTES: Final = 1_000
+DRAWN_BYTES: Final = 4  # of a pixel, while its mask is drawn
 DEADLINE_S: Final = 10.0
 
 REFINE_BODY: Final[dict[str, Any]] = {
@@ -70,23 +72,26 @@ router = APIRouter(
     },
     openapi_extra=REFINE_BODY,
 )
-async def refine_box(request: Request, service: ServiceOf) -> Response:
+async def refine_box(request: Request, service: ServiceOf, holder: HolderOf) -> Response:
     """Return the mask of the object inside a box of an image; nothing is stored."""
     limits = service.uploads
     rules = {"image": PartRule(limits.frame_bytes), "box": PartRule(BOX_BYTES)}
-    with service.admission.admit() as reservation:
-        form = await receive_form(
-            request, rules, deadline_s=limits.deadline_s, reservation=reservation
-        )
+    with service.admission.reservation() as reservation:
+        service.admission.check_place(holder)
+        form = await receive_form(request, rules, limits=limits, reservation=reservation)
         for part in rules:
             if part not in form:
                 raise errors.BadOption(f"the form has no part {part!r}")
         box = read_json(form["box"][0], BOX, where="box")
-        try:
-            async with asyncio.timeout(DEADLINE_S):
-                body = await service.workers.start(_refine, form["image"][0], box, limits.image)
-        except TimeoutError as error:
-            raise errors.Overloaded(f"no mask within {DEADLINE_S:g} s; try again") from error
+        image = form["image"][0]
+        with service.admission.admit(holder):
+            pixels = count_picture(image, limits.image, name="the image")
+            reservation.take(pixels * (FRAME_BYTES + DRAWN_BYTES))
+            try:
+                async with asyncio.timeout(DEADLINE_S):
+                    body = await service.workers.start(_refine, image, box, limits.image)
+            except TimeoutError as error:
+                raise errors.Overloaded(f"no mask within {DEADLINE_S:g} s; try again") from error
     return Response(body, media_type="application/json")
 
 

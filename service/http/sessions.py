@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from service import errors
 from service.http.append_body import APPEND_BODY, read_source
-from service.http.dependencies import ServiceOf, TenantOf, no_repeated_parameters
+from service.http.dependencies import HolderOf, ServiceOf, TenantOf, no_repeated_parameters
 from service.http.forms import BINARY, BODY_ERRORS
 from service.http.masks_response import write_answer
 from service.http.schemas import AppendQuery, MasksQuery
@@ -20,6 +20,7 @@ from service.telemetry.stage_times import StageTimes
 from tamvt_client.messages import AppendedOut, MasksOut, SessionOut
 
 PAGE_FRAMES: Final = 500
+DRAWN_BYTES: Final = 4  # of a pixel, while a mask is drawn
 JSON: Final = "application/json"
 UPLOAD_ERRORS: Final = (
     *BODY_ERRORS,
@@ -54,13 +55,17 @@ FrameNumber = Annotated[int, Path(ge=0, lt=2**53)]
     },
     openapi_extra=START_BODY,
 )
-async def start_session(request: Request, service: ServiceOf, tenant: TenantOf) -> Response:
+async def start_session(
+    request: Request, service: ServiceOf, tenant: TenantOf, holder: HolderOf
+) -> Response:
     """Start a session from one frame and a mask of each object in it."""
-    with service.admission.admit() as reservation:
+    with service.admission.reservation() as reservation:
+        service.admission.check_place(holder)
         start = await read_start(request, service.uploads, reservation, service.workers)
-        session, notes = await service.tracker.start(
-            start.frame, start.given, start.options, tenant=tenant
-        )
+        with service.admission.admit(holder):
+            session, notes = await service.tracker.start(
+                start.frame, start.given, start.options, tenant=tenant, reservation=reservation
+            )
     service.metrics.sessions.inc()
     location = f"{request.url.path}/{session.session_id}"
     body = responses.session_message(session, notes=notes).to_json()
@@ -98,26 +103,34 @@ async def append_frames(
     request: Request,
     service: ServiceOf,
     tenant: TenantOf,
+    holder: HolderOf,
     query: Annotated[AppendQuery, Query()],
 ) -> Response:
     """Track the next frames and return their masks. Safe to repeat: a frame is committed once."""
     times = StageTimes()
-    with service.admission.admit() as reservation:
+    with service.admission.reservation() as reservation:
+        service.admission.check_place(holder)
         source = await read_source(request, service.uploads, reservation, query)
         times.end("receive")
-        appended = await service.tracker.append(
-            session_id, source, tenant=tenant, first_frame=query.first_frame, times=times
-        )
-        body = await write_answer(
-            service,
-            appended.frames,
-            appended.session,
-            mask_format=query.format,
-            first_frame=query.first_frame,
-            next_frame=appended.session.next_frame,
-            timing=times.milliseconds(),
-            batch_sizes=times.batch_sizes,
-        )
+        with service.admission.admit(holder):
+            appended = await service.tracker.append(
+                session_id,
+                source,
+                tenant=tenant,
+                first_frame=query.first_frame,
+                times=times,
+                reservation=reservation,
+            )
+            body = await write_answer(
+                service,
+                appended.frames,
+                appended.session,
+                mask_format=query.format,
+                first_frame=query.first_frame,
+                next_frame=appended.session.next_frame,
+                timing=times.milliseconds(),
+                batch_sizes=times.batch_sizes,
+            )
     fresh = appended.frames[appended.replayed :]
     service.metrics.count_frames(
         committed=len(fresh),
@@ -135,9 +148,12 @@ async def append_frames(
     response_model=None,
     responses={200: {"model": SessionOut}, **documented(errors.UnknownSession)},
 )
-async def show_session(session_id: str, service: ServiceOf, tenant: TenantOf) -> Response:
+async def show_session(
+    session_id: str, service: ServiceOf, tenant: TenantOf, holder: HolderOf
+) -> Response:
     """Return the session as it is committed."""
-    session = await service.tracker.session(session_id, tenant=tenant)
+    with service.admission.admit(holder):
+        session = await service.tracker.session(session_id, tenant=tenant)
     return Response(responses.session_message(session).to_json(), media_type=JSON)
 
 
@@ -147,9 +163,12 @@ async def show_session(session_id: str, service: ServiceOf, tenant: TenantOf) ->
     response_model=None,
     responses=documented(errors.UnknownSession),
 )
-async def delete_session(session_id: str, service: ServiceOf, tenant: TenantOf) -> Response:
+async def delete_session(
+    session_id: str, service: ServiceOf, tenant: TenantOf, holder: HolderOf
+) -> Response:
     """Delete the session with all its masks."""
-    await service.tracker.delete(session_id, tenant=tenant)
+    with service.admission.admit(holder):
+        await service.tracker.delete(session_id, tenant=tenant)
     return Response(status_code=204)
 
 
@@ -169,13 +188,16 @@ async def list_masks(
     request: Request,
     service: ServiceOf,
     tenant: TenantOf,
+    holder: HolderOf,
     query: Annotated[MasksQuery, Query()],
 ) -> Response:
     """Return stored masks, at most 500 frames a page: as JSON, or as a ZIP of palette PNGs."""
-    with service.admission.admit():
+    with service.admission.admit(holder), service.admission.reservation() as reservation:
         page = await service.tracker.masks(
             session_id, tenant=tenant, first=query.first, last=query.last, most=PAGE_FRAMES
         )
+        rows, columns = page.session.frame_size
+        reservation.take(DRAWN_BYTES * rows * columns)
         following = None
         if page.following is not None:
             end = "" if query.last is None else f"&to={query.last}"
@@ -208,12 +230,14 @@ async def list_masks(
     },
 )
 async def show_mask(
-    session_id: str, frame: FrameNumber, service: ServiceOf, tenant: TenantOf
+    session_id: str, frame: FrameNumber, service: ServiceOf, tenant: TenantOf, holder: HolderOf
 ) -> Response:
     """Return the label map of one frame: a palette PNG in the colors of DAVIS."""
-    with service.admission.admit():
+    with service.admission.admit(holder), service.admission.reservation() as reservation:
         page = await service.tracker.masks(
             session_id, tenant=tenant, first=frame, last=frame, most=1
         )
+        rows, columns = page.session.frame_size
+        reservation.take(DRAWN_BYTES * rows * columns)
         body = await service.workers.start(responses.write_png, page.frames[0], page.session)
     return Response(body, media_type="image/png")

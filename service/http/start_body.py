@@ -72,7 +72,7 @@ async def read_start(
         "objects": PartRule(OBJECTS_BYTES),
         "options": PartRule(OPTIONS_BYTES),
     }
-    form = await receive_form(request, rules, deadline_s=limits.deadline_s, reservation=reservation)
+    form = await receive_form(request, rules, limits=limits, reservation=reservation)
     if "frame" not in form:
         raise BadOption("the form has no part 'frame'")
     options = ChosenOptions()

@@ -1,11 +1,12 @@
 """Masks that a person gives: a PNG of ids, or a list of shapes; both become one mask per object.
 
-Letters: O objects, H and W the frame's size. Pure and blocking: run it in the thread pool.
+Letters: O objects, H and W the frame's size, h and w the model's. One mask of the frame's size is
+in memory at a time. Pure and blocking: run it in the thread pool.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,11 +18,12 @@ from model.core.encoding import (
     decode_box,
     decode_polygons,
     decode_rle,
+    encode_rle,
     reaches_beyond,
 )
-from model.core.image_headers import ImageLimits, PixelError, TooLarge
+from model.core.image_headers import ImageLimits, PixelError, TooLarge, read_header
 from model.core.mask_images import read_mask_image
-from model.core.masks import MaskError, count_pixels, split_objects
+from model.core.masks import MaskError, bounding_box, count_pixels, soft_masks
 from service.errors import (
     BadMask,
     BadOption,
@@ -30,6 +32,11 @@ from service.errors import (
     TooManyObjects,
     WrongMaskSize,
 )
+from service.store.records import ObjectMask, State
+
+# Bytes that a pixel of a frame takes at most: decoded, and while a mask of its size is read.
+FRAME_BYTES = 3
+MASK_BYTES = 20
 
 Size = tuple[int, int]
 Masks = NDArray[np.bool_]
@@ -62,20 +69,27 @@ Annotation = bytes | Sequence[ObjectShape]
 
 @dataclass(frozen=True, slots=True)
 class GivenObjects:
-    """The objects of one frame. Masks are (O, H, W), in the order of object_ids, ascending.
+    """The objects of one frame, in the order of object_ids, ascending.
 
+    `masks` are as they are stored, `soft` (O, h, w) as the model takes them.
     `notes` tell which objects a mask image shows, what had to be decided to read it, and which
     shapes were cut off at the frame.
     """
 
     object_ids: tuple[int, ...]
-    masks: Masks
+    masks: tuple[ObjectMask, ...]
+    soft: NDArray[np.uint8]
     labels: Mapping[int, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
 def read_annotation(
-    given: Annotation, *, frame_size: Size, limits: ImageLimits, max_objects: int
+    given: Annotation,
+    *,
+    frame_size: Size,
+    model_size: Size,
+    limits: ImageLimits,
+    max_objects: int,
 ) -> GivenObjects:
     """Read the objects in a mask image or a list of shapes.
 
@@ -86,8 +100,11 @@ def read_annotation(
         PictureTooLarge: a mask image beyond the limits, which is found before decoding.
     """
     if not isinstance(given, bytes):
-        return _from_shapes(given, frame_size, max_objects=max_objects)
+        return _from_shapes(given, frame_size, model_size, max_objects=max_objects)
     try:
+        # The size comes first: a larger mask than was counted is not decoded.
+        header = read_header(given, limits)
+        _check_size((header.height, header.width), frame_size, name="the mask")
         read = read_mask_image(given, limits)
     except TooLarge as error:
         most = max(limits.max_width, limits.max_height)
@@ -95,15 +112,28 @@ def read_annotation(
     except (MaskError, PixelError) as error:
         raise BadMask(f"the mask: {error}") from error
     labels = read.labels
-    _check_size((labels.shape[0], labels.shape[1]), frame_size, name="the mask")
     # Counted before they are split: 254 masks of the largest frame are gigabytes.
-    check_count(np.flatnonzero(count_pixels(labels)[1:]), max_objects=max_objects)
-    object_ids, masks = split_objects(labels)
+    object_ids = (np.flatnonzero(count_pixels(labels)[1:]) + 1).tolist()
+    check_count(object_ids, max_objects=max_objects)
     if not object_ids:
         raise NoObjects("no pixel of the mask belongs to an object")
     shown = (f"object {each} ({count} pixels)" for each, count in read.pixels.items())
     notes = (f"the mask shows {', '.join(shown)}", *read.notes)
-    return GivenObjects(object_ids, masks, notes=notes)
+    masks, soft = _encode(((each, labels == each) for each in object_ids), model_size)
+    return GivenObjects(tuple(object_ids), masks, soft, notes=notes)
+
+
+def object_mask(object_id: int, mask: Masks, *, confidence: float, state: State) -> ObjectMask:
+    """Encode one object's mask (H, W) as it is stored."""
+    x, y, width, height = bounding_box(mask)
+    return ObjectMask(
+        object_id=object_id,
+        counts=encode_rle(mask)["counts"],
+        area=int(np.count_nonzero(mask)),
+        bbox=(x, y, width, height),
+        confidence=confidence,
+        state=state,
+    )
 
 
 def check_count(objects: Collection[object], *, max_objects: int) -> None:
@@ -116,7 +146,7 @@ def check_count(objects: Collection[object], *, max_objects: int) -> None:
 
 
 def _from_shapes(
-    given: Sequence[ObjectShape], frame_size: Size, *, max_objects: int
+    given: Sequence[ObjectShape], frame_size: Size, model_size: Size, *, max_objects: int
 ) -> GivenObjects:
     if not given:
         raise NoObjects("the list of objects is empty")
@@ -130,9 +160,12 @@ def _from_shapes(
     object_ids = tuple(shape.object_id for shape in shapes)
     if len(set(object_ids)) < len(object_ids):
         raise BadOption(f"an object id is given twice: {list(object_ids)}")
+    drawn = ((shape.object_id, _mask(shape, frame_size)) for shape in shapes)
+    masks, soft = _encode(drawn, model_size)
     return GivenObjects(
         object_ids=object_ids,
-        masks=np.stack([_mask(shape, frame_size) for shape in shapes]),  # (O, H, W)
+        masks=masks,
+        soft=soft,
         labels={shape.object_id: shape.label for shape in shapes if shape.label is not None},
         notes=tuple(
             f"object {shape.object_id} reaches beyond the frame and was cut off there"
@@ -140,6 +173,18 @@ def _from_shapes(
             if shape.is_cut(frame_size)
         ),
     )
+
+
+def _encode(
+    given: Iterable[tuple[int, Masks]], model_size: Size
+) -> tuple[tuple[ObjectMask, ...], NDArray[np.uint8]]:
+    """Return each object's mask (H, W) as it is stored, and soft ones as the model takes them."""
+    stored: list[ObjectMask] = []
+    soft: list[NDArray[np.uint8]] = []
+    for object_id, mask in given:
+        stored.append(object_mask(object_id, mask, confidence=1.0, state="human"))
+        soft.append(soft_masks(mask[None], model_size)[0])
+    return tuple(stored), np.stack(soft)
 
 
 def _mask(shape: ObjectShape, frame_size: Size) -> Masks:

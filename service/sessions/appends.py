@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from service.access.admission import Reservation
+from service.sessions.annotations import FRAME_BYTES
 from service.sessions.backend import SessionBackend
 from service.sessions.clip_pipeline import (
     CommittedClip,
@@ -13,7 +15,7 @@ from service.sessions.clip_pipeline import (
     open_pipeline,
 )
 from service.sessions.clips import plan
-from service.sessions.frames import Limits, Source, read_frames
+from service.sessions.frames import Limits, Source, VideoUpload, read_frames
 from service.store.records import FrameMasks, Session
 from service.telemetry.stage_times import StageTimes
 
@@ -35,12 +37,16 @@ async def append(
     first_frame: int,
     limits: Limits,
     times: StageTimes,
+    reservation: Reservation,
 ) -> AppendedFrames:
     """Track the frames in `source`; the caller holds the session's lock.
 
     Frames that are committed already, with the same bytes, are answered from the store.
     """
     check_not_ahead(first_frame, expected=session.next_frame)
+    if not isinstance(source, VideoUpload):
+        height, width = session.model_size
+        reservation.take(len(source) * height * width * FRAME_BYTES)
     frames = await read_frames(
         source,
         limits,
@@ -48,6 +54,8 @@ async def append(
         frame_size=session.frame_size,
         model_size=session.model_size,
     )
+    if isinstance(source, VideoUpload):
+        reservation.take(sum(len(frame.stored) for frame in frames))
     times.end("decode")
     found = list(await committed_frames(backend.store, session, frames, first_frame=first_frame))
     times.end("store")

@@ -17,17 +17,15 @@ from model.core.image_headers import PixelError
 from model.core.loop_bias import NO_BIAS, LoopBias
 from model.core.masks import (
     MaskError,
-    bounding_box,
     label_map,
     pack_soft_masks,
-    soft_masks,
     unpack_soft_masks,
 )
 from model.core.memory import Memory
 from model.core.pixels import model_frame
 from service.engines.base import ClipMasks, EntryPicture
 from service.errors import CorruptSession
-from service.sessions.annotations import GivenObjects
+from service.sessions.annotations import GivenObjects, object_mask
 from service.sessions.frames import Frame
 from service.store.records import (
     NO_DIGEST,
@@ -159,14 +157,9 @@ def encode_reference(
     frame: Frame, given: GivenObjects, session: Session
 ) -> tuple[FrameMasks, EncodedEntry]:
     """Encode frame 0: the masks as they were given, and the entry that is never forgotten."""
-    objects = tuple(
-        object_mask(object_id, mask, confidence=1.0, state="human")
-        for object_id, mask in zip(given.object_ids, given.masks, strict=True)
-    )
-    soft = soft_masks(given.masks, session.model_size)  # (O, H, W) -> (O, h, w)
     return (
-        FrameMasks(frame=0, clip=(0, 0), digest=frame.digest, objects=objects),
-        EncodedEntry(frame.stored, pack_soft_masks(soft), given.object_ids),
+        FrameMasks(frame=0, clip=(0, 0), digest=frame.digest, objects=given.masks),
+        EncodedEntry(frame.stored, pack_soft_masks(given.soft), given.object_ids),
     )
 
 
@@ -195,18 +188,3 @@ def decode_masks(entry: EncodedEntry, session: Session) -> dict[int, NDArray[np.
     if soft.shape != (len(entry.object_ids), *session.model_size):
         raise CorruptSession(session.session_id, f"an entry has masks of {soft.shape}")
     return dict(zip(entry.object_ids, soft, strict=True))
-
-
-def object_mask(
-    object_id: int, mask: NDArray[np.bool_], *, confidence: float, state: State
-) -> ObjectMask:
-    """Encode one object's mask (H, W) as it is stored."""
-    x, y, width, height = bounding_box(mask)
-    return ObjectMask(
-        object_id=object_id,
-        counts=encode_rle(mask)["counts"],
-        area=int(np.count_nonzero(mask)),
-        bbox=(x, y, width, height),
-        confidence=confidence,
-        state=state,
-    )

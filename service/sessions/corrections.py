@@ -10,11 +10,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from model.core import memory as rules
-from model.core.masks import pack_soft_masks, soft_masks
+from model.core.masks import pack_soft_masks
+from service.access.admission import Reservation
 from service.errors import Conflict, CorruptSession, LastObject, TooManyCorrections, UnknownObject
 from service.server.workers import Workers
-from service.sessions.annotations import Annotation, GivenObjects, check_count, read_annotation
-from service.sessions.clips import decode_masks, object_mask
+from service.sessions.annotations import (
+    MASK_BYTES,
+    Annotation,
+    GivenObjects,
+    check_count,
+    read_annotation,
+)
+from service.sessions.clips import decode_masks
 from service.sessions.frames import Limits
 from service.store.records import EncodedEntry, FrameMasks, Session
 from service.store.session_store import SessionStore
@@ -37,6 +44,7 @@ async def correct(
     store: SessionStore,
     workers: Workers,
     limits: Limits,
+    reservation: Reservation,
 ) -> Corrected:
     """Commit the given masks for the session's newest frame; new objects are added.
 
@@ -53,13 +61,16 @@ async def correct(
     newest = session.newest
     (masks,) = await store.masks(session.session_id, newest, newest)
     (entry,) = await store.entries(session, frames=[newest])
-    objects = await workers.start(
-        read_annotation,
-        given,
-        frame_size=session.frame_size,
-        limits=limits.image,
-        max_objects=limits.objects,
-    )
+    height, width = session.frame_size
+    with reservation.hold(height * width * MASK_BYTES):
+        objects = await workers.start(
+            read_annotation,
+            given,
+            frame_size=session.frame_size,
+            model_size=session.model_size,
+            limits=limits.image,
+            max_objects=limits.objects,
+        )
     after = _with_objects(session, objects, limits, masks=masks)
     corrected, rewritten = await workers.start(_encode_correction, masks, entry, objects, after)
     # What is replaced is kept once, so that the correction can be undone.
@@ -118,11 +129,9 @@ def _encode_correction(
 ) -> tuple[FrameMasks, EncodedEntry]:
     """Return the masks and the entry of all objects: as given, else as predicted."""
     objects = {item.object_id: item for item in masks.objects}
-    for object_id, mask in zip(given.object_ids, given.masks, strict=True):
-        objects[object_id] = object_mask(object_id, mask, confidence=1.0, state="human")
+    objects.update({item.object_id: item for item in given.masks})
     soft = decode_masks(entry, session)
-    drawn = soft_masks(given.masks, session.model_size)  # (O, H, W) -> (O, h, w)
-    soft.update(zip(given.object_ids, drawn, strict=True))
+    soft.update(zip(given.object_ids, given.soft, strict=True))
     try:
         rows = np.stack([soft[object_id] for object_id in session.object_ids])
     except KeyError as error:

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import io
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
@@ -106,6 +107,13 @@ async def read_frames(
     )
 
 
+def count_picture(data: bytes, limits: ImageLimits, *, name: str) -> int:
+    """Return how many pixels an image decodes to, from its header; raise as `read_picture` does."""
+    with _named_errors(limits, name=name):
+        header = image_headers.read_header(data, limits)
+    return header.height * header.width
+
+
 def read_picture(data: bytes, limits: ImageLimits, *, name: str) -> NDArray[np.uint8]:
     """Decode an image, (H, W, 3); `name` tells errors which one it is.
 
@@ -113,8 +121,15 @@ def read_picture(data: bytes, limits: ImageLimits, *, name: str) -> NDArray[np.u
         BadImage, TruncatedImage: the bytes are no image, or only the beginning of one.
         PictureTooLarge: wider or higher than the limits, which is found before decoding.
     """
-    try:
+    with _named_errors(limits, name=name):
         return pixels.read_image(data, limits)
+
+
+@contextmanager
+def _named_errors(limits: ImageLimits, *, name: str) -> Iterator[None]:
+    """Raise our own errors, with the picture's name, for those of the block."""
+    try:
+        yield
     except image_headers.TooLarge as error:
         most = max(limits.max_width, limits.max_height)
         raise PictureTooLarge(f"{name}: {error}", limit=most) from error

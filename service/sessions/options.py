@@ -35,6 +35,16 @@ class ChosenOptions:
         return {**self.labels, **objects.labels}
 
 
+def session_size(spec: ModelSpec, frame_size: tuple[int, int]) -> tuple[int, int]:
+    """Return the size at which the model sees frames of this size."""
+    return model_size(
+        *frame_size,
+        short_side=spec.short_side,
+        max_ratio=spec.max_ratio,
+        multiple=spec.multiple,
+    )
+
+
 def new_session(
     spec: ModelSpec,
     frame_size: tuple[int, int],
@@ -54,12 +64,7 @@ def new_session(
         model=spec.name,
         weights_sha256=spec.weights_sha256,
         frame_size=frame_size,
-        model_size=model_size(
-            *frame_size,
-            short_side=spec.short_side,
-            max_ratio=spec.max_ratio,
-            multiple=spec.multiple,
-        ),
+        model_size=session_size(spec, frame_size),
         object_ids=objects.object_ids,
         labels=options.labels_of(objects),
         clip_length=_chosen(

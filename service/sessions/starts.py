@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from service.sessions.annotations import Annotation, read_annotation
+from service.access.admission import Reservation
+from service.sessions.annotations import FRAME_BYTES, MASK_BYTES, Annotation, read_annotation
 from service.sessions.backend import SessionBackend
 from service.sessions.clips import encode_reference
-from service.sessions.frames import Limits, frame_of_picture, read_picture
-from service.sessions.options import ChosenOptions, new_session
+from service.sessions.frames import Limits, count_picture, frame_of_picture, read_picture
+from service.sessions.options import ChosenOptions, new_session, session_size
 from service.store.records import Session
 
 
@@ -27,21 +28,27 @@ async def start(
     *,
     limits: Limits,
     tenant: str,
+    reservation: Reservation,
 ) -> Started:
     """Store a new session whose frame 0 is `image`, with the given masks, and return it.
 
-    Raises UnknownModel, BadOption, what `annotations` and `frames` raise, and TooMany.
+    The pictures are counted in the reservation before they are decoded. Raises UnknownModel,
+    BadOption, what `annotations`, `frames` and the reservation raise, and TooMany.
     """
     spec, run = backend.engine(options.model).spec, backend.workers.start
-    rgb = await run(read_picture, image, limits.image, name="the frame")
-    frame_size = (rgb.shape[0], rgb.shape[1])
-    objects = await run(
-        read_annotation,
-        given,
-        frame_size=frame_size,
-        limits=limits.image,
-        max_objects=min(limits.objects, spec.max_objects),
-    )
+    picture_pixels = count_picture(image, limits.image, name="the frame")
+    reservation.take(picture_pixels * FRAME_BYTES)
+    with reservation.hold(picture_pixels * MASK_BYTES):
+        rgb = await run(read_picture, image, limits.image, name="the frame")
+        frame_size = (rgb.shape[0], rgb.shape[1])
+        objects = await run(
+            read_annotation,
+            given,
+            frame_size=frame_size,
+            model_size=session_size(spec, frame_size),
+            limits=limits.image,
+            max_objects=min(limits.objects, spec.max_objects),
+        )
     session = new_session(spec, frame_size, objects, options, tenant=tenant)
     frame = await run(frame_of_picture, image, rgb, model_size=session.model_size)
     masks, entry = await run(encode_reference, frame, objects, session)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from model.core.contract import ModelSpec
+from service.access.admission import Reservation
 from service.errors import Overloaded
 from service.sessions import appends, corrections, snapshots, starts
 from service.sessions.annotations import Annotation
@@ -40,16 +41,35 @@ class Tracker:
         return self._backend.specs
 
     async def start(
-        self, image: bytes, given: Annotation, options: ChosenOptions, *, tenant: str
+        self,
+        image: bytes,
+        given: Annotation,
+        options: ChosenOptions,
+        *,
+        tenant: str,
+        reservation: Reservation,
     ) -> starts.Started:
         """Start a session whose frame 0 is `image`, with the masks that the client gives."""
         async with self._deadline():
             return await starts.start(
-                image, given, options, self._backend, limits=self._limits, tenant=tenant
+                image,
+                given,
+                options,
+                self._backend,
+                limits=self._limits,
+                tenant=tenant,
+                reservation=reservation,
             )
 
     async def append(
-        self, session_id: str, source: Source, *, tenant: str, first_frame: int, times: StageTimes
+        self,
+        session_id: str,
+        source: Source,
+        *,
+        tenant: str,
+        first_frame: int,
+        times: StageTimes,
+        reservation: Reservation,
     ) -> appends.AppendedFrames:
         """Track the frames in `source`, of which the first one is number `first_frame`.
 
@@ -72,6 +92,7 @@ class Tracker:
                 first_frame=first_frame,
                 limits=self._limits,
                 times=times,
+                reservation=reservation,
             )
 
     @asynccontextmanager
@@ -88,7 +109,13 @@ class Tracker:
         return frame_of_image(image, self._limits.image, name=f"frame {number}", **sizes)
 
     async def correct(
-        self, session_id: str, given: Annotation, *, tenant: str, frame: int | None = None
+        self,
+        session_id: str,
+        given: Annotation,
+        *,
+        tenant: str,
+        reservation: Reservation,
+        frame: int | None = None,
     ) -> corrections.Corrected:
         """Give the newest frame the masks that a person draws; see `corrections.correct`.
 
@@ -103,6 +130,7 @@ class Tracker:
                 store=self._store,
                 workers=self._backend.workers,
                 limits=replace(self._limits, objects=most),
+                reservation=reservation,
             )
 
     async def remove(self, session_id: str, object_id: int, *, tenant: str) -> None:

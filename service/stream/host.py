@@ -57,8 +57,8 @@ class StreamHost:
     ) -> None:
         self.tickets = tickets
         self.access = access
+        self.admission = admission
         self._parts = parts
-        self._admission = admission
         self._open_streams = open_streams
 
     async def drain(self, *, deadline_s: float) -> None:
@@ -97,7 +97,7 @@ class StreamHost:
         request = read_request()
         async with AsyncExitStack() as stack:
             stack.enter_context(self._open_streams.reserve(request.tenant))
-            reservation = stack.enter_context(self._admission.reservation())
+            reservation = stack.enter_context(self.admission.reservation())
             opening = self._open(channel, request, reservation, stack)
             connection = await _before_any_message(channel, opening)
             return await connection.run()

@@ -87,7 +87,10 @@ class SocketChannel:
 )
 async def issue_ticket(session_id: str, request: Request, streams: StreamsOf) -> Response:
     """A ticket that opens one stream of this session, once and soon."""
-    ticket = await streams.tickets.issue(session_id, tenant=streams.access.tenant(request.headers))
+    tenant = streams.access.tenant(request.headers)
+    peer = request.client.host if request.client else ""
+    with streams.admission.admit(streams.access.holder(request.headers, peer)):
+        ticket = await streams.tickets.issue(session_id, tenant=tenant)
     headers = {"Cache-Control": "no-store"}
     body = TicketOut(ticket=ticket, expires_in_s=streams.tickets.ttl_s).to_json()
     return Response(body, status_code=201, headers=headers, media_type="application/json")

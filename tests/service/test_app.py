@@ -17,6 +17,7 @@ import pytest
 from service.errors import EngineUnavailable
 from service.settings import Settings
 from tests.support import scene
+from tests.support.bad_images import bomb
 from tests.support.gates import Gate, served
 from tests.support.running import PATIENCE_S, form, problem
 from tests.support.tritons import until
@@ -73,7 +74,7 @@ async def undisturbed(serve: Serve, *numbers: int) -> Any:
 
 async def test_one_request_too_many_is_refused_at_once(serve: Serve) -> None:
     gate = Gate()
-    async with serve(gate, max_requests=2) as http:
+    async with serve(gate, max_requests=4) as http:
         sessions = [await start(http) for _ in range(3)]
         working = [asyncio.create_task(append(http, session, 1)) for session in sessions[:2]]
         await until(lambda: gate.clips == 2)
@@ -88,21 +89,21 @@ async def test_one_request_too_many_is_refused_at_once(serve: Serve) -> None:
 async def test_uploads_hold_no_more_bytes_than_allowed(serve: Serve) -> None:
     gate = Gate()
     image = scene.jpeg(1)
-    async with serve(gate, max_request_bytes=50_000) as http:
+    async with serve(gate, max_request_bytes=350_000) as http:
         first, second = await start(http), await start(http)
         working = asyncio.create_task(
-            http.post(f"/v1/sessions/{first}/clips?first_frame=1", content=image + bytes(30_000))
+            http.post(f"/v1/sessions/{first}/clips?first_frame=1", content=image + bytes(250_000))
         )
         await gate.reached.wait()
         path = f"/v1/sessions/{second}/clips?first_frame=1"
-        refused = await http.post(path, content=image + bytes(30_000))
-        alone_too_large = await http.post(path, content=bytes(60_000))
+        refused = await http.post(path, content=image + bytes(250_000))
         assert problem(refused) == (503, "overloaded")
-        assert problem(alone_too_large) == (413, "too-large")
         gate.opened.set()
         assert (await working).status_code == 200
-        again = await http.post(path, content=image + bytes(30_000))
+        again = await http.post(path, content=image + bytes(250_000))
         assert again.status_code == 200
+        alone_too_large = await http.post(path, content=bytes(360_000))
+        assert problem(alone_too_large) == (413, "too-large")
 
 
 async def test_a_request_beyond_its_deadline_changes_nothing(serve: Serve) -> None:
@@ -115,6 +116,73 @@ async def test_a_request_beyond_its_deadline_changes_nothing(serve: Serve) -> No
         gate.opened.set()
         assert (await append(http, session, 1, 2)).status_code == 200
         assert await masks(http, session) == await undisturbed(serve, 1, 2)
+
+
+async def test_slow_bodies_take_no_places(serve: Serve) -> None:
+    gate = Gate()
+    gate.opened.set()
+    leave = asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield scene.jpeg(1)[:100]
+        await leave.wait()
+        yield scene.jpeg(1)[100:]
+
+    async with serve(gate, max_requests=2) as http:
+        slow, session = await start(http), await start(http)
+        path = f"/v1/sessions/{slow}/clips?first_frame=1"
+        waiting = [asyncio.create_task(http.post(path, content=slowly())) for _ in range(4)]
+        await asyncio.sleep(0.3)
+        assert (await append(http, session, 1)).status_code == 200
+        leave.set()
+        assert 200 in [(await task).status_code for task in waiting]
+
+
+async def test_a_body_below_the_least_rate_is_refused(serve: Serve) -> None:
+    async def slowly() -> AsyncIterator[bytes]:
+        for _ in range(25):
+            yield bytes(100)
+            await asyncio.sleep(0.1)
+
+    async with serve(Gate()) as http, serve(Gate(), upload_bytes_per_s=1) as patient:
+        session = await start(http)
+        path = f"/v1/sessions/{session}/clips?first_frame=1"
+        refused, read = await asyncio.gather(
+            http.post(path, content=slowly()), patient.post(path, content=slowly())
+        )
+        assert problem(refused) == (408, "slow-upload")
+        assert "64000 bytes a second" in refused.json()["detail"]
+        assert problem(read) == (422, "bad-image")
+
+
+async def test_pictures_are_counted_before_they_are_decoded(serve: Serve) -> None:
+    async with serve(Gate(), max_request_bytes=200_000) as http:
+        parts = [("frame", bomb(width=100, height=100)), ("mask", scene.mask())]
+        answer = await http.post("/v1/sessions", files=form(parts))
+        assert problem(answer) == (413, "too-large")
+        assert "needs 231" in answer.json()["detail"]
+
+
+async def test_every_call_on_a_session_takes_a_place(serve: Serve) -> None:
+    gate = Gate()
+    async with serve(gate, max_requests=2) as http:
+        session, other = await start(http), await start(http)
+        working = asyncio.create_task(append(http, session, 1))
+        await until(lambda: gate.clips == 1)
+        path = f"/v1/sessions/{other}"
+        answers = [
+            await http.get(path),
+            await http.get(f"{path}/masks"),
+            await http.get(f"{path}/masks/0.png"),
+            await http.post(f"{path}/fork"),
+            await http.post(f"{path}/tickets"),
+            await http.delete(f"{path}/objects/1"),
+            await http.delete(path),
+        ]
+        assert {problem(answer) for answer in answers} == {(503, "overloaded")}
+        gate.opened.set()
+        assert (await working).status_code == 200
+        assert (await http.delete(path)).status_code == 204
 
 
 async def test_an_upload_beyond_its_deadline_is_refused(serve: Serve) -> None:

@@ -8,18 +8,27 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from model.core.encoding import encode_rle
+from model.core.encoding import decode_rle, encode_rle
 from model.core.image_headers import ImageLimits
+from model.core.masks import soft_masks
 from model.core.palette import write_label_map
 from service.errors import BadMask, BadOption, NoObjects, TooManyObjects, WrongMaskSize
 from service.sessions.annotations import Annotation, GivenObjects, ObjectShape, read_annotation
+from tests.support.bad_images import bomb
 
 SIZE = (40, 60)
 
 
+def masks_of(given: GivenObjects) -> NDArray[np.bool_]:
+    return np.stack([decode_rle({"size": SIZE, "counts": each.counts}) for each in given.masks])
+
+
 def read(given: Annotation, *, max_objects: int = 16) -> GivenObjects:
-    return read_annotation(given, frame_size=SIZE, limits=ImageLimits(), max_objects=max_objects)
+    return read_annotation(
+        given, frame_size=SIZE, model_size=(20, 30), limits=ImageLimits(), max_objects=max_objects
+    )
 
 
 def test_a_picture_gives_its_ids_in_order() -> None:
@@ -27,7 +36,9 @@ def test_a_picture_gives_its_ids_in_order() -> None:
     labels[:10], labels[20:30] = 9, 2
     given = read(write_label_map(labels))
     assert given.object_ids == (2, 9)
-    assert (given.masks == np.stack([labels == 2, labels == 9])).all()
+    assert (masks_of(given) == np.stack([labels == 2, labels == 9])).all()
+    assert (given.soft == soft_masks(masks_of(given), (20, 30))).all()
+    assert {(each.state, each.confidence) for each in given.masks} == {("human", 1.0)}
 
 
 def test_a_black_and_white_picture_is_object_1() -> None:
@@ -47,14 +58,14 @@ def test_shapes_are_sorted_by_id_with_their_masks_and_labels() -> None:
         ]
     )
     assert given.object_ids == (3, 5, 8)
-    assert (given.masks[0] == mask).all()
-    assert [int(mask.sum()) for mask in given.masks] == [16, 25, 200]
+    assert (masks_of(given)[0] == mask).all()
+    assert [mask.area for mask in given.masks] == [16, 25, 200]
     assert given.labels == {5: "lid", 8: "cup"}
 
 
 def test_objects_may_overlap() -> None:
     given = read([ObjectShape(1, box=[0, 0, 9, 9]), ObjectShape(2, box=[0, 0, 9, 9])])
-    assert (given.masks[0] == given.masks[1]).all()
+    assert given.masks[0].counts == given.masks[1].counts
 
 
 @pytest.mark.parametrize(
@@ -135,8 +146,8 @@ def test_shares_of_the_frame_are_refused(shape: dict[str, Any]) -> None:
 
 def test_the_corner_pixel_is_no_share() -> None:
     given = read([ObjectShape(1, box=[0, 0, 1, 1]), ObjectShape(2, polygons=[[0, 0, 0, 0, 0, 0]])])
-    assert given.masks[:, 0, 0].all()
-    assert given.masks.sum() == 2
+    assert masks_of(given)[:, 0, 0].all()
+    assert masks_of(given).sum() == 2
 
 
 def test_a_mask_on_its_side_is_told_from_one_of_another_size() -> None:
@@ -151,10 +162,29 @@ def test_ids_are_counted_before_their_masks_are_made() -> None:
     png = write_label_map(labels)
     tracemalloc.start()
     with pytest.raises(TooManyObjects, match="254 objects"):
-        read_annotation(png, frame_size=labels.shape, limits=ImageLimits(), max_objects=16)
+        read_annotation(
+            png, frame_size=labels.shape, model_size=(20, 30), limits=ImageLimits(), max_objects=16
+        )
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 40 * labels.size  # 254 masks are 254 bytes a pixel
+
+
+def test_a_mask_of_another_size_is_not_decoded() -> None:
+    with pytest.raises(WrongMaskSize, match="the mask is 4000x3000"):
+        read(bomb(width=4000, height=3000))  # undecodable
+
+
+def test_one_mask_of_the_frames_size_is_in_memory_at_a_time() -> None:
+    size = (2000, 2000)
+    boxes = [ObjectShape(number, box=[number, 0, 1900, 2000]) for number in range(1, 17)]
+    tracemalloc.start()
+    read_annotation(
+        boxes, frame_size=size, model_size=(256, 256), limits=ImageLimits(), max_objects=16
+    )
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * size[0] * size[1]
 
 
 def test_the_points_of_all_objects_are_counted_together() -> None:

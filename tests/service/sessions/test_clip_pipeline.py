@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from model.core.image_headers import ImageLimits
+from service.access.admission import Admission
 from service.engines.embedded import embedded_engine
 from service.errors import Overloaded, UnknownSession
 from service.server.workers import Workers
@@ -38,6 +39,9 @@ class SecondClipFails(Gate):
             raise Overloaded("the engine is full")
 
 
+ADMISSION = Admission(max_requests=9, max_bytes=10**9)
+
+
 class Stage:
     """A tracker, and the gate that its clips wait at."""
 
@@ -46,9 +50,10 @@ class Stage:
         self.tracker = Tracker(backend, limits=LIMITS, deadline_s=60)
 
     async def start(self) -> str:
-        session, _ = await self.tracker.start(
-            scene.png(0), scene.mask(), ChosenOptions(), tenant="t"
-        )
+        with ADMISSION.reservation() as reservation:
+            session, _ = await self.tracker.start(
+                scene.png(0), scene.mask(), ChosenOptions(), tenant="t", reservation=reservation
+            )
         return session.session_id
 
     async def append(
@@ -57,7 +62,15 @@ class Stage:
         images = [scene.jpeg(number) for number in range(first, last + 1)]
         times = StageTimes()
         chosen = tracker or self.tracker
-        return await chosen.append(session_id, images, tenant="t", first_frame=first, times=times)
+        with ADMISSION.reservation() as reservation:
+            return await chosen.append(
+                session_id,
+                images,
+                tenant="t",
+                first_frame=first,
+                times=times,
+                reservation=reservation,
+            )
 
 
 @pytest.fixture

@@ -44,6 +44,7 @@ from model.networks.base import TrackingNetwork
 OPSET = 18
 ALIGNMENT = 4096  # of tensors in the weights file, so that it can be mapped
 SMALLEST_EXTERNAL = 1024  # bytes; smaller tensors stay in the graph
+OBJECTS = (1, 2, 4, 8, 16, 32)  # buckets of objects
 FREE = frozenset("BLNOHWT")  # axes that stay dynamic
 EXAMPLE = {"B": 2, "L": 2, "N": 3, "O": 3, "H": 64, "W": 96}
 
@@ -91,7 +92,7 @@ def describe(network: TrackingNetwork, digest: str) -> ModelSpec:
             sizes=list_sizes(config.short_side),
             clip_lengths=tuple(sorted({1, config.clip_length})),
             memory_sizes=(config.memory_size,),
-            objects=(1, 2, 4, 8, 16, 32),
+            objects=tuple(count for count in OBJECTS if count <= config.max_objects),
             batch=(1, 2, 4, 8),
         ),
         weights_sha256=digest,
@@ -100,6 +101,7 @@ def describe(network: TrackingNetwork, digest: str) -> ModelSpec:
         memory_size=config.memory_size,
         max_memory_size=LARGEST_BANK,
         max_clip_length=config.max_clip_length,
+        max_objects=config.max_objects,
         license=config.weights_license,
         contract=2 if extended else 1,
         capabilities=capabilities,

@@ -54,6 +54,7 @@ class NetworkConfig:
     short_side: int = 480
     clip_length: int = 2
     max_clip_length: int = 4
+    max_objects: int = 32
     memory_size: int = 9
     trained_memory_size: int = 6
     retention: Retention = FIRST_IN_FIRST_OUT

@@ -9,6 +9,8 @@ from model.networks.qmvos.build import build_qmvos
 from model.networks.qmvos.builds import QMVOS_BUILDS
 from model.networks.stm.build import build_stm
 from model.networks.stm.builds import STM_BUILDS
+from model.networks.stma.build import build_stma
+from model.networks.stma.builds import STMA_BUILDS
 from model.networks.tamvt.build import build_tamvt
 from model.networks.tamvt.builds import TAMVT_BUILDS
 from model.networks.tamvt.reference import ReferenceTamVT
@@ -27,6 +29,7 @@ NETWORKS: MutableMapping[str, Blueprint] = {
     **{config.name: Blueprint(config, build_tamvt, ReferenceTamVT) for config in TAMVT_BUILDS},
     **{config.name: Blueprint(config, build_qmvos) for config in QMVOS_BUILDS},
     **{config.name: Blueprint(config, build_stm) for config in STM_BUILDS},
+    **{config.name: Blueprint(config, build_stma) for config in STMA_BUILDS},
 }
 
 

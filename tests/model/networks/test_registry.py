@@ -10,7 +10,7 @@ from torch import Tensor
 from model.networks.base import Bank, Tensors, TrackingNetwork
 from model.networks.registry import build_network
 
-SMALL = ("tamvt-mobile", "stm-mobile", "qmvos-mobile")
+SMALL = ("tamvt-mobile", "stm-mobile", "qmvos-mobile", "stma-mobile")
 SIZE = (64, 96)
 
 
@@ -63,6 +63,8 @@ def test_slots_without_an_object_change_nothing(network: TrackingNetwork) -> Non
     assert torch.isfinite(among).all()
 
 
+# An STMA-style network's slots have names: tests/model/networks/stma.
+@pytest.mark.parametrize("network", SMALL[:3], indirect=True)
 def test_objects_may_change_places(network: TrackingNetwork) -> None:
     masks = make_masks(3)
     order = torch.tensor([2, 0, 1])

@@ -5,18 +5,16 @@
  *     const client = new Client("https://host");
  *     const session = await client.start(image, [{ id: 1, label: "cup", box: [20, 30, 80, 90] }]);
  *     const stream = session.stream({ mode: "latest", onMasks: (m) => draw(m.objects, m.timestamp) });
- *     for await (const picture of pictures(video)) {
- *       await stream.send(await encodeFrame(picture), { timestamp: pose.microseconds });
- *     }
+ *     for await (const picture of pictures(video)) await stream.send(await encodeFrame(picture));
  *
  * `video` is a <video> (a file or a camera), or any async iterable of WebCodecs `VideoFrame`s. An
  * object is `{id, label?, rle | polygons | box}`; sizes are [height, width]; boxes [x, y, w, h].
  */
 
-const PROTOCOL = "tamvt.v1";
-const HEADER_BYTES = 16;
+const [PROTOCOL, HEADER_BYTES] = ["tamvt.v1", 16];
 const FRAME = 1; // the kind of a message that holds an image
 const MAX_WAIT_MS = 10_000;
+const BROWSER_S = 20; // far longer than a browser takes: some never say that they are done
 // What ends a stream for good: replaced by another one, or refused. All else is tried again.
 const isFinal = (code) => code === 1000 || code === 1008 || (code >= 4000 && code < 5000);
 
@@ -27,10 +25,15 @@ export class Problem extends Error {
     this.name = "Problem";
     Object.assign(this, members);
   }
+  get slug() { return String(this.type ?? "").split("/").pop(); } // its name in docs/api.md
+}
 
-  get slug() {
-    return String(this.type ?? "").split("/").pop(); // its name in docs/api.md
-  }
+/** What the promise gives; an Error that says what took too long, where it gives nothing. */
+export function within(seconds, what, promise) {
+  let timer;
+  const error = new Error(`${what} took more than ${seconds} seconds.`);
+  const late = new Promise((_, reject) => { timer = setTimeout(reject, seconds * 1000, error); });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
 
 /** One binary message: a header (u8 kind, u8 0, u16 0, u32 frame, u64 timestamp) and an image. */
@@ -80,9 +83,7 @@ export function fillRle(labels, { size: [height, width], counts }, id) {
   for (const run of readRuns(counts)) {
     const end = place + run;
     if (run < 0 || end > height * width) throw new RangeError("the RLE does not fit its size");
-    if (inside) {
-      for (let at = place; at < end; at++) labels[(at % height) * width + Math.floor(at / height)] = id;
-    }
+    for (let at = place; inside && at < end; at++) labels[(at % height) * width + Math.floor(at / height)] = id;
     place = end;
     inside = !inside;
   }
@@ -126,7 +127,7 @@ export async function encodeFrame(picture, { width, height, quality = 0.92 } = {
   height ??= picture.videoHeight ?? picture.displayHeight ?? picture.height;
   const canvas = new OffscreenCanvas(width, height);
   canvas.getContext("2d").drawImage(picture, 0, 0, width, height);
-  return canvas.convertToBlob({ type: "image/jpeg", quality });
+  return within(BROWSER_S, "Encoding a picture", canvas.convertToBlob({ type: "image/jpeg", quality }));
 }
 
 /** The pictures of a playing <video>, or of an async iterable of VideoFrames, as they come. */
@@ -150,39 +151,34 @@ async function* presented(video, signal) {
   }
 }
 
-/** A service. `headers` go with every request, such as an API key. */
+/** A service. `headers` go with every request, such as an API key; an answer takes `deadlineS` at most. */
 export class Client {
-  constructor(url = globalThis.location?.origin, { headers = {} } = {}) {
-    Object.assign(this, { url: url.replace(/\/$/, ""), headers });
+  constructor(url = globalThis.location?.origin, { headers = {}, deadlineS = 60 } = {}) {
+    Object.assign(this, { url: url.replace(/\/$/, ""), headers, deadlineS });
   }
 
   /** The Response of a request; a Problem where the service refuses. */
   async call(path, options = {}) {
     const headers = { ...this.headers, ...options.headers };
-    const response = await fetch(new URL(path, `${this.url}/`), { ...options, headers });
+    const signal = AbortSignal.timeout(this.deadlineS * 1000); // it bounds the answer's body too
+    const response = await fetch(new URL(path, `${this.url}/`), { signal, ...options, headers });
     if (response.ok) return response;
     const members = await response.json().catch(() => ({}));
     throw new Problem({ status: response.status, title: response.statusText, ...members });
   }
 
-  json(path, options) {
-    return this.call(path, options).then((response) => response.json());
-  }
-
+  json(path, options) { return this.call(path, options).then((response) => response.json()); }
   /** A new session: `image` is its frame 0, `objects` what is followed; `state.notes` tell what was cut off. */
   async start(image, objects, options = {}) {
     const body = form({ frame: image, objects: JSON.stringify(objects), options: JSON.stringify(options) });
     return new Session(this, await this.json("v1/sessions", { method: "POST", body }));
   }
 
-  open(id) {
-    return this.json(`v1/sessions/${encodeURIComponent(id)}`).then((state) => new Session(this, state));
-  }
+  async open(id) { return new Session(this, await this.json(`v1/sessions/${encodeURIComponent(id)}`)); }
 
   /** `{rle, area, bbox}`: what stands out inside a box of the image. */
   async refine(image, box) {
-    const body = form({ image, box: JSON.stringify(box) });
-    return this.json("v1/masks/refine", { method: "POST", body });
+    return this.json("v1/masks/refine", { method: "POST", body: form({ image, box: JSON.stringify(box) }) });
   }
 }
 
@@ -204,8 +200,7 @@ export class Session {
 
   /** Corrects or adds objects on the newest frame; the frame's masks, and `notes` as of a start. */
   async correct(objects) {
-    const body = form({ objects: JSON.stringify(objects) });
-    return this.client.json(`${this.path}/objects`, { method: "PUT", body });
+    return this.client.json(`${this.path}/objects`, { method: "PUT", body: form({ objects: JSON.stringify(objects) }) });
   }
 
   async remove(objectId) {
@@ -233,13 +228,8 @@ export class Session {
     }
   }
 
-  delete() {
-    return this.client.call(this.path, { method: "DELETE" });
-  }
-
-  stream(options) {
-    return new Stream(this, options);
-  }
+  delete() { return this.client.call(this.path, { method: "DELETE" }); }
+  stream(options) { return new Stream(this, options); }
 }
 
 /**
@@ -249,15 +239,16 @@ export class Session {
  * newest. `onMasks({frame, timestamp, objects, timing})` hears of each frame once (`timestamp` is
  * null if it was answered before a reconnection), `onDropped(frames)` of those passed over,
  * `onState` of "open", "waiting", "closed". `opened` settles with the first connection, `done` when
- * the stream is over; both reject with what went wrong.
+ * the stream is over; both reject with what went wrong. A service that says nothing for `silentS`
+ * while it has frames to answer is connected to again.
  */
 export class Stream {
   #socket; #credits = 0; #wakeups = []; #unanswered = new Map(); #queue = [];
   #sent = new Set(); #last; #failures = 0; #met = false; #ready = false; #ending = false;
-  #over = false; #opened = Promise.withResolvers(); #done = Promise.withResolvers();
+  #over = false; #silence; #opened = Promise.withResolvers(); #done = Promise.withResolvers();
 
-  constructor(session, { mode = "lossless", from, maxWaitMs = 50, retries = 8, onMasks, onDropped, onState } = {}) {
-    Object.assign(this, { session, mode, maxWaitMs, retries, onMasks, onDropped, onState });
+  constructor(session, { mode = "lossless", from, maxWaitMs = 50, retries = 8, silentS = 30, onMasks, onDropped, onState } = {}) {
+    Object.assign(this, { session, mode, maxWaitMs, retries, silentS, onMasks, onDropped, onState });
     this.nextFrame = session.state.next_frame;
     this.#last = (from ?? this.nextFrame) - 1;
     [this.opened, this.done] = [this.#opened.promise, this.#done.promise];
@@ -266,14 +257,14 @@ export class Stream {
   }
 
   /** Sends an image (Blob); its number, once it is on its way. Await it before the next one. */
-  async send(image, { timestamp = performance.now() * 1000 } = {}) {
-    const bytes = await image.arrayBuffer();
+  async send(image, { timestamp } = {}) {
+    const bytes = await within(BROWSER_S, "Reading a picture", image.arrayBuffer());
     await this.opened;
     while (!this.#over && !this.#maySend()) await new Promise((wake) => this.#wakeups.push(wake));
     if (this.#over) throw await this.done.then(() => new Error("the stream is closed"), (error) => error);
     const frame = this.nextFrame++;
     if (this.mode === "latest") this.#unanswered.clear();
-    this.#unanswered.set(frame, packFrame(frame, timestamp, bytes));
+    this.#unanswered.set(frame, packFrame(frame, timestamp ?? performance.now() * 1000, bytes));
     this.#queue.push(frame);
     this.#pump();
     return frame;
@@ -290,6 +281,7 @@ export class Stream {
   close(error) {
     if (this.#over) return;
     this.#over = true;
+    clearTimeout(this.#silence);
     this.#socket?.close(1000);
     this.#opened.reject(error ?? new Error("the stream is closed"));
     if (error) this.#done.reject(error); else this.#done.resolve();
@@ -302,15 +294,25 @@ export class Stream {
       const { path, client } = this.session;
       const { ticket } = await client.json(`${path}/tickets`, { method: "POST" });
       if (this.#over) return;
-      const url = new URL(`${path}/stream`, `${client.url}/`);
-      url.protocol = url.protocol.replace("http", "ws");
+      const url = new URL(`${path}/stream`, `${client.url.replace(/^http/, "ws")}/`);
       url.search = new URLSearchParams({ ticket, mode: this.mode, from: this.#last + 1, max_wait_ms: this.maxWaitMs });
       this.#socket = new WebSocket(url, [PROTOCOL]);
-      this.#socket.onmessage = ({ data }) => this.#receive(JSON.parse(data));
+      this.#socket.onmessage = ({ data }) => { this.#listen(); this.#receive(JSON.parse(data)); };
       this.#socket.onclose = ({ code, reason }) => this.#lost(new Error(reason || `closed (${code})`), isFinal(code));
+      this.#listen();
     } catch (error) {
       this.#lost(error, error instanceof Problem && error.status < 500);
     }
+  }
+
+  /** Hangs up where something is waited for and nothing comes: a cut network closes no socket. */
+  #listen() {
+    clearTimeout(this.#silence);
+    this.#silence = setTimeout(() => {
+      if (this.#over || (this.#ready && !this.#unanswered.size)) return;
+      Object.assign(this.#socket, { onmessage: null, onclose: null }).close();
+      this.#lost(new Error(`The service said nothing for ${this.silentS} seconds.`), false);
+    }, this.silentS * 1000);
   }
 
   /** Tries again after a wait drawn from a growing range, so that clients do not return together. */
@@ -334,9 +336,8 @@ export class Stream {
 
   #begin({ next_frame, credits }) {
     this.nextFrame = this.#met ? Math.max(this.nextFrame, next_frame) : next_frame;
-    this.problem = undefined;
     this.#met = this.#ready = true;
-    this.#failures = 0;
+    [this.#failures, this.problem] = [0, undefined];
     this.#sent.clear();
     this.#queue = [...this.#unanswered.keys()].filter((frame) => frame >= next_frame);
     this.#opened.resolve();
@@ -356,7 +357,7 @@ export class Stream {
   }
 
   #pass(frames) {
-    frames.forEach((frame) => this.#unanswered.delete(frame));
+    for (const frame of frames) this.#unanswered.delete(frame);
     this.#last = Math.max(this.#last, ...frames);
     this.onDropped?.(frames);
   }
@@ -382,15 +383,14 @@ export class Stream {
       this.#credits--;
       this.#sent.add(frame);
       this.#socket.send(this.#unanswered.get(frame));
+      this.#listen();
     }
     if (!this.#ending || this.#queue.length) return;
     this.#ready = false; // "end" is the last word, and said once
     this.#socket.send('{"type":"end"}');
   }
 
-  #wake() {
-    this.#wakeups.splice(0).forEach((wake) => wake());
-  }
+  #wake() { this.#wakeups.splice(0).forEach((wake) => wake()); }
 }
 
 function form(parts) {

@@ -1,14 +1,16 @@
 /** The workbench: one video, one session, and what a person does with them. */
 
-import { Client, encodeFrame, labelMap } from "./tamvt.js";
+import { Client, encodeFrame } from "./tamvt.js";
 import { dropBookmark, readBookmark, writeBookmark } from "./bookmark.js";
 import { Drawing } from "./drawing.js";
 import { Figures } from "./figures.js";
+import { explained, hint, nextStep, outcome, spots } from "./messages.js";
 import { Pen } from "./pen.js";
+import { Results } from "./results.js";
 import { CameraSource, ImageSource, VideoSource } from "./sources.js";
 import { Timeline } from "./timeline.js";
 import { Tracking } from "./tracking.js";
-import { $, ObjectList, say, showFigures, showKind, showPrimary, showTransport } from "./view.js";
+import { $, ObjectList, say, showFigures, showKind, showSpots, showPrimary, showTransport } from "./view.js";
 import { Viewer } from "./viewer.js";
 
 const STATES = { human: "drawn", visible: "visible", lost: "lost", dropped: "skipped" };
@@ -16,8 +18,9 @@ const STATES = { human: "drawn", visible: "visible", lost: "lost", dropped: "ski
 export class Bench {
   client = new Client();
   session = null; drawing = null; tracking = null; still = null; sample = null; busy = false;
-  masks = new Map(); names = new Map([[1, ""]]); chosen = 1; figures = new Figures();
-  start = 0; drawnAt = 0; revision = 0; tool = "brush"; radius = 12;
+  names = new Map([[1, ""]]); chosen = 1; figures = new Figures();
+  results = new Results({ kept: (id) => this.names.has(id) });
+  start = 0; drawnAt = 0; tool = "brush"; radius = 12;
 
   constructor() {
     this.viewer = new Viewer({ labelsAt: (n) => this.labelsAt(n), onShown: () => this.render() });
@@ -62,7 +65,7 @@ export class Bench {
   }
 
   get remaining() {
-    return this.source.live || this.start + this.newest < this.source.count - 1;
+    return Boolean(this.session) && (this.source.live || this.start + this.newest < this.source.count - 1);
   }
 
   set opacity(share) {
@@ -95,14 +98,16 @@ export class Bench {
       camera: () => CameraSource.open(),
     };
     if (!quiet) say("Opening …");
-    this.use(await open[kind]());
+    const source = await open[kind](); // where it fails, what is open stays
+    this.use(source);
     await this.again({ quiet });
+    if (source.notice) say(`${source.notice} ${hint(this)}`);
   }
 
   async openSample() {
     this.sample = await this.client.json("web/sample.json");
     const blob = await (await this.client.call("web/sample.webm")).blob();
-    return VideoSource.open(blob, { name: "sample", kind: "sample", rate: this.sample.rate });
+    return VideoSource.open(blob, { name: "sample", kind: "sample" });
   }
 
   use(source) {
@@ -122,11 +127,12 @@ export class Bench {
     history.replaceState(null, "", location.pathname);
     const { id, label } = this.source.kind === "sample" ? this.sample.object : { id: 1, label: "" };
     Object.assign(this, { session: null, drawing: null, still: null, start: 0, chosen: id });
-    this.revision++;
-    Object.assign(this, { masks: new Map(), names: new Map([[id, label]]), figures: new Figures() });
+    Object.assign(this, { names: new Map([[id, label]]), figures: new Figures() });
+    this.results = new Results({ kept: (object) => this.names.has(object) });
+    this.showSpots([]);
     if (this.source.live) this.viewer.preview(() => this.previewing);
     else await this.viewer.show(0);
-    if (!quiet) say(this.hint());
+    if (!quiet) say(hint(this));
   }
 
   async takeStill() {
@@ -134,20 +140,14 @@ export class Bench {
     this.still = await encodeFrame(this.source.video, { height, width });
     this.source.record(0, this.still);
     await this.viewer.show(0);
-    say(this.hint());
-  }
-
-  hint() {
-    if (this.previewing) return "Point the camera at what you want to follow, then take the first picture.";
-    return "Paint over what you want to follow, or draw a box around it. Then press Track.";
+    say(hint(this));
   }
 
   // What is seen
 
   labelsAt(n) {
     if (this.drawing && n === this.drawnAt) return this.drawing.labels;
-    const objects = this.masks.get(n - this.start);
-    return objects && labelMap(objects, this.source.size);
+    return this.results.labels(n - this.start, this.source.size);
   }
 
   nameOf(id) {
@@ -156,7 +156,7 @@ export class Bench {
 
   objects() {
     const drawn = this.drawing && this.shown === this.drawnAt ? this.drawing.ids() : null;
-    const known = new Map(this.masks.get(this.shown - this.start)?.map(({ id, state }) => [id, STATES[state]]));
+    const known = new Map(this.results.frames.get(this.shown - this.start)?.map(({ id, state }) => [id, STATES[state]]));
     return [...this.names.keys()].sort((a, b) => a - b).map((id) => ({
       id,
       name: this.nameOf(id),
@@ -169,24 +169,16 @@ export class Bench {
     const idle = Boolean(source) && !this.busy && !this.tracking;
     const objects = this.objects();
     this.list.show(objects, { chosen: this.chosen, locked: !idle });
-    showPrimary(this.primary());
+    showPrimary(nextStep(this));
     showTransport({ shown, count: source?.count ?? 0, playing: Boolean(this.viewer.playing || this.tracking), enabled: Boolean(source) && !this.previewing });
-    showFigures(this.figures, Math.max(0, this.masks.size - 1));
-    this.timeline.show(this.masks, objects, { start: this.start, count: source?.count ?? 1, revision: this.revision });
+    showFigures(this.figures, Math.max(0, this.results.frames.size - 1));
+    const { frames, revision } = this.results;
+    this.timeline.show(frames, objects, { start: this.start, count: source?.count ?? 1, revision });
     $("restart").hidden = !this.session;
     $("undo").disabled = $("clear").disabled = !(idle && this.edited);
     $("suggest").hidden = !(source?.kind === "sample" && !this.session && shown === 0 && !this.edited);
     for (const name of ["zip", "coco", "film"]) $(name).disabled = !(idle && this.session);
     $("marks").toggleAttribute("data-off", !this.mayDraw());
-  }
-
-  primary() {
-    if (this.tracking) return { label: "Pause", enabled: true };
-    const enabled = Boolean(this.source) && !this.busy;
-    if (this.previewing) return { label: "Take the first picture", enabled };
-    if (!this.session) return { label: "Track", enabled: enabled && this.edited && this.drawing.ids().length > 0 };
-    if (this.edited) return { label: this.remaining ? "Correct and continue" : "Correct", enabled };
-    return this.remaining ? { label: "Continue", enabled } : { label: "All frames are tracked", enabled: false };
   }
 
   // Drawing: this is the pen's desk
@@ -261,7 +253,7 @@ export class Bench {
   }
 
   addObject() {
-    const free = Array.from({ length: 254 }, (_, k) => k + 1).find((id) => !this.names.has(id));
+    const free = Array.from({ length: 254 }, (_, k) => k + 1).find((id) => !this.names.has(id) && !this.results.knows(id));
     this.names.set(free, "");
     this.chosen = free;
     this.render();
@@ -273,6 +265,7 @@ export class Bench {
       await this.readMasks(this.newest);
     }
     this.names.delete(id);
+    this.results.sift();
     this.drawing?.erase(id);
     if (!this.names.size) this.names.set(1, "");
     if (this.chosen === id) this.chosen = this.names.keys().next().value;
@@ -293,15 +286,18 @@ export class Bench {
     this.start = this.drawnAt;
     await this.readMasks(0);
     if (this.source.live) return;
-    const { kind, name, rate, files } = this.source;
     history.replaceState(null, "", `#session=${this.session.id}`);
-    await writeBookmark({ session: this.session.id, kind, name, rate, start: this.start, files });
+    await this.bookmark();
+  }
+
+  bookmark() {
+    const { kind, name, rate, files } = this.source;
+    return writeBookmark({ session: this.session.id, kind, name, rate, start: this.start, files });
   }
 
   /** The session's masks from a frame on, as the service keeps them. */
   async readMasks(from) {
-    for await (const { frame, objects } of this.session.masks({ from })) this.masks.set(frame, objects);
-    this.revision++;
+    for await (const { frame, objects } of this.session.masks({ from })) this.results.put(frame, objects);
   }
 
   async correct() {
@@ -330,28 +326,39 @@ export class Bench {
 
   async track() {
     const { source, session, start, figures } = this;
+    const current = (act) => (...given) => { if (this.tracking === tracking) act(...given); };
+    const leftOut = [];
     const tracking = new Tracking({ source, session, start,
-      onState: (state) => { if (this.tracking === tracking) say({ waiting: "The connection is lost; trying again …" }[state] ?? "Tracking …"); },
-      onMasks: (answer, picture) => { if (this.tracking === tracking) this.answered(answer, picture); },
+      onState: current((state) => say({ waiting: "The connection is lost; trying again …" }[state] ?? "Tracking …")),
+      onMasks: current((answer, picture) => this.answered(answer, picture)),
       onDropped: (count) => { figures.dropped += count; },
+      onLeftOut: (error) => { leftOut.push(error.message); this.bookmark(); },
     });
     this.tracking = tracking;
+    this.showSpots([]);
     say("Tracking …");
-    try {
-      await tracking.run();
-      if (this.tracking === tracking) say(this.remaining ? "Paused. Draw on this frame to correct it, then continue." : "Done. Play it, correct it, or download the masks.");
-    } catch (error) {
-      if (this.tracking === tracking) say(explained(error), { wrong: true });
-    }
+    const trouble = await tracking.run().then(() => null, (error) => error);
     figures.rest();
     if (this.tracking !== tracking) return; // another video was chosen meanwhile
     this.tracking = null;
-    await this.viewer.show(start + this.newest);
+    await this.attempt(() => this.viewer.show(start + this.newest));
+    this.tell(trouble, leftOut);
+  }
+
+  /** Says how tracking ended, and shows where to look. */
+  tell(trouble, leftOut) {
+    const [{ frames }, objects] = [this.results, this.objects()];
+    const { text, wrong } = outcome(frames, objects, { trouble, leftOut, remaining: this.remaining });
+    say(text, { wrong });
+    this.showSpots(spots(frames, objects, { start: this.start }));
+  }
+
+  showSpots(found) {
+    showSpots(found, (frame) => this.attempt(() => this.seek(frame)));
   }
 
   answered({ frame, objects, timestamp, timing }, picture) {
-    this.masks.set(frame, objects);
-    this.revision++;
+    this.results.put(frame, objects);
     const next = Math.max(this.session.state.next_frame, frame + 1);
     this.session.state = { ...this.session.state, next_frame: next };
     if (timestamp !== null) this.figures.count({ latency: performance.now() - timestamp / 1000, inference: timing.inference_ms });
@@ -371,6 +378,7 @@ export class Bench {
     await this.readMasks(0);
     await this.viewer.show(this.start + this.newest);
     say(this.remaining ? "Back where you were. Continue, or correct this frame." : "Back where you were.");
+    this.showSpots(spots(this.results.frames, this.objects(), { start: this.start }));
   }
 
   // Playing
@@ -387,10 +395,4 @@ export class Bench {
     if (this.tracking) this.tracking.pause();
     else await this.viewer.show(n);
   }
-}
-
-function explained(error) {
-  if (error.slug === "unknown-session") return "The session has expired. Start over to track again.";
-  if (error.name === "NotAllowedError") return "The camera may not be used. Allow it in the browser, then try again.";
-  return error.message;
 }

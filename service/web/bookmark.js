@@ -1,7 +1,10 @@
 /** What a reload needs to go on: which session on which video. Kept in this browser (IndexedDB). */
 
+import { within } from "./tamvt.js";
+
 const NAME = "tamvt";
 const KEY = "page";
+const PATIENCE_S = 5; // without it the page works: a reload begins anew
 
 function open() {
   const request = indexedDB.open(NAME, 1);
@@ -10,10 +13,10 @@ function open() {
 }
 
 function settled(request) {
-  return new Promise((resolve, reject) => {
+  return within(PATIENCE_S, "The browser's storage", new Promise((resolve, reject) => {
     request.onsuccess = () => resolve(request.result);
-    request.onerror = () => reject(request.error);
-  });
+    request.onerror = request.onblocked = () => reject(request.error ?? new Error("another tab holds the storage"));
+  }));
 }
 
 async function withStore(mode, act) {

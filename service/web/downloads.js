@@ -1,10 +1,14 @@
-/** What can be taken home: palette PNGs from the service; COCO JSON and a film made here. */
+/** What can be taken home: masks in a ZIP, COCO JSON and a film, named and sized like the files. */
 
+import { encodeRle, within } from "./tamvt.js";
+import { palettePng, zip } from "./archives.js";
 import { Painter } from "./painter.js";
-import { pause, playPictures } from "./sources.js";
+import { playPictures } from "./sources.js";
+import { BROWSER_S, pause } from "./video.js";
 
 const LAST_PICTURE_MS = 300; // the encoder runs behind
 const DRAWN_MS = 1000; // a page that nobody sees is not drawn
+const MASKS_IN_ZIP = 5000;
 
 function save(blob, name) {
   const link = document.createElement("a");
@@ -14,59 +18,125 @@ function save(blob, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
-function nameOf({ source }) {
-  return source.name.replace(/\.\w+$/, "");
+const stem = (name) => name.replace(/\.\w+$/, "");
+
+/** The name of the picture at frame n of the source: the file's own, or the frame's number. */
+function pictureName({ files, kind }, n) {
+  return kind === "images" ? files[n].name : `${String(n).padStart(5, "0")}.jpg`;
 }
 
-/** The service's ZIPs, 500 masks in each. */
-export async function saveMasks(bench) {
-  let part = 0;
-  for await (const zip of bench.session.zips()) save(await zip, `${nameOf(bench)}-masks${part++ ? `-${part}` : ""}.zip`);
+/** A PNG's name for each picture; `a.jpg` and `a.png` in one folder keep their endings. */
+export function maskNames(names) {
+  const count = new Map();
+  for (const name of names) count.set(stem(name), (count.get(stem(name)) ?? 0) + 1);
+  return names.map((name) => `${count.get(stem(name)) > 1 ? name : stem(name)}.png`);
 }
 
-export function saveCoco(bench) {
-  const { masks, names, start, source: { size } } = bench;
-  const text = JSON.stringify(cocoJson(masks, { names, size, start }));
-  save(new Blob([text], { type: "application/json" }), `${nameOf(bench)}-coco.json`);
+/** A label map in another size: a pixel goes to the id that has the most of it (bilinear). */
+export function resized(labels, [height, width], [newHeight, newWidth]) {
+  if (height === newHeight && width === newWidth) return labels;
+  const places = (count, from) => Array.from({ length: count }, (_, k) => {
+    const at = Math.min(Math.max(((k + 0.5) * from) / count - 0.5, 0), from - 1);
+    return [Math.floor(at), Math.min(Math.floor(at) + 1, from - 1), at - Math.floor(at)];
+  });
+  const columns = places(newWidth, width);
+  const larger = new Uint8Array(newHeight * newWidth);
+  places(newHeight, height).forEach(([top, bottom, down], row) => {
+    columns.forEach(([left, right, along], column) => {
+      const a = labels[top * width + left];
+      const [b, c, d] = [labels[top * width + right], labels[bottom * width + left], labels[bottom * width + right]];
+      larger[row * newWidth + column] = a === b && a === c && a === d ? a : strongest([[a, (1 - down) * (1 - along)], [b, (1 - down) * along], [c, down * (1 - along)], [d, down * along]]);
+    });
+  });
+  return larger;
+}
+
+function strongest(votes) {
+  const share = new Map();
+  for (const [id, weight] of votes) share.set(id, (share.get(id) ?? 0) + weight);
+  return [...share].reduce((best, next) => (next[1] > best[1] ? next : best))[0];
+}
+
+/** What is saved of every frame: `{frame, n, size, labels}`, n as the source counts. */
+async function* savedFrames({ results, source, start }, onProgress) {
+  for (const frame of [...results.frames.keys()].sort((a, b) => a - b)) {
+    const n = start + frame;
+    const size = await source.fullSize(n);
+    yield { frame, n, size, labels: resized(results.labels(frame, source.size), source.size, size) };
+    onProgress?.((frame + 1) / results.frames.size);
+    if (frame % 10 === 9) await pause(0); // the page stays alive
+  }
+}
+
+/** Palette PNGs in ZIPs of at most 5,000. */
+export async function saveMasks(bench, { onProgress } = {}) {
+  const { results, source, start } = bench;
+  const numbers = [...results.frames.keys()].map((frame) => start + frame);
+  const names = new Map(maskNames(numbers.map((n) => pictureName(source, n))).map((name, place) => [numbers[place], name]));
+  let [files, part] = [[], 1];
+  const write = () => save(zip(files.splice(0)), `${stem(source.name)}-masks${part++ > 1 ? `-${part - 1}` : ""}.zip`);
+  for await (const { n, size, labels } of savedFrames(bench, onProgress)) {
+    files.push([names.get(n), await palettePng(labels, size)]);
+    if (files.length === MASKS_IN_ZIP) write();
+  }
+  if (files.length) write();
+}
+
+export async function saveCoco(bench, options) {
+  const text = JSON.stringify(await cocoJson(bench, options));
+  save(new Blob([text], { type: "application/json" }), `${stem(bench.source.name)}-coco.json`);
 }
 
 export async function saveFilm(bench, { opacity, onProgress }) {
   const { source, start, newest } = bench;
   const labelsAt = (n) => bench.labelsAt(n);
   const { blob, suffix } = await recordFilm(source, { from: start, count: newest + 1, labelsAt, opacity, onProgress });
-  save(blob, `${nameOf(bench)}-overlay.${suffix}`);
+  save(blob, `${stem(source.name)}-overlay.${suffix}`);
 }
 
 /** COCO's JSON: an image per frame, an annotation per object in it, a category per object. */
-export function cocoJson(masks, { names, size: [height, width], start }) {
-  const images = [];
-  const annotations = [];
-  for (const [frame, objects] of masks) {
-    const file = `${String(frame).padStart(5, "0")}.jpg`;
-    images.push({ id: frame, width, height, file_name: file, video_frame: start + frame });
-    for (const { id, rle, area, bbox, confidence, state } of objects) {
+export async function cocoJson(bench, { onProgress } = {}) {
+  const { names, results, source } = bench;
+  const [images, annotations] = [[], []];
+  for await (const { frame, n, size, labels } of savedFrames(bench, onProgress)) {
+    const [height, width] = size;
+    const timestamp = source.times?.[n];
+    images.push({ id: frame, width, height, file_name: pictureName(source, n), video_frame: n, timestamp });
+    for (const { id, confidence, state } of results.frames.get(frame)) {
+      const { area, bbox } = extent(labels, size, id);
       if (!area) continue;
       annotations.push({
         id: annotations.length + 1, image_id: frame, category_id: id, track_id: id,
-        segmentation: rle, area, bbox, iscrowd: 0, score: confidence, state,
+        segmentation: encodeRle(labels, size, id), area, bbox, iscrowd: 0, score: confidence, state,
       });
     }
   }
   const categories = [...names].map(([id, name]) => ({ id, name: name || `Object ${id}` }));
-  return { images, annotations, categories };
+  return { info: { description: source.name }, images, annotations, categories };
+}
+
+/** How many pixels an object has, and the box [x, y, width, height] around them. */
+function extent(labels, [height, width], id) {
+  let [area, left, right, top, bottom] = [0, width, 0, height, 0];
+  for (let at = labels.indexOf(id); at >= 0; at = labels.indexOf(id, at + 1)) {
+    const [row, column] = [Math.floor(at / width), at % width];
+    area++;
+    [left, right, top, bottom] = [Math.min(left, column), Math.max(right, column), Math.min(top, row), Math.max(bottom, row)];
+  }
+  return { area, bbox: area ? [left, top, right - left + 1, bottom - top + 1] : [0, 0, 0, 0] };
 }
 
 /** Draws the masks of frame n on a context. */
-function maskPainter([height, width], { labelsAt, opacity }) {
-  const canvas = Object.assign(document.createElement("canvas"), { height, width });
+function maskPainter(size, { labelsAt, opacity }) {
+  const canvas = document.createElement("canvas");
   const painter = new Painter(canvas);
-  painter.resize([height, width]);
+  painter.resize(size);
   painter.opacity = opacity;
   return (context, n) => {
     const labels = labelsAt(n);
     if (!labels) return;
     painter.paint(labels);
-    context.drawImage(canvas, 0, 0);
+    context.drawImage(canvas, 0, 0, context.canvas.width, context.canvas.height);
   };
 }
 
@@ -78,13 +148,14 @@ function drawn() {
 
 /** A video of every tracked frame with its masks, recorded in real time or slower; WebM or MP4. */
 async function recordFilm(source, { from, count, labelsAt, opacity, onProgress }) {
-  const [height, width] = source.size;
+  const [height, width] = await source.fullSize(from);
   const canvas = Object.assign(document.createElement("canvas"), { height, width });
   const context = canvas.getContext("2d", { alpha: false });
   const stream = canvas.captureStream(0);
   const [track] = stream.getVideoTracks();
   const kinds = ["video/webm;codecs=vp9", "video/webm", "video/mp4"];
   const mimeType = kinds.find((kind) => MediaRecorder.isTypeSupported(kind));
+  if (!mimeType) throw new Error("This browser cannot record videos. Download the masks, or use Chrome, Edge or Firefox.");
   const recorder = new MediaRecorder(stream, { mimeType, videoBitsPerSecond: 6_000_000 });
   const pieces = [];
   recorder.ondataavailable = ({ data }) => pieces.push(data);
@@ -102,6 +173,6 @@ async function recordFilm(source, { from, count, labelsAt, opacity, onProgress }
   }, finished.signal);
   await pause(LAST_PICTURE_MS);
   recorder.stop();
-  await stopped;
+  await within(BROWSER_S, "Finishing the video", stopped);
   return { blob: new Blob(pieces, { type: mimeType }), suffix: mimeType.includes("mp4") ? "mp4" : "webm" };
 }

@@ -2,6 +2,7 @@
 
 import { Bench } from "./bench.js";
 import { saveCoco, saveFilm, saveMasks } from "./downloads.js";
+import { explained } from "./messages.js";
 import { $, say } from "./view.js";
 
 const bench = new Bench();
@@ -40,10 +41,10 @@ $("add").addEventListener("click", () => bench.addObject());
 $("suggest").addEventListener("click", () => bench.suggest());
 $("undo").addEventListener("click", () => bench.onUndo());
 $("clear").addEventListener("click", () => bench.clear());
-$("play").addEventListener("click", () => bench.play());
-$("seek").addEventListener("input", () => bench.seek(Number($("seek").value)));
-$("zip").addEventListener("click", () => bench.attempt(() => saveMasks(bench)));
-$("coco").addEventListener("click", () => bench.attempt(() => saveCoco(bench)));
+$("play").addEventListener("click", () => told(bench.play()));
+$("seek").addEventListener("input", () => told(bench.seek(Number($("seek").value))));
+$("zip").addEventListener("click", () => bench.attempt(() => saved("masks", saveMasks)));
+$("coco").addEventListener("click", () => bench.attempt(() => saved("annotations", saveCoco)));
 $("film").addEventListener("click", () => bench.attempt(film));
 $("marks").addEventListener("pointerdown", () => bench.explain());
 
@@ -63,6 +64,17 @@ $("opacity").addEventListener("input", () => {
 
 addEventListener("resize", () => bench.render());
 
+/** Says what went wrong while somebody looked. */
+function told(looking) {
+  return looking.catch((error) => say(explained(error), { wrong: true }));
+}
+
+async function saved(what, save) {
+  const onProgress = (share) => say(`Writing the ${what}: ${Math.round(share * 100)} %`);
+  await save(bench, { onProgress });
+  say(`The ${what} are saved.`);
+}
+
 async function film() {
   const onProgress = (share) => say(`Recording the video: ${Math.round(share * 100)} %`);
   await saveFilm(bench, { opacity: Number($("opacity").value) / 100, onProgress });
@@ -78,4 +90,4 @@ async function begin() {
   if (!bench.source) await bench.attempt(() => bench.choose("sample", [], { quiet: true }));
 }
 
-begin().catch((error) => say(error.message, { wrong: true }));
+told(begin());

@@ -1,19 +1,10 @@
-/** When each object is visible, lost or given by hand: one row per object under the slider. */
+/** When each object is visible, lost or given by hand: one row per object; a bar is as high as its confidence. */
 
 import { cssColor } from "./painter.js";
+import { countStates } from "./results.js";
 
-const ROW = 12;
-const BAR = 6;
-
-/** How many frames of each state an object has: `{visible, lost, human, dropped}`. */
-export function countStates(masks, id) {
-  const counts = { visible: 0, lost: 0, human: 0, dropped: 0 };
-  for (const objects of masks.values()) {
-    const state = objects.find((object) => object.id === id)?.state;
-    if (state in counts) counts[state]++;
-  }
-  return counts;
-}
+const ROW = 14;
+const BAR = 10;
 
 export function describe(masks, objects) {
   if (!masks.size) return "Nothing is tracked yet";
@@ -60,11 +51,11 @@ export class Timeline {
     }
   }
 
-  #bar({ id, state }, x, y, width, dots) {
+  #bar({ id, state, confidence = 1 }, x, y, width, dots) {
     if (state === "dropped") return;
     const lost = state === "lost";
     this.context.fillStyle = lost ? "rgb(127 127 127 / 0.55)" : cssColor(id);
-    const thin = lost ? 2 : BAR;
+    const thin = lost ? 2 : 3 + (BAR - 3) * confidence;
     this.context.fillRect(x, y + ((BAR - thin) / 2) * dots, width, thin * dots);
     if (state !== "human") return;
     // A tall notch says: here a person drew.

@@ -1,6 +1,7 @@
 /** Sends a source's pictures through a session and hands on what comes back. */
 
-import { encodeFrame } from "./tamvt.js";
+import { encodeFrame, within } from "./tamvt.js";
+import { BROWSER_S } from "./video.js";
 
 const KEPT_PICTURES = 90;
 // A clip waits for its second picture: finding it in the video takes a moment.
@@ -8,15 +9,15 @@ const MAX_WAIT_MS = 1000;
 
 /** The same two verbs as a stream's, over plain requests: where a WebSocket cannot pass. */
 export class Appender {
-  #waiting = []; #latencies = new Map();
+  #waiting = [];
 
   constructor(session, { onMasks }) {
     Object.assign(this, { session, onMasks });
     this.nextFrame = session.state.next_frame;
   }
 
-  async send(image, { timestamp }) {
-    this.#waiting.push({ image, timestamp });
+  async send(image) {
+    this.#waiting.push(image);
     if (this.#waiting.length >= this.session.state.clip_length) await this.end();
     return this.nextFrame + this.#waiting.length - 1;
   }
@@ -25,9 +26,10 @@ export class Appender {
     const clip = this.#waiting.splice(0);
     if (!clip.length) return;
     const firstFrame = this.nextFrame;
-    const { frames, timing } = await this.session.append(clip.map(({ image }) => image), { firstFrame });
+    const timestamp = performance.now() * 1000;
+    const { frames, timing } = await this.session.append(clip, { firstFrame });
     this.nextFrame += clip.length;
-    for (const masks of frames) this.onMasks({ ...masks, timestamp: clip[masks.frame - firstFrame].timestamp, timing });
+    for (const masks of frames) this.onMasks({ ...masks, timestamp, timing });
   }
 
   close() {}
@@ -35,26 +37,27 @@ export class Appender {
 
 /**
  * One run of tracking, until the source ends, `pause()` is called, or something goes wrong.
- * `onMasks(answer, picture)` hears of every frame; `onDropped(count)` of those that were skipped.
+ * `onMasks(answer, picture)` hears of every frame; `onDropped(count)` of those that were skipped;
+ * `onLeftOut(error)` of an image that cannot be decoded, and is no frame.
  */
 export class Tracking {
   #pictures = new Map(); #stop = new AbortController(); #transport;
 
-  constructor({ source, session, start, onMasks, onDropped, onState }) {
-    Object.assign(this, { source, session, start, onMasks, onDropped, onState });
+  constructor({ source, session, start, onMasks, onDropped, onLeftOut, onState }) {
+    Object.assign(this, { source, session, start, onMasks, onDropped, onLeftOut, onState });
   }
 
   pause() {
     this.#stop.abort();
   }
 
-  /** Resolves when every frame that was sent has its masks. */
+  /** Resolves when every frame that was sent has its masks; rejects then, if the source failed. */
   async run() {
     this.#transport = await this.#connect();
     try {
-      if (this.source.live) await this.source.follow((video, skipped) => this.#take(video, skipped), this.#stop.signal);
-      else await this.#sendAll();
+      const trouble = await (this.source.live ? this.#follow() : this.#sendAll());
       await this.#transport.end();
+      if (trouble) throw trouble;
     } catch (error) {
       this.#transport.close();
       throw error;
@@ -77,24 +80,40 @@ export class Tracking {
     }
   }
 
+  /** Sends picture after picture; gives the error of one that could not be had, if there was one. */
   async #sendAll() {
-    for (let frame = this.#transport.nextFrame; !this.#stop.signal.aborted; frame++) {
-      if (this.start + frame >= this.source.count) return;
-      await this.#send(await this.source.picture(this.start + frame), frame);
+    for (let frame = this.#transport.nextFrame; !this.#stop.signal.aborted; ) {
+      const n = this.start + frame;
+      if (n >= this.source.count) return null;
+      const [picture, error] = await this.source.picture(n).then((found) => [found], (reason) => [null, reason]);
+      if (picture) await this.#send(picture, frame++);
+      else if (!this.source.leaveOut) return error;
+      else {
+        this.source.leaveOut(n);
+        this.onLeftOut(error);
+      }
+      picture?.close?.();
     }
+    return null;
   }
 
-  async #take(video, skipped) {
-    if (skipped) this.onDropped(skipped);
-    await this.#send(video, this.#transport.nextFrame);
+  async #follow() {
+    const take = async (video, skipped) => {
+      if (skipped) this.onDropped(skipped);
+      await this.#send(video, this.#transport.nextFrame);
+    };
+    let trouble = null;
+    await this.source.follow(take, this.#stop.signal).catch((error) => { trouble = error; });
+    return trouble;
   }
 
   async #send(picture, frame) {
     const [height, width] = this.source.size;
-    this.#keep(frame, await createImageBitmap(picture, { resizeWidth: width, resizeHeight: height }));
+    const small = createImageBitmap(picture, { resizeWidth: width, resizeHeight: height });
+    this.#keep(frame, await within(BROWSER_S, "Copying a picture", small));
     const image = await encodeFrame(this.#pictures.get(frame), { width, height });
     if (this.source.live) this.source.record(frame, image);
-    await this.#transport.send(image, { timestamp: performance.now() * 1000 });
+    await this.#transport.send(image);
   }
 
   #keep(frame, picture) {

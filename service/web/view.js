@@ -39,6 +39,17 @@ export function showFigures(figures, tracked) {
   $("inference").textContent = milliseconds(figures.inference);
 }
 
+/** Buttons that lead to the frames worth looking at: `[{frame, label}]`. */
+export function showSpots(spots, onGo) {
+  $("spots").replaceChildren(...spots.map(({ frame, label }) => {
+    const button = element("button", { type: "button", textContent: label });
+    button.addEventListener("click", () => onGo(frame));
+    const item = document.createElement("li");
+    item.append(button);
+    return item;
+  }));
+}
+
 /** The list of objects: choose one, name it, remove it. */
 export class ObjectList {
   #rows = new Map();

@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
-import zipfile
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
-import av
 import cv2
 import httpx
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from playwright.async_api import Browser, FilePayload, Page, expect
+from playwright.async_api import Browser, Page, expect
 
 from model.core.encoding import decode_rle
-from model.core.image_headers import ImageLimits
 from model.core.j_and_f import jaccard
-from model.core.palette import read_label_map
 from tests.support import scene
-from tests.support.browser import PATIENCE_MS, PHONE, open_page
+from tests.support.browser import PHONE, open_page
+from tests.support.page import (
+    CUP,
+    FRAMES,
+    begin_at,
+    labels,
+    open_images,
+    paint,
+    pause,
+    place,
+    shown,
+    track,
+    zipped_masks,
+)
 from tests.support.running import PATIENCE_S, Running
 
 pytestmark = pytest.mark.anyio
 
-FRAMES = 60
-CUP = 6
 WEB = Path(__file__).parents[2] / "service" / "web"
 COUNT_PAINTS = """
 globalThis.paints = 0;
@@ -39,16 +44,6 @@ CanvasRenderingContext2D.prototype.putImageData = function (...given) {
     put.apply(this, given);
 };
 """
-# In the page: whoever asks from outside may come when all frames are tracked.
-PAUSE_SOON = """() => {
-    const [button, tracked] = ["primary", "tracked"].map((id) => document.getElementById(id));
-    const observer = new MutationObserver(() => {
-        if (!/^\\d+$/.test(tracked.textContent)) return;
-        observer.disconnect();
-        button.click();
-    });
-    observer.observe(tracked, { childList: true });
-}"""
 NOTE_LABELS = """() => {
     const button = document.getElementById("play");
     globalThis.labels = [];
@@ -58,88 +53,6 @@ NOTE_LABELS = """() => {
 PLAYED = """() => globalThis.labels.includes("Pause") && globalThis.labels.at(-1) === "Play" """
 # Over the cup in the sample's first frame, in its pixels.
 STROKE = ((120, 200), (175, 210), (200, 240), (140, 130), (240, 220), (170, 270))
-
-
-@pytest.fixture
-async def page(chromium: Browser, running: Running) -> AsyncIterator[Page]:
-    """The page with its sample."""
-    async with open_page(chromium, running.url) as opened:
-        await expect(opened.locator("#seek")).to_be_enabled()
-        await expect(opened.locator("#status")).to_contain_text("Then press Track")
-        yield opened
-
-
-async def place(page: Page, x: float, y: float) -> tuple[float, float]:
-    """Where on the screen the pixel x, y of the picture is."""
-    area = await page.locator("#marks").bounding_box()
-    size = await page.locator("#picture").evaluate("(canvas) => [canvas.width, canvas.height]")
-    assert area is not None
-    return (
-        area["x"] + (x + 0.5) * area["width"] / size[0],
-        area["y"] + (y + 0.5) * area["height"] / size[1],
-    )
-
-
-async def paint(page: Page, *points: tuple[float, float]) -> None:
-    """One stroke of the pointer through these pixels."""
-    await page.mouse.move(*await place(page, *points[0]))
-    await page.mouse.down()
-    for point in points[1:]:
-        await page.mouse.move(*await place(page, *point), steps=4)
-    await page.mouse.up()
-
-
-async def begin_at(page: Page, number: int) -> None:
-    """Paints over the cup in a later frame: what is left of the sample is tracked sooner."""
-    await page.locator("#seek").fill(str(number))
-    await expect(page.locator("#counter")).to_have_text(f"{number + 1} / {FRAMES}")
-    await paint(page, (200, 180), (320, 200), (420, 220))
-
-
-async def track(page: Page) -> None:
-    """Presses the button, and waits until all frames are tracked."""
-    await page.click("#primary")
-    await expect(page.locator("#primary")).to_have_text("All frames are tracked")
-
-
-async def pause(page: Page) -> int:
-    """Presses the button, and again once there are masks; the number of the frame shown."""
-    await page.evaluate(PAUSE_SOON)
-    await page.click("#primary")
-    await expect(page.locator("#primary")).to_have_text("Continue")
-    return await shown(page)
-
-
-async def shown(page: Page) -> int:
-    """The number of the frame that is shown, from 0."""
-    return int(await page.locator("#seek").input_value())
-
-
-async def labels(page: Page) -> NDArray[np.uint8]:
-    """What is painted over the picture: 255 where any object is, (H, W)."""
-    read = """(canvas) => {
-        const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
-        return [canvas.height, canvas.width, pixels.filter((_, k) => k % 4 === 3)
-            .reduce((text, alpha) => text + (alpha ? "1" : "0"), "")];
-    }"""
-    height, width, text = await page.locator("#overlay").evaluate(read)
-    seen = np.frombuffer(text.encode(), np.uint8).reshape(height, width)
-    return np.where(seen == ord("1"), 255, 0).astype(np.uint8)
-
-
-async def download(page: Page, button: str) -> bytes:
-    """What the browser saves when the button is pressed."""
-    async with page.expect_download(timeout=PATIENCE_MS) as waiting:
-        await page.click(button)
-    return await anyio.Path(await (await waiting.value).path()).read_bytes()
-
-
-async def zipped_masks(page: Page) -> dict[str, NDArray[np.uint8]]:
-    """The label maps in the ZIP that the page downloads, by name."""
-    with zipfile.ZipFile(io.BytesIO(await download(page, "#zip"))) as archive:
-        return {
-            name: read_label_map(archive.read(name), ImageLimits()) for name in archive.namelist()
-        }
 
 
 def outline() -> NDArray[np.bool_]:
@@ -160,8 +73,8 @@ async def test_the_zip_holds_what_was_drawn_and_a_mask_of_every_frame(page: Page
     drawn = await labels(page) > 0
     await track(page)
     masks = await zipped_masks(page)
-    assert list(masks) == [f"{number:05d}.png" for number in range(FRAMES - 48)]
-    assert np.array_equal(masks["00000.png"] == CUP, drawn)
+    assert list(masks) == [f"{number:05d}.png" for number in range(48, FRAMES)]
+    assert np.array_equal(masks["00048.png"] == CUP, drawn)
     assert all((mask == CUP).any() for mask in masks.values())
 
 
@@ -172,7 +85,7 @@ async def test_the_overlay_shows_the_masks_that_the_service_keeps(page: Page) ->
     for number in (48, 51, FRAMES - 1):
         await page.locator("#seek").fill(str(number))
         await expect(page.locator("#counter")).to_have_text(f"{number + 1} / {FRAMES}")
-        assert np.array_equal(await labels(page) > 0, masks[f"{number - 48:05d}.png"] > 0)
+        assert np.array_equal(await labels(page) > 0, masks[f"{number:05d}.png"] > 0)
 
 
 async def test_a_correction_is_kept_and_tracking_goes_on_from_it(page: Page) -> None:
@@ -187,7 +100,7 @@ async def test_a_correction_is_kept_and_tracking_goes_on_from_it(page: Page) -> 
     drawn = await labels(page) > 0
     await expect(page.locator("#primary")).to_have_text("Correct and continue")
     await track(page)
-    corrected = (await zipped_masks(page))[f"{paused - 36:05d}.png"]
+    corrected = (await zipped_masks(page))[f"{paused:05d}.png"]
     assert np.array_equal(corrected == CUP, drawn)
 
 
@@ -198,8 +111,8 @@ async def test_an_object_can_be_added_while_paused(page: Page) -> None:
     await paint(page, (560, 40), (600, 60))
     await track(page)
     masks = await zipped_masks(page)
-    assert (masks[f"{paused - 36:05d}.png"] == 1).any()
-    assert not (masks["00000.png"] == 1).any()
+    assert (masks[f"{paused:05d}.png"] == 1).any()
+    assert not (masks["00036.png"] == 1).any()
 
 
 async def test_a_reload_comes_back_to_the_frame_and_goes_on(page: Page) -> None:
@@ -292,27 +205,6 @@ async def test_undo_takes_back_one_stroke(page: Page) -> None:
     assert np.array_equal(await labels(page), before)
 
 
-async def test_the_coco_file_names_the_object_in_every_frame(page: Page) -> None:
-    await begin_at(page, 48)
-    drawn = await labels(page) > 0
-    await page.get_by_label("Name of object 6").fill("Espresso")
-    await track(page)
-    coco = json.loads(await download(page, "#coco"))
-    assert coco["categories"] == [{"id": CUP, "name": "Espresso"}]
-    assert len(coco["images"]) == FRAMES - 48
-    first = coco["annotations"][0]
-    assert np.array_equal(decode_rle(first["segmentation"]), drawn)
-
-
-async def test_the_overlay_video_can_be_downloaded(page: Page) -> None:
-    await begin_at(page, 54)
-    await track(page)
-    with av.open(io.BytesIO(await download(page, "#film")), "r") as container:
-        sizes = [(frame.width, frame.height) for frame in container.decode(video=0)]
-    assert set(sizes) == {(640, 360)}
-    assert len(sizes) >= 3
-
-
 async def test_where_no_websocket_passes_requests_take_its_place(
     chromium: Browser, running: Running
 ) -> None:
@@ -324,31 +216,47 @@ async def test_where_no_websocket_passes_requests_take_its_place(
         assert len(await zipped_masks(page)) == FRAMES - 50
 
 
-async def test_a_video_file_is_tracked(page: Page) -> None:
-    film = scene.video(range(12), kind="webm")
-    video = FilePayload(name="square.webm", mimeType="video/webm", buffer=film)
-    await page.locator("#video-file").set_input_files(video)
-    await expect(page.locator("#counter")).to_have_text("1 / 12")
-    await paint(page, (24, 24), (26, 26))
-    await track(page)
-    masks = await zipped_masks(page)
-    assert len(masks) == 12
-    assert jaccard(masks["00011.png"] == 1, scene.labels(11) == 1) > 0.8
+# In the page: what waits for seconds waits for a twentieth of them.
+HURRY = """() => {
+    const real = setTimeout;
+    globalThis.setTimeout = (act, ms, ...rest) => real(act, ms > 2500 ? ms / 20 : ms, ...rest);
+}"""
+NEVER = "() => new Promise(() => {})"
 
 
-async def test_images_are_tracked_in_the_order_of_their_names(page: Page) -> None:
-    images = [
-        FilePayload(name=f"{number}.png", mimeType="image/png", buffer=scene.png(number))
-        for number in (10, 2, 0)
-    ]
-    # A folder cannot be handed to the browser from memory; its files can.
-    await page.locator("#image-files").evaluate("(input) => { input.webkitdirectory = false; }")
-    await page.locator("#image-files").set_input_files(images)
-    await expect(page.locator("#counter")).to_have_text("1 / 3")
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        (f"createImageBitmap = {NEVER}", "Copying a picture took more than 20 seconds"),
+        (f"OffscreenCanvas.prototype.convertToBlob = {NEVER}", "Encoding a picture took more"),
+        ("HTMLMediaElement.prototype.addEventListener = () => {}", "Looking for a frame of sample"),
+        ("IDBFactory.prototype.open = () => ({})", "Done"),
+    ],
+)
+async def test_a_browser_that_never_answers_is_not_waited_for(
+    page: Page, broken: str, said: str
+) -> None:
+    await begin_at(page, 54)
+    await page.evaluate(HURRY)
+    await page.evaluate(f"() => {{ {broken}; }}")
+    await page.click("#primary")
+    await expect(page.locator("#status")).to_contain_text(said)
+
+
+async def test_what_was_lost_is_said_and_shown_and_never_called_done(page: Page) -> None:
+    images = {f"{number}.png": scene.png(number) for number in range(10)}
+    empty = scene.encode(np.full_like(scene.picture(0), scene.FLOOR[0]), ".png")
+    images |= dict.fromkeys(("3.png", "4.png", "5.png", "8.png"), empty)
+    await open_images(page, **images)
     await paint(page, (24, 24), (26, 26))
     await track(page)
-    masks = await zipped_masks(page)
-    assert jaccard(masks["00002.png"] == 1, scene.labels(10) == 1) > 0.8
+    status = page.locator("#status")
+    await expect(status).to_contain_text("Object 1 was lost in 4 of 10 frames")
+    await expect(status).not_to_contain_text("Done")
+    spots = page.locator("#spots button")
+    await expect(spots).to_have_text(["Object 1 lost: 4 to 6", "Object 1 lost: frame 9"])
+    await spots.last.click()
+    await expect(page.locator("#counter")).to_have_text("9 / 10")
 
 
 async def test_the_camera_is_tracked_live_and_can_be_played(page: Page) -> None:

@@ -6,8 +6,10 @@ Pictures are uint8 RGB (HEIGHT, WIDTH, 3); number 0 is the reference frame.
 from __future__ import annotations
 
 import io
+import tempfile
 from collections.abc import Collection, Sequence
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import cv2
@@ -80,3 +82,25 @@ def video(numbers: Sequence[int], *, kind: str = "mp4", ms: Sequence[int] | None
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return file.getvalue()
+
+
+def varied_video(steps: Sequence[float], *, kind: str) -> tuple[bytes, list[float]]:
+    """Return a video that browsers play and whose frames stay for these seconds, with their times.
+
+    MP4 and MOV begin with their index and hold H.264 with pictures out of order; WebM has VP8.
+    """
+    times = [sum(steps[:number]) for number in range(len(steps))]
+    options = {} if kind == "webm" else {"movflags": "faststart"}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"varied.{kind}"
+        with av.open(path, "w", options=options) as container:
+            stream = container.add_stream("libvpx" if kind == "webm" else "libx264", rate=24)
+            stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+            stream.codec_context.time_base = Fraction(1, 1000)
+            stream.bit_rate = 4_000_000
+            for number, time in enumerate(times):
+                frame = av.VideoFrame.from_ndarray(picture(number), format="rgb24")
+                frame.pts, frame.time_base = round(time * 1000), Fraction(1, 1000)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+        return path.read_bytes(), times

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -127,6 +128,40 @@ async def test_a_lost_connection_is_resumed_and_no_frame_comes_twice(
     assert found["frames"] == list(range(1, 17))
     assert found["connections"] == 3
     assert api.state(found["id"])["next_frame"] == 17
+
+
+async def test_a_service_that_falls_silent_is_connected_to_again(run_js: RunJs) -> None:
+    code = f"""async (tamvt, given) => {{ {IMAGES}
+        const Real = WebSocket;
+        let connections = 0;
+        WebSocket = class extends Real {{
+            constructor(...all) {{
+                super(...all);
+                this.deaf = connections++ === 0; // the first one hears "ready" and then no more
+            }}
+            set onclose(act) {{ if (!this.deaf) super.onclose = act; }}
+            set onmessage(act) {{
+                super.onmessage = act && ((event) => {{
+                    if (!this.deaf || JSON.parse(event.data).type === "ready") act(event);
+                }});
+            }}
+        }};
+        const got = [];
+        const stream = session.stream({{ silentS: 1, onMasks: ({{ frame }}) => got.push(frame) }});
+        for (const image of images.slice(1)) await stream.send(image);
+        await stream.end();
+        WebSocket = Real;
+        return [got, connections]; }}"""
+    assert await run_js(code, video(4)) == [[1, 2, 3], 2]
+
+
+async def test_a_request_that_is_not_answered_ends_at_its_deadline(run_js: RunJs) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:  # it accepts, and reads nothing
+        code = """async (tamvt, port) => {
+            const client = new tamvt.Client(`http://127.0.0.1:${port}`, { deadlineS: 0.3 });
+            return client.open("a").catch((error) => error.name);
+        }"""
+        assert await run_js(code, deaf.getsockname()[1]) == "TimeoutError"
 
 
 async def test_a_frame_that_is_answered_twice_is_told_once(run_js: RunJs) -> None:

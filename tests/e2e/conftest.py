@@ -1,0 +1,20 @@
+"""The page in real Chromium, on the running service."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from playwright.async_api import Browser, Page, expect
+
+from tests.support.browser import open_page
+from tests.support.running import Running
+
+
+@pytest.fixture
+async def page(chromium: Browser, running: Running) -> AsyncIterator[Page]:
+    """The page with its sample."""
+    async with open_page(chromium, running.url) as opened:
+        await expect(opened.locator("#seek")).to_be_enabled()
+        await expect(opened.locator("#status")).to_contain_text("Then press Track")
+        yield opened

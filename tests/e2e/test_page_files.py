@@ -1,0 +1,200 @@
+"""A person's own files on the page: every frame is tracked, and what is saved fits the files."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+from playwright.async_api import FilePayload, Page, expect
+from pycocotools import mask as coco_masks
+from pycocotools.coco import COCO
+
+from model.core.encoding import decode_rle
+from model.core.j_and_f import jaccard
+from tests.support import scene
+from tests.support.page import (
+    CUP,
+    FRAMES,
+    begin_at,
+    download,
+    labels,
+    open_images,
+    open_video,
+    paint,
+    track,
+    zipped_masks,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_video_file_is_tracked(page: Page) -> None:
+    video = FilePayload(name="square.webm", mimeType="video/webm", buffer=film())
+    await page.locator("#video-file").set_input_files(video)
+    await expect(page.locator("#counter")).to_have_text("1 / 12")
+    await paint(page, (24, 24), (26, 26))
+    await track(page)
+    masks = await zipped_masks(page)
+    assert len(masks) == 12
+    assert jaccard(masks["00011.png"] == 1, scene.labels(11) == 1) > 0.8
+
+
+async def test_images_are_tracked_in_the_order_of_their_names(page: Page) -> None:
+    images = [
+        FilePayload(name=f"{number}.png", mimeType="image/png", buffer=scene.png(number))
+        for number in (10, 2, 0)
+    ]
+    # A folder cannot be handed to the browser from memory; its files can.
+    await page.locator("#image-files").evaluate("(input) => { input.webkitdirectory = false; }")
+    await page.locator("#image-files").set_input_files(images)
+    await expect(page.locator("#counter")).to_have_text("1 / 3")
+    await paint(page, (24, 24), (26, 26))
+    await track(page)
+    masks = await zipped_masks(page)
+    assert jaccard(masks["10.png"] == 1, scene.labels(10) == 1) > 0.8
+
+
+async def test_a_video_of_varying_rate_is_tracked_frame_by_frame(page: Page) -> None:
+    data, times = scene.varied_video([0.1] * 8 + [1 / 59] * 10, kind="mp4")
+    await open_video(page, "uneven.mp4", data)
+    await expect(page.locator("#counter")).to_have_text(f"1 / {len(times)}")
+    await paint(page, (24, 24), (26, 26))
+    await track(page)
+    masks = await zipped_masks(page)
+    assert len(masks) == len(times)
+    assert jaccard(masks["00017.png"] == 1, scene.labels(17) == 1) > 0.8
+
+
+async def test_a_video_of_one_frame_opens_and_is_told_to_be_one(page: Page) -> None:
+    await open_video(page, "still.mp4", scene.varied_video([0.04], kind="mp4")[0])
+    await expect(page.locator("#counter")).to_have_text("1 / 1")
+    await paint(page, (24, 24), (26, 26))
+    await track(page)
+    assert list(await zipped_masks(page)) == ["00000.png"]
+
+
+async def test_a_video_that_was_cut_is_tracked_as_far_as_it_goes(page: Page) -> None:
+    data, times = scene.varied_video([0.04] * 24, kind="webm")
+    await open_video(page, "cut.webm", data[: len(data) * 3 // 4])
+    await expect(page.locator("#status")).to_contain_text("cut.webm is cut off after frame ")
+    await paint(page, (24, 24), (26, 26))
+    await track(page)
+    assert 4 <= len(await zipped_masks(page)) < len(times)
+
+
+@pytest.mark.parametrize("kind", ["video", "images"])
+async def test_a_broken_file_is_named_and_leaves_what_was_open(page: Page, kind: str) -> None:
+    await begin_at(page, 48)
+    drawn = await labels(page)
+    if kind == "video":
+        await open_video(page, "no film.mp4", b"nothing to see")
+    else:
+        await open_images(page, **{"no picture.png": b"nothing to see"})
+    name = {"video": "no film.mp4", "images": "no picture.png"}[kind]
+    await expect(page.locator("#status")).to_contain_text(f"{name} cannot be ")
+    assert np.array_equal(await labels(page), drawn)
+    await expect(page.locator("#kinds [aria-pressed=true]")).to_have_text("Sample")
+    await track(page)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+async def test_masks_have_the_names_and_the_sizes_of_the_images(page: Page) -> None:
+    large = [cv2.resize(scene.picture(n), (1024, 768)).astype(np.uint8) for n in range(3)]
+    names = ["Bild 2.PNG", "Bild 10.PNG", "Bild 11.png"]
+    encoded = [scene.encode(picture, ".png") for picture in large]
+    await open_images(page, **dict(zip(names, encoded, strict=True)), **{"._Bild 2.PNG": b"x"})
+    await expect(page.locator("#status")).to_contain_text("1 file is left out")
+    await page.locator("#size").fill("60")
+    await paint(page, (120, 120), (130, 200), (200, 130), (190, 190))
+    await track(page)
+    masks = await zipped_masks(page)
+    assert list(masks) == ["Bild 2.png", "Bild 10.png", "Bild 11.png"]
+    assert {mask.shape for mask in masks.values()} == {(768, 1024)}
+    truth = cv2.resize(scene.labels(2), (1024, 768), interpolation=cv2.INTER_NEAREST) == 1
+    assert jaccard(masks["Bild 11.png"] == 1, truth) > 0.8
+    coco = await coco_file(page)
+    images = [(image["file_name"], image["height"], image["width"]) for image in coco["images"]]
+    assert images == [(name, 768, 1024) for name in names]
+
+
+async def test_an_image_that_cannot_be_decoded_is_named_and_costs_no_other(page: Page) -> None:
+    images = {f"{number}.png": scene.png(number) for number in range(4)}
+    await open_images(page, **{**images, "2.png": images["2.png"][:40]})
+    await paint(page, (24, 24), (26, 26))
+    await track(page)
+    await expect(page.locator("#status")).to_contain_text("2.png cannot be decoded")
+    assert list(await zipped_masks(page)) == ["0.png", "1.png", "3.png"]
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+async def test_an_object_that_was_removed_is_gone_from_the_picture_and_the_files(
+    page: Page,
+) -> None:
+    await begin_at(page, 52)
+    await page.click("#add")
+    await paint(page, (560, 40), (600, 60))
+    await track(page)
+    await page.get_by_label("Remove Object 1").click()
+    await expect(page.locator("#objects li")).to_have_count(1)
+    for again in (False, True):
+        if again:
+            await page.reload()
+            await expect(page.locator("#status")).to_contain_text("Back where you were")
+        masks = await zipped_masks(page)
+        assert {number for mask in masks.values() for number in np.unique(mask)} == {0, CUP}
+        coco = await coco_file(page)
+        assert [category["id"] for category in coco["categories"]] == [CUP]
+        assert {item["category_id"] for item in coco["annotations"]} == {CUP}
+        await page.locator("#seek").fill("52")
+        await expect(page.locator("#counter")).to_have_text(f"53 / {FRAMES}")
+        assert not (await labels(page))[35:65, 565:595].any()
+    await page.click("#add")
+    await expect(page.get_by_label("Name of object 1", exact=True)).to_have_count(0)
+
+
+async def coco_file(page: Page) -> dict[str, Any]:
+    """The COCO file that the page downloads, once pycocotools has read every mask of it."""
+    text = await download(page, "#coco")
+    read = COCO()
+    with contextlib.redirect_stdout(None):
+        read.dataset = json.loads(text)
+        read.createIndex()
+    for annotation in read.loadAnns(read.getAnnIds()):
+        image = read.loadImgs(annotation["image_id"])[0]
+        mask = read.annToMask(annotation)
+        assert mask.shape == (image["height"], image["width"])
+        assert mask.sum() == annotation["area"] == coco_masks.area(annotation["segmentation"])
+        assert annotation["bbox"] == coco_masks.toBbox(annotation["segmentation"]).tolist()
+    return dict(read.dataset)
+
+
+async def test_the_coco_file_names_the_object_in_every_frame(page: Page) -> None:
+    await begin_at(page, 48)
+    drawn = await labels(page) > 0
+    await page.get_by_label("Name of object 6").fill("Espresso")
+    await track(page)
+    coco = json.loads(await download(page, "#coco"))
+    assert coco["categories"] == [{"id": CUP, "name": "Espresso"}]
+    assert len(coco["images"]) == FRAMES - 48
+    first = coco["annotations"][0]
+    assert np.array_equal(decode_rle(first["segmentation"]), drawn)
+
+
+async def test_the_overlay_video_can_be_downloaded(page: Page) -> None:
+    await begin_at(page, 54)
+    await track(page)
+    with av.open(io.BytesIO(await download(page, "#film")), "r") as container:
+        sizes = [(frame.width, frame.height) for frame in container.decode(video=0)]
+    assert set(sizes) == {(640, 360)}
+    assert len(sizes) >= 3
+
+
+def film() -> bytes:
+    """Twelve frames of the walking square."""
+    return scene.video(range(12), kind="webm")

@@ -74,7 +74,16 @@ class Settings(BaseSettings):
     )
 
     rollback_clips: int = Field(
-        default=16, ge=0, le=200, description="Newest clips of a session that a fork can undo."
+        default=16,
+        ge=0,
+        le=200,
+        description="Newest clips of a session whose ends are all kept to go back to.",
+    )
+    rollback_snapshots: int = Field(
+        default=64,
+        ge=1,
+        le=1000,
+        description="Older clip ends to go back to, evenly spread over the video.",
     )
 
     # What a request may hold

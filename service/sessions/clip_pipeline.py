@@ -24,12 +24,12 @@ from service.sessions.clips import (
     clip_pixels,
     conclude,
     encode_clip,
-    history_after,
     passed_over,
     plan,
 )
 from service.sessions.frames import Frame
-from service.store.records import FrameMasks, Session
+from service.sessions.snapshots import after_clips
+from service.store.records import FrameMasks, Session, entry_field
 from service.store.session_store import SessionStore
 from service.telemetry.stage_times import Stage, StageTimes
 
@@ -228,14 +228,20 @@ class ClipPipeline:
         after = before.advanced(
             memory=outcomes[-1].after,
             next_frame=next_frame,
-            history=history_after(before, outcomes, rollback_clips=self._backend.rollback_clips),
+            snapshots=after_clips(
+                before,
+                [(done.step.last, done.after) for done in outcomes],
+                self._backend.retention,
+            ),
             weights_sha256=outcomes[-1].weights_sha256,
         )
         self.session = await self._backend.store.append(
             before,
             after,
             masks=[item for frames in masks for item in frames],
-            entries={clip.masks[-1].frame: clip.entry for clip in encoded if clip.entry},
+            entries={
+                entry_field(clip.masks[-1].frame): clip.entry for clip in encoded if clip.entry
+            },
         )
         for one in clips:
             one.times.end("store")

@@ -27,6 +27,7 @@ from service.engines.base import ClipMasks, EntryPicture
 from service.errors import CorruptSession
 from service.sessions.annotations import GivenObjects, object_mask
 from service.sessions.frames import Frame
+from service.sessions.snapshots import Retention
 from service.store.records import (
     NO_DIGEST,
     EncodedEntry,
@@ -70,19 +71,28 @@ class EncodedClip:
     entry: EncodedEntry | None  # of the last frame; None if the append itself evicts it
 
 
-def plan(session: Session, frames: Sequence[Frame], *, rollback_clips: int = 0) -> tuple[Step, ...]:
-    """Cut the frames into clips of `clip_length`; the last may be shorter."""
+def plan(
+    session: Session, frames: Sequence[Frame], retention: Retention | None = None
+) -> tuple[Step, ...]:
+    """Cut the frames into clips of `clip_length`; the last may be shorter.
+
+    What is remembered of a clip is kept if a snapshot may need it that outlives the append (None:
+    only the last one does).
+    """
     length = session.clip_length
     clips = [tuple(frames[start : start + length]) for start in range(0, len(frames), length)]
+    firsts = [session.next_frame + number * length for number in range(len(clips))]
+    stop = session.next_frame + len(frames)
+    ends = {min(first + length, stop) - 1: row for row, first in enumerate(firsts)}
+    every = (*session.snapshots, *map(Snapshot, ends))
+    lasting = retention.thin(every) if retention else every[-1:]
+    rows = [ends[one.frame] for one in lasting if one.frame in ends]
     # With the gate it is not known which clips will be remembered.
-    lasting = len(clips) if session.memory_gate else session.memory_size + rollback_clips
+    reach = len(clips) if session.memory_gate else session.memory_size
+    kept = {row - back for row in rows for back in range(reach)}
     return tuple(
-        Step(
-            first=session.next_frame + number * length,
-            frames=clip,
-            kept=number >= len(clips) - lasting,
-        )
-        for number, clip in enumerate(clips)
+        Step(first=first, frames=clip, kept=row in kept)
+        for row, (first, clip) in enumerate(zip(firsts, clips, strict=True))
     )
 
 
@@ -99,14 +109,6 @@ def conclude(
         before, step.last, session.object_ids, confidences[-1], gate=session.memory_gate
     )
     return Outcome(step, confidences, after, found.weights_sha256)
-
-
-def history_after(
-    session: Session, outcomes: Sequence[Outcome], *, rollback_clips: int
-) -> tuple[Snapshot, ...]:
-    """Return the snapshots after these clips: the last `rollback_clips` clips can be undone."""
-    new = (Snapshot(done.step.last, session.object_ids, done.after) for done in outcomes)
-    return (*session.history, *new)[-1 - rollback_clips :]
 
 
 def clip_pixels(step: Step, *, model_size: tuple[int, int]) -> NDArray[np.uint8]:

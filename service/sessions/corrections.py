@@ -23,7 +23,14 @@ from service.sessions.annotations import (
 )
 from service.sessions.clips import decode_masks
 from service.sessions.frames import Limits
-from service.store.records import EncodedEntry, FrameMasks, Session
+from service.sessions.snapshots import after_change
+from service.store.records import (
+    EncodedEntry,
+    FrameMasks,
+    Session,
+    entry_field,
+    frame_field,
+)
 from service.store.session_store import SessionStore
 
 
@@ -60,7 +67,7 @@ async def correct(
     _check_newest(session, frame)
     newest = session.newest
     (masks,) = await store.masks(session.session_id, newest, newest)
-    (entry,) = await store.entries(session, frames=[newest])
+    (entry,) = await store.entries(session, [frame_field(newest, session.memory)])
     height, width = session.frame_size
     with reservation.hold(height * width * MASK_BYTES):
         objects = await workers.start(
@@ -74,9 +81,13 @@ async def correct(
     after = _with_objects(session, objects, limits, masks=masks)
     corrected, rewritten = await workers.start(_encode_correction, masks, entry, objects, after)
     # What is replaced is kept once, so that the correction can be undone.
-    replaced = masks if after.history != session.history else None
+    first = next((one for one in session.snapshots if one.name == entry_field(newest)), None)
     committed = await store.append(
-        session, after, masks=[corrected], entries={newest: rewritten}, replaced=replaced
+        session,
+        after,
+        masks=[corrected],
+        entries={entry_field(newest, after.version): rewritten},
+        replaced=masks if first is not None and not first.corrected else None,
     )
     return Corrected(committed, corrected, objects.notes)
 
@@ -89,7 +100,9 @@ def without_object(session: Session, object_id: int) -> Session:
     if not left:
         raise LastObject(f"object {object_id} is the session's last one: delete the session")
     memory = session.memory.forget(object_id)
-    return replace(session.advanced(memory=memory, next_frame=session.next_frame), object_ids=left)
+    after = session.advanced(memory=memory, next_frame=session.next_frame)
+    after = replace(after, object_ids=left)
+    return replace(after, snapshots=after_change(session, after, corrected=False))
 
 
 def _check_newest(session: Session, frame: int | None) -> None:
@@ -116,12 +129,10 @@ def _with_objects(
         )
     except rules.MemoryFull as error:
         raise TooManyCorrections(f"the correction cannot be kept: {error}") from error
-    history = tuple(
-        replace(past, corrected=past.corrected or past.frame == masks.frame)
-        for past in session.history
-    )
-    after = session.advanced(memory=memory, next_frame=session.next_frame, history=history)
-    return replace(after, object_ids=object_ids, labels={**session.labels, **given.labels})
+    labels = {**session.labels, **given.labels}
+    after = session.advanced(memory=memory, next_frame=session.next_frame)
+    after = replace(after, object_ids=object_ids, labels=labels)
+    return replace(after, snapshots=after_change(session, after, corrected=True))
 
 
 def _encode_correction(

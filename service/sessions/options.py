@@ -10,7 +10,7 @@ from model.core.memory import Memory
 from model.core.pixels import model_size
 from service.errors import BadOption
 from service.sessions.annotations import GivenObjects
-from service.store.records import Session, Snapshot
+from service.store.records import Session, Snapshot, SnapshotContents
 from service.store.session_store import new_session_id
 
 
@@ -74,7 +74,7 @@ def new_session(
         memory_gate=spec.memory_gate if options.memory_gate is None else options.memory_gate,
         memory=memory,
         next_frame=1,
-        history=(Snapshot(0, objects.object_ids, memory),),
+        snapshots=(Snapshot(0, contents=SnapshotContents(objects.object_ids, memory)),),
     )
 
 

@@ -1,67 +1,139 @@
-"""A new session from what another one remembers, now or some clips ago."""
+"""Snapshots of a session: which are kept, and the new session that goes on from one.
+
+After every clip there is one. Those of the newest clips are all kept; older ones are thinned out,
+evenly over the video.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
-from service.errors import BadOption, RollbackTooFar, UnknownFrame
-from service.store.records import Session, Snapshot
+from model.core.memory import Memory
+from service.errors import RollbackTooFar, UnknownFrame
+from service.store.commits import snapshot_fields
+from service.store.records import Session, Snapshot, SnapshotContents
 from service.store.session_store import SessionStore, new_session_id
 
 MOST_MASKS: Final = 1000  # newest frames whose masks a fork takes along
 
 
-async def fork(session: Session, at: int | None, *, store: SessionStore) -> Session:
-    """Start a session that continues after frame `at` of this one (None: the newest).
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """Which snapshots are kept: of the `clips` newest clips, and `spread` older ones."""
 
-    Conflict where another process changes the session meanwhile, TooMany, and what `origin_of`
-    raises.
+    clips: int = 16
+    spread: int = 64  # at least 1: the oldest one is never dropped
+
+    def thin(self, snapshots: Sequence[Snapshot]) -> tuple[Snapshot, ...]:
+        """Return those of the snapshots, oldest first, that are kept.
+
+        The one whose neighbors are closest together goes first: the gaps that are left differ by
+        no more than a factor of about two.
+        """
+        newest = sorted({one.frame for one in snapshots})[-1 - self.clips :]
+        older = [one for one in snapshots if one.frame < newest[0]]
+        ends = [one.frame for one in older] + newest[:1]
+        while len(older) > max(1, self.spread):
+            gaps = [later - earlier for earlier, later in zip(ends, ends[2:], strict=False)]
+            closest = 1 + gaps.index(min(gaps))
+            del older[closest], ends[closest]
+        return (*older, *(one for one in snapshots if one.frame >= newest[0]))
+
+
+DEFAULT_RETENTION: Final = Retention()
+
+
+def after_clips(
+    session: Session, clips: Sequence[tuple[int, Memory]], retention: Retention
+) -> tuple[Snapshot, ...]:
+    """Return the snapshots after these clips, each its last frame and the memory after it."""
+    new = (
+        Snapshot(last, contents=replace(session.contents, memory=memory)) for last, memory in clips
+    )
+    return retention.thin((*session.snapshots, *new))
+
+
+def after_change(before: Session, after: Session, *, corrected: bool) -> tuple[Snapshot, ...]:
+    """Return the snapshots after the newest frame was changed by hand, with new masks or without.
+
+    The state that its clip left can be gone back to; an earlier change cannot.
+    """
+    newest = before.newest
+    kept = (
+        replace(one, superseded=True, corrected=one.corrected or corrected)
+        if one.frame == newest
+        else one
+        for one in before.snapshots
+        if one.frame != newest or not one.revision
+    )
+    return (*kept, Snapshot(newest, after.version, contents=after.contents))
+
+
+async def fork(session: Session, at: int | None, *, store: SessionStore) -> Session:
+    """Start a session that continues after frame `at` of this one, or as soon before as it can.
+
+    None continues with the session as it is. Conflict where another process changes the session
+    meanwhile, TooMany, and what `origin_of` raises.
     """
     origin = origin_of(session, at)
-    new = forked(session, origin)
-    masks = list(await store.masks(session.session_id, new.kept_from, origin.frame))
-    if origin.corrected:
-        masks[-1] = await store.replaced_masks(session, origin.frame)
-    frames = sorted({origin.frame, *(entry.frame for entry in origin.memory.entries)})
+    # The oldest one comes along: the reference can always be gone back to.
+    oldest = next(one for one in session.snapshots if not one.superseded)
+    taken = (oldest, origin) if oldest.frame < origin.frame else (origin,)
+    found = [(one, await store.snapshot(session, one)) for one in taken]
+    new = forked(session, found)
+    kept = await store.masks(session.session_id, new.kept_from, origin.frame)
+    masks = {one.frame: one for one in kept}
+    for one in taken:
+        masks[one.frame] = await store.snapshot_masks(session, one)
+    names = sorted({contents.state for _, contents in found} - {""})
+    states = await store.states(session, names)
+    needed = (snapshot_fields(one.frame, contents) for one, contents in found)
+    fields = sorted(set().union(*needed).difference(names))
     # Read last: it is answered only if nothing has changed since the session was loaded.
-    entries = await store.entries(session, origin.memory, frames=frames)
-    kept = dict(zip(frames, entries, strict=True))
-    return await store.create(new, masks=masks, entries=kept)
+    entries = dict(zip(fields, await store.entries(session, fields), strict=True))
+    return await store.create(
+        new,
+        masks=[masks[frame] for frame in sorted(masks)],
+        entries=entries,
+        states=dict(zip(names, states, strict=True)),
+    )
 
 
 def origin_of(session: Session, at: int | None) -> Snapshot:
-    """Return what a fork begins with: the session as it is, or after the clip that ends at `at`.
+    """Return the snapshot a fork begins with: the newest one that leads to frame `at`.
+
+    At its own frame that is what the clip left, before any change by hand; later ones hold the
+    change. None: the session as it is.
 
     Raises:
         UnknownFrame: the frame is not committed.
         RollbackTooFar: it is older than what is kept; names the oldest frame possible.
-        BadOption: it is not the last of its clip.
     """
     if at is None:
-        return Snapshot(session.newest, session.object_ids, session.memory)
+        return session.snapshots[-1]
     if at > session.newest:
         raise UnknownFrame(f"frame {at} is not committed; the newest one is {session.newest}")
-    oldest = session.history[0].frame
-    if at < oldest:
-        raise RollbackTooFar(f"frame {at} is too old to go back to", oldest=oldest)
-    boundaries = [past.frame for past in session.history]
-    if at not in boundaries:
-        before = max(frame for frame in boundaries if frame < at)
-        raise BadOption(f"frame {at} is not the last of its clip; the clip before ends at {before}")
-    return next(past for past in session.history if past.frame == at)
+    for one in reversed(session.snapshots):
+        if (one.frame == at and not one.revision) or (one.frame < at and not one.superseded):
+            return one
+    raise RollbackTooFar(f"frame {at} is too old to go back to", oldest=session.snapshots[0].frame)
 
 
-def forked(session: Session, origin: Snapshot) -> Session:
-    """Return a new session that continues after `origin`; it can be forked there, and later."""
+def forked(session: Session, taken: Sequence[tuple[Snapshot, SnapshotContents]]) -> Session:
+    """Return a new session that continues after the last of these; it can be forked at each."""
+    origin, contents = taken[-1]
     return replace(
         session,
         session_id=new_session_id(),
-        object_ids=origin.object_ids,
-        memory=origin.memory,
+        object_ids=contents.object_ids,
+        memory=contents.memory,
+        state=contents.state,
         next_frame=origin.frame + 1,
         # Versions go on, so that corrections of the two never take the same revision.
         version=session.version,
-        kept_from=max(session.kept_from, origin.frame + 1 - MOST_MASKS),
-        history=(replace(origin, corrected=False),),
+        kept_from=min(origin.frame, max(session.kept_from, origin.frame + 1 - MOST_MASKS)),
+        snapshots=tuple(Snapshot(one.frame, contents=found) for one, found in taken),
+        stored_bytes=0,
     )

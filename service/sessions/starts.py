@@ -10,7 +10,7 @@ from service.sessions.backend import SessionBackend
 from service.sessions.clips import encode_reference
 from service.sessions.frames import Limits, count_picture, frame_of_picture, read_picture
 from service.sessions.options import ChosenOptions, new_session, session_size
-from service.store.records import Session
+from service.store.records import Session, entry_field
 
 
 class Started(NamedTuple):
@@ -52,5 +52,5 @@ async def start(
     session = new_session(spec, frame_size, objects, options, tenant=tenant)
     frame = await run(frame_of_picture, image, rgb, model_size=session.model_size)
     masks, entry = await run(encode_reference, frame, objects, session)
-    session = await backend.store.create(session, masks=[masks], entries={0: entry})
+    session = await backend.store.create(session, masks=[masks], entries={entry_field(0): entry})
     return Started(session, objects.notes)

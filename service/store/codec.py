@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields as dataclass_fields
+from dataclasses import replace
 from datetime import datetime
-from functools import lru_cache
+from typing import Any
 
 from model.core.memory import Memory
 from service.errors import CorruptSession
@@ -24,6 +25,7 @@ from service.store.records import (
     ObjectMask,
     Session,
     Snapshot,
+    SnapshotContents,
 )
 
 FORMAT = 3
@@ -64,10 +66,8 @@ def pack_session(session: Session) -> bytes:
         "next_frame": session.next_frame,
         "version": session.version,
         "kept_from": session.kept_from,
-        "history": [
-            (past.frame, past.object_ids, past.memory.to_json(), past.corrected)
-            for past in session.history
-        ],
+        "state": session.state,
+        "snapshots": [(s.frame, s.revision, s.corrected, s.superseded) for s in session.snapshots],
     }
     return seal(session.session_id, "session", _json(fields))
 
@@ -83,6 +83,7 @@ def unpack_session(session_id: str, sealed: bytes, *, expires_at: datetime) -> S
         fields = json.loads(payload)
         if fields.pop("format") not in (FORMAT, BEFORE_TENANTS):
             raise ValueError("unknown format")
+        history = fields.get("history", ())
         fields = {"tenant": ANY_TENANT} | {
             name: fields[name] for name in SESSION_MEMBERS & fields.keys()
         }
@@ -90,15 +91,53 @@ def unpack_session(session_id: str, sealed: bytes, *, expires_at: datetime) -> S
             fields[name] = tuple(fields[name])
         fields["labels"] = dict(fields["labels"])
         fields["memory"] = Memory.from_json(fields["memory"])
-        fields["history"] = tuple(
-            Snapshot(frame, tuple(object_ids), _past_memory(memory), corrected)
-            for frame, object_ids, memory, corrected in fields["history"]
+        snapshots = fields.get("snapshots", ())
+        fields["snapshots"] = tuple(Snapshot(*members[:4]) for members in snapshots)
+        session = Session(session_id=session_id, expires_at=expires_at, **fields)
+        before = session.snapshots or _snapshots_of_before(session, history)
+        return replace(session, snapshots=before)
+
+
+def _snapshots_of_before(
+    session: Session, history: Sequence[Sequence[Any]]
+) -> tuple[Snapshot, ...]:
+    """Return the snapshots of a session in format 2; their contents are not yet records."""
+    snapshots = [
+        Snapshot(
+            frame,
+            corrected=corrected,
+            superseded=corrected,
+            contents=SnapshotContents(tuple(object_ids), Memory.from_json(memory)),
         )
-        return Session(session_id=session_id, expires_at=expires_at, **fields)
+        for frame, object_ids, memory, corrected in history
+    ]
+    now = session.contents
+    if snapshots and snapshots[-1].contents != now:  # it was changed by hand
+        snapshots[-1] = replace(snapshots[-1], superseded=True)
+        snapshots.append(Snapshot(session.newest, session.version, contents=now))
+    return tuple(snapshots)
 
 
-# Each request reads the same history again, but for its newest part.
-_past_memory = lru_cache(maxsize=4096)(Memory.from_json)
+def pack_snapshot(session_id: str, snapshot: Snapshot) -> bytes:
+    """Return the sealed contents of a snapshot, which it must have."""
+    contents = snapshot.contents
+    assert contents is not None, "a snapshot is stored once, while it has its contents"
+    members = {
+        "object_ids": contents.object_ids,
+        "memory": contents.memory.to_json(),
+        "state": contents.state,
+    }
+    return seal(session_id, f"snapshot {snapshot.name}", _json(members))
+
+
+def unpack_snapshot(session_id: str, name: str, sealed: bytes) -> SnapshotContents:
+    """Return the contents; raise CorruptSession for damage."""
+    payload = unseal(session_id, f"snapshot {name}", sealed)
+    with _parsing(session_id, f"snapshot {name}"):
+        members = json.loads(payload)
+        return SnapshotContents(
+            tuple(members["object_ids"]), Memory.from_json(members["memory"]), members["state"]
+        )
 
 
 def pack_masks(session_id: str, masks: FrameMasks) -> bytes:
@@ -127,11 +166,6 @@ def unpack_masks(session_id: str, frame: int, sealed: bytes) -> FrameMasks:
         )
 
 
-def entry_field(frame: int, revision: int = 0) -> str:
-    """Return the field of an entry: a corrected one does not replace the first (decision 30)."""
-    return f"{frame}.{revision}" if revision else str(frame)
-
-
 def pack_entry(session_id: str, field: str, entry: EncodedEntry) -> bytes:
     """Return the sealed entry: lengths, object ids, the frame's bytes, the masks' bytes."""
     lengths = LENGTHS.pack(len(entry.frame), len(entry.masks), len(entry.object_ids))
@@ -151,6 +185,16 @@ def unpack_entry(session_id: str, field: str, sealed: bytes) -> EncodedEntry:
             raise ValueError("lengths do not add up")
         object_ids = tuple(payload[LENGTHS.size : frame_at])
         return EncodedEntry(payload[frame_at:masks_at], payload[masks_at:], object_ids)
+
+
+def pack_state(session_id: str, name: str, state: bytes) -> bytes:
+    """Return a model's own state, sealed; what it means is the engine's business."""
+    return seal(session_id, f"state {name}", state)
+
+
+def unpack_state(session_id: str, name: str, sealed: bytes) -> bytes:
+    """Return a model's own state; raise CorruptSession for damage."""
+    return unseal(session_id, f"state {name}", sealed)
 
 
 def _digest(session_id: str, name: str, payload: bytes) -> bytes:

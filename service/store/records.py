@@ -43,6 +43,17 @@ class FrameMasks:
         return self.digest == NO_DIGEST
 
 
+def frame_field(frame: int, memory: Memory) -> str:
+    """Return the field of a frame's entry, whether or not the memory still holds it."""
+    held = (entry for entry in memory.entries if entry.frame == frame)
+    return next((entry_field(frame, entry.revision) for entry in held), entry_field(frame))
+
+
+def entry_field(frame: int, revision: int = 0) -> str:
+    """Return the field of an entry: a corrected one does not replace the first (decision 30)."""
+    return f"{frame}.{revision}" if revision else str(frame)
+
+
 class EncodedEntry(NamedTuple):
     """One entry of the memory as it is stored: a small frame and its masks without loss."""
 
@@ -52,13 +63,32 @@ class EncodedEntry(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A session as it was when the clip that ends with `frame` was committed."""
+class SnapshotContents:
+    """What a session goes on from: all that a snapshot keeps of it."""
 
-    frame: int
     object_ids: tuple[int, ...]
     memory: Memory
+    state: str = ""  # the name of the record with the model's own state; empty: it has none
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A session as it was when `frame` was its newest one.
+
+    Revision 0 is as the clip that ends with `frame` left it. Another is after a change of that
+    frame by hand, and the session's version then.
+    """
+
+    frame: int
+    revision: int = 0
     corrected: bool = False  # the frame's masks were changed since; the first ones are kept
+    superseded: bool = False  # the session went on from a later revision of this frame
+    contents: SnapshotContents | None = field(default=None, compare=False)  # None: read from Redis
+
+    @property
+    def name(self) -> str:
+        """Return the name by which its records are stored."""
+        return entry_field(self.frame, self.revision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +110,9 @@ class Session:
     version: int = 1  # fencing: one more with each commit
     memory_gate: bool = False  # no entry is written for an object that is lost
     kept_from: int = 0  # the oldest frame whose masks are kept
-    history: tuple[Snapshot, ...] = ()  # what can be forked, oldest first
+    snapshots: tuple[Snapshot, ...] = ()  # what can be forked, oldest first; the last one is now
+    state: str = ""  # see SnapshotContents
+    stored_bytes: int = field(default=0, compare=False)  # of masks and entries, as Redis counts
     expires_at: datetime = field(default=datetime.fromtimestamp(0, UTC), compare=False)
 
     @property
@@ -88,12 +120,17 @@ class Session:
         """Return the number of the newest frame."""
         return self.next_frame - 1
 
+    @property
+    def contents(self) -> SnapshotContents:
+        """Return what a snapshot keeps of the session as it is."""
+        return SnapshotContents(self.object_ids, self.memory, self.state)
+
     def advanced(
         self,
         *,
         memory: Memory,
         next_frame: int,
-        history: tuple[Snapshot, ...] | None = None,
+        snapshots: tuple[Snapshot, ...] | None = None,
         weights_sha256: str | None = None,
     ) -> Session:
         """Return the session after one more commit; `None` keeps what it has."""
@@ -102,6 +139,6 @@ class Session:
             memory=memory,
             next_frame=next_frame,
             version=self.version + 1,
-            history=self.history if history is None else history,
+            snapshots=self.snapshots if snapshots is None else snapshots,
             weights_sha256=weights_sha256 or self.weights_sha256,
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -19,17 +19,23 @@ from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from model.core.memory import Memory
 from service.errors import Conflict, CorruptSession, TamvtError, UnknownSession
 from service.store import lua
 from service.store.codec import (
-    entry_field,
-    pack_entry,
     pack_masks,
     pack_session,
     unpack_entry,
     unpack_masks,
     unpack_session,
+    unpack_snapshot,
+    unpack_state,
+)
+from service.store.commits import (
+    dropped_snapshots,
+    memory_fields,
+    pruned_frames,
+    sealed_records,
+    snapshot_records,
 )
 from service.store.quotas import SessionQuota
 from service.store.records import (
@@ -39,6 +45,9 @@ from service.store.records import (
     FrameMasks,
     ObjectMask,
     Session,
+    Snapshot,
+    SnapshotContents,
+    entry_field,
 )
 from service.store.redis_client import (
     Client,
@@ -64,6 +73,8 @@ __all__ = [
 
 MASKS_PER_READ = 1000
 WRITABLE_S = 1.0
+NONE: Mapping[str, bytes] = {}
+MASKS = "masks:"  # before the name of a record that lies with the masks
 
 
 def new_session_id() -> str:
@@ -133,15 +144,18 @@ class SessionStore:
         session: Session,
         *,
         masks: Sequence[FrameMasks],
-        entries: Mapping[int, EncodedEntry],
+        entries: Mapping[str, EncodedEntry],
+        states: Mapping[str, bytes] = NONE,
     ) -> Session:
         """Commit a new session and return it with its `expires_at`.
 
-        Raise Conflict if the id is taken, TooMany if its tenant's quota is used up.
+        `entries` and `states` are by field. Raise Conflict if the id is taken, TooMany if its
+        tenant's quota is used up.
         """
-        sealed = _sealed_entries(session, entries, _fields_kept(session))
         async with self._quota.reserve(session.tenant, session.session_id):
-            return await self._commit(session, (0, 0), masks=masks, entries=sealed, evicted=())
+            return await self._commit(
+                None, session, masks=masks, records=sealed_records(session, entries, states)
+            )
 
     async def append(
         self,
@@ -149,26 +163,29 @@ class SessionStore:
         after: Session,
         *,
         masks: Sequence[FrameMasks],
-        entries: Mapping[int, EncodedEntry],
+        entries: Mapping[str, EncodedEntry],
+        states: Mapping[str, bytes] = NONE,
         replaced: FrameMasks | None = None,
     ) -> Session:
         """Commit one more step of a session, all of it or nothing, and return it as stored.
 
         `after` is `before.advanced(...)`. `masks` are those of new or rewritten frames. `entries`,
-        by frame, are the new or rewritten ones of `after.memory` and of its history, and always
-        the newest frame's, so that it can be corrected; others are ignored. `replaced` are the
-        masks before a correction, kept so that it can be undone.
+        by field, are the new or rewritten ones of `after.memory` and of new snapshots, and always
+        the newest frame's, so that it can be corrected; others are ignored. `states` are a model's
+        own, by the name in the session or a snapshot that goes on from it. `replaced` are the
+        masks before a correction, kept so that it can be undone. What only snapshots need that
+        `after` no longer has is removed.
 
         Raise Conflict with the frame number expected if another commit came first, and
         UnknownSession.
         """
-        kept = _fields_kept(after)
-        evicted = sorted(_fields_kept(before) - kept)
-        written = _sealed_entries(after, entries, kept)
+        records = sealed_records(after, entries, states)
+        for snapshot in before.snapshots:  # those of a session in format 2 are no records yet
+            records |= snapshot_records(after.session_id, snapshot)
         if replaced is not None:
-            written[_replaced_field(replaced.frame)] = pack_masks(after.session_id, replaced)
-        expected = (before.version, before.next_frame)
-        return await self._commit(after, expected, masks=masks, entries=written, evicted=evicted)
+            sealed = pack_masks(after.session_id, replaced)
+            records[f"{entry_field(replaced.frame)}.masks"] = sealed
+        return await self._commit(before, after, masks=masks, records=records)
 
     async def load(self, session_id: str, *, tenant: str = DEFAULT_TENANT) -> Session:
         """Return the session and renew its time to live; raise UnknownSession, CorruptSession.
@@ -179,11 +196,12 @@ class SessionStore:
         answer = await self._send(lua.LOAD, session_id, [self._ttl_ms, tenant])
         if not answer:
             raise UnknownSession(session_id)
-        state, version, next_frame, kept_from, owner, left_ms = answer
+        state, version, next_frame, kept_from, owner, stored_bytes, left_ms = answer
         if state is None:
             raise CorruptSession(session_id, "its state is missing")
         expires_at = datetime.now(UTC) + timedelta(milliseconds=left_ms)
         session = unpack_session(session_id, state, expires_at=expires_at)
+        session = replace(session, stored_bytes=int(stored_bytes or 0))
         counters = [str(n).encode() for n in (session.version, session.next_frame)]
         if [version, next_frame] != counters or kept_from != str(session.kept_from).encode():
             raise CorruptSession(session_id, "its counters disagree with its state")
@@ -192,34 +210,45 @@ class SessionStore:
         return session if session.tenant != ANY_TENANT else replace(session, tenant=tenant)
 
     async def entries(
-        self, session: Session, memory: Memory | None = None, *, frames: Sequence[int] | None = None
+        self, session: Session, fields: Sequence[str] | None = None
     ) -> tuple[EncodedEntry, ...]:
-        """Return the entries of the session's memory, or of a snapshot's, in the memory's order.
+        """Return the entries of these fields (None: of the session's memory, in its order).
 
-        `frames` asks for others instead: each frame of a memory is stored, and the one that was
-        the newest. Raise Conflict if the session was changed since it was loaded, CorruptSession
-        if an entry is missing or damaged.
+        Raise Conflict if the session was changed since it was loaded, CorruptSession if an entry
+        is missing or damaged.
         """
-        memory = memory or session.memory
-        wanted = [entry.frame for entry in memory.entries] if frames is None else frames
-        fields = _fields(memory)
-        names = [fields.get(frame, entry_field(frame)) for frame in wanted]
+        names = memory_fields(session.memory) if fields is None else fields
         return tuple(
             unpack_entry(session.session_id, name, data)
             for name, data in zip(names, await self._records(session, names), strict=True)
         )
 
-    async def replaced_masks(self, session: Session, frame: int) -> FrameMasks:
-        """Return the masks of a frame before it was corrected; raise as `entries` does."""
-        (data,) = await self._records(session, [_replaced_field(frame)])
-        return unpack_masks(session.session_id, frame, data)
+    async def states(self, session: Session, names: Sequence[str]) -> tuple[bytes, ...]:
+        """Return these states of the session's model; raise as `entries` does."""
+        return tuple(
+            unpack_state(session.session_id, name, data)
+            for name, data in zip(names, await self._records(session, names), strict=True)
+        )
+
+    async def snapshot(self, session: Session, snapshot: Snapshot) -> SnapshotContents:
+        """Return what a snapshot of the session keeps; raise as `entries` does."""
+        if snapshot.contents is not None:
+            return snapshot.contents
+        (data,) = await self._records(session, [f"{snapshot.name}.snapshot"])
+        return unpack_snapshot(session.session_id, snapshot.name, data)
+
+    async def snapshot_masks(self, session: Session, snapshot: Snapshot) -> FrameMasks:
+        """Return the masks of a snapshot's frame as they were then; raise as `entries` does."""
+        name = f"{snapshot.name}.masks" if snapshot.corrected else f"{MASKS}{snapshot.frame}"
+        (data,) = await self._records(session, [name])
+        return unpack_masks(session.session_id, snapshot.frame, data)
 
     async def _records(self, session: Session, names: Sequence[str]) -> list[bytes]:
         arguments = [session.version, *names]
         status, expected, *sealed = await self._send(lua.ENTRIES, session.session_id, arguments)
         _check(status, session.session_id, expected=expected)
         return [
-            self._present(session.session_id, f"the entry of frame {name}", data)
+            self._present(session.session_id, f"the record {name}", data)
             for name, data in zip(names, sealed, strict=True)
         ]
 
@@ -284,27 +313,35 @@ class SessionStore:
 
     async def _commit(
         self,
+        before: Session | None,
         session: Session,
-        expected: tuple[int, int],
         *,
         masks: Sequence[FrameMasks],
-        entries: Mapping[str, bytes],
-        evicted: Sequence[str],
+        records: Mapping[str, bytes],
     ) -> Session:
         kept_from = max(session.kept_from, session.next_frame - self._kept_frames)
         session = replace(session, kept_from=kept_from)
+        dropped = list(dropped_snapshots(before, session))
+        pruned = pruned_frames(before, session)
         arguments: Iterable[Any] = chain(
-            (*expected, secrets.token_hex(8), self._ttl_ms, pack_session(session)),
+            (before.version, before.next_frame) if before else (0, 0),
+            (secrets.token_hex(8), self._ttl_ms, pack_session(session)),
             (session.version, session.next_frame, kept_from, session.tenant),
-            (len(masks), len(entries), len(evicted)),
+            (len(masks), len(records), len(dropped), len(pruned)),
             *((m.frame, pack_masks(session.session_id, m)) for m in masks),
-            *entries.items(),
-            evicted,
+            *records.items(),
+            *dropped,
+            pruned,
         )
         # decision 11: the token makes a second sending harmless.
         answer = await self._send(lua.COMMIT, session.session_id, list(arguments))
         _check(answer[0], session.session_id, expected=answer[1])
-        return replace(session, expires_at=datetime.now(UTC) + self._ttl)
+        return replace(
+            session,
+            snapshots=tuple(replace(one, contents=None) for one in session.snapshots),
+            stored_bytes=answer[2],
+            expires_at=datetime.now(UTC) + self._ttl,
+        )
 
     async def _send(self, script: lua.Script, session_id: str, arguments: Sequence[Any]) -> Any:
         """Return what the script answers; send it once more after a lost connection."""
@@ -331,48 +368,8 @@ class SessionStore:
         return data
 
 
-def _fields(memory: Memory) -> dict[int, str]:
-    """Return the fields of a memory's entries by frame."""
-    return {entry.frame: entry_field(entry.frame, entry.revision) for entry in memory.entries}
-
-
-def _fields_kept(session: Session) -> frozenset[str]:
-    """Return the fields that are stored: of the memory and of each snapshot's.
-
-    The newest frame's is among them even if the memory does not hold it: it may be corrected.
-    """
-    fields: set[str] = set()
-    for frame, memory in (
-        (session.newest, session.memory),
-        *((past.frame, past.memory) for past in session.history),
-    ):
-        named = _fields(memory)
-        fields.update(named.values())
-        fields.add(named.get(frame, entry_field(frame)))
-    fields.update(_replaced_field(past.frame) for past in session.history if past.corrected)
-    return frozenset(fields)
-
-
-def _sealed_entries(
-    session: Session, entries: Mapping[int, EncodedEntry], kept: Collection[str]
-) -> dict[str, bytes]:
-    """Return the sealed entries by field, those in `kept` only; the memory knows the revisions."""
-    fields = _fields(session.memory)
-    named = {fields.get(frame, entry_field(frame)): entry for frame, entry in entries.items()}
-    return {
-        name: pack_entry(session.session_id, name, entry)
-        for name, entry in named.items()
-        if name in kept
-    }
-
-
 def _text(value: Value) -> str | None:
     return value.decode() if isinstance(value, bytes) else value
-
-
-def _replaced_field(frame: int) -> str:
-    """Return the field of the masks that a correction replaced."""
-    return f"{frame}.masks"
 
 
 def _check(status: bytes, session_id: str, *, expected: int) -> None:

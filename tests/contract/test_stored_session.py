@@ -73,7 +73,7 @@ def test_it_goes_on_with_the_same_masks(
     assert answer.json()["frames"] == stored["next_frames"]
 
 
-def test_what_is_written_has_the_fields_of_then_and_the_tenant(
+def test_what_is_written_has_the_fields_of_then_and_new_ones(
     redis_and_api: tuple[Redis, Api], stored: dict[str, Any]
 ) -> None:
     """A gateway of then finds what one of today wrote, and refuses its format (decision 58)."""
@@ -85,4 +85,4 @@ def test_what_is_written_has_the_fields_of_then_and_the_tenant(
         assert client.type(name) == then["type"].encode(), name
         if name.endswith(":session"):
             fields = {b64decode(field) for field in then["value"]}
-            assert set(client.hkeys(name)) == fields | {b"tenant"}
+            assert set(client.hkeys(name)) == fields | {b"tenant", b"bytes"}

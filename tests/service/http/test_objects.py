@@ -318,13 +318,46 @@ def test_a_removed_object_comes_back_in_a_fork(api: Api) -> None:
     assert len(tracked(api, copy, [5, 6])[-1]["objects"]) == 2
 
 
-def test_sixteen_clips_can_be_undone_and_no_more(api: Api) -> None:
+def test_any_frame_can_be_gone_back_to(api: Api) -> None:
+    """A fork says where to send from, and goes on there as if the rest had never been."""
     session = started(api, frames_sent=40)
-    answer = fork(api, session, at=6)
-    assert problem(answer) == (409, "rollback-too-far")
-    assert answer.json()["oldest"] == 8
-    copy = forked(api, session, at=8)
-    assert tracked(api, copy, range(9, 13)) == masks_of(api, session, 9, 12)
+    masks = masks_of(api, session, 0, 40)
+    for at, first in ((0, 1), (1, 1), (5, 5), (6, 7), (39, 39), (40, 41)):
+        copy = forked(api, session, at=at)
+        assert api.state(copy)["next_frame"] == first
+        assert masks_of(api, copy, 0, first - 1) == masks[:first]
+        if first < 40:
+            assert tracked(api, copy, range(first, 41)) == masks[first:]
+
+
+def test_a_fork_can_go_back_to_its_start_and_to_the_reference(api: Api) -> None:
+    session = started(api, frames_sent=20)
+    masks = masks_of(api, session, 0, 20)
+    copy = forked(api, session, at=13)
+    tracked(api, copy, range(13, 17))
+    for at, first in ((12, 13), (11, 1), (0, 1)):
+        again = forked(api, copy, at=at)
+        assert api.state(again)["next_frame"] == first
+        assert tracked(api, again, range(first, 19)) == masks[first:19]
+
+
+def test_a_fork_between_a_correction_and_the_next_clip_holds_it(api: Api) -> None:
+    session = started(api, frames_sent=6)
+    put(api, session, OTHER)
+    masks = tracked(api, session, range(7, 13))
+    copy = forked(api, session, at=7)
+    assert api.state(copy)["next_frame"] == 7
+    assert masks_of(api, copy, 6, 6) == masks_of(api, session, 6, 6)
+    assert tracked(api, copy, range(7, 13)) == masks
+
+
+def test_a_fork_between_a_removal_and_the_next_clip_holds_it(api: Api) -> None:
+    session = started(api)
+    put(api, session, OTHER)
+    tracked(api, session, [3, 4])
+    api.http.delete(f"/v1/sessions/{session}/objects/1")
+    masks = tracked(api, session, range(5, 9))
+    assert tracked(api, forked(api, session, at=5), range(5, 9)) == masks
 
 
 def test_one_long_append_can_be_undone_in_part(api: Api) -> None:
@@ -334,11 +367,8 @@ def test_one_long_append_can_be_undone_in_part(api: Api) -> None:
     assert tracked(api, copy, range(21, 41)) == masks[20:]
 
 
-@pytest.mark.parametrize(
-    ("at", "found"),
-    [(3, (422, "bad-option")), (9, (404, "unknown-frame")), (-1, (422, "bad-option"))],
-)
-def test_a_fork_begins_where_a_clip_ended(api: Api, at: int, found: tuple[int, str]) -> None:
+@pytest.mark.parametrize(("at", "found"), [(9, (404, "unknown-frame")), (-1, (422, "bad-option"))])
+def test_a_frame_that_is_not_there_has_no_fork(api: Api, at: int, found: tuple[int, str]) -> None:
     assert problem(fork(api, started(api, frames_sent=8), at=at)) == found
 
 

@@ -21,10 +21,10 @@ from service.sessions.clips import (
     conclude,
     decode_entry,
     encode_clip,
-    history_after,
     plan,
 )
 from service.sessions.frames import Frame, frame_of_image
+from service.sessions.snapshots import Retention, after_clips
 from service.store.records import EncodedEntry, Session
 from tests.support import scene
 
@@ -124,9 +124,11 @@ def test_only_what_may_outlive_the_append_is_kept() -> None:
 
 def test_what_a_fork_goes_back_to_is_kept_as_well() -> None:
     start, outcomes = session(memory_size=3), followed(session(memory_size=3), 16)
-    steps = plan(start, frames(16), rollback_clips=2)
-    history = history_after(start, outcomes, rollback_clips=2)
-    wanted = {entry.frame for past in history for entry in past.memory.entries} - {0}
+    retention = Retention(clips=1, spread=2)
+    steps = plan(start, frames(16), retention)
+    lasting = after_clips(start, [(one.step.last, one.after) for one in outcomes], retention)
+    memories = [one.contents.memory for one in lasting if one.contents is not None]
+    wanted = {entry.frame for memory in memories for entry in memory.entries} - {0}
     assert wanted <= {step.last for step in steps if step.kept} < {step.last for step in steps}
 
 

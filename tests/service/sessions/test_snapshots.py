@@ -1,73 +1,172 @@
-"""Where a fork may begin, and what it takes along."""
+"""Which snapshots are kept, where a fork may begin, and what it takes along."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from model.core.memory import Memory
-from service.errors import BadOption, RollbackTooFar, UnknownFrame
-from service.sessions.snapshots import MOST_MASKS, forked, origin_of
-from service.store.records import Session, Snapshot
+from service.errors import RollbackTooFar, UnknownFrame
+from service.sessions.snapshots import (
+    MOST_MASKS,
+    Retention,
+    after_change,
+    after_clips,
+    forked,
+    origin_of,
+)
+from service.store.records import Session, Snapshot, SnapshotContents
+
+MEMORY = Memory.start(0, [1], capacity=4)
 
 
-def session(*boundaries: int) -> Session:
-    """A session whose history has these clip ends; object 7 came with the newest."""
-    memory = Memory.start(0, [1], capacity=4)
-    history = tuple(Snapshot(frame, (1,), memory) for frame in boundaries)
+def session(*ends: int) -> Session:
+    """A session with snapshots at these clip ends."""
     return Session(
         session_id="origin",
         model="toy",
         weights_sha256="0" * 64,
         frame_size=(60, 90),
         model_size=(64, 96),
-        object_ids=(1, 7),
+        object_ids=(1,),
         labels={},
         clip_length=2,
         memory_size=4,
-        memory=memory.correct(boundaries[-1], [1, 7], given=[7], revision=5),
-        next_frame=boundaries[-1] + 1,
-        version=6,
-        history=history,
+        memory=MEMORY,
+        next_frame=ends[-1] + 1,
+        version=5,
+        snapshots=tuple(Snapshot(end) for end in ends),
     )
 
 
-def test_without_a_frame_it_begins_with_the_session_as_it_is() -> None:
-    origin = origin_of(session(2, 4), None)
-    assert (origin.frame, origin.object_ids, origin.memory.newest.revision) == (4, (1, 7), 5)
+def changed(before: Session, *, corrected: bool = True) -> Session:
+    """The session after its newest frame was changed by hand; object 7 came with it."""
+    memory = before.memory.correct(before.newest, [1, 7], given=[7], revision=before.version + 1)
+    after = before.advanced(memory=memory, next_frame=before.next_frame)
+    after = replace(after, object_ids=(1, 7))
+    return replace(after, snapshots=after_change(before, after, corrected=corrected))
 
 
-def test_with_a_frame_it_begins_before_that_frame_was_corrected() -> None:
-    origin = origin_of(session(2, 4), 4)
-    assert (origin.frame, origin.object_ids, origin.memory.newest.frame) == (4, (1,), 0)
+def ends_of(snapshots: tuple[Snapshot, ...]) -> list[int]:
+    return [one.frame for one in snapshots]
 
 
-@pytest.mark.parametrize(
-    ("at", "error"), [(5, UnknownFrame), (3, BadOption), (1, RollbackTooFar), (0, RollbackTooFar)]
+def test_the_newest_clips_and_the_oldest_are_always_kept() -> None:
+    kept = Retention(clips=3, spread=2).thin(session(*range(0, 80, 2)).snapshots)
+    assert (ends_of(kept)[0], ends_of(kept)[-4:], len(kept)) == (0, [72, 74, 76, 78], 6)
+
+
+def test_of_few_snapshots_none_is_dropped() -> None:
+    snapshots = session(*range(0, 40, 2)).snapshots
+    assert Retention(clips=16, spread=64).thin(snapshots) == snapshots
+
+
+@given(
+    clips=st.integers(0, 5),
+    spread=st.integers(1, 12),
+    lengths=st.lists(st.integers(1, 4), min_size=1, max_size=400),
 )
-def test_other_frames_are_refused(at: int, error: type[Exception]) -> None:
-    with pytest.raises(error):
-        origin_of(session(2, 4), at)
+def test_what_is_kept_of_a_video_that_grows_is_evenly_spread(
+    clips: int, spread: int, lengths: list[int]
+) -> None:
+    retention, end = Retention(clips=clips, spread=spread), 0
+    kept: tuple[Snapshot, ...] = (Snapshot(0),)
+    for length in lengths:
+        end += length
+        kept = retention.thin((*kept, Snapshot(end)))
+        ends = ends_of(kept)
+        assert ends[0] == 0
+        assert len(kept) <= 1 + clips + spread
+        older = ends[: max(1, len(ends) - clips)]
+        gaps = [later - earlier for earlier, later in pairwise(older)]
+        if len(gaps) > 1 and spread > 1:
+            # The last gap still grows: it lies beside clips that are all kept.
+            assert max(gaps) <= 3 * (end / spread) + 8
+
+
+def test_clips_of_one_append_are_thinned_at_once() -> None:
+    start = session(0)
+    clips = [(end, MEMORY) for end in range(2, 42, 2)]
+    kept = after_clips(start, clips, Retention(clips=2, spread=3))
+    assert ends_of(kept)[0] == 0
+    assert ends_of(kept)[-3:] == [36, 38, 40]
+    assert len(kept) == 6
+
+
+def test_without_a_frame_a_fork_begins_with_the_session_as_it_is() -> None:
+    origin = origin_of(changed(session(2, 4)), None)
+    assert (origin.frame, origin.revision) == (4, 6)
+    assert origin.contents is not None
+    assert origin.contents.object_ids == (1, 7)
+
+
+def test_with_a_frame_it_begins_before_that_frame_was_changed() -> None:
+    origin = origin_of(changed(session(2, 4)), 4)
+    assert (origin.frame, origin.revision, origin.corrected) == (4, 0, True)
+
+
+def test_with_a_later_frame_it_begins_after_the_change() -> None:
+    later = changed(session(2, 4))
+    later = later.advanced(
+        memory=later.memory, next_frame=9, snapshots=(*later.snapshots, Snapshot(8))
+    )
+    assert origin_of(later, 5).name == "4.6"
+    assert origin_of(later, 7).name == "4.6"
+    assert origin_of(later, 8).name == "8"
+    assert origin_of(later, 3).name == "2"
+
+
+def test_a_snapshot_that_the_session_did_not_go_on_from_leads_nowhere() -> None:
+    """Only what the clip left is kept of frame 4; the session went on from a correction."""
+    past = session(2, 4, 8)
+    snapshots = tuple(replace(one, superseded=one.frame == 4) for one in past.snapshots)
+    assert origin_of(replace(past, snapshots=snapshots), 6).name == "2"
+
+
+def test_of_changes_of_one_frame_the_last_is_kept_beside_the_first_state() -> None:
+    twice = changed(changed(session(2, 4), corrected=False))
+    assert [one.name for one in twice.snapshots] == ["2", "4", "4.7"]
+    assert [one.superseded for one in twice.snapshots] == [False, True, False]
+    assert [one.corrected for one in twice.snapshots] == [False, True, False]
+
+
+def test_a_frame_that_is_not_committed_has_no_fork() -> None:
+    with pytest.raises(UnknownFrame):
+        origin_of(session(2, 4), 5)
 
 
 def test_what_is_too_old_names_the_oldest_frame() -> None:
     with pytest.raises(RollbackTooFar, match="the oldest frame possible is 2") as caught:
-        origin_of(session(2, 4), 0)
+        origin_of(session(2, 4), 1)
     assert caught.value.oldest == 2
 
 
+def fork_at(origin: Session, *frames: int) -> Session:
+    contents = SnapshotContents((1,), MEMORY)
+    return forked(origin, [(Snapshot(frame), contents) for frame in frames])
+
+
 def test_a_fork_is_a_session_of_its_own_that_goes_on() -> None:
-    origin = session(2, 4)
-    fork = forked(origin, origin_of(origin, 2))
+    origin = changed(session(0, 2, 4))
+    fork = fork_at(origin, 0, 2)
     assert fork.session_id != origin.session_id
     assert (fork.next_frame, fork.object_ids, fork.kept_from) == (3, (1,), 0)
-    assert [past.frame for past in fork.history] == [2]
+    assert [one.name for one in fork.snapshots] == ["0", "2"]
+    assert fork.stored_bytes == 0
 
 
 def test_revisions_go_on_in_a_fork() -> None:
     origin = session(2, 4)
-    assert forked(origin, origin_of(origin, None)).version == origin.version
+    assert fork_at(origin, 4).version == origin.version
 
 
 def test_a_fork_takes_the_newest_masks_only() -> None:
-    origin = session(2, 5000)
-    assert forked(origin, origin_of(origin, None)).kept_from == 5001 - MOST_MASKS
+    assert fork_at(session(2, 5000), 5000).kept_from == 5001 - MOST_MASKS
+
+
+def test_a_fork_of_a_frame_whose_masks_are_no_longer_kept_has_them() -> None:
+    assert fork_at(replace(session(2, 5000), kept_from=4000), 2).kept_from == 2

@@ -57,7 +57,8 @@ SESSION = Session(
     tenant="ann",
     version=2,
     memory_gate=True,
-    history=(Snapshot(0, (3,), Memory.start(0, [3], capacity=4), corrected=True),),
+    snapshots=(Snapshot(0, corrected=True, superseded=True), Snapshot(0, 2), Snapshot(2)),
+    state="2.state",
 )
 
 

@@ -58,7 +58,7 @@ async def started(store: SessionStore, tenant: str, *, session_id: str = "") -> 
     mask = ObjectMask(1, "counts", 1, (0, 0, 1, 1), 0.5, "visible")
     masks = FrameMasks(0, (0, 0), digest="0" * 64, objects=(mask,))
     entry = EncodedEntry(b"frame", b"masks", (1,))
-    stored = await store.create(session, masks=[masks], entries={0: entry})
+    stored = await store.create(session, masks=[masks], entries={"0": entry})
     return stored.session_id
 
 

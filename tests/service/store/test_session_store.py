@@ -21,6 +21,7 @@ from service.errors import (
 )
 from service.local.private_redis import private_redis
 from service.store.lua import COMMIT
+from service.store.records import Snapshot, SnapshotContents
 from service.store.session_store import (
     EncodedEntry,
     FrameMasks,
@@ -68,6 +69,7 @@ def entry_of(frame: int) -> EncodedEntry:
 
 
 async def started(store: SessionStore, *, memory_size: int = 3) -> Session:
+    memory = Memory.start(0, [1], capacity=memory_size)
     session = Session(
         session_id=new_session_id(),
         model="toy",
@@ -78,10 +80,11 @@ async def started(store: SessionStore, *, memory_size: int = 3) -> Session:
         labels={1: "boat"},
         clip_length=2,
         memory_size=memory_size,
-        memory=Memory.start(0, [1], capacity=memory_size),
+        memory=memory,
         next_frame=1,
+        snapshots=(Snapshot(0, contents=SnapshotContents((1,), memory)),),
     )
-    return await store.create(session, masks=[masks_of(0)], entries={0: entry_of(0)})
+    return await store.create(session, masks=[masks_of(0)], entries={"0": entry_of(0)})
 
 
 async def append(store: SessionStore, before: Session, *, frames: int = 1) -> Session:
@@ -90,12 +93,19 @@ async def append(store: SessionStore, before: Session, *, frames: int = 1) -> Se
     memory = before.memory
     for frame in numbers:
         memory = memory.remember(frame, [1])
+    now = Snapshot(numbers[-1], contents=SnapshotContents((1,), memory))
     return await store.append(
         before,
-        before.advanced(memory=memory, next_frame=numbers[-1] + 1),
+        before.advanced(memory=memory, next_frame=numbers[-1] + 1, snapshots=(now,)),
         masks=[masks_of(frame) for frame in numbers],
-        entries={frame: entry_of(frame) for frame in numbers},
+        entries={str(frame): entry_of(frame) for frame in numbers},
     )
+
+
+async def entry_fields(redis: Redis, session: Session) -> list[bytes]:
+    """The fields of the entries in Redis, without the records of snapshots."""
+    records = await redis.hgetall(keys_of(session)[1])
+    return sorted(name for name in records if isinstance(name, bytes) and name.isdigit())
 
 
 def keys_of(session: Session) -> list[str]:
@@ -118,7 +128,7 @@ async def test_a_session_says_when_it_expires(store: SessionStore) -> None:
 async def test_an_id_is_taken_only_once(store: SessionStore) -> None:
     session = await started(store)
     with pytest.raises(Conflict):
-        await store.create(session, masks=[masks_of(0)], entries={0: entry_of(0)})
+        await store.create(session, masks=[masks_of(0)], entries={"0": entry_of(0)})
 
 
 async def test_an_append_advances_the_session(store: SessionStore) -> None:
@@ -147,17 +157,16 @@ async def test_the_entries_of_the_memory_come_in_its_order(store: SessionStore) 
 
 async def test_evicted_entries_are_removed(store: SessionStore, redis: Redis) -> None:
     session = await append(store, await append(store, await started(store), frames=2), frames=2)
-    fields = await redis.hkeys(keys_of(session)[1])
-    assert sorted(fields) == [b"0", b"3", b"4"]
+    assert await entry_fields(redis, session) == [b"0", b"3", b"4"]
 
 
 async def test_the_newest_frame_is_kept_even_if_it_is_not_remembered(
     store: SessionStore, redis: Redis
 ) -> None:
     session = await append(store, await started(store, memory_size=1), frames=2)
-    assert await store.entries(session, frames=[2]) == (entry_of(2),)
+    assert await store.entries(session, ["2"]) == (entry_of(2),)
     session = await append(store, session)
-    assert sorted(await redis.hkeys(keys_of(session)[1])) == [b"0", b"3"]
+    assert await entry_fields(redis, session) == [b"0", b"3"]
 
 
 async def test_of_two_appends_at_once_one_wins(store: SessionStore) -> None:

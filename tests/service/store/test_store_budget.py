@@ -12,13 +12,22 @@ from redis.asyncio import Redis
 
 from model.core.masks import pack_soft_masks
 from model.core.memory import Memory
-from service.store.records import EncodedEntry, FrameMasks, ObjectMask, Session, Snapshot
+from service.sessions.snapshots import Retention, after_clips
+from service.store.records import (
+    EncodedEntry,
+    FrameMasks,
+    ObjectMask,
+    Session,
+    Snapshot,
+    SnapshotContents,
+)
 from service.store.session_store import SessionStore, new_session_id, open_store
 
 pytestmark = pytest.mark.anyio
 
 SIZE = (256, 448)
-MEMORY_SIZE, ROLLBACK_CLIPS, KEPT_FRAMES = 9, 16, 60
+MEMORY_SIZE, KEPT_FRAMES = 9, 60
+RETENTION = Retention(clips=16, spread=2)
 JPEG_BYTES = 100_000  # the largest that is stored as it came
 WRITTEN_PER_CLIP, KEPT_PER_MEMORY = 150_000, 2_000_000
 COUNTS = "x" * 600  # a run-length encoding of a detailed outline
@@ -63,18 +72,18 @@ async def started(store: SessionStore) -> Session:
         memory_size=MEMORY_SIZE,
         memory=memory,
         next_frame=1,
-        history=(Snapshot(0, (1,), memory),),
+        snapshots=(Snapshot(0, contents=SnapshotContents((1,), memory)),),
     )
-    return await store.create(session, masks=[masks_of(0, (0, 0))], entries={0: entry()})
+    return await store.create(session, masks=[masks_of(0, (0, 0))], entries={"0": entry()})
 
 
 async def append_clip(store: SessionStore, before: Session, stored: EncodedEntry) -> Session:
     first, last = before.next_frame, before.next_frame + 1
     memory = before.memory.remember(last, [1])
-    history = (*before.history, Snapshot(last, (1,), memory))[-1 - ROLLBACK_CLIPS :]
-    after = before.advanced(memory=memory, next_frame=last + 1, history=history)
+    snapshots = after_clips(before, [(last, memory)], RETENTION)
+    after = before.advanced(memory=memory, next_frame=last + 1, snapshots=snapshots)
     masks = [masks_of(frame, (first, last)) for frame in (first, last)]
-    return await store.append(before, after, masks=masks, entries={last: stored})
+    return await store.append(before, after, masks=masks, entries={str(last): stored})
 
 
 async def received_bytes(redis: Redis) -> int:
@@ -103,5 +112,11 @@ async def test_a_session_writes_and_keeps_little_however_long_it_is(
     memory = sum([await redis.hstrlen(keys[1], field) for field in fields])
     assert memory + await size_of(redis, keys[0]) <= KEPT_PER_MEMORY
     # What a roll back needs comes on top, and is bounded by itself.
-    assert await redis.hlen(keys[1]) <= MEMORY_SIZE + ROLLBACK_CLIPS
+    records = await redis.hgetall(keys[1])
+    entries = sum(field.isdigit() for field in records)
+    older = RETENTION.spread * (MEMORY_SIZE - 1)
+    assert entries <= MEMORY_SIZE + RETENTION.clips + older
+    assert len(records) <= entries + 2 * (1 + RETENTION.clips + RETENTION.spread)
+    masks = await redis.hgetall(keys[2])
+    assert session.stored_bytes == sum(map(len, (*records.values(), *masks.values())))
     assert max(kept[-20:]) <= 1.05 * max(kept[30:40])

@@ -1,0 +1,87 @@
+"""What a commit of a session writes and drops: pure functions, for the store and its script."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from model.core.memory import Memory
+from service.store.codec import pack_entry, pack_snapshot, pack_state
+from service.store.records import (
+    EncodedEntry,
+    Session,
+    Snapshot,
+    SnapshotContents,
+    entry_field,
+    frame_field,
+)
+
+
+def memory_fields(memory: Memory) -> list[str]:
+    """Return the fields of a memory's entries, in its order."""
+    return [entry_field(entry.frame, entry.revision) for entry in memory.entries]
+
+
+def snapshot_fields(frame: int, contents: SnapshotContents) -> list[str]:
+    """Return the fields that a session needs that goes on from a snapshot at this frame.
+
+    The frame's own is among them even if the memory does not hold it: it may be corrected.
+    """
+    own = (frame_field(frame, contents.memory), *([contents.state] if contents.state else []))
+    return list(dict.fromkeys((*memory_fields(contents.memory), *own)))
+
+
+def snapshot_records(session_id: str, snapshot: Snapshot) -> dict[str, bytes]:
+    """Return the two records of a snapshot that is not stored yet, by field."""
+    if snapshot.contents is None:
+        return {}
+    return {
+        f"{snapshot.name}.snapshot": pack_snapshot(session_id, snapshot),
+        # For the script that drops snapshots.
+        f"{snapshot.name}.fields": " ".join(
+            snapshot_fields(snapshot.frame, snapshot.contents)
+        ).encode(),
+    }
+
+
+def sealed_records(
+    session: Session, entries: Mapping[str, EncodedEntry], states: Mapping[str, bytes]
+) -> dict[str, bytes]:
+    """Return the records of new snapshots, and those entries and states that are needed."""
+    records: dict[str, bytes] = {}
+    wanted = set(snapshot_fields(session.newest, session.contents))
+    for snapshot in session.snapshots:
+        if snapshot.contents is not None:
+            wanted.update(snapshot_fields(snapshot.frame, snapshot.contents))
+            records |= snapshot_records(session.session_id, snapshot)
+    for name in wanted & entries.keys():
+        records[name] = pack_entry(session.session_id, name, entries[name])
+    for name in wanted & states.keys():
+        records[name] = pack_state(session.session_id, name, states[name])
+    return records
+
+
+def dropped_snapshots(before: Session | None, after: Session) -> Iterator[tuple[str, str, str]]:
+    """Yield each snapshot to be dropped, oldest first, with its neighbors: one kept, the next.
+
+    An entry is in a row of snapshots, from when it was remembered until it was evicted. So one
+    that neither neighbor has is in no other snapshot (decision 60).
+    """
+    kept = {one.name for one in after.snapshots}
+    every = {one.name: one for one in (*(before.snapshots if before else ()), *after.snapshots)}
+    names = sorted(every, key=lambda name: (every[name].frame, every[name].revision))
+    earlier = ""
+    for name, later in zip(names, [*names, ""][1:], strict=True):
+        if name in kept:
+            earlier = name
+        else:
+            yield name, earlier, later
+
+
+def pruned_frames(before: Session | None, after: Session) -> list[int]:
+    """Return the frames whose masks are kept no longer: a snapshot's frame keeps its own."""
+    if before is None:
+        return []
+    needed = {one.frame for one in after.snapshots}
+    dropped = (one.frame for one in before.snapshots if one.frame < before.kept_from)
+    pruned = {*range(before.kept_from, after.kept_from), *dropped}
+    return sorted(pruned - needed)

@@ -29,7 +29,7 @@ from service.local.private_redis import private_redis
 from service.server.workers import Workers
 from service.sessions.backend import SessionBackend
 from service.sessions.frames import Limits
-from service.sessions.snapshots import Retention
+from service.sessions.snapshots import SnapshotPolicy
 from service.sessions.tracking import Tracker
 from service.settings import Settings, read_settings
 from service.store.session_store import SessionStore, open_store
@@ -113,7 +113,9 @@ async def open_service(
             store,
             workers,
             engines={engine.spec.name: engine},
-            retention=Retention(clips=settings.rollback_clips, spread=settings.rollback_snapshots),
+            snapshots=SnapshotPolicy(
+                clips=settings.rollback_clips, spread=settings.rollback_snapshots
+            ),
         )
         tracker = Tracker(
             backend,

@@ -12,7 +12,7 @@ from service.errors import UnknownModel
 from service.server.workers import Workers
 from service.sessions.clips import decode_entry
 from service.store.records import Session
-from service.sessions.snapshots import DEFAULT_RETENTION, Retention
+from service.sessions.snapshots import DEFAULT_POLICY, SnapshotPolicy
 from service.store.session_store import SessionStore
 
 
@@ -23,7 +23,7 @@ class SessionBackend:
     store: SessionStore
     workers: Workers
     engines: Mapping[str, Engine]  # by model; the first one is the default
-    retention: Retention = DEFAULT_RETENTION
+    snapshots: SnapshotPolicy = DEFAULT_POLICY
 
     @property
     def specs(self) -> tuple[ModelSpec, ...]:

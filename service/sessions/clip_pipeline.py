@@ -231,7 +231,7 @@ class ClipPipeline:
             snapshots=after_clips(
                 before,
                 [(done.step.last, done.after) for done in outcomes],
-                self._backend.retention,
+                self._backend.snapshots,
             ),
             weights_sha256=outcomes[-1].weights_sha256,
         )

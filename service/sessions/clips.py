@@ -27,7 +27,7 @@ from service.engines.base import ClipMasks, EntryPicture
 from service.errors import CorruptSession
 from service.sessions.annotations import GivenObjects, object_mask
 from service.sessions.frames import Frame
-from service.sessions.snapshots import Retention
+from service.sessions.snapshots import SnapshotPolicy
 from service.store.records import (
     NO_DIGEST,
     EncodedEntry,
@@ -72,7 +72,7 @@ class EncodedClip:
 
 
 def plan(
-    session: Session, frames: Sequence[Frame], retention: Retention | None = None
+    session: Session, frames: Sequence[Frame], policy: SnapshotPolicy | None = None
 ) -> tuple[Step, ...]:
     """Cut the frames into clips of `clip_length`; the last may be shorter.
 
@@ -85,7 +85,7 @@ def plan(
     stop = session.next_frame + len(frames)
     ends = {min(first + length, stop) - 1: row for row, first in enumerate(firsts)}
     every = (*session.snapshots, *map(Snapshot, ends))
-    lasting = retention.thin(every) if retention else every[-1:]
+    lasting = policy.thin(every) if policy else every[-1:]
     rows = [ends[one.frame] for one in lasting if one.frame in ends]
     # With the gate it is not known which clips will be remembered.
     reach = len(clips) if session.memory_gate else session.memory_size

@@ -20,7 +20,7 @@ MOST_MASKS: Final = 1000  # newest frames whose masks a fork takes along
 
 
 @dataclass(frozen=True, slots=True)
-class Retention:
+class SnapshotPolicy:
     """Which snapshots are kept: of the `clips` newest clips, and `spread` older ones."""
 
     clips: int = 16
@@ -42,17 +42,17 @@ class Retention:
         return (*older, *(one for one in snapshots if one.frame >= newest[0]))
 
 
-DEFAULT_RETENTION: Final = Retention()
+DEFAULT_POLICY: Final = SnapshotPolicy()
 
 
 def after_clips(
-    session: Session, clips: Sequence[tuple[int, Memory]], retention: Retention
+    session: Session, clips: Sequence[tuple[int, Memory]], policy: SnapshotPolicy
 ) -> tuple[Snapshot, ...]:
     """Return the snapshots after these clips, each its last frame and the memory after it."""
     new = (
         Snapshot(last, contents=replace(session.contents, memory=memory)) for last, memory in clips
     )
-    return retention.thin((*session.snapshots, *new))
+    return policy.thin((*session.snapshots, *new))
 
 
 def after_change(before: Session, after: Session, *, corrected: bool) -> tuple[Snapshot, ...]:

@@ -3,14 +3,18 @@
 The keys. What stands in braces is a key's hash tag: keys with the same tag share a cluster's node.
 
     tamvt:{<session id>}:session            hash: state (the sealed session), version, next_frame,
-                                            kept_from, tenant, token (of the last commit)
-    tamvt:{<session id>}:entries            hash: `<frame>` or `<frame>.<revision>` -> sealed entry,
-                                            `<frame>.masks` -> sealed masks before a correction
+                                            kept_from, tenant, token (of the last commit), bytes
+                                            (of all values of the next two hashes)
+    tamvt:{<session id>}:entries            hash: `<name>` -> sealed entry, `<name>.snapshot` ->
+                                            sealed snapshot, `<name>.fields` -> the fields that it
+                                            needs, `<name>.masks` -> sealed masks before a
+                                            correction; another -> a model's own state, sealed
     tamvt:{<session id>}:masks              hash: frame -> sealed masks
     tamvt:{<session id>}:stream             string: token of the stream that owns the session
     tamvt:{<session id>}:ticket:<SHA-256>   string: exists until the ticket is used
     tamvt:{tenant:<name>}:sessions          sorted set: session id -> next check in ms since 1970
 
-The first three expire together, each other key by itself. `codec.py` seals and reads the bytes,
+A name is `<frame>` or, after a change by hand, `<frame>.<revision>`. The first three keys expire
+together, each other one by itself. `codec.py` seals and reads the bytes,
 `lua/` holds the scripts, `quotas.py` the sets of the tenants.
 """

@@ -64,7 +64,7 @@ def dropped_snapshots(before: Session | None, after: Session) -> Iterator[tuple[
     """Yield each snapshot to be dropped, oldest first, with its neighbors: one kept, the next.
 
     An entry is in a row of snapshots, from when it was remembered until it was evicted. So one
-    that neither neighbor has is in no other snapshot (decision 60).
+    that neither neighbor has is in no other snapshot (decision 63).
     """
     kept = {one.name for one in after.snapshots}
     every = {one.name: one for one in (*(before.snapshots if before else ()), *after.snapshots)}

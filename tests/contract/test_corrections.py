@@ -1,7 +1,7 @@
 """A person's mask outranks predictions: what follows a correction follows it, in both loops."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,19 +20,10 @@ from model.core.palette import read_label_map, write_label_map
 from model.evaluation.runtime import GraphRuntime
 from model.evaluation.tracker import LIMITS, OfflineTracker
 from tests.support import scene
-from tests.support.running import Api, Running, form, running_service
+from tests.support.running import Api, Running, form
 
 HEIGHT, WIDTH, FRAMES, CORRECTED = 180, 320, 37, 26
 LEAST_J = 0.9
-
-
-@pytest.fixture(scope="module")
-def shipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """The shipped model, served."""
-    state = tmp_path_factory.mktemp("shipped")
-    settings = {"TAMVT_MODEL": "tamvt-mobile"}
-    with running_service(state=state, weights=SHIPPED_WEIGHTS, settings=settings) as service:
-        yield service
 
 
 def blurred_noise(seed: int, height: int, width: int, color: Sequence[int]) -> NDArray[Any]:
@@ -109,6 +100,25 @@ def test_twins_that_were_exchanged_follow_their_correction(shipped: Running) -> 
         served, wrong = (label_maps(api, name, rest) for name in (session, untouched))
     assert max(j_of(wrong, truth[CORRECTED + 1 :])) < LEAST_J  # so there was something to correct
     assert all(np.array_equal(a, b) for a, b in zip(served, followed, strict=True))
+
+
+def test_a_fork_goes_on_as_if_the_rest_had_never_been(shipped: Running) -> None:
+    """From any frame, on either side of a correction, and bit for bit."""
+    images, truth = twins()
+    with httpx.Client(base_url=shipped.url, timeout=60.0) as http:
+        api = Api(http)
+        parts = (("frame", images[0]), ("mask", write_label_map(truth[0])))
+        session = api.post_start(*parts).json()["session_id"]
+        api.append(session, images[1:13], first=1)
+        assert put(api, session, truth[12]).status_code == 200
+        whole = api.append(session, images[13:21], first=13).json()["frames"]
+        before = api.masks(session, from_=0, to=11).json()["frames"]
+        for at, first in ((13, 13), (15, 15), (5, 5)):
+            fork = http.post(f"/v1/sessions/{session}/fork", params={"at": at}).json()
+            assert fork["next_frame"] == first
+            answer = api.append(fork["session_id"], images[first : first + 6], first=first).json()
+            known = {frame["frame"]: frame for frame in (*before, *whole)}
+            assert answer["frames"] == [known[frame] for frame in range(first, first + 6)]
 
 
 @settings(

@@ -73,6 +73,34 @@ def test_it_goes_on_with_the_same_masks(
     assert answer.json()["frames"] == stored["next_frames"]
 
 
+def test_it_can_be_gone_back_to_before_and_after_it_is_written_again(
+    redis_and_api: tuple[Redis, Api], stored: dict[str, Any]
+) -> None:
+    _, api = redis_and_api
+    session = stored["session_id"]
+    frames = [scene.png(number, objects=2) for number in range(9, 13)]
+    copies = [api.http.post(f"/v1/sessions/{session}/fork", params={"at": 8}).json()]
+    assert api.append(session, frames, first=9).status_code == 200
+    copies.append(api.http.post(f"/v1/sessions/{session}/fork", params={"at": 8}).json())
+    for copy in copies:
+        assert copy["next_frame"] == 9
+        answer = api.append(copy["session_id"], frames, first=9).json()
+        assert answer["frames"] == stored["next_frames"]
+    older = api.http.post(f"/v1/sessions/{session}/fork", params={"at": 3})
+    assert older.status_code == 201, older.text
+
+
+def test_its_bytes_are_counted_once_it_is_written_again(
+    redis_and_api: tuple[Redis, Api], stored: dict[str, Any]
+) -> None:
+    client, api = redis_and_api
+    session = stored["session_id"]
+    api.append(session, [scene.png(9, objects=2)], first=9)
+    keys = [f"tamvt:{{{session}}}:{part}" for part in ("entries", "masks")]
+    values = [value for key in keys for value in client.hvals(key)]
+    assert client.hget(f"tamvt:{{{session}}}:session", "bytes") == b"%d" % sum(map(len, values))
+
+
 def test_what_is_written_has_the_fields_of_then_and_new_ones(
     redis_and_api: tuple[Redis, Api], stored: dict[str, Any]
 ) -> None:

@@ -2,7 +2,7 @@
 
 import io
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,10 @@ from model.core.palette import read_label_map
 from model.evaluation.runtime import GraphRuntime
 from model.evaluation.tracker import LIMITS, OfflineTracker
 from tests.support import scene
-from tests.support.running import Api, Running, form, running_service
+from tests.support.running import Api, Running, form
 
 FRAMES = 23  # more than the memory holds, and a last clip that is shorter
 SHIPPED = Path(__file__).resolve().parents[2] / "model" / "weights"
-
-
-@pytest.fixture(scope="module")
-def shipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """The shipped model, served."""
-    state = tmp_path_factory.mktemp("shipped")
-    settings = {"TAMVT_MODEL": "tamvt-mobile"}
-    with running_service(state=state, weights=SHIPPED, settings=settings) as service:
-        yield service
 
 
 def offline(

@@ -56,7 +56,7 @@ end
 for _ = 1, tonumber(ARGV[12]) do
   local name, before, after = ARGV[at], fields_of(ARGV[at + 1]), fields_of(ARGV[at + 2])
   for field in pairs(fields_of(name)) do
-    -- decision 60: what neither neighbor has is in no other snapshot.
+    -- decision 63: what neither neighbor has is in no other snapshot.
     if not before[field] and not after[field] then drop(KEYS[2], field) end
   end
   for _, part in ipairs({'.snapshot', '.fields', '.masks'}) do drop(KEYS[2], name .. part) end

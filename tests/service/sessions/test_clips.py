@@ -24,7 +24,7 @@ from service.sessions.clips import (
     plan,
 )
 from service.sessions.frames import Frame, frame_of_image
-from service.sessions.snapshots import Retention, after_clips
+from service.sessions.snapshots import SnapshotPolicy, after_clips
 from service.store.records import EncodedEntry, Session
 from tests.support import scene
 
@@ -124,9 +124,9 @@ def test_only_what_may_outlive_the_append_is_kept() -> None:
 
 def test_what_a_fork_goes_back_to_is_kept_as_well() -> None:
     start, outcomes = session(memory_size=3), followed(session(memory_size=3), 16)
-    retention = Retention(clips=1, spread=2)
-    steps = plan(start, frames(16), retention)
-    lasting = after_clips(start, [(one.step.last, one.after) for one in outcomes], retention)
+    policy = SnapshotPolicy(clips=1, spread=2)
+    steps = plan(start, frames(16), policy)
+    lasting = after_clips(start, [(one.step.last, one.after) for one in outcomes], policy)
     memories = [one.contents.memory for one in lasting if one.contents is not None]
     wanted = {entry.frame for memory in memories for entry in memory.entries} - {0}
     assert wanted <= {step.last for step in steps if step.kept} < {step.last for step in steps}

@@ -13,7 +13,7 @@ from model.core.memory import Memory
 from service.errors import RollbackTooFar, UnknownFrame
 from service.sessions.snapshots import (
     MOST_MASKS,
-    Retention,
+    SnapshotPolicy,
     after_change,
     after_clips,
     forked,
@@ -56,13 +56,13 @@ def ends_of(snapshots: tuple[Snapshot, ...]) -> list[int]:
 
 
 def test_the_newest_clips_and_the_oldest_are_always_kept() -> None:
-    kept = Retention(clips=3, spread=2).thin(session(*range(0, 80, 2)).snapshots)
+    kept = SnapshotPolicy(clips=3, spread=2).thin(session(*range(0, 80, 2)).snapshots)
     assert (ends_of(kept)[0], ends_of(kept)[-4:], len(kept)) == (0, [72, 74, 76, 78], 6)
 
 
 def test_of_few_snapshots_none_is_dropped() -> None:
     snapshots = session(*range(0, 40, 2)).snapshots
-    assert Retention(clips=16, spread=64).thin(snapshots) == snapshots
+    assert SnapshotPolicy(clips=16, spread=64).thin(snapshots) == snapshots
 
 
 @given(
@@ -73,11 +73,11 @@ def test_of_few_snapshots_none_is_dropped() -> None:
 def test_what_is_kept_of_a_video_that_grows_is_evenly_spread(
     clips: int, spread: int, lengths: list[int]
 ) -> None:
-    retention, end = Retention(clips=clips, spread=spread), 0
+    policy, end = SnapshotPolicy(clips=clips, spread=spread), 0
     kept: tuple[Snapshot, ...] = (Snapshot(0),)
     for length in lengths:
         end += length
-        kept = retention.thin((*kept, Snapshot(end)))
+        kept = policy.thin((*kept, Snapshot(end)))
         ends = ends_of(kept)
         assert ends[0] == 0
         assert len(kept) <= 1 + clips + spread
@@ -91,7 +91,7 @@ def test_what_is_kept_of_a_video_that_grows_is_evenly_spread(
 def test_clips_of_one_append_are_thinned_at_once() -> None:
     start = session(0)
     clips = [(end, MEMORY) for end in range(2, 42, 2)]
-    kept = after_clips(start, clips, Retention(clips=2, spread=3))
+    kept = after_clips(start, clips, SnapshotPolicy(clips=2, spread=3))
     assert ends_of(kept)[0] == 0
     assert ends_of(kept)[-3:] == [36, 38, 40]
     assert len(kept) == 6

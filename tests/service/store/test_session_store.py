@@ -102,12 +102,6 @@ async def append(store: SessionStore, before: Session, *, frames: int = 1) -> Se
     )
 
 
-async def entry_fields(redis: Redis, session: Session) -> list[bytes]:
-    """The fields of the entries in Redis, without the records of snapshots."""
-    records = await redis.hgetall(keys_of(session)[1])
-    return sorted(name for name in records if isinstance(name, bytes) and name.isdigit())
-
-
 def keys_of(session: Session) -> list[str]:
     parts = ("session", "entries", "masks")
     return [f"tamvt:{{{session.session_id}}}:{part}" for part in parts]
@@ -153,20 +147,6 @@ async def test_the_entries_of_the_memory_come_in_its_order(store: SessionStore) 
     session = await append(store, await append(store, await started(store), frames=2), frames=2)
     assert [entry.frame for entry in session.memory.entries] == [0, 3, 4]
     assert await store.entries(session) == (entry_of(0), entry_of(3), entry_of(4))
-
-
-async def test_evicted_entries_are_removed(store: SessionStore, redis: Redis) -> None:
-    session = await append(store, await append(store, await started(store), frames=2), frames=2)
-    assert await entry_fields(redis, session) == [b"0", b"3", b"4"]
-
-
-async def test_the_newest_frame_is_kept_even_if_it_is_not_remembered(
-    store: SessionStore, redis: Redis
-) -> None:
-    session = await append(store, await started(store, memory_size=1), frames=2)
-    assert await store.entries(session, ["2"]) == (entry_of(2),)
-    session = await append(store, session)
-    assert await entry_fields(redis, session) == [b"0", b"3"]
 
 
 async def test_of_two_appends_at_once_one_wins(store: SessionStore) -> None:

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from model.core.masks import pack_soft_masks
 from model.core.memory import Memory
-from service.sessions.snapshots import Retention, after_clips
+from service.sessions.snapshots import SnapshotPolicy, after_clips
 from service.store.records import (
     EncodedEntry,
     FrameMasks,
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.anyio
 
 SIZE = (256, 448)
 MEMORY_SIZE, KEPT_FRAMES = 9, 60
-RETENTION = Retention(clips=16, spread=2)
+POLICY = SnapshotPolicy(clips=16, spread=2)
 JPEG_BYTES = 100_000  # the largest that is stored as it came
 WRITTEN_PER_CLIP, KEPT_PER_MEMORY = 150_000, 2_000_000
 COUNTS = "x" * 600  # a run-length encoding of a detailed outline
@@ -80,7 +80,7 @@ async def started(store: SessionStore) -> Session:
 async def append_clip(store: SessionStore, before: Session, stored: EncodedEntry) -> Session:
     first, last = before.next_frame, before.next_frame + 1
     memory = before.memory.remember(last, [1])
-    snapshots = after_clips(before, [(last, memory)], RETENTION)
+    snapshots = after_clips(before, [(last, memory)], POLICY)
     after = before.advanced(memory=memory, next_frame=last + 1, snapshots=snapshots)
     masks = [masks_of(frame, (first, last)) for frame in (first, last)]
     return await store.append(before, after, masks=masks, entries={str(last): stored})
@@ -114,9 +114,9 @@ async def test_a_session_writes_and_keeps_little_however_long_it_is(
     # What a roll back needs comes on top, and is bounded by itself.
     records = await redis.hgetall(keys[1])
     entries = sum(field.isdigit() for field in records)
-    older = RETENTION.spread * (MEMORY_SIZE - 1)
-    assert entries <= MEMORY_SIZE + RETENTION.clips + older
-    assert len(records) <= entries + 2 * (1 + RETENTION.clips + RETENTION.spread)
+    older = POLICY.spread * (MEMORY_SIZE - 1)
+    assert entries <= MEMORY_SIZE + POLICY.clips + older
+    assert len(records) <= entries + 2 * (1 + POLICY.clips + POLICY.spread)
     masks = await redis.hgetall(keys[2])
     assert session.stored_bytes == sum(map(len, (*records.values(), *masks.values())))
     assert max(kept[-20:]) <= 1.05 * max(kept[30:40])

@@ -113,9 +113,7 @@ async def open_service(
             store,
             workers,
             engines={engine.spec.name: engine},
-            snapshots=SnapshotPolicy(
-                clips=settings.rollback_clips, spread=settings.rollback_snapshots
-            ),
+            snapshots=SnapshotPolicy(settings.rollback_clips, settings.rollback_snapshots),
         )
         tracker = Tracker(
             backend,

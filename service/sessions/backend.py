@@ -11,8 +11,8 @@ from service.engines.base import Engine, EntryPicture
 from service.errors import UnknownModel
 from service.server.workers import Workers
 from service.sessions.clips import decode_entry
-from service.store.records import Session
 from service.sessions.snapshots import DEFAULT_POLICY, SnapshotPolicy
+from service.store.records import Session
 from service.store.session_store import SessionStore
 
 

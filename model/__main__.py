@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
+from io import TextIOWrapper
 from typing import NamedTuple
 
 from cyclopts import App, CycloptsError, Group, Parameter
@@ -105,6 +106,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     It is 0, or 2 for a wrong call and for an error that one line on stderr tells, or what a command
     says for itself.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # What cannot be printed, a file's name perhaps, must not cost what was done.
+            stream.reconfigure(errors="backslashreplace")
     words = list(sys.argv[1:] if argv is None else argv)
     app = build_app(words)
     if not words:

@@ -98,7 +98,8 @@ def voc_stills(root: Path, split: str) -> tuple[FileStill, ...]:
 
 def file_stills(images: Path, masks: Path) -> tuple[FileStill, ...]:
     """Return every `<id>.jpg` with its mask `<id>.png`; a picture without one is a DataError."""
-    pairs = [StillPaths(path, masks / f"{path.stem}.png") for path in sorted(images.glob("*.jpg"))]
+    found = sorted(path for path in images.glob("*.jpg") if not path.name.startswith("."))
+    pairs = [StillPaths(path, masks / f"{path.stem}.png") for path in found]
     if not pairs:
         raise DataError(f"no pictures (*.jpg) in {images}")
     for pair in pairs:

@@ -84,7 +84,7 @@ def list_stills(folder: Path) -> tuple[StillPaths, ...]:
     if not folder.is_dir():
         raise DataError(f"there is no folder of pictures at {folder}")
     masks = {path.stem: path for path in folder.glob("*.png")}
-    images = sorted(path for path in folder.glob("*.jpg"))
+    images = sorted(path for path in folder.glob("*.jpg") if not path.name.startswith("."))
     kinds = list_kinds(folder)
     stills = tuple(
         StillPaths(path, masks[path.stem], kinds.get(path.stem, ()))

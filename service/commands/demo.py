@@ -123,7 +123,7 @@ def track_clip(client: Client, clip: SampleVideo, *, masks: Path) -> DemoRun:
     given = {clip.mask.parent, clip.truth or clip.mask.parent}
     if masks.resolve() in {folder.resolve() for folder in given}:
         raise BadOption(f"{masks} holds the true masks; choose another folder with --out")
-    source = open_source(clip.video)
+    source = open_source(clip.video, mask=clip.mask)
     reference = next(source.frames())
     mask = clip.mask.read_bytes()
     session = client.start(reference.image, mask)

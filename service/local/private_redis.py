@@ -120,7 +120,8 @@ def find_redis(*, path: str | None = None) -> str:
 def _folders(state: Path) -> Iterator[tuple[Path, Path]]:
     """Make the state directory; yield its full path and the folder of the socket.
 
-    That is a short temporary one where a socket's path in the state directory would be too long.
+    That is a short temporary one where a socket's path in the state directory would be too long,
+    or is no text that can stand in a URL.
     """
     try:
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -128,7 +129,8 @@ def _folders(state: Path) -> Iterator[tuple[Path, Path]]:
         raise Misconfigured(f"cannot use {state} as TAMVT_STATE: {error.strerror}") from error
     data = state.resolve()
     _shut_out_others(data)
-    if len(os.fsencode(data / "redis.sock")) <= SOCKET_PATH_BYTES:
+    place = os.fsencode(data / "redis.sock")
+    if len(place) <= SOCKET_PATH_BYTES and place.decode(errors="replace") == os.fsdecode(place):
         yield data, data
         return
     with tempfile.TemporaryDirectory(prefix="tamvt-", dir="/tmp") as folder:

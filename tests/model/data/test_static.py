@@ -46,6 +46,8 @@ def test_a_picture_without_a_mask_is_left_out(tmp_path: Path) -> None:
     write_jpeg(tmp_path / "a.jpg", seed=0)
     write_jpeg(tmp_path / "b.jpg", seed=0)
     write_palette(tmp_path / "b.png", draw_labels())
+    for hidden in ("._b.jpg", "._b.png"):
+        (tmp_path / hidden).write_bytes(b"of a Mac")
     assert [still.image.name for still in list_stills(tmp_path)] == ["b.jpg"]
 
 

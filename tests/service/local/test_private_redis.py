@@ -11,6 +11,7 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import unquote
 
 import psutil
 import pytest
@@ -231,13 +232,15 @@ async def test_two_services_cannot_share_a_state_directory(tmp_path: Path) -> No
 
 
 @pytest.mark.anyio
-async def test_a_long_state_path_works(tmp_path: Path) -> None:
-    state = tmp_path / ("long" * 40)
+@pytest.mark.parametrize("name", ["long" * 40, os.fsdecode(b"\xe9t\xe9"), "#1 50%?"])
+async def test_a_state_path_that_is_no_socket_works(tmp_path: Path, name: str) -> None:
+    state = tmp_path / name
     async with private_redis(state) as url:
         await write(url, "key", "value")
     async with private_redis(state) as url:
         assert await value_of(url, "key") == b"value"
-    assert not Path(url.removeprefix("unix://")).parent.exists()
+    socket = Path(unquote(url.removeprefix("unix://")))
+    assert socket.parent == state or not socket.parent.exists()
 
 
 @pytest.mark.anyio

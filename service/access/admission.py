@@ -90,7 +90,7 @@ class Reservation:
         self.size -= size
 
     @contextmanager
-    def hold(self, size: int) -> Iterator[None]:
+    def count(self, size: int) -> Iterator[None]:
         """Count `size` bytes more for the block; raise as `take` does."""
         self.take(size)
         try:

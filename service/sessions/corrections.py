@@ -69,7 +69,7 @@ async def correct(
     (masks,) = await store.masks(session.session_id, newest, newest)
     (entry,) = await store.entries(session, [frame_field(newest, session.memory)])
     height, width = session.frame_size
-    with reservation.hold(height * width * MASK_BYTES):
+    with reservation.count(height * width * MASK_BYTES):
         objects = await workers.start(
             read_annotation,
             given,

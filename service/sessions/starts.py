@@ -38,7 +38,7 @@ async def start(
     spec, run = backend.engine(options.model).spec, backend.workers.start
     picture_pixels = count_picture(image, limits.image, name="the frame")
     reservation.take(picture_pixels * FRAME_BYTES)
-    with reservation.hold(picture_pixels * MASK_BYTES):
+    with reservation.count(picture_pixels * MASK_BYTES):
         rgb = await run(read_picture, image, limits.image, name="the frame")
         frame_size = (rgb.shape[0], rgb.shape[1])
         objects = await run(

@@ -57,7 +57,7 @@ def test_bytes_can_be_held_for_a_while() -> None:
     admission = Admission(max_requests=2, max_bytes=10)
     with admission.reservation() as reservation:
         reservation.take(2)
-        with reservation.hold(8):
+        with reservation.count(8):
             assert admission.held_bytes == 10
         assert admission.held_bytes == 2
 

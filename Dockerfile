@@ -1,3 +1,4 @@
+# Not yet built: no Docker was at hand. Try it before you rely on it.
 # Target gateway: the HTTP service with the embedded engine and the shipped model; no torch.
 # Target triton: NVIDIA's Triton over the shipped model's repository, for TAMVT_ENGINE=triton.
 #   docker build --target gateway -t tamvt-gateway .

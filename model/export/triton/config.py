@@ -23,6 +23,7 @@ from model.core.contract import (
     segment_inputs,
     triton_segment_outputs,
 )
+from model.core.memory import MAX_CAPACITY
 
 Backend = Literal["python", "onnxruntime", "tensorrt"]
 GraphName = Literal["memorize", "segment"]
@@ -91,7 +92,11 @@ def tensors(spec: ModelSpec, verb: GraphName) -> tuple[Sequence[Tensor], Sequenc
 
 
 def profile(spec: ModelSpec, verb: GraphName) -> tuple[Shapes, Shapes, Shapes]:
-    """Return the least, the usual and the largest shape of every input that is served."""
+    """Return the least, the usual and the largest shape of every input that is served.
+
+    A session may ask for shorter clips and another memory than its model's own: every clip length
+    and memory size that the service takes is within them, whatever the buckets are.
+    """
     buckets = spec.buckets
     heights, widths = zip(*buckets.sizes, strict=True)
     least = shapes(spec, verb, (min(heights), min(widths)), batch=1, length=1, slots=1, objects=1)
@@ -109,8 +114,8 @@ def profile(spec: ModelSpec, verb: GraphName) -> tuple[Shapes, Shapes, Shapes]:
         verb,
         (max(heights), max(widths)),
         batch=max(buckets.batch),
-        length=max(buckets.clip_lengths),
-        slots=max(buckets.memory_sizes),
+        length=spec.max_clip_length,
+        slots=MAX_CAPACITY,
         objects=max(buckets.objects),
     )
     return least, usual, largest

@@ -1,7 +1,12 @@
 """What the trainer's container is told to run exists, and ends in a model that can be served."""
 
+import os
 import re
 import shlex
+import signal
+import subprocess
+import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
@@ -41,3 +46,43 @@ def test_both_build_the_same_target() -> None:
     assert "trainer" in targets
     assert "target: trainer" in (ROOT / "docker-compose.yml").read_text()
     assert "image: tamvt-trainer" in (ROOT / "deploy/kubernetes/train-job.yaml").read_text()
+
+
+TRAINER = """#!/bin/bash
+echo "$*" >> told
+trap 'sleep 0.2; echo saved >> told; exit 143' TERM
+while [[ "$*" == *train* ]]; do sleep 0.05; done
+"""
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_trainer_that_is_stopped_saves_before_its_container_ends(
+    file: str, tmp_path: Path
+) -> None:
+    for name in ("tamvt-model", "torchrun"):
+        (tmp_path / name).write_text(TRAINER)
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "RECIPE": "smoke", "BUILD": "small"}
+    shell = subprocess.Popen(["bash", "-ec", script(file)], cwd=tmp_path, env=environment)
+    told = tmp_path / "told"
+    deadline = time.monotonic() + 20
+    while not told.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.1)  # the trainer has set its trap
+    shell.send_signal(signal.SIGTERM)
+    assert shell.wait(timeout=20) == 128 + signal.SIGTERM
+    first, *rest = told.read_text().splitlines()
+    assert "train" in first
+    assert rest == ["saved"]  # and nothing is exported
+
+
+def script(file: str) -> str:
+    """What the container's shell is given."""
+    lines = (ROOT / file).read_text().splitlines()
+    begin = next(k for k, line in enumerate(lines) if line.strip() == "- |")
+    depth = len(lines[begin]) - len(lines[begin].lstrip())
+    end = next(
+        k for k in range(begin + 1, len(lines)) if len(lines[k]) - len(lines[k].lstrip()) <= depth
+    )
+    text = textwrap.dedent("\n".join(lines[begin + 1 : end]))
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text).replace("$$", "$")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from model.core.contract import METADATA_KEY, ModelSpec, segment_inputs, weights_version
+from model.core.memory import MAX_CAPACITY
 from model.export.triton.config import Backend, config_text, profile, shapes, shapes_text
 from model.export.triton.repository import BACKENDS, GRAPHS, write_repository
 from tests.support.running import ROOT
@@ -114,17 +116,18 @@ def test_a_gpu_is_warmed_up_for_every_bucket() -> None:
     assert config_text(spec, "segment", backend="python").count("model_warmup") == 2 * 2 * 1 * 2
 
 
-def test_profiles_cover_every_dynamic_input_of_every_bucket() -> None:
+def test_profiles_cover_every_clip_and_memory_that_a_session_may_ask_for() -> None:
     least, usual, largest = profile(SPEC, "segment")
     assert least.keys() == usual.keys() == largest.keys()
-    for objects in SPEC.buckets.objects:
-        for batch in SPEC.buckets.batch:
-            served = shapes(
-                SPEC, "segment", (64, 96), batch=batch, length=2, slots=9, objects=objects
-            )
-            for name, shape in served.items():
-                assert all(np.array(least[name]) <= shape)
-                assert all(shape <= np.array(largest[name]))
+    lengths, slots = (1, SPEC.max_clip_length), (1, MAX_CAPACITY)
+    buckets = product(SPEC.buckets.objects, SPEC.buckets.batch, lengths, slots)
+    for objects, batch, length, n in buckets:
+        served = shapes(
+            SPEC, "segment", (64, 96), batch=batch, length=length, slots=n, objects=objects
+        )
+        for name, shape in served.items():
+            assert all(np.array(least[name]) <= shape)
+            assert all(shape <= np.array(largest[name]))
 
 
 def test_shapes_are_written_as_tensorrt_reads_them() -> None:

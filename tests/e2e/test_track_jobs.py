@@ -23,7 +23,7 @@ from tests.support import scene
 from tests.support.running import Running, run_tamvt
 
 FRAMES = 12
-DAMAGED = 9
+DAMAGED = 10  # the second frame of its append, which begins at 9
 
 
 @pytest.fixture

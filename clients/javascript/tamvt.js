@@ -327,7 +327,6 @@ export class Stream {
 
   #receive(message) {
     if (message.type === "ready") this.#begin(message);
-    else if (message.type === "credit") this.#gain(message.n);
     else if (message.type === "masks") this.#deliver(message);
     else if (message.type === "dropped") this.#pass(message.frames);
     else if (message.type === "error") this.problem = new Problem(message.problem);

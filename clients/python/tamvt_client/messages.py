@@ -253,13 +253,6 @@ class DroppedMessage(Message):
     frames: tuple[int, ...]
 
 
-class CreditMessage(Message):
-    """So many more frames may be unanswered."""
-
-    type: Literal["credit"]
-    n: int
-
-
 class ErrorMessage(Message):
     """A problem, after which the connection is closed."""
 
@@ -276,7 +269,7 @@ class ByeMessage(Message):
 
 
 ServiceMessage: TypeAlias = Annotated[
-    ReadyMessage | StreamedMasks | DroppedMessage | CreditMessage | ErrorMessage | ByeMessage,
+    ReadyMessage | StreamedMasks | DroppedMessage | ErrorMessage | ByeMessage,
     Field(discriminator="type"),
 ]
 SERVICE_MESSAGE: TypeAdapter[ServiceMessage] = TypeAdapter(ServiceMessage)

@@ -29,7 +29,6 @@ from tamvt_client.errors import (
 )
 from tamvt_client.images import ImageInput, encode_image
 from tamvt_client.messages import (
-    CreditMessage,
     DroppedMessage,
     ErrorMessage,
     Problem,
@@ -235,9 +234,6 @@ class ResumingStream:
                 fresh = sum(frame >= self._missing for frame in frames)
                 self._missing = max([self._missing, *(frame + 1 for frame in frames)])
                 self._advance(dropped=fresh)
-            case CreditMessage(n=more):
-                self._sending.credit(more)
-                self._changed.set()
 
     def _is_new(self, frame: int) -> bool:
         """Whether these masks have not been given out before; they count as answered."""

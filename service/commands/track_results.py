@@ -123,6 +123,8 @@ def locked(out: Path) -> Iterator[None]:
             raise BadOption(
                 f"another run writes to {out}: wait until it ends, or choose another folder"
             ) from error
+        except OSError:
+            pass  # a file system that locks no folders, such as NFS: nobody is kept out
         yield
     finally:
         os.close(folder)

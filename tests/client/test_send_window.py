@@ -35,14 +35,6 @@ def test_a_window_sends_no_more_than_its_credits() -> None:
     assert window.is_sent
 
 
-def test_further_credits_are_used() -> None:
-    window = Window()
-    window.ready(next_frame=1, credits=1)
-    fill(window, 1, 2)
-    window.credit(1)
-    assert sent(window) == [1, 2]
-
-
 def test_a_new_connection_gets_the_unanswered_frames_again() -> None:
     window = Window()
     window.ready(next_frame=1, credits=4)

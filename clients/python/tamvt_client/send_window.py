@@ -40,10 +40,6 @@ class Sending(Protocol):
         """A new connection, which expects this frame next."""
         ...
 
-    def credit(self, more: int) -> None:
-        """So many more frames may be unanswered."""
-        ...
-
     def answered(self, frame: int) -> None:
         """This frame has its masks, or was passed over."""
         ...
@@ -92,10 +88,6 @@ class Window:
         while self._frames and self._frames[0].number < next_frame:
             self._frames.popleft()
 
-    def credit(self, more: int) -> None:
-        """See `Sending.credit`."""
-        self._credits += more
-
     def answered(self, frame: int) -> None:
         """See `Sending.answered`. Replayed frames are below all that is kept here."""
         self._next_frame = max(self._next_frame, frame + 1)
@@ -133,9 +125,6 @@ class Newest:
         self._next_frame = next_frame
         if self._frame is not None and self._frame.number < next_frame:
             self._frame = None
-
-    def credit(self, more: int) -> None:
-        """See `Sending.credit`: no count is kept."""
 
     def answered(self, frame: int) -> None:
         """See `Sending.answered`."""

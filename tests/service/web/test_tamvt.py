@@ -149,7 +149,7 @@ async def test_a_service_that_falls_silent_is_connected_to_again(run_js: RunJs) 
         const got = [];
         const stream = session.stream({{ silentS: 1, onMasks: ({{ frame }}) => got.push(frame) }});
         for (const image of images.slice(1)) await stream.send(image);
-        await stream.end();
+        await tamvt.within(20, "All masks", stream.end());
         WebSocket = Real;
         return [got, connections]; }}"""
     assert await run_js(code, video(4)) == [[1, 2, 3], 2]

@@ -58,9 +58,11 @@ async def private_redis(
         async with _locked(state, deadline_s=deadline_s) as lock:
             path = sockets / "redis.sock"
             start = partial(_start, program, data, path, lock=lock)
+            kept_bytes = _kept_bytes(data)
             child = _Child(await start())
             try:
                 await _wait_until_answering(child.process, path, state, deadline_s=deadline_s)
+                _tell_of_cut(data, kept_bytes)
                 restarting = asyncio.create_task(_restart_for_ever(child, start))
                 try:
                     yield f"unix://{quote(str(path))}"
@@ -199,6 +201,21 @@ async def _start(program: str, data: Path, socket: Path, *, lock: int) -> Proces
         return await start_process(program, *words, log=data / "redis.log", lock=lock)
     except OSError as error:
         raise Misconfigured(f"cannot start {program}: {error.strerror}") from error
+
+
+def _kept_bytes(data: Path) -> int:
+    return sum(path.stat().st_size for path in (data / "appendonlydir").glob("*.aof"))
+
+
+def _tell_of_cut(data: Path, bytes_before: int) -> None:
+    """Log it if Redis has cut off what it could not read: it cannot tell a torn end from damage."""
+    if "Truncating the AOF" in (data / "redis.log").read_text("utf-8", "replace"):
+        log.error(
+            "the private Redis cut off the last %s bytes of its file in %s, which it cannot read: "
+            "a write that was torn as the machine stopped, or damage to what was acknowledged",
+            bytes_before - _kept_bytes(data),
+            data,
+        )
 
 
 async def _wait_until_answering(

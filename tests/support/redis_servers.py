@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import signal
@@ -47,6 +48,7 @@ class RedisServer:
     port: int
     program: str = field(default_factory=find_redis)
     options: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -59,6 +61,11 @@ class RedisServer:
 
     def start(self) -> None:
         """Run it and wait until it answers."""
+        self.launch()
+        wait_until(self.answers, what=f"a Redis on port {self.port}")
+
+    def launch(self) -> None:
+        """Run it."""
         options = {
             "port": str(self.port),
             "bind": "127.0.0.1",
@@ -70,8 +77,9 @@ class RedisServer:
         }
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
         with (self.folder / "redis.log").open("ab") as log:
-            self.process = subprocess.Popen([self.program, *words], stdout=log, stderr=log)
-        wait_until(self.answers, what=f"a Redis on port {self.port}")
+            self.process = subprocess.Popen(
+                [self.program, *words], stdout=log, stderr=log, env=os.environ | self.environment
+            )
 
     def answers(self) -> bool:
         with suppress(RedisError), self.client() as client:
@@ -96,11 +104,17 @@ class RedisServer:
 
 @contextmanager
 def running_redis(
-    folder: Path, *, program: str | None = None, options: Mapping[str, str] | None = None
+    folder: Path,
+    *,
+    program: str | None = None,
+    options: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[RedisServer]:
     """Run a server on a free port until the end of the block."""
     folder.mkdir(parents=True, exist_ok=True)
-    server = RedisServer(folder, free_port(), program or find_redis(), options or {})
+    server = RedisServer(
+        folder, free_port(), program or find_redis(), options or {}, environment or {}
+    )
     try:
         server.start()
         yield server

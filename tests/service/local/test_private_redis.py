@@ -285,3 +285,54 @@ def test_a_redis_on_the_path_comes_first(tmp_path: Path) -> None:
     program = tmp_path / "valkey-server"
     program.touch(mode=0o700)
     assert find_redis(path=str(tmp_path)) == str(program)
+
+
+async def kept(state: Path) -> Path:
+    """Return the file of a Redis that was told five values, and has ended."""
+    async with private_redis(state) as url:
+        for number in range(5):
+            await write(url, f"key {number}", 100 * str(number))
+    return state / "appendonlydir" / "appendonly.aof.1.incr.aof"
+
+
+@pytest.mark.anyio
+async def test_an_end_that_was_cut_off_is_told_in_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = await kept(tmp_path)
+    torn = file.read_bytes()[:-30]
+    file.write_bytes(torn)
+    async with private_redis(tmp_path) as url:
+        assert await value_of(url, "key 3") == 100 * b"3"
+        assert await value_of(url, "key 4") is None
+    (line,) = caplog.messages
+    assert f"the last {len(torn) - torn.rindex(b'*3')} bytes" in line
+    caplog.clear()
+    async with private_redis(tmp_path):
+        assert caplog.messages == []
+
+
+@pytest.mark.anyio
+async def test_a_length_that_rotted_is_told_in_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = await kept(tmp_path)
+    rotten = bytearray(file.read_bytes())
+    rotten[rotten.index(b"$100") + 1] = ord("9")
+    file.write_bytes(rotten)
+    async with private_redis(tmp_path) as url:
+        assert await value_of(url, "key 0") is None
+    (line,) = caplog.messages
+    assert "cut off the last" in line
+
+
+@pytest.mark.anyio
+async def test_a_command_that_rotted_stops_the_start_in_one_line(tmp_path: Path) -> None:
+    file = await kept(tmp_path)
+    rotten = bytearray(file.read_bytes())
+    rotten[rotten.index(b"*3")] ^= 1
+    file.write_bytes(rotten)
+    with pytest.raises(Misconfigured, match="ad file format") as raised:
+        async with private_redis(tmp_path):
+            pass
+    assert len(str(raised.value).splitlines()) == 1

@@ -25,12 +25,12 @@ from tqdm import tqdm
 
 from model.core.mask_images import read_mask_image
 from model.core.palette import read_label_map
-from model.core.pixels import ImageLimits
+from model.core.pixels import ImageLimits, TooLarge
 from service.commands.failures import report_failures
 from service.commands.sending import send_frames, whole_clips
 from service.commands.track_results import LostMasks, TrackResults, locked
 from service.commands.track_state import JobIdentity, TrackState, sent_digest, source_digest
-from service.errors import BadOption, BadVideo, DamagedVideo
+from service.errors import BadOption, BadVideo, DamagedVideo, PictureTooLarge
 from service.local.private_service import private_service
 from service.media.images import decode_image
 from service.media.overlay import paint, write_overlay
@@ -166,7 +166,11 @@ def _job(video: Path, args: TrackArguments) -> Job:
         settings.max_frame_bytes, settings.max_frame_width, settings.max_frame_height
     )
     mask = args.mask.read_bytes()
-    read = read_mask_image(mask, limits)
+    try:
+        read = read_mask_image(mask, limits)
+    except TooLarge as error:
+        most = max(limits.max_width, limits.max_height)
+        raise PictureTooLarge(f"the mask: {error}", limit=most) from error
     shown = ", ".join(f"object {each} ({count} pixels)" for each, count in read.pixels.items())
     return Job(
         source=source,

@@ -20,6 +20,7 @@ from model.core.pixels import ImageLimits
 from service.__main__ import main
 from service.commands.track_results import locked
 from tests.support import scene
+from tests.support.bad_images import bomb
 from tests.support.running import Running, run_tamvt
 
 FRAMES = 12
@@ -215,6 +216,13 @@ def test_lost_objects_are_told(track: Track, frames: Path) -> None:
     assert table[0] == {"frame": "0", "object": "1", "state": "human", "confidence": "1.0"}
     assert float(table[4]["confidence"]) == 0 < float(table[6]["confidence"]) <= 1
     assert track()[1].count("is lost in") == 1  # of a finished job too
+
+
+def test_a_limit_that_the_mask_breaks_tells_how_it_is_raised(track: Track, frames: Path) -> None:
+    track.mask.write_bytes(bomb(width=7680, height=4320))
+    status, said = track()
+    assert status == 1
+    assert "raise TAMVT_MAX_FRAME_WIDTH and TAMVT_MAX_FRAME_HEIGHT" in said
 
 
 def test_proxies_do_not_stand_before_this_machine(track: Track, frames: Path) -> None:

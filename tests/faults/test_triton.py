@@ -19,6 +19,7 @@ import pytest
 from tritonclient.grpc import InferenceServerClient
 
 from tests.faults.gateways import Gateway, gateways
+from tests.faults.relays import relay_to
 from tests.faults.sending import Sender, append, chunks_of, happening, start, undisturbed
 from tests.faults.tritons import TritonServer, running_triton
 from tests.support.redis_servers import RedisServer, running_redis, wait_until
@@ -58,7 +59,7 @@ def served(
 ) -> Iterator[list[Gateway]]:
     """Gateways on this Triton; at the end no region is left, here or in Triton's list."""
     given = {"engine": "triton", "triton_url": triton.url, "redis_url": redis.url}
-    with gateways(count, Path("/nowhere"), **given, **settings) as found:
+    with gateways(count, Path("/nowhere"), **{**given, **settings}) as found:
         yield list(found)
     wait_until(lambda: not regions(), what="the end of all regions")
     client = InferenceServerClient(triton.url)
@@ -251,6 +252,47 @@ def test_while_triton_is_away_the_answer_comes_at_once(
         wait_until(
             lambda: append(gateway.url, session, range(1, 3)).status_code == 200, what="an answer"
         )
+
+
+def test_a_network_to_triton_that_is_cut_is_told_and_survived(
+    seed: int, triton: TritonServer, redis: RedisServer, api: Api, repository: Path
+) -> None:
+    chunks = chunks_of(seed)
+    with (
+        relay_to(triton.port) as relay,
+        served(1, triton, redis, triton_url=f"127.0.0.1:{relay.port}") as (gateway,),
+    ):
+        sender = Sender([gateway], start(gateway.url))
+        sender.send(chunks[0])
+        with paused(repository) as held, ThreadPoolExecutor(1) as pool:
+            refused = pool.submit(append, gateway.url, sender.session, chunks[1])
+            wait_until(held.exists, what="a clip in Triton")
+            relay.cut()
+            assert problem(refused.result()) == (503, "engine-unavailable")
+        answer = append(gateway.url, sender.session, chunks[1])
+        assert problem(answer) == (503, "engine-unavailable")
+        assert httpx.get(f"{gateway.url}/readyz", timeout=PATIENCE_S).status_code == 503
+        relay.restore()
+        for numbers in chunks[1:]:
+            sender.send(numbers)
+        sender.check(gateway.url, undisturbed(api, chunks))
+        assert set(sender.told) <= {"engine-unavailable"}
+
+
+def test_a_region_that_is_damaged_is_rebuilt(
+    seed: int, triton: TritonServer, redis: RedisServer, api: Api
+) -> None:
+    chunks, chosen = chunks_of(seed), random.Random(seed)
+    with served(1, triton, redis) as (gateway,):
+        sender = Sender([gateway], start(gateway.url))
+        for numbers in chunks:
+            sender.send(numbers)
+            for region in regions():
+                with region.open("r+b") as file:  # its header: which bank it holds
+                    file.seek(chosen.randrange(4, 100))
+                    file.write(chosen.randbytes(8))
+        sender.check(gateway.url, undisturbed(api, chunks))
+        assert not sender.told
 
 
 def test_shared_memory_that_is_used_up_is_no_failure(

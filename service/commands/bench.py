@@ -82,7 +82,7 @@ class SteadySession:
         """Milliseconds of the next clip: masks, and the entry of its last frame."""
         frames = np.stack(list(islice(self._footage, self._clip_length)))  # (L, h, w, 3)
         before, last = self._memory, self.next_frame + self._clip_length - 1
-        after = before.remember(last, self._object_ids)
+        after = before.remember(last, self._object_ids, self._engine.spec.retention)
         started = time.perf_counter()
         async with self._engine.lease(
             self._name,

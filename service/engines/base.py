@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from model.core.contract import ModelSpec
 from model.core.memory import Memory
+from service.errors import ModelMismatch
 
 
 class EntryPicture(NamedTuple):
@@ -24,6 +25,15 @@ class EntryPicture(NamedTuple):
 
     frame: NDArray[np.uint8]  # (h, w, 3) RGB
     masks: NDArray[np.uint8]  # (O, h, w)
+
+
+def check_served(spec: ModelSpec) -> None:
+    """Raise ModelMismatch for a model of a kind that no engine here serves yet (decision 60)."""
+    if spec.state or spec.entry_by != "segment":
+        raise ModelMismatch(
+            f"{spec.name} carries a state or makes entries by memorize: the offline tracker "
+            "(tamvt-model evaluate) follows with it, the service does not yet"
+        )
 
 
 Pictures = Callable[[], Awaitable[Sequence[EntryPicture]]]

@@ -22,6 +22,7 @@ from model.core.contract import (
     segment_inputs,
     segment_outputs,
 )
+from service.engines.base import check_served
 from service.errors import EngineUnavailable, ModelMismatch, ModelMissing
 
 TYPES = {"float32": "float"}  # where ONNX's name differs from numpy's
@@ -92,6 +93,7 @@ def open_graphs(folder: Path, name: str, *, threads: int) -> Graphs:
     spec = _spec(memorize, paths["memorize"])
     if spec != _spec(segment, paths["segment"]) or spec.name != name:
         raise ModelMismatch(f"the two graphs of {name!r} are not of the same model")
+    check_served(spec)
     with weights.open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != spec.weights_file_sha256:
             raise ModelMismatch(f"{weights} is not the file that the graphs were exported with")

@@ -66,7 +66,8 @@ async def append(
 
     if fresh:
         async with open_pipeline(session, backend, policy=commit_all_at_once) as pipeline:
-            for step in plan(session, fresh, backend.snapshots):
+            retention = backend.engine(session.model).spec.retention
+            for step in plan(session, fresh, backend.snapshots, retention):
                 await pipeline.add(step, times=times, on_commit=answer)
         session = pipeline.session
     return AppendedFrames(session, tuple(found), replayed)

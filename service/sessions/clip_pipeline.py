@@ -150,7 +150,8 @@ class ClipPipeline:
         first = first_frame + len(known)
         if not skipping:
             check_not_ahead(first, expected=self._next_frame)
-        (step,) = plan(replace(self.session, next_frame=first), fresh)
+        at_first = replace(self.session, next_frame=first)
+        (step,) = plan(at_first, fresh, retention=self._spec.retention)
         await self.add(step, times=times, prepared="queue", known=known, on_commit=on_commit)
 
     async def add(
@@ -172,16 +173,21 @@ class ClipPipeline:
                 clips before this one. Nothing after them is committed.
         """
         session, before, start = self.session, self._memory, self._backend.workers.start
+        spec = self._spec
         pixels = await start(clip_pixels, step, model_size=session.model_size)
         times.end(prepared)
         found = await self._bank.segment(pixels, before=before, object_ids=session.object_ids)
         times.end("inference")
         times.batch_sizes.append(found.batch_size)
-        outcome = await start(conclude, step, found, session, before, self._spec.calibration)
+        outcome = await start(
+            conclude, step, found, session, before, spec.calibration, spec.retention
+        )
         if outcome.after is not before:
             self._bank.remember(outcome.after)
         self._memory, self._next_frame = outcome.after, step.last + 1
-        encoding = start(encode_clip, outcome, found, session, self._spec.loop_bias)
+        encoding = start(
+            encode_clip, outcome, found, session, spec.loop_bias, aggregated=spec.aggregated
+        )
         times.end("encode")
         self._uncommitted.append(_Segmented(outcome, encoding, times, known, on_commit))
         if self._policy(len(self._uncommitted)):

@@ -21,7 +21,7 @@ from model.core.masks import (
     pack_soft_masks,
     unpack_soft_masks,
 )
-from model.core.memory import Memory
+from model.core.memory import FIRST_IN_FIRST_OUT, Memory, Retention
 from model.core.pixels import model_frame
 from service.engines.base import ClipMasks, EntryPicture
 from service.errors import CorruptSession
@@ -72,7 +72,10 @@ class EncodedClip:
 
 
 def plan(
-    session: Session, frames: Sequence[Frame], policy: SnapshotPolicy | None = None
+    session: Session,
+    frames: Sequence[Frame],
+    policy: SnapshotPolicy | None = None,
+    retention: Retention = FIRST_IN_FIRST_OUT,
 ) -> tuple[Step, ...]:
     """Cut the frames into clips of `clip_length`; the last may be shorter.
 
@@ -87,8 +90,9 @@ def plan(
     every = (*session.snapshots, *map(Snapshot, ends))
     lasting = policy.thin(every) if policy else every[-1:]
     rows = [ends[one.frame] for one in lasting if one.frame in ends]
-    # With the gate it is not known which clips will be remembered.
-    reach = len(clips) if session.memory_gate else session.memory_size
+    # With the gate it is not known which clips will be remembered; few are, so old ones last.
+    unknown = session.memory_gate or retention != FIRST_IN_FIRST_OUT
+    reach = len(clips) if unknown else session.memory_size
     kept = {row - back for row in rows for back in range(reach)}
     return tuple(
         Step(first=first, frames=clip, kept=row in kept)
@@ -102,11 +106,17 @@ def conclude(
     session: Session,
     before: Memory,
     calibration: Calibration | None,
+    retention: Retention = FIRST_IN_FIRST_OUT,
 ) -> Outcome:
     """Classify the objects of a clip segmented from the memory `before`, and remember it."""
     confidences = classify_objects(found.masks, found.confidence, calibration)
     after = remember_clip(
-        before, step.last, session.object_ids, confidences[-1], gate=session.memory_gate
+        before,
+        step.last,
+        session.object_ids,
+        confidences[-1],
+        gate=session.memory_gate,
+        retention=retention,
     )
     return Outcome(step, confidences, after, found.weights_sha256)
 
@@ -117,13 +127,18 @@ def clip_pixels(step: Step, *, model_size: tuple[int, int]) -> NDArray[np.uint8]
 
 
 def encode_clip(
-    outcome: Outcome, found: ClipMasks, session: Session, bias: LoopBias = NO_BIAS
+    outcome: Outcome,
+    found: ClipMasks,
+    session: Session,
+    bias: LoopBias = NO_BIAS,
+    *,
+    aggregated: bool = False,
 ) -> EncodedClip:
     """Encode a clip's masks at the frame's size, and its last frame as the memory keeps it."""
     step, soft, ids = outcome.step, found.masks, session.object_ids
     masks: list[FrameMasks] = []
     for index, frame in enumerate(step.frames):
-        labels = label_map(soft[index], ids, session.frame_size)  # (H, W)
+        labels = label_map(soft[index], ids, session.frame_size, aggregated=aggregated)  # (H, W)
         found_in = outcome.confidences[index]
         objects: list[ObjectMask] = []
         for object_id, confidence, lost in zip(

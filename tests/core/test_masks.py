@@ -12,6 +12,7 @@ from model.core.masks import (
     MaskError,
     aggregate,
     bounding_box,
+    choose_most_probable,
     label_map,
     overlay_masks,
     pack_soft_masks,
@@ -180,3 +181,10 @@ def test_where_given_masks_overlap_the_lowest_id_is_seen() -> None:
     assert (labels[low] == 3).all()
     assert (labels[high & ~low] == 7).all()
     assert not labels[~(high | low)].any()
+
+
+def test_aggregated_masks_are_compared_as_they_are() -> None:
+    soft = np.array([[[92, 60, 128, 0]], [[87, 60, 127, 0]]], np.uint8)
+    assert choose_most_probable(soft, (3, 7)).tolist() == [[3, 0, 3, 0]]
+    # Aggregating them again would give the first pixel to the background.
+    assert aggregate(soft, (3, 7)).tolist() == [[0, 0, 3, 0]]

@@ -22,6 +22,7 @@ from model.core.contract import (
     triton_segment_outputs,
     weights_version,
 )
+from service.engines.base import check_served
 from service.engines.triton.region import Region
 from service.engines.triton.regions import PREFIX, SHARED_MEMORY, NoSharedMemory
 from service.errors import EngineUnavailable, ModelMismatch
@@ -64,6 +65,7 @@ async def compare(client: InferenceServerClient, name: str) -> Served:
         if specs[0] != specs[1] or specs[0].name != name:
             raise ModelMismatch(f"Triton's two graphs of {name!r} are not of the same model")
         spec = specs[0]
+        check_served(spec)
         expected = {
             "memorize": (memorize_inputs(spec), memorize_outputs(spec)),
             "segment": (segment_inputs(spec), triton_segment_outputs(spec)),

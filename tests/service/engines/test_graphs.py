@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from model.core.contract import METADATA_KEY, ModelSpec
+from model.core.contract import METADATA_KEY, BankTensor, ModelSpec
 from service.engines.graphs import open_graphs
 from service.errors import ModelMismatch, ModelMissing
 
@@ -103,4 +103,14 @@ def test_graphs_of_two_exports_are_refused(folder: Path, toy_folder: Path) -> No
 def test_a_graph_that_breaks_the_contract_is_refused(folder: Path) -> None:
     rewrite(folder / "toy_segment.onnx", rename=("confidence", "certainty"))
     with pytest.raises(ModelMismatch, match="certainty, confidence"):
+        open_graphs(folder, "toy", threads=1)
+
+
+def test_a_model_with_a_state_is_refused_with_its_reason(folder: Path, toy_folder: Path) -> None:
+    spec = open_graphs(toy_folder, "toy", threads=1).spec
+    state = BankTensor("hidden", "float16", per_object=True, stride=0, channels=4)
+    stateful = replace(spec, contract=2, capabilities=("state",), state=(state,))
+    for verb in ("memorize", "segment"):
+        rewrite(folder / f"toy_{verb}.onnx", spec=stateful)
+    with pytest.raises(ModelMismatch, match="carries a state"):
         open_graphs(folder, "toy", threads=1)

@@ -32,6 +32,7 @@ from service.sessions.frames import Limits
 from service.sessions.snapshots import SnapshotPolicy
 from service.sessions.tracking import Tracker
 from service.settings import Settings, read_settings
+from service.store.records import StoreLimits
 from service.store.session_store import SessionStore, open_store
 from service.stream import routes
 from service.stream.connection import StreamLimits, StreamParts
@@ -219,14 +220,21 @@ def chosen_engine(settings: Settings) -> AbstractAsyncContextManager[Engine]:
 async def _open_store(settings: Settings) -> AsyncIterator[SessionStore]:
     """Open the store on the Redis of the settings, or on a private one; raise Misconfigured."""
     async with AsyncExitStack() as stack:
-        url = settings.redis_url or await stack.enter_async_context(private_redis(settings.state))
+        url = settings.redis_url or await stack.enter_async_context(
+            private_redis(settings.state, most_bytes=settings.private_redis_bytes)
+        )
         store = await stack.enter_async_context(
             open_store(
                 url,
                 ttl_s=settings.session_ttl_s,
                 deadline_s=settings.redis_deadline_s,
                 kept_frames=settings.kept_frames,
-                tenant_sessions=settings.tenant_sessions,
+                limits=StoreLimits(
+                    tenant_sessions=settings.tenant_sessions,
+                    tenant_bytes=settings.tenant_bytes,
+                    session_bytes=settings.session_bytes,
+                    frame_masks_bytes=settings.frame_mask_bytes,
+                ),
             )
         )
         try:

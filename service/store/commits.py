@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 
 from model.core.memory import Memory
-from service.store.codec import pack_entry, pack_snapshot, pack_state
+from service.errors import MasksTooLarge, SessionTooLarge
+from service.store.codec import pack_entry, pack_masks, pack_snapshot, pack_state
 from service.store.records import (
     EncodedEntry,
+    FrameMasks,
     Session,
     Snapshot,
     SnapshotContents,
+    StoreLimits,
     entry_field,
     frame_field,
 )
@@ -58,6 +62,37 @@ def sealed_records(
     for name in wanted & states.keys():
         records[name] = pack_state(session.session_id, name, states[name])
     return records
+
+
+def sealed_masks(
+    session_id: str, masks: Sequence[FrameMasks], limits: StoreLimits
+) -> dict[int, bytes]:
+    """Return the sealed masks by frame; raise MasksTooLarge."""
+    sealed = {one.frame: pack_masks(session_id, one) for one in masks}
+    limit = limits.frame_masks_bytes
+    for frame, data in sealed.items():
+        if limit and len(data) > limit:
+            raise MasksTooLarge(
+                f"the masks of frame {frame} take {len(data)} bytes, and those of one frame may "
+                f"take {limit}: give smoother masks, or fewer objects",
+                limit=limit,
+            )
+    return sealed
+
+
+def needed_bytes(
+    stored: int, masks: Mapping[int, bytes], records: Mapping[str, bytes], limits: StoreLimits
+) -> int:
+    """Return the bytes of a session that holds these as well; raise SessionTooLarge."""
+    needed = stored + sum(map(len, chain(masks.values(), records.values())))
+    limit = limits.session_bytes
+    if limit and needed > limit:
+        raise SessionTooLarge(
+            f"the session would take {needed} bytes, and may take {limit}: a fork of it goes on "
+            "with its newest frames only",
+            limit=limit,
+        )
+    return needed
 
 
 def dropped_snapshots(before: Session | None, after: Session) -> Iterator[tuple[str, str, str]]:

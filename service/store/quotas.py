@@ -1,9 +1,10 @@
-"""The quota of sessions that each tenant has, over all gateways: a sorted set in Redis a tenant.
+"""What each tenant may store, over all gateways: sessions, in a sorted set in Redis, and bytes.
 
 A session is counted before it is committed, since the two keys may be on two nodes of a cluster. It
 is no longer counted when it is deleted. Sessions that expired, or were never committed, are found
 by a check: each counted session has a time in the set, and when the quota is used up, those whose
-time has come are looked for in Redis. So using a session writes nothing here.
+time has come are looked for in Redis. Bytes are reserved for each session ahead of need, and given
+back with it. So most uses of a session write nothing here.
 """
 
 from __future__ import annotations
@@ -17,36 +18,45 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from service.errors import StoreUnavailable, TamvtError, TooMany
 from service.store import lua
+from service.store.records import StoreLimits
 from service.store.redis_client import Client, key, run_script, translate_errors
 
 CHECKED_AT_ONCE: Final = 200  # sessions
 DEADLINES: Final = 4  # for a commit that begins now, sent twice, with time to spare
 KEPT_MS: Final = 86_400_000  # of a tenant that starts nothing, beyond its sessions' time
 LONGEST_WAIT_S: Final = 60.0  # in an answer: other sessions may be deleted before they expire
+AHEAD: Final = 4  # a quarter more bytes are reserved than are asked for, in whole steps
+STEP_BYTES: Final = 2**16
 LEAST_MS: Final = 1000  # between two checks of one session
 MISSING: Final = -2  # what Redis answers for the time left of a key that does not exist
 
 
 class SessionQuota:
-    """At most `limit` sessions of each tenant; 0 sets no limit."""
+    """The sessions of each tenant, and the bytes that they may take, within the limits."""
 
-    def __init__(self, redis: Client, *, limit: int, ttl_ms: int, deadline_s: float) -> None:
+    def __init__(
+        self, redis: Client, *, limits: StoreLimits, ttl_ms: int, deadline_s: float
+    ) -> None:
         self._redis = redis
-        self._limit = limit
+        self._limits = limits
+        self._counts = bool(limits.tenant_sessions or limits.tenant_bytes)
         self._deadline_s = deadline_s
         self._first_check_ms = round(1000 * DEADLINES * deadline_s)
         self._ttl_ms = ttl_ms
         self._kept_ms = ttl_ms + KEPT_MS
 
     @asynccontextmanager
-    async def reserve(self, tenant: str, session_id: str) -> AsyncIterator[None]:
-        """Count a session that the block commits; raise TooMany if the quota is used up."""
-        if not self._limit:
-            yield
+    async def reserve(self, tenant: str, session_id: str, nbytes: int) -> AsyncIterator[int]:
+        """Count a session that the block commits, and yield the bytes that it may take.
+
+        Raise TooMany if the quota of sessions or of bytes is used up.
+        """
+        if not self._counts:
+            yield 0
             return
-        await self._count(tenant, session_id)
+        reserved = await self._count(tenant, session_id, nbytes)
         try:
-            yield
+            yield reserved
             if self._ttl_ms < self._first_check_ms:
                 # It may expire before that check: it is committed, so an earlier one is safe.
                 with suppress(StoreUnavailable):
@@ -57,24 +67,39 @@ class SessionQuota:
                 await self._settle(tenant, [(session_id, 0)])
             raise
 
+    async def grow(self, tenant: str, session_id: str, nbytes: int, *, reserved: int) -> int:
+        """Return the bytes that a session may take, at least `nbytes`; raise TooMany.
+
+        They are reserved ahead, so that few commits ask: `reserved` are those of before.
+        """
+        if not self._limits.tenant_bytes or nbytes <= reserved:
+            return reserved
+        return await self._count(tenant, session_id, nbytes)
+
     async def release(self, tenant: str, session_id: str) -> None:
         """Count a deleted session no longer. If Redis does not answer, the next check does it."""
-        if self._limit:
+        if self._counts:
             with suppress(StoreUnavailable):
                 await self._settle(tenant, [(session_id, MISSING)])
 
-    async def _count(self, tenant: str, session_id: str) -> None:
-        """Count the session, after checks where they may help; raise TooMany."""
-        arguments = (session_id, self._limit, self._first_check_ms, self._kept_ms, CHECKED_AT_ONCE)
+    async def _count(self, tenant: str, session_id: str, nbytes: int) -> int:
+        """Count session and bytes, after checks where they may help; raise TooMany."""
+        limits = self._limits
+        ahead = -(-(nbytes + nbytes // AHEAD) // STEP_BYTES) * STEP_BYTES
+        arguments = [session_id, limits.tenant_sessions, self._first_check_ms, self._kept_ms]
+        arguments += [CHECKED_AT_ONCE, limits.tenant_bytes, ahead, nbytes]
         while True:
             is_counted, *others = await self._send(lua.RESERVE, tenant, arguments)
             if is_counted:
-                return
-            left_ms, *due = others
+                return int(others[0])
+            used_up, left_ms, *due = others
             if not due:
+                limit = limits.tenant_bytes if used_up == b"bytes" else limits.tenant_sessions
                 raise TooMany(
-                    f"this tenant has {self._limit} sessions, and may not have more",
-                    limit=self._limit,
+                    f"this tenant's sessions hold the {limit} bytes that they may hold"
+                    if used_up == b"bytes"
+                    else f"this tenant has {limit} sessions, and may not have more",
+                    limit=limit,
                     retry_after_s=min(max(1.0, left_ms / 1000), LONGEST_WAIT_S),
                 )
             # Find out which of those still exist, and when to check each again.
@@ -94,7 +119,7 @@ class SessionQuota:
 
     async def _send(self, script: lua.Script, tenant: str, arguments: Sequence[Any]) -> Any:
         """Return what the script answers. Either script may be sent twice: that changes nothing."""
-        keys = [key(f"tenant:{tenant}", "sessions")]
+        keys = [key(f"tenant:{tenant}", part) for part in ("sessions", "bytes")]
         with translate_errors():
             async with asyncio.timeout(self._deadline_s):
                 try:

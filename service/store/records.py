@@ -113,6 +113,7 @@ class Session:
     snapshots: tuple[Snapshot, ...] = ()  # what can be forked, oldest first; the last one is now
     state: str = ""  # see SnapshotContents
     stored_bytes: int = field(default=0, compare=False)  # of masks and entries, as Redis counts
+    reserved_bytes: int = field(default=0, compare=False)  # with the tenant's quota
     expires_at: datetime = field(default=datetime.fromtimestamp(0, UTC), compare=False)
 
     @property
@@ -142,3 +143,16 @@ class Session:
             snapshots=self.snapshots if snapshots is None else snapshots,
             weights_sha256=weights_sha256 or self.weights_sha256,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLimits:
+    """How much may be stored, in sessions and bytes; 0 sets no limit."""
+
+    tenant_sessions: int = 0
+    tenant_bytes: int = 0  # of all sessions of a tenant
+    session_bytes: int = 0
+    frame_masks_bytes: int = 0  # of all masks of one frame
+
+
+NO_LIMITS: Final = StoreLimits()

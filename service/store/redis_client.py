@@ -17,13 +17,14 @@ from redis.exceptions import (
     AuthenticationError,
     ClusterDownError,
     NoScriptError,
+    OutOfMemoryError,
     RedisClusterException,
     RedisError,
     ResponseError,
 )
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from service.errors import CorruptSession, Misconfigured, StoreUnavailable
+from service.errors import CorruptSession, Misconfigured, StoreFull, StoreUnavailable
 from service.store.lua import Script
 
 Client: TypeAlias = Redis | RedisCluster
@@ -32,6 +33,7 @@ Value: TypeAlias = bytes | str | None
 # decision 33
 CLUSTER_SCHEMES: Final[Mapping[str, bool]] = {"redis+cluster": False, "rediss+cluster": True}
 DEFAULT_PORT: Final = 6379
+FULL: Final = "Redis is full: nothing of this was stored, and nothing that was is lost"
 KEYS_TRIED: Final = 16  # of a cluster
 
 
@@ -183,7 +185,11 @@ def translate_errors(session_id: str = "") -> Iterator[None]:
         yield
     except AuthenticationError as error:
         raise StoreUnavailable("Redis refuses the credentials") from error
+    except OutOfMemoryError as error:
+        raise StoreFull(FULL) from error
     except ResponseError as error:
+        if "OOM command not allowed" in str(error):  # as a script's error tells it
+            raise StoreFull(FULL) from error
         # Our scripts fail inside only where a key or counter is not what they wrote.
         if any(sign in str(error) for sign in ("WRONGTYPE", "attempt to", "bad argument")):
             raise CorruptSession(session_id, "a key has the wrong type") from error

@@ -19,7 +19,12 @@ from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from service.errors import Conflict, CorruptSession, TamvtError, UnknownSession
+from service.errors import (
+    Conflict,
+    CorruptSession,
+    TamvtError,
+    UnknownSession,
+)
 from service.store import lua
 from service.store.codec import (
     pack_masks,
@@ -33,7 +38,9 @@ from service.store.codec import (
 from service.store.commits import (
     dropped_snapshots,
     memory_fields,
+    needed_bytes,
     pruned_frames,
+    sealed_masks,
     sealed_records,
     snapshot_records,
 )
@@ -41,12 +48,14 @@ from service.store.quotas import SessionQuota
 from service.store.records import (
     ANY_TENANT,
     DEFAULT_TENANT,
+    NO_LIMITS,
     EncodedEntry,
     FrameMasks,
     ObjectMask,
     Session,
     Snapshot,
     SnapshotContents,
+    StoreLimits,
     entry_field,
 )
 from service.store.redis_client import (
@@ -89,7 +98,7 @@ async def open_store(
     ttl_s: float,
     deadline_s: float = 5.0,
     kept_frames: int = 10_000,
-    tenant_sessions: int = 0,
+    limits: StoreLimits = NO_LIMITS,
     max_connections: int = 32,
 ) -> AsyncIterator[SessionStore]:
     """Open the store on the Redis at `url`, one server or a cluster; Misconfigured as `open_redis`.
@@ -103,7 +112,7 @@ async def open_store(
             ttl_s=ttl_s,
             deadline_s=deadline_s,
             kept_frames=kept_frames,
-            tenant_sessions=tenant_sessions,
+            limits=limits,
         )
 
 
@@ -117,15 +126,14 @@ class SessionStore:
         ttl_s: float,
         deadline_s: float = 5.0,
         kept_frames: int = 10_000,
-        tenant_sessions: int = 0,
+        limits: StoreLimits = NO_LIMITS,
     ) -> None:
         self._redis = redis
         self._ttl = timedelta(seconds=ttl_s)
         self._deadline_s = deadline_s
         self._kept_frames = kept_frames
-        self._quota = SessionQuota(
-            redis, limit=tenant_sessions, ttl_ms=self._ttl_ms, deadline_s=deadline_s
-        )
+        self._limits = limits
+        self._quota = SessionQuota(redis, limits=limits, ttl_ms=self._ttl_ms, deadline_s=deadline_s)
 
     async def ping(self) -> None:
         """Raise StoreUnavailable unless Redis serves."""
@@ -149,13 +157,15 @@ class SessionStore:
     ) -> Session:
         """Commit a new session and return it with its `expires_at`.
 
-        `entries` and `states` are by field. Raise Conflict if the id is taken, TooMany if its
-        tenant's quota is used up.
+        `entries` and `states` are by field. Raise Conflict if the id is taken, and what
+        is beyond a limit: MasksTooLarge, SessionTooLarge, TooMany.
         """
-        async with self._quota.reserve(session.tenant, session.session_id):
-            return await self._commit(
-                None, session, masks=masks, records=sealed_records(session, entries, states)
-            )
+        records = sealed_records(session, entries, states)
+        sealed = sealed_masks(session.session_id, masks, self._limits)
+        nbytes = needed_bytes(0, sealed, records, self._limits)
+        async with self._quota.reserve(session.tenant, session.session_id, nbytes) as reserved:
+            session = replace(session, reserved_bytes=reserved)
+            return await self._commit(None, session, masks=sealed, records=records)
 
     async def append(
         self,
@@ -176,8 +186,8 @@ class SessionStore:
         masks before a correction, kept so that it can be undone. What only snapshots need that
         `after` no longer has is removed.
 
-        Raise Conflict with the frame number expected if another commit came first, and
-        UnknownSession.
+        Raise Conflict with the frame number expected if another commit came first,
+        UnknownSession, and what is beyond a limit: MasksTooLarge, SessionTooLarge, TooMany.
         """
         records = sealed_records(after, entries, states)
         for snapshot in before.snapshots:  # those of a session in format 2 are no records yet
@@ -185,7 +195,14 @@ class SessionStore:
         if replaced is not None:
             sealed = pack_masks(after.session_id, replaced)
             records[f"{entry_field(replaced.frame)}.masks"] = sealed
-        return await self._commit(before, after, masks=masks, records=records)
+        written = sealed_masks(after.session_id, masks, self._limits)
+        if written:  # what removes an object is always taken
+            nbytes = needed_bytes(before.stored_bytes, written, records, self._limits)
+            reserved = await self._quota.grow(
+                after.tenant, after.session_id, nbytes, reserved=before.reserved_bytes
+            )
+            after = replace(after, reserved_bytes=reserved)
+        return await self._commit(before, after, masks=written, records=records)
 
     async def load(self, session_id: str, *, tenant: str = DEFAULT_TENANT) -> Session:
         """Return the session and renew its time to live; raise UnknownSession, CorruptSession.
@@ -196,12 +213,12 @@ class SessionStore:
         answer = await self._send(lua.LOAD, session_id, [self._ttl_ms, tenant])
         if not answer:
             raise UnknownSession(session_id)
-        state, version, next_frame, kept_from, owner, stored_bytes, left_ms = answer
+        state, version, next_frame, kept_from, owner, stored, reserved, left_ms = answer
         if state is None:
             raise CorruptSession(session_id, "its state is missing")
         expires_at = datetime.now(UTC) + timedelta(milliseconds=left_ms)
         session = unpack_session(session_id, state, expires_at=expires_at)
-        session = replace(session, stored_bytes=int(stored_bytes or 0))
+        session = replace(session, stored_bytes=int(stored or 0), reserved_bytes=int(reserved or 0))
         counters = [str(n).encode() for n in (session.version, session.next_frame)]
         if [version, next_frame] != counters or kept_from != str(session.kept_from).encode():
             raise CorruptSession(session_id, "its counters disagree with its state")
@@ -316,7 +333,7 @@ class SessionStore:
         before: Session | None,
         session: Session,
         *,
-        masks: Sequence[FrameMasks],
+        masks: Mapping[int, bytes],
         records: Mapping[str, bytes],
     ) -> Session:
         kept_from = max(session.kept_from, session.next_frame - self._kept_frames)
@@ -327,8 +344,9 @@ class SessionStore:
             (before.version, before.next_frame) if before else (0, 0),
             (secrets.token_hex(8), self._ttl_ms, pack_session(session)),
             (session.version, session.next_frame, kept_from, session.tenant),
+            (session.reserved_bytes,),
             (len(masks), len(records), len(dropped), len(pruned)),
-            *((m.frame, pack_masks(session.session_id, m)) for m in masks),
+            *masks.items(),
             *records.items(),
             *dropped,
             pruned,

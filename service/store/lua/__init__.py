@@ -1,7 +1,7 @@
 """The store's Lua scripts: each is atomic and runs on Redis 6.2+, Valkey and Redis Cluster.
 
 KEYS are a session's [1] session, [2] entries and [3] masks; those of `reserve` and `settle` are
-[1] a tenant's sessions. `service/store/__init__.py` says what each key holds.
+a tenant's [1] sessions and [2] bytes. `service/store/__init__.py` says what each key holds.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 -- The session, kept alive by being read. ARGV: ttl_ms, tenant.
--- Answers {state, version, next_frame, kept_from, tenant, bytes, ttl_ms left}; {} if there is none,
--- or it is another tenant's.
+-- Answers {state, version, next_frame, kept_from, tenant, bytes, reserved bytes, ttl_ms left}; {} if
+-- there is none, or it is another tenant's.
 local stored = redis.call('HMGET', KEYS[1], 'state', 'version', 'next_frame', 'kept_from', 'tenant',
-                          'bytes')
+                          'bytes', 'reserved')
 if not stored[2] or stored[5] and stored[5] ~= ARGV[2] then return {} end
 local left = redis.call('PTTL', KEYS[1])
 -- Each refresh is a write that waits for the disk: a tenth of the time may pass without one.
@@ -12,4 +12,4 @@ if left < 0.9 * tonumber(ARGV[1]) then
   end
   left = tonumber(ARGV[1])
 end
-return {stored[1], stored[2], stored[3], stored[4], stored[5], stored[6], left}
+return {stored[1], stored[2], stored[3], stored[4], stored[5], stored[6], stored[7], left}

@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from service.errors import Misconfigured
-from service.local.private_redis import find_redis, private_redis
+from service.local.private_redis import find_redis, machine_bytes, private_redis
 from tests.support.running import PATIENCE_S
 
 SERVICE = """
@@ -143,6 +143,17 @@ async def test_it_syncs_before_it_answers_and_listens_on_no_port(tmp_path: Path)
         "port": "0",
         "maxmemory-policy": "noeviction",
     }
+
+
+@pytest.mark.anyio
+async def test_it_takes_half_of_the_memory_or_what_it_is_given(tmp_path: Path) -> None:
+    for number, (given, wanted) in enumerate(((0, machine_bytes() // 2), (50_000_000, 50_000_000))):
+        async with (
+            private_redis(tmp_path / str(number), most_bytes=given) as url,
+            Redis.from_url(url) as redis,
+        ):
+            assert await redis.config_get("maxmemory") == {"maxmemory": str(wanted)}
+    assert 2**28 < machine_bytes() < 2**46
 
 
 @pytest.mark.anyio

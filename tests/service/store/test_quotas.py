@@ -16,7 +16,7 @@ from model.core.memory import Memory
 from service.errors import Conflict, TooMany, UnknownSession
 from service.settings import Settings
 from service.store.lua import RESERVE
-from service.store.records import EncodedEntry, FrameMasks, ObjectMask, Session
+from service.store.records import EncodedEntry, FrameMasks, ObjectMask, Session, StoreLimits
 from service.store.session_store import SessionStore, new_session_id, open_store
 from tests.support import scene
 from tests.support.gates import Gate, served
@@ -27,6 +27,10 @@ from tests.support.running import PATIENCE_S, form, problem
 pytestmark = pytest.mark.anyio
 
 
+def most(sessions: int) -> StoreLimits:
+    return StoreLimits(tenant_sessions=sessions)
+
+
 @pytest.fixture
 def tenant() -> str:
     """A tenant that no other test knows."""
@@ -35,7 +39,7 @@ def tenant() -> str:
 
 @pytest.fixture
 async def store(redis_url: str) -> AsyncIterator[SessionStore]:
-    async with open_store(redis_url, ttl_s=60, tenant_sessions=2) as opened:
+    async with open_store(redis_url, ttl_s=60, limits=most(2)) as opened:
         yield opened
 
 
@@ -93,7 +97,7 @@ async def test_of_many_starts_at_once_as_many_succeed_as_may(
 
 
 async def test_an_expired_session_does_not_count(redis_url: str, tenant: str) -> None:
-    async with open_store(redis_url, ttl_s=0.3, deadline_s=0.5, tenant_sessions=2) as store:
+    async with open_store(redis_url, ttl_s=0.3, deadline_s=0.5, limits=most(2)) as store:
         for _ in range(2):
             await started(store, tenant)
         await asyncio.sleep(1.2)  # sooner than the four deadlines that a start may take
@@ -102,7 +106,7 @@ async def test_an_expired_session_does_not_count(redis_url: str, tenant: str) ->
 
 
 async def test_a_session_that_is_used_counts_for_longer(redis_url: str, tenant: str) -> None:
-    async with open_store(redis_url, ttl_s=3, deadline_s=0.5, tenant_sessions=1) as store:
+    async with open_store(redis_url, ttl_s=3, deadline_s=0.5, limits=most(1)) as store:
         session = await started(store, tenant)
         for _ in range(5):
             await asyncio.sleep(0.7)
@@ -127,7 +131,7 @@ async def test_a_session_counted_by_a_gateway_that_died_is_released(
 ) -> None:
     async with (
         Redis.from_url(redis_url) as redis,
-        open_store(redis_url, ttl_s=60, tenant_sessions=1) as store,
+        open_store(redis_url, ttl_s=60, limits=most(1)) as store,
     ):
         key = f"tamvt:{{tenant:{tenant}}}:sessions"
         await redis.zadd(key, {new_session_id(): 1.0})
@@ -142,7 +146,7 @@ async def test_a_session_that_is_counted_twice_is_counted_once(
     await started(store, tenant)  # so that Redis knows the script by its digest
     async with (
         losing_one_answer(redis_url, to=RESERVE.sha) as url,
-        open_store(url, ttl_s=60, tenant_sessions=2) as cut,
+        open_store(url, ttl_s=60, limits=most(2)) as cut,
     ):
         await started(cut, tenant)
         async with Redis.from_url(redis_url) as redis:
@@ -151,7 +155,7 @@ async def test_a_session_that_is_counted_twice_is_counted_once(
 
 async def test_sessions_are_counted_in_a_cluster(tmp_path: Path, tenant: str) -> None:
     with running_cluster(tmp_path) as cluster:
-        async with open_store(cluster.url, ttl_s=60, deadline_s=0.5, tenant_sessions=6) as store:
+        async with open_store(cluster.url, ttl_s=60, deadline_s=0.5, limits=most(6)) as store:
             sessions = [await started(store, tenant) for _ in range(6)]
             await asyncio.sleep(2.1)  # now they are looked at, on every node
             with pytest.raises(TooMany):
@@ -173,6 +177,7 @@ async def service(redis_url: str, weights: Path, limit: int) -> AsyncIterator[ht
         engine_threads=1,
         tenant_header="X-Tenant",
         tenant_sessions=limit,
+        tenant_bytes=0,
     )
     async with (
         served(Gate(), settings) as serving,

@@ -16,6 +16,7 @@ from service.errors import (
     Conflict,
     CorruptSession,
     Misconfigured,
+    StoreFull,
     StoreUnavailable,
     UnknownSession,
 )
@@ -337,7 +338,7 @@ async def test_a_full_redis_refuses_an_append_whole(store: SessionStore, redis: 
     session = await started(store)
     await redis.config_set("maxmemory", "1")
     try:
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreFull):
             await append(store, session)
     finally:
         await redis.config_set("maxmemory", "0")

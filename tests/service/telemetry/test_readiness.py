@@ -62,7 +62,7 @@ async def test_a_redis_that_is_full_is_told(tmp_path: Path, toy_folder: Path) ->
     ):
         assert (await http.get("/readyz")).status_code == 200
         await redis.config_set("maxmemory", "1")
-        assert problem(await http.get("/readyz")) == (503, "store-unavailable")
+        assert problem(await http.get("/readyz")) == (503, "store-full")
         await redis.config_set("maxmemory", "0")
         assert (await http.get("/readyz")).status_code == 200
         await asyncio.sleep(1.1)

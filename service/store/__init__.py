@@ -4,7 +4,8 @@ The keys. What stands in braces is a key's hash tag: keys with the same tag shar
 
     tamvt:{<session id>}:session            hash: state (the sealed session), version, next_frame,
                                             kept_from, tenant, token (of the last commit), bytes
-                                            (of all values of the next two hashes)
+                                            (of all values of the next two hashes),
+                                            reserved (with the tenant's bytes)
     tamvt:{<session id>}:entries            hash: `<name>` -> sealed entry, `<name>.snapshot` ->
                                             sealed snapshot, `<name>.fields` -> the fields that it
                                             needs, `<name>.masks` -> sealed masks before a
@@ -13,6 +14,7 @@ The keys. What stands in braces is a key's hash tag: keys with the same tag shar
     tamvt:{<session id>}:stream             string: token of the stream that owns the session
     tamvt:{<session id>}:ticket:<SHA-256>   string: exists until the ticket is used
     tamvt:{tenant:<name>}:sessions          sorted set: session id -> next check in ms since 1970
+    tamvt:{tenant:<name>}:bytes             hash: session id -> bytes reserved for it, total
 
 A name is `<frame>` or, after a change by hand, `<frame>.<revision>`. The first three keys expire
 together, each other one by itself. `codec.py` seals and reads the bytes,

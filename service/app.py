@@ -16,14 +16,14 @@ from starlette.middleware.cors import CORSMiddleware
 from model.core.image_headers import ImageLimits
 from service import problems
 from service.access.admission import Admission
-from service.access.origins import Access, read_origins
+from service.access.origins import Access, read_hosts, read_origins
 from service.access.tickets import Tickets
 from service.engines.base import Engine, EngineLimits
 from service.engines.embedded import embedded_engine
 from service.errors import Misconfigured, StoreUnavailable
 from service.http import objects, operations, page, prompts, sessions
 from service.http.dependencies import Service, UploadLimits
-from service.http.middleware import Drain, RequestMeter
+from service.http.middleware import Drain, PlainRequests, RequestMeter, SafeHeaders
 from service.http.schemas import ObjectIn, OptionsIn
 from service.local.private_redis import private_redis
 from service.server.workers import Workers
@@ -83,6 +83,7 @@ def create_app(
     app.include_router(operations.router)
     app.include_router(page.router)
     problems.install(app, count=metrics.count_problem)
+    app.add_middleware(SafeHeaders)
     app.add_middleware(Drain)
     app.add_middleware(RequestMeter, metrics=metrics)
     app.add_middleware(
@@ -92,6 +93,7 @@ def create_app(
         allow_headers=["*"],
         expose_headers=["Link", "Location", "Idempotent-Replay", "Retry-After"],
     )
+    app.add_middleware(PlainRequests)
     _describe(app)
     return app
 
@@ -126,6 +128,7 @@ async def open_service(
             max_requests=settings.max_requests, max_bytes=settings.max_request_bytes
         )
         access = Access(
+            hosts=read_hosts(settings.allowed_hosts),
             origins=read_origins(settings.allowed_origins),
             tenant_header=settings.tenant_header,
             tickets_required=settings.tickets_required,

@@ -29,6 +29,7 @@ TamvtError
 │   ├── SlowUpload               the body did not arrive within its deadline
 │   ├── Idle                     a stream without a message for too long
 │   ├── BadTicket                missing, unknown, used or expired
+│   ├── ForeignHost              a name that this service does not have
 │   ├── ForeignOrigin            a page that may not use this service
 │   ├── TooMany                  more sessions, bytes or streams of one tenant than allowed
 │   ├── UnknownSession           unknown or expired: the answer does not say which
@@ -191,6 +192,10 @@ class BadTicket(Refused):
     """A ticket that is missing, unknown, used, expired, or another session's."""
 
 
+class ForeignHost(Refused):
+    """A request to a name that this service does not have."""
+
+
 class ForeignOrigin(Refused):
     """A page of an origin that may not use this service."""
 
@@ -208,8 +213,8 @@ class UnknownSession(Refused):
     """A session that never existed, was deleted, or has expired."""
 
     def __init__(self, session_id: str) -> None:
-        super().__init__(f"session {session_id!r} is unknown or expired")
-        self.session_id = session_id
+        super().__init__(f"session {echo(session_id)!r} is unknown or expired")
+        self.session_id = echo(session_id)
 
 
 class UnknownFrame(Refused):

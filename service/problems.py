@@ -65,6 +65,7 @@ KINDS: Final[Mapping[type[errors.TamvtError], Kind]] = {
     errors.SlowUpload: Kind(408, "slow-upload", "The body took too long"),
     errors.Idle: Kind(408, "idle", "The stream was idle"),
     errors.BadTicket: Kind(401, "bad-ticket", "The ticket is not valid"),
+    errors.ForeignHost: Kind(403, "foreign-host", "The service has another name"),
     errors.ForeignOrigin: Kind(403, "foreign-origin", "The page may not use this service"),
     errors.TooMany: Kind(429, "too-many", "There are too many"),
     errors.UnknownSession: Kind(404, "unknown-session", "The session is unknown or expired"),
@@ -194,7 +195,7 @@ def install(app: FastAPI, *, count: Callable[[str], None]) -> None:
 def _problem_of_request(error: RequestValidationError) -> dict[str, object]:
     """Return the problem of a request with wrong parameters: the first of them with reasons."""
     found = [
-        {"where": ".".join(str(step) for step in item["loc"]), "message": item["msg"]}
+        {"where": ".".join(errors.echo(step) for step in item["loc"]), "message": item["msg"]}
         for item in error.errors()[:SHOWN_ERRORS]
     ]
     detail = "; ".join(f"{item['where']}: {item['message']}" for item in found)

@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +19,9 @@ from model.core.contract import SHIPPED_WEIGHTS
 from service.errors import Misconfigured
 
 PREFIX = "TAMVT_"
+OTHERS = {"TAMVT_DATA"}  # read by other programs than the service
+# What Kubernetes and Docker tell of a service that is called tamvt or tamvt-something.
+SERVICE_LINK = re.compile(r"TAMVT_(\w+_)?(SERVICE_(HOST|PORT)|PORT_\d+_(TCP|UDP))")
 
 
 class Settings(BaseSettings):
@@ -134,6 +140,11 @@ class Settings(BaseSettings):
     ticket_ttl_s: float = Field(default=30.0, gt=0, description="Seconds that a ticket is valid.")
 
     # Who may use it
+    allowed_hosts: str = Field(
+        default="",
+        description="Names under which the service may be called, separated by commas; addresses "
+        "always may. Empty: `localhost` where it listens on loopback, else any; `*`: any.",
+    )
     allowed_origins: str = Field(
         default="",
         description="Origins of pages elsewhere that may call the service, separated by commas; "
@@ -221,6 +232,13 @@ class Settings(BaseSettings):
 
 def read_settings() -> Settings:
     """Return the settings of the environment; raise Misconfigured with each wrong variable."""
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | OTHERS
+    for name, value in os.environ.items():
+        is_link = SERVICE_LINK.match(name) or value.startswith(("tcp://", "udp://"))
+        if not name.startswith(PREFIX) or name.upper() in known or is_link:
+            continue
+        near = get_close_matches(name.upper(), known, n=1, cutoff=0)
+        raise Misconfigured(f"{name} is no setting; do you mean {near[0]}?")
     try:
         return Settings()
     except ValidationError as error:

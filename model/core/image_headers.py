@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,6 +22,9 @@ MAX_SCANS = 100  # a progressive JPEG has about ten; each one costs a pass over 
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]")
 _JPEG_END, _JPEG_SCAN = 0xD9, 0xDA
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+# The chunks that a decoder must know; any other critical one (a capital first) is refused.
+_PNG_CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
+_PNG_CHUNK = re.compile(rb".{4}[A-Za-z]{4}", re.DOTALL)
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -110,6 +114,8 @@ def _parse_jpeg(data: bytes) -> Header:
         marker, body = data[found.end() - 1], found.end()
         if marker == _JPEG_END:
             break
+        if header is None and data[position : found.start()].strip(b"\xff"):
+            raise Undecodable("the JPEG has stray bytes before its picture")
         (length,) = _unpack(">H", data, body)
         if marker in _JPEG_FRAMES and header is None:
             height, width = _unpack(">HH", data, body + 3)
@@ -126,24 +132,45 @@ def _parse_jpeg(data: bytes) -> Header:
 
 
 def _parse_png(data: bytes) -> Header:
-    """Walk from chunk to chunk up to IEND, and compare every checksum."""
+    """From chunk to chunk up to IEND, every checksum compared."""
     if data[12:16] != b"IHDR":
         raise Truncated("the PNG is truncated") if len(data) < 16 else Undecodable("a broken PNG")
+    kinds: set[bytes] = set()
+    for kind, _ in _png_chunks(data):
+        if kind == b"acTL":
+            raise Undecodable("an animated PNG is not one picture")
+        # Decoders differ in what they take of these.
+        twice = kind in kinds and kind in (b"IHDR", b"PLTE")
+        late = kind == b"PLTE" and b"IDAT" in kinds
+        if twice or late or (kind[:1].isupper() and kind not in _PNG_CRITICAL):
+            raise Undecodable(f"the PNG has a chunk {kind.decode('latin-1')!r} out of place")
+        kinds.add(kind)
+    width, height = _unpack(">II", data, 16)
+    return Header(kind="png", height=height, width=width)
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the kind and the bytes of every chunk up to IEND, each checksum compared."""
     position = len(_PNG_SIGNATURE)
     for _ in range(MAX_SEGMENTS):
         length, kind = _unpack(">I4s", data, position)
-        (checksum,) = _unpack(">I", data, position + 8 + length)
-        if zlib.crc32(memoryview(data)[position + 4 : position + 8 + length]) != checksum:
+        end = position + 12 + length
+        (checksum,) = _unpack(">I", data, end - 4)
+        if zlib.crc32(memoryview(data)[position + 4 : end - 4]) != checksum:
             raise Undecodable("the PNG is damaged: a checksum differs")
-        if kind == b"acTL":
-            raise Undecodable("an animated PNG is not one picture")
+        yield kind, data[position:end]
         if kind == b"IEND":
-            break
-        position += 12 + length
-    else:
-        raise Undecodable("the PNG has too many chunks")
-    width, height = _unpack(">II", data, 16)
-    return Header(kind="png", height=height, width=width)
+            if _PNG_CHUNK.match(data, end):
+                raise Undecodable("the PNG goes on after its end")
+            return
+        position = end
+    raise Undecodable("the PNG has too many chunks")
+
+
+def bare_png(data: bytes) -> bytes:
+    """Return the PNG with the chunks alone that make its picture: no profile, no text, no EXIF."""
+    kept = (*_PNG_CRITICAL, b"tRNS")
+    return _PNG_SIGNATURE + b"".join(chunk for kind, chunk in _png_chunks(data) if kind in kept)
 
 
 def _parse_webp(data: bytes) -> Header:

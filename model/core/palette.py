@@ -6,16 +6,17 @@ Pillow reads and writes them: OpenCV replaces a palette's indices by its colors.
 from __future__ import annotations
 
 import io
-import struct
-import zlib
+import logging
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.core.image_headers import ImageLimits, Undecodable, read_header
+from model.core.image_headers import ImageLimits, Undecodable, bare_png, read_header
 from model.core.masks import IGNORE, MaskError, settle_ignored
+
+log = logging.getLogger(__name__)
 
 _GRAY, _RGB, _PALETTE, _RGBA = 0, 2, 3, 6  # PNG's color types; gray with alpha is 4
 
@@ -80,9 +81,12 @@ def open_mask(png: bytes, limits: ImageLimits) -> OpenedMask:
     if color != _GRAY and depth == 16:
         raise MaskError("a color mask of 16 bits is unclear: save it with 8 bits")
     try:
-        with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
+        with Image.open(io.BytesIO(bare_png(png)), formats=["PNG"]) as image:
             pixels, palette = np.asarray(image), image.getpalette()
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow raises what its plugins happen to
+        log.warning("a mask image cannot be decoded: %r", error)
         raise Undecodable("the mask image cannot be decoded") from error
     if color == _PALETTE:
         colors = np.zeros((256, 3), np.uint8)

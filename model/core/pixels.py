@@ -6,6 +6,7 @@ This is the one definition of pixels for serving, training and evaluation. Sizes
 
 from __future__ import annotations
 
+import logging
 import math
 
 import cv2
@@ -36,6 +37,8 @@ __all__ = [
     "resize_masks",
 ]
 
+log = logging.getLogger(__name__)
+
 MAX_KEPT_BYTES = 100_000
 KEPT_QUALITY = 90
 
@@ -55,7 +58,10 @@ def read_image(data: bytes, limits: ImageLimits) -> NDArray[np.uint8]:
 def _decode(data: bytes) -> NDArray[np.uint8]:
     try:
         rgb = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR_RGB)
-    except cv2.error as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a decoder raises, it is the image that is wrong
+        log.warning("an image cannot be decoded: %r", error)
         raise Undecodable("the image cannot be decoded") from error
     if rgb is None:
         raise Undecodable("the image cannot be decoded")

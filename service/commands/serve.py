@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -32,6 +33,8 @@ def run(
     catch_native_output()
     configure_logging(settings.log_level)
     with listen(host, port, settings) as listener:
+        if not settings.allowed_hosts and ip_address(listener.getsockname()[0]).is_loopback:
+            settings = settings.model_copy(update={"allowed_hosts": "localhost"})
         asyncio.run(serve(listener, settings))
     return 0
 

@@ -7,14 +7,21 @@ from typing import Any, Final
 from starlette.requests import Request
 
 from service.access.admission import Reservation
-from service.errors import BadOption, UnsupportedMedia
+from service.errors import BadOption, UnsupportedMedia, echo
 from service.http.bodies import read_body
 from service.http.dependencies import UploadLimits
 from service.http.forms import BINARY, PartRule, is_form, receive_form
 from service.http.schemas import AppendQuery
 from service.sessions.frames import Source, VideoUpload
 
-IMAGE_TYPES: Final = ("image/jpeg", "image/png", "image/webp", "application/octet-stream")
+IMAGE_TYPES: Final = (
+    "image/jpeg",
+    "image/jpg",
+    "image/pjpeg",
+    "image/png",
+    "image/webp",
+    "application/octet-stream",
+)
 
 APPEND_BODY: Final[dict[str, Any]] = {
     "requestBody": {
@@ -61,7 +68,7 @@ async def read_source(
         kind = request.headers.get("content-type", IMAGE_TYPES[-1]).partition(";")[0]
         if kind.strip().lower() not in IMAGE_TYPES:
             known = ", ".join(("multipart/form-data", *IMAGE_TYPES))
-            raise UnsupportedMedia(f"the body is {kind.strip().lower()!r}; it may be {known}")
+            raise UnsupportedMedia(f"the body is {echo(kind.strip().lower())!r}; it may be {known}")
         body = await read_body(
             request,
             max_bytes=limits.frame_bytes,

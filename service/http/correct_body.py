@@ -7,7 +7,7 @@ from typing import Any, Final
 from starlette.requests import Request
 
 from service.access.admission import Reservation
-from service.errors import UnsupportedMedia
+from service.errors import UnsupportedMedia, echo
 from service.http.bodies import read_body
 from service.http.dependencies import UploadLimits
 from service.http.forms import BINARY, PartRule, is_form, receive_form
@@ -56,7 +56,7 @@ async def read_correction(
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in ("image/png", JSON):
         raise UnsupportedMedia(
-            f"the body is {kind!r}; it may be multipart/form-data, image/png or {JSON}"
+            f"the body is {echo(kind)!r}; it may be multipart/form-data, image/png or {JSON}"
         )
     body = await read_body(
         request,

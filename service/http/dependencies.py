@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 from model.core.image_headers import ImageLimits
 from service.access.admission import Admission
 from service.access.origins import Access
-from service.errors import BadOption
+from service.access.parameters import check_parameters
 from service.server.workers import Workers
 from service.sessions.tracking import Tracker
 from service.telemetry.health import Health
@@ -61,11 +61,15 @@ async def holder_of(request: Request) -> str:
     return (await service_of(request)).access.holder(request.headers, peer)
 
 
-async def no_repeated_parameters(request: Request) -> None:
-    """Raise BadOption if a query parameter is given twice: either value may be meant."""
-    names = [name for name, _ in request.query_params.multi_items()]
-    if len(set(names)) < len(names):
-        raise BadOption("a query parameter is given twice")
+async def check_host(request: Request) -> None:
+    """Raise ForeignHost where the request names another host than this one."""
+    (await service_of(request)).access.check_host(request.headers)
+
+
+async def check_request(request: Request) -> None:
+    """Raise ForeignHost, ForeignOrigin or BadOption before anything else of the request is read."""
+    (await service_of(request)).access.check(request.headers, method=request.method)
+    check_parameters(request.query_params.multi_items())
 
 
 HolderOf = Annotated[str, Depends(holder_of)]

@@ -24,6 +24,7 @@ from service.errors import (
     SlowUpload,
     TooManyFrames,
     UnsupportedMedia,
+    echo,
 )
 from service.http.bodies import body_chunks
 from service.http.dependencies import UploadLimits
@@ -79,7 +80,9 @@ async def receive_form(
     """Return the request's form; raise UnsupportedMedia, and as `read_form` does."""
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind != b"multipart/form-data":
-        raise UnsupportedMedia(f"the body is {kind.decode('latin-1')!r}, not multipart/form-data")
+        raise UnsupportedMedia(
+            f"the body is {echo(kind.decode('latin-1'))!r}, not multipart/form-data"
+        )
     chunks = body_chunks(
         request, max_bytes=form_bytes(rules), limits=limits, reservation=reservation
     )
@@ -153,7 +156,7 @@ class _FormReader:
         name = options.get(b"name", b"").decode("utf-8", "replace")
         if name not in self._rules:
             allowed = ", ".join(sorted(self._rules))
-            raise BadOption(f"the form has an unknown part {name!r}; it may have: {allowed}")
+            raise BadOption(f"the form has an unknown part {echo(name)!r}; it may have: {allowed}")
         most = self._rules[name].max_count
         if len(self.form.get(name, ())) >= most:
             if most == 1:

@@ -1,12 +1,13 @@
-"""Middleware of every request: it is counted, and the rest of a refused body is read."""
+"""Middleware of every request: its plain form, its count, the rest of a refused body, headers."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from http import HTTPMethod
-from typing import Final
+from typing import Any, Final
 
+from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.telemetry.metrics import Metrics
@@ -14,6 +15,44 @@ from service.telemetry.metrics import Metrics
 METHODS: Final = frozenset(HTTPMethod)
 DRAINED_BYTES: Final = 64_000_000
 DRAINED_S: Final = 5.0
+
+
+class PlainRequests:
+    """ASGI middleware that takes HEAD for GET, and a path with a closing slash for that without.
+
+    The server leaves out the body of an answer to HEAD. The copy keeps the server's own scope.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        changed: dict[str, Any] = {}
+        if scope.get("method") == "HEAD":
+            changed["method"] = "GET"
+        # A slash that is part of a name is escaped. A file of the page has one address.
+        path = scope.get("path", "/")
+        is_closed = scope.get("raw_path", b"").endswith(b"/") and path != "/"
+        if is_closed and not path.startswith("/web/"):
+            changed |= {"path": path[:-1], "raw_path": scope["raw_path"][:-1]}
+        await self._app({**scope, **changed} if changed else scope, receive, send)
+
+
+class SafeHeaders:
+    """ASGI middleware that keeps answers out of caches, and types from being guessed."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_safely(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.setdefault("Cache-Control", "no-store")  # masks show people
+                headers.setdefault("X-Content-Type-Options", "nosniff")
+            await send(message)
+
+        await self._app(scope, receive, send_safely)
 
 
 class RequestMeter:

@@ -8,8 +8,9 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
 from service import errors
+from service.access.parameters import Whole
 from service.http.correct_body import CORRECT_BODY, read_correction
-from service.http.dependencies import HolderOf, ServiceOf, TenantOf, no_repeated_parameters
+from service.http.dependencies import HolderOf, ServiceOf, TenantOf, check_request
 from service.http.forms import BODY_ERRORS
 from service.http.schemas import CorrectQuery, ForkQuery
 from service.problems import documented
@@ -18,11 +19,9 @@ from tamvt_client.messages import CorrectedOut, SessionOut
 
 JSON: Final = "application/json"
 
-router = APIRouter(
-    prefix="/v1/sessions", tags=["objects"], dependencies=[Depends(no_repeated_parameters)]
-)
+router = APIRouter(prefix="/v1/sessions", tags=["objects"], dependencies=[Depends(check_request)])
 
-ObjectId = Annotated[int, Path(ge=1, le=254)]
+ObjectId = Annotated[Whole, Path(ge=1, le=254)]
 
 
 @router.put(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse, Response
 
-from service.http.dependencies import ServiceOf
+from service.http.dependencies import ServiceOf, check_request
 from service.problems import documented
 from tamvt_client.messages import ModelOut, ModelsOut, StatusOut
 
-router = APIRouter(tags=["operations"])
+router = APIRouter(tags=["operations"], dependencies=[Depends(check_request)])
 
 
 @router.get("/v1/models", response_model=None, responses={200: {"model": ModelsOut}})

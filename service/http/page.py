@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+
+from service.http.dependencies import check_host
 
 FOLDER: Final = Path(__file__).parents[1] / "web"
 # The JavaScript client is a package of its own; the wheel carries a copy beside the page's files.
@@ -68,7 +70,7 @@ FILES: Final[Mapping[str, File]] = {
     if path.suffix in MEDIA_TYPES
 }
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, dependencies=[Depends(check_host)])
 
 
 @router.api_route("/", methods=["GET", "HEAD"])

@@ -12,7 +12,7 @@ from model.core.encoding import encode_rle
 from model.core.image_headers import ImageLimits
 from model.core.masks import bounding_box
 from service import errors
-from service.http.dependencies import HolderOf, ServiceOf, no_repeated_parameters
+from service.http.dependencies import HolderOf, ServiceOf, check_request
 from service.http.forms import BODY_ERRORS, PartRule, receive_form
 from service.http.schemas import BOX
 from service.http.strict_json import read_json
@@ -53,9 +53,7 @@ REFINE_BODY: Final[dict[str, Any]] = {
     }
 }
 
-router = APIRouter(
-    prefix="/v1/masks", tags=["masks"], dependencies=[Depends(no_repeated_parameters)]
-)
+router = APIRouter(prefix="/v1/masks", tags=["masks"], dependencies=[Depends(check_request)])
 
 
 @router.post(

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import unicodedata
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 
 from model.core.encoding import MAX_COUNTS, MAX_POINTS
+from service.access.parameters import Whole
 from tamvt_client.messages import MaskFormat
 
+# Marks that turn the direction of what follows them: a label could show as another.
+DIRECTIONS: Final = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+
+
+def check_label(label: str) -> str:
+    """Return the label; raise ValueError for control characters and marks of direction."""
+    if any(sign in DIRECTIONS or unicodedata.category(sign) in ("Cc", "Cs") for sign in label):
+        raise ValueError("a label has no control characters and no marks of direction")
+    return label
+
+
 ObjectId = Annotated[int, Field(ge=1, le=254)]
-Label = Annotated[str, Field(min_length=1, max_length=100)]
+Label = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(check_label)]
 Box = Annotated[list[float], Field(min_length=4, max_length=4, fail_fast=True)]
 # Lists end at their first error: there may be a million of them.
 Polygon = Annotated[list[float], Field(max_length=2 * MAX_POINTS, fail_fast=True)]
@@ -61,11 +74,13 @@ OPTIONS = TypeAdapter(OptionsIn)
 class AppendQuery(Strict):
     """Where an append begins, and how its masks are written."""
 
-    first_frame: Annotated[int, Field(ge=0, lt=2**53, description="number of the first frame")]
+    first_frame: Annotated[Whole, Field(ge=0, lt=2**53, description="number of the first frame")]
     format: MaskFormat = "rle"
-    skip: Annotated[int, Field(ge=0, lt=2**31, description="pictures of a video to leave out")] = 0
+    skip: Annotated[
+        Whole, Field(ge=0, lt=2**31, description="pictures of a video to leave out")
+    ] = 0
     count: Annotated[
-        int | None, Field(ge=1, lt=2**31, description="pictures of a video to take")
+        Whole | None, Field(ge=1, lt=2**31, description="pictures of a video to take")
     ] = None
 
 
@@ -74,8 +89,8 @@ class MasksQuery(Strict):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
-    first: Annotated[int, Field(alias="from", ge=0, lt=2**53)] = 0
-    last: Annotated[int | None, Field(alias="to", ge=0, lt=2**53)] = None
+    first: Annotated[Whole, Field(alias="from", ge=0, lt=2**53)] = 0
+    last: Annotated[Whole | None, Field(alias="to", ge=0, lt=2**53)] = None
     format: Literal["rle", "polygons", "png"] = "rle"
 
 
@@ -83,7 +98,7 @@ class CorrectQuery(Strict):
     """Which frame is corrected, if it is to be checked, and how its masks are written."""
 
     frame: Annotated[
-        int | None, Field(ge=0, lt=2**53, description="409 unless this is the newest frame")
+        Whole | None, Field(ge=0, lt=2**53, description="409 unless this is the newest frame")
     ] = None
     format: MaskFormat = "rle"
 
@@ -92,7 +107,7 @@ class ForkQuery(Strict):
     """Where a fork begins."""
 
     at: Annotated[
-        int | None, Field(ge=0, lt=2**53, description="last frame of a clip; none: as it is now")
+        Whole | None, Field(ge=0, lt=2**53, description="last frame of a clip; none: as it is now")
     ] = None
 
 

@@ -8,8 +8,9 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
 from service import errors
+from service.access.parameters import Whole
 from service.http.append_body import APPEND_BODY, read_source
-from service.http.dependencies import HolderOf, ServiceOf, TenantOf, no_repeated_parameters
+from service.http.dependencies import HolderOf, ServiceOf, TenantOf, check_request
 from service.http.forms import BINARY, BODY_ERRORS
 from service.http.masks_response import write_answer
 from service.http.schemas import AppendQuery, MasksQuery
@@ -34,11 +35,9 @@ UPLOAD_ERRORS: Final = (
     errors.TooMany,
 )
 
-router = APIRouter(
-    prefix="/v1/sessions", tags=["sessions"], dependencies=[Depends(no_repeated_parameters)]
-)
+router = APIRouter(prefix="/v1/sessions", tags=["sessions"], dependencies=[Depends(check_request)])
 
-FrameNumber = Annotated[int, Path(ge=0, lt=2**53)]
+FrameNumber = Annotated[Whole, Path(ge=0, lt=2**53)]
 
 
 @router.post(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from model.core.contract import ModelSpec
 from service.engines.base import Engine, EntryPicture
-from service.errors import UnknownModel
+from service.errors import UnknownModel, echo
 from service.server.workers import Workers
 from service.sessions.clips import decode_entry
 from service.sessions.snapshots import DEFAULT_POLICY, SnapshotPolicy
@@ -36,7 +36,7 @@ class SessionBackend:
             return next(iter(self.engines.values()))
         if model not in self.engines:
             served = ", ".join(self.engines)
-            raise UnknownModel(f"the model {model!r} is not served here; served: {served}")
+            raise UnknownModel(f"the model {echo(model)!r} is not served here; served: {served}")
         return self.engines[model]
 
     async def pictures(self, session: Session) -> Sequence[EntryPicture]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -27,6 +28,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from service.errors import CorruptSession, Misconfigured, StoreFull, StoreUnavailable
 from service.store.lua import Script
 
+log = logging.getLogger(__name__)
 Client: TypeAlias = Redis | RedisCluster
 Value: TypeAlias = bytes | str | None
 
@@ -193,7 +195,8 @@ def translate_errors(session_id: str = "") -> Iterator[None]:
         # Our scripts fail inside only where a key or counter is not what they wrote.
         if any(sign in str(error) for sign in ("WRONGTYPE", "attempt to", "bad argument")):
             raise CorruptSession(session_id, "a key has the wrong type") from error
-        raise StoreUnavailable(f"Redis refused the command: {error}") from error
+        log.error("Redis refused a command: %s", error)
+        raise StoreUnavailable("Redis refused the command") from error
     except (TimeoutError, RedisTimeoutError) as error:
         raise StoreUnavailable("Redis gave no answer within the deadline") from error
     except (RedisError, RedisClusterException, OSError) as error:

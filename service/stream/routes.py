@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.websockets import WebSocketDisconnect, WebSocketDisconnected
 
 from service import errors
+from service.access.parameters import Whole, check_parameters
 from service.problems import MEDIA_TYPE, documented, kind_of, problem
 from service.stream.connection import ConnectionOptions, Disconnected
 from service.stream.host import StreamHost, StreamRequest
@@ -28,7 +29,7 @@ class StreamQuery(BaseModel):
 
     mode: Literal["lossless", "latest"] = "lossless"
     masks: Literal["rle", "png"] = "rle"
-    first: Annotated[int | None, Field(alias="from", ge=0, le=wire.MAX_NUMBER)] = None
+    first: Annotated[Whole | None, Field(alias="from", ge=0, le=wire.MAX_NUMBER)] = None
     max_wait_ms: Annotated[float, Field(ge=0, le=60_000)] = 50.0
     ticket: Annotated[str | None, Field(max_length=100)] = None
 
@@ -83,10 +84,14 @@ class SocketChannel:
     "/{session_id}/tickets",
     status_code=201,
     response_model=None,
-    responses={201: {"model": TicketOut}, **documented(errors.UnknownSession)},
+    responses={
+        201: {"model": TicketOut},
+        **documented(errors.UnknownSession, errors.ForeignHost, errors.ForeignOrigin),
+    },
 )
 async def issue_ticket(session_id: str, request: Request, streams: StreamsOf) -> Response:
     """A ticket that opens one stream of this session, once and soon."""
+    streams.access.check(request.headers, method=request.method)
     tenant = streams.access.tenant(request.headers)
     peer = request.client.host if request.client else ""
     with streams.admission.admit(streams.access.holder(request.headers, peer)):
@@ -101,6 +106,7 @@ async def stream(socket: WebSocket, session_id: str) -> None:
     """Frames in, masks out, for as long as the video lasts (docs/stream.md)."""
     streams: StreamHost = socket.app.state.streams
     try:
+        streams.access.check_host(socket.headers)
         streams.access.check_origin(socket.headers)
         if wire.SUBPROTOCOL not in socket.scope["subprotocols"]:
             raise errors.BadOption(f"a stream speaks the subprotocol {wire.SUBPROTOCOL}")
@@ -119,12 +125,13 @@ async def stream(socket: WebSocket, session_id: str) -> None:
 def _request(socket: WebSocket, session_id: str, tenant: str, streams: StreamHost) -> StreamRequest:
     """What the client asks for; BadOption, BadTicket."""
     given = socket.query_params.multi_items()
-    if len({name for name, _ in given}) < len(given):
-        raise errors.BadOption("a query parameter is given twice")
+    check_parameters(given)
     try:
         query = StreamQuery.model_validate(dict(given))
     except ValidationError as error:
-        found = (f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        found = (
+            f"{'.'.join(map(errors.echo, item['loc']))}: {item['msg']}" for item in error.errors()
+        )
         raise errors.BadOption("; ".join(found)) from error
     if query.ticket is None and streams.access.tickets_required:
         raise errors.BadTicket("a stream needs a ticket here")

@@ -70,6 +70,8 @@ def test_no_other_json_is_taken_for_a_message(value: object) -> None:
         ('{"type": "ack", "frame": true}', "binary"),
         ('{"type": "ack", "frame": -1}', "binary"),
         ('{"type": "ack", "frame": 1.5}', "binary"),
+        ('{"type": "end", "type": "ack", "frame": 1}', "no JSON"),
+        ('{"type": "ack", "frame": NaN}', "no JSON"),
         (json.dumps({"type": "end", "more": "x" * 1024}), "characters"),
     ],
 )

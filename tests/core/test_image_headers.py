@@ -1,5 +1,7 @@
 """What is refused before anything is decoded."""
 
+import struct
+
 import pytest
 from PIL import Image
 
@@ -10,6 +12,7 @@ from model.core.image_headers import (
     PixelError,
     TooLarge,
     Undecodable,
+    bare_png,
     read_header,
 )
 from tests.core.pictures import KINDS, encoded, gradient, png_chunk, png_of_size
@@ -102,3 +105,49 @@ def test_a_jpeg_of_countless_scans_is_refused() -> None:
     bomb = whole[:-2] + whole[scan : scan + 14] * MAX_SCANS + whole[-2:]
     with pytest.raises(Undecodable, match=f"{MAX_SCANS + 1} scans"):
         read_header(bomb, LIMITS)
+
+
+def chunks_of(*chunks: tuple[bytes, bytes]) -> bytes:
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
+
+
+HEAD, DATA, END = (
+    (b"IHDR", struct.pack(">IIBBBBB", 2, 2, 8, 0, 0, 0, 0)),
+    (b"IDAT", b""),
+    (b"IEND", b""),
+)
+PALETTE = (b"PLTE", bytes(3))
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        (HEAD, (b"IHDR", struct.pack(">IIBBBBB", 9000, 9000, 8, 0, 0, 0, 0)), DATA, END),
+        (HEAD, DATA, PALETTE, END),
+        (HEAD, PALETTE, PALETTE, DATA, END),
+        (HEAD, (b"ABCD", b""), DATA, END),
+        (HEAD, DATA, END, (b"tEXt", b"late")),
+        (HEAD, DATA, END, DATA, END),
+    ],
+)
+def test_a_png_that_decoders_read_differently_is_refused(
+    chunks: tuple[tuple[bytes, bytes], ...],
+) -> None:
+    with pytest.raises(Undecodable, match=r"out of place|goes on after its end"):
+        read_header(chunks_of(*chunks), LIMITS)
+
+
+def test_stray_bytes_after_a_png_are_nothing() -> None:
+    assert read_header(chunks_of(HEAD, (b"teXt", b""), DATA, END) + b"\n\0\0\0", LIMITS).width == 2
+
+
+def test_a_bare_png_has_its_picture_alone() -> None:
+    long = chunks_of(HEAD, (b"iCCP", b"x\0"), PALETTE, (b"tRNS", b"\0"), DATA, (b"tEXt", b""), END)
+    bare = chunks_of(HEAD, PALETTE, (b"tRNS", b"\0"), DATA, END)
+    assert bare_png(long) == bare
+
+
+def test_a_jpeg_with_stray_bytes_before_its_picture_is_refused(jpeg: bytes) -> None:
+    with pytest.raises(Undecodable, match="stray bytes"):
+        read_header(jpeg[:20] + b"\0\1" + jpeg[20:], LIMITS)
+    assert read_header(jpeg[:20] + b"\xff\xff" + jpeg[20:], LIMITS).kind == "jpeg"

@@ -14,6 +14,7 @@ from PIL import Image
 from model.core.masks import MaskError, settle_ignored
 from model.core.palette import davis_palette, read_label_map, write_label_map
 from model.core.pixels import ImageLimits, TooLarge, Truncated, Undecodable
+from tests.core.pictures import png_chunk
 
 LIMITS = ImageLimits()
 LABELS = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12))
@@ -182,3 +183,26 @@ def test_a_mask_with_missing_rows_is_undecodable() -> None:
 def test_what_is_no_image_is_undecodable() -> None:
     with pytest.raises(Undecodable):
         read_label_map(b"labels", LIMITS)
+
+
+def test_what_pillow_stumbles_over_is_no_mask(caplog: pytest.LogCaptureFixture) -> None:
+    """Pillow's plugins raise whatever happens in them: here, a palette's missing bytes."""
+    broken = b"\x89PNG\r\n\x1a\n" + b"".join(
+        png_chunk(kind, data)
+        for kind, data in (
+            (b"IHDR", struct.pack(">IIBBBBB", 4, 4, 8, 3, 0, 0, 0)),
+            (b"PLTE", b"\0" * 7),
+            (b"IDAT", b"no zlib"),
+            (b"IEND", b""),
+        )
+    )
+    with pytest.raises(Undecodable):
+        read_label_map(broken, ImageLimits())
+    assert len(caplog.records) == 1
+
+
+def test_a_profile_without_its_method_is_left_out() -> None:
+    whole = write_label_map(np.eye(4, dtype=np.uint8))
+    end_of_header = 8 + 25
+    profiled = whole[:end_of_header] + png_chunk(b"iCCP", b"name\0") + whole[end_of_header:]
+    assert (read_label_map(profiled, ImageLimits()) == np.eye(4)).all()

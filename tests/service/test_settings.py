@@ -42,6 +42,33 @@ def test_every_wrong_variable_is_named(
     assert f"TAMVT_{name}: " in str(caught.value)
 
 
+def test_a_misspelt_name_stops_the_start_with_the_right_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TAMVT_MAX_OBJECT", "5")
+    with pytest.raises(Misconfigured) as caught:
+        read_settings()
+    assert str(caught.value) == "TAMVT_MAX_OBJECT is no setting; do you mean TAMVT_MAX_OBJECTS?"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TAMVT_DATA", "/data"),
+        ("TAMVT_SERVICE_HOST", "10.0.0.1"),
+        ("TAMVT_SERVICE_PORT_HTTP", "8000"),
+        ("TAMVT_PORT", "tcp://10.0.0.1:8000"),
+        ("TAMVT_PORT_8000_TCP_ADDR", "10.0.0.1"),
+        ("TAMVT_REDIS_PORT", "tcp://10.0.0.2:6379"),
+    ],
+)
+def test_what_others_set_beside_the_settings_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    read_settings()
+
+
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValidationError):
         Settings().max_objects = 3

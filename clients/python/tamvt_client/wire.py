@@ -152,12 +152,25 @@ def _text(kind: str, **members: object) -> str:
 
 def _object(message: str) -> dict[str, Any]:
     try:
-        content = json.loads(message)
+        content = json.loads(
+            message, object_pairs_hook=_read_object, parse_constant=_refuse_constant
+        )
     except (ValueError, RecursionError) as error:
         raise WireError("a text message that is no JSON; frames are binary") from error
     if not isinstance(content, dict):
         raise WireError("a text message that is no JSON object")
     return content
+
+
+def _read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is given twice: either value may be meant")
+    return found
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
 
 
 def _is_number(value: int) -> bool:

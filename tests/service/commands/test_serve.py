@@ -127,7 +127,7 @@ def test_a_request_in_flight_is_finished_on_shutdown(tmp_path: Path, toy_folder:
         session = Api(http).start()
         image = scene.jpeg(1)
         head = (
-            f"POST /v1/sessions/{session}/clips?first_frame=1 HTTP/1.1\r\nHost: x\r\n"
+            f"POST /v1/sessions/{session}/clips?first_frame=1 HTTP/1.1\r\nHost: localhost\r\n"
             f"Content-Type: image/jpeg\r\nContent-Length: {len(image)}\r\n\r\n"
         )
         address = (httpx.URL(running.url).host, httpx.URL(running.url).port)

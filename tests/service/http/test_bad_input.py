@@ -224,7 +224,7 @@ def test_a_mask_that_is_not_there_is_refused(
         ("GET", "/web", 404),
         ("POST", "/", 405),
         ("GET", "/v1/nothing", 404),
-        ("GET", "/v1/sessions/", 404),
+        ("GET", "/v1/sessions//", 404),
         ("GET", "/docs", 404),
         ("PUT", "/v1/sessions", 405),
         ("POST", "/healthz", 405),
@@ -281,7 +281,7 @@ def test_a_bad_form_is_refused(api: Api, session: str, name: str) -> None:
 def test_an_announced_length_beyond_the_limit_is_refused_unread(api: Api, session: str) -> None:
     url = urlsplit(str(api.http.base_url))
     head = (
-        f"POST /v1/sessions/{session}/clips?first_frame=3 HTTP/1.1\r\nHost: x\r\n"
+        f"POST /v1/sessions/{session}/clips?first_frame=3 HTTP/1.1\r\nHost: localhost\r\n"
         "Content-Type: image/png\r\nContent-Length: 9000000000\r\nExpect: 100-continue\r\n\r\n"
     )
     with unchanged(api, session), socket.create_connection((url.hostname, url.port), 10) as wire:
@@ -303,7 +303,7 @@ def test_a_chunked_body_is_counted_as_it_comes(api: Api, session: str) -> None:
 def test_a_client_that_leaves_in_the_middle_changes_nothing(api: Api, session: str) -> None:
     url = urlsplit(str(api.http.base_url))
     head = (
-        f"POST /v1/sessions/{session}/clips?first_frame=3 HTTP/1.1\r\nHost: x\r\n"
+        f"POST /v1/sessions/{session}/clips?first_frame=3 HTTP/1.1\r\nHost: localhost\r\n"
         "Content-Type: image/jpeg\r\nContent-Length: 5000\r\n\r\n"
     )
     with unchanged(api, session):

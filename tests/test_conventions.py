@@ -138,6 +138,12 @@ def test_most_functions_are_short(folder: str) -> None:
     assert (middle <= 8, ninetieth <= 30) == (True, True)
 
 
+@pytest.mark.parametrize("folder", ["service", "model"])
+def test_few_functions_are_private_with_one_caller(folder: str) -> None:
+    single, count = measure_house.single_callers(folder)
+    assert len(single) <= count / 10, single
+
+
 @pytest.mark.parametrize(
     ("name", "parts"),
     [

@@ -31,6 +31,7 @@ export function showTransport({ shown, count, playing, enabled }) {
 }
 
 export function showFigures(figures, tracked) {
+  $("measured").hidden = !tracked;
   $("fps").textContent = Number.isFinite(figures.rate) ? figures.rate.toFixed(1) : "–";
   $("tracked").textContent = tracked || "–";
   $("dropped").textContent = tracked ? figures.dropped : "–";

@@ -261,6 +261,25 @@ def damaged(data: bytes, random: np.random.Generator) -> bytes:
     return bytes_.tobytes()
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("Object.assign(Error('replaced'))", "another tab"),
+        ("new TypeError('Failed to fetch')", "The service does not answer"),
+        ("Error('closed (1006)')", "The service does not answer"),
+        ("Object.assign(Error(), { status: 503, retry_after_s: 2.5 })", "Wait 3 seconds"),
+        ("Object.assign(Error(), { slug: 'memory-full', status: 409 })", "start over from here"),
+        ("new DOMException('', 'TimeoutError')", "took too long"),
+        ("new TypeError('x is undefined')", "x is undefined"),
+        ("Error('clip.mp4 holds no picture, only sound.')", "clip.mp4 holds no picture"),
+    ],
+)
+async def test_what_went_wrong_is_said_in_words_with_the_next_step(
+    run_js: RunJs, error: str, said: str
+) -> None:
+    assert said in await run_js(f"(page) => page.explained({error})", module="messages.js")
+
+
 async def test_the_timeline_says_in_words_what_it_shows(run_js: RunJs) -> None:
     masks = [
         [k, [{"id": 1, "state": state}]] for k, state in enumerate(["human", "visible", "lost"])

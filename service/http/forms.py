@@ -161,7 +161,10 @@ class _FormReader:
         if len(self.form.get(name, ())) >= most:
             if most == 1:
                 raise BadOption(f"the form has two parts {name!r}")
-            raise TooManyFrames(f"the form may have {most} parts {name!r}", limit=most)
+            raise TooManyFrames(
+                f"the form may have {most} parts {name!r}: send the rest in another request",
+                limit=most,
+            )
         self._name = name
 
     def add_data(self, data: bytes, start: int, end: int) -> None:

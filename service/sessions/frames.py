@@ -53,7 +53,9 @@ class Limits:
         """Raise TooManyFrames unless one append takes so many images."""
         if images > self.append_frames:
             raise TooManyFrames(
-                f"{images} frames; one append takes {self.append_frames}", limit=self.append_frames
+                f"{images} frames; one append takes {self.append_frames}: send the rest in "
+                "another, or raise TAMVT_MAX_APPEND_FRAMES",
+                limit=self.append_frames,
             )
 
 

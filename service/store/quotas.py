@@ -96,9 +96,11 @@ class SessionQuota:
             if not due:
                 limit = limits.tenant_bytes if used_up == b"bytes" else limits.tenant_sessions
                 raise TooMany(
-                    f"this tenant's sessions hold the {limit} bytes that they may hold"
+                    f"this tenant's sessions hold the {limit} bytes that they may hold: delete "
+                    "some, or raise TAMVT_TENANT_BYTES"
                     if used_up == b"bytes"
-                    else f"this tenant has {limit} sessions, and may not have more",
+                    else f"this tenant has {limit} sessions: delete some, or raise "
+                    "TAMVT_TENANT_SESSIONS",
                     limit=limit,
                     retry_after_s=min(max(1.0, left_ms / 1000), LONGEST_WAIT_S),
                 )

@@ -205,7 +205,10 @@ class Connection:
         )
         if len(frame.image) > self._limits.frame_bytes:
             limit = self._limits.frame_bytes
-            raise PayloadTooLarge(f"a frame may have {limit} bytes", limit=limit)
+            raise PayloadTooLarge(
+                f"a frame may have {limit} bytes: compress it more, or raise TAMVT_MAX_FRAME_BYTES",
+                limit=limit,
+            )
         displaced = self._flow.add(frame)
         self._reservation.give(sum(len(item.image) for item in displaced))
         self._reservation.take(len(frame.image))

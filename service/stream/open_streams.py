@@ -73,7 +73,11 @@ class OpenStreams:
             raise Overloaded(f"{self._max_streams} streams are open; try again")
         if self._of_tenant[tenant] >= self._max_tenant_streams:
             limit = self._max_tenant_streams
-            raise TooMany(f"{limit} streams of one tenant are open", limit=limit)
+            raise TooMany(
+                f"{limit} streams of one tenant are open: end one, or raise "
+                "TAMVT_MAX_TENANT_STREAMS",
+                limit=limit,
+            )
         self._open += 1
         self._of_tenant[tenant] += 1
         self._all_left.clear()

@@ -327,3 +327,9 @@ def test_every_problem_says_what_it_is(api: Api, session: str) -> None:
 def test_the_service_lives_on_after_all_this(api: Api) -> None:
     ready: httpx.Response = api.http.get("/readyz")
     assert ready.json() == {"status": "ready"}
+
+
+def test_more_frames_than_one_append_takes_are_to_be_sent_in_another(api: Api) -> None:
+    answer = api.append(api.start(), [scene.jpeg(1)] * 65, first=1)
+    assert problem(answer) == (413, "too-many-frames")
+    assert "send the rest in another" in answer.json()["detail"]

@@ -22,6 +22,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 CLOSE_S: Final = 0.5  # for threads to end by themselves
 POLL_S: Final = 0.01
+ASIDE_BYTES: Final = 100_000  # JSON and a digest of so many take about a millisecond
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,11 @@ class Workers:
         until = time.monotonic() + CLOSE_S
         while self._began and time.monotonic() < until:
             time.sleep(POLL_S)
+
+
+async def run_aside(function: Callable[[], T], *, nbytes: int) -> T:
+    """Return what a pure function returns, from a thread where it has many bytes to go through."""
+    return function() if nbytes <= ASIDE_BYTES else await asyncio.to_thread(function)
 
 
 def own_executor(loop: asyncio.AbstractEventLoop) -> ThreadPoolExecutor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields as dataclass_fields
 from dataclasses import replace
@@ -166,6 +166,11 @@ def unpack_masks(session_id: str, frame: int, sealed: bytes) -> FrameMasks:
         )
 
 
+def unpack_page(session_id: str, page: Iterable[tuple[int, bytes]]) -> list[FrameMasks]:
+    """Return the masks of several frames; raise CorruptSession for damage."""
+    return [unpack_masks(session_id, frame, sealed) for frame, sealed in page]
+
+
 def pack_entry(session_id: str, field: str, entry: EncodedEntry) -> bytes:
     """Return the sealed entry: lengths, object ids, the frame's bytes, the masks' bytes."""
     lengths = LENGTHS.pack(len(entry.frame), len(entry.masks), len(entry.object_ids))
@@ -185,6 +190,14 @@ def unpack_entry(session_id: str, field: str, sealed: bytes) -> EncodedEntry:
             raise ValueError("lengths do not add up")
         object_ids = tuple(payload[LENGTHS.size : frame_at])
         return EncodedEntry(payload[frame_at:masks_at], payload[masks_at:], object_ids)
+
+
+def unpack_entries(
+    session_id: str, fields: Sequence[str], sealed: Sequence[bytes]
+) -> tuple[EncodedEntry, ...]:
+    """Return several entries; raise CorruptSession for damage."""
+    named = zip(fields, sealed, strict=True)
+    return tuple(unpack_entry(session_id, field, data) for field, data in named)
 
 
 def pack_state(session_id: str, name: str, state: bytes) -> bytes:

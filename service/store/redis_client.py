@@ -124,8 +124,9 @@ async def check_serving(client: Client) -> None:
         await asyncio.gather(*asked, return_exceptions=True)
 
 
-async def write_somewhere(client: Client) -> None:
-    """Write keys that soon expire; raise RedisError unless a server, or a node, takes one."""
+async def check_taking_writes(client: Client) -> None:
+    """Raise RedisError unless it serves, and it or a node takes a key that soon expires."""
+    await check_serving(client)
     count = KEYS_TRIED if isinstance(client, RedisCluster) else 1
     # Each likely lies on another node: one that is away does not keep the others from working.
     names = [key(f"ready-{secrets.token_hex(4)}", "written") for _ in range(count)]

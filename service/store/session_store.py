@@ -14,23 +14,21 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import chain
 from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from service.errors import (
-    Conflict,
-    CorruptSession,
-    TamvtError,
-    UnknownSession,
-)
+from service.errors import Conflict, CorruptSession, TamvtError, UnknownSession
+from service.server.workers import run_aside
 from service.store import lua
 from service.store.codec import (
     pack_masks,
     pack_session,
-    unpack_entry,
+    unpack_entries,
     unpack_masks,
+    unpack_page,
     unpack_session,
     unpack_snapshot,
     unpack_state,
@@ -62,12 +60,12 @@ from service.store.redis_client import (
     Client,
     Value,
     check_serving,
+    check_taking_writes,
     key,
     open_redis,
     read_values,
     run_script,
     translate_errors,
-    write_somewhere,
 )
 
 __all__ = [
@@ -80,8 +78,7 @@ __all__ = [
     "open_store",
 ]
 
-MASKS_PER_READ = 1000
-WRITABLE_S = 1.0
+MASKS_PER_READ, WRITABLE_S = 1000, 1.0
 NONE: Mapping[str, bytes] = {}
 MASKS = "masks:"  # before the name of a record that lies with the masks
 
@@ -144,8 +141,7 @@ class SessionStore:
         """Raise StoreUnavailable unless Redis takes a write, within a second."""
         with translate_errors():
             async with asyncio.timeout(min(self._deadline_s, WRITABLE_S)):
-                await check_serving(self._redis)
-                await write_somewhere(self._redis)
+                await check_taking_writes(self._redis)
 
     async def create(
         self,
@@ -161,7 +157,7 @@ class SessionStore:
         is beyond a limit: MasksTooLarge, SessionTooLarge, TooMany.
         """
         records = sealed_records(session, entries, states)
-        sealed = sealed_masks(session.session_id, masks, self._limits)
+        sealed = await self._seal(session.session_id, masks)
         nbytes = needed_bytes(0, sealed, records, self._limits)
         async with self._quota.reserve(session.tenant, session.session_id, nbytes) as reserved:
             session = replace(session, reserved_bytes=reserved)
@@ -193,9 +189,9 @@ class SessionStore:
         for snapshot in before.snapshots:  # those of a session in format 2 are no records yet
             records |= snapshot_records(after.session_id, snapshot)
         if replaced is not None:
-            sealed = pack_masks(after.session_id, replaced)
-            records[f"{entry_field(replaced.frame)}.masks"] = sealed
-        written = sealed_masks(after.session_id, masks, self._limits)
+            name = f"{entry_field(replaced.frame)}.masks"
+            records[name] = pack_masks(after.session_id, replaced)
+        written = await self._seal(after.session_id, masks)
         if written:  # what removes an object is always taken
             nbytes = needed_bytes(before.stored_bytes, written, records, self._limits)
             reserved = await self._quota.grow(
@@ -235,10 +231,9 @@ class SessionStore:
         is missing or damaged.
         """
         names = memory_fields(session.memory) if fields is None else fields
-        return tuple(
-            unpack_entry(session.session_id, name, data)
-            for name, data in zip(names, await self._records(session, names), strict=True)
-        )
+        records = await self._records(session, names)
+        unpack = partial(unpack_entries, session.session_id, names, records)
+        return await run_aside(unpack, nbytes=sum(map(len, records)))
 
     async def states(self, session: Session, names: Sequence[str]) -> tuple[bytes, ...]:
         """Return these states of the session's model; raise as `entries` does."""
@@ -277,10 +272,12 @@ class SessionStore:
             answer = await self._send(lua.MASKS, session_id, [start, end])
             if not answer:
                 raise UnknownSession(session_id)
-            found += (
-                unpack_masks(session_id, frame, self._present(session_id, f"frame {frame}", data))
+            page = [
+                (frame, self._present(session_id, f"frame {frame}", data))
                 for frame, data in enumerate(answer[1:], start=answer[0])
-            )
+            ]
+            unpack = partial(unpack_page, session_id, page)
+            found += await run_aside(unpack, nbytes=sum(len(data) for _, data in page))
         return tuple(found)
 
     async def delete(self, session_id: str, *, tenant: str = DEFAULT_TENANT) -> None:
@@ -327,6 +324,10 @@ class SessionStore:
     @property
     def _ttl_ms(self) -> int:
         return int(self._ttl / timedelta(milliseconds=1))
+
+    async def _seal(self, session_id: str, masks: Sequence[FrameMasks]) -> dict[int, bytes]:
+        seal = partial(sealed_masks, session_id, masks, self._limits)
+        return await run_aside(seal, nbytes=sum(len(o.counts) for m in masks for o in m.objects))
 
     async def _commit(
         self,

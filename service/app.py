@@ -26,6 +26,7 @@ from service.http.dependencies import Service, UploadLimits
 from service.http.middleware import Drain, PlainRequests, RequestMeter, SafeHeaders
 from service.http.schemas import ObjectIn, OptionsIn
 from service.local.private_redis import private_redis
+from service.media.video_decoder import VideoDecoder
 from service.server.workers import Workers
 from service.sessions.backend import SessionBackend
 from service.sessions.frames import Limits
@@ -117,12 +118,10 @@ async def open_service(
             workers,
             engines={engine.spec.name: engine},
             snapshots=SnapshotPolicy(settings.rollback_clips, settings.rollback_snapshots),
+            videos=VideoDecoder(processes=settings.threads),
         )
-        tracker = Tracker(
-            backend,
-            limits=session_limits,
-            deadline_s=settings.request_deadline_s,
-        )
+        stack.push_async_callback(backend.videos.close)
+        tracker = Tracker(backend, limits=session_limits, deadline_s=settings.request_deadline_s)
         watch = await stack.enter_async_context(watch_ownership(store))
         admission = Admission(
             max_requests=settings.max_requests, max_bytes=settings.max_request_bytes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from service.access.admission import Reservation
 from service.errors import BadOption, UnsupportedMedia, echo
@@ -62,7 +62,12 @@ async def read_source(
         if "video" in form:
             if "frames" in form:
                 raise BadOption("the form has both 'frames' and 'video'")
-            return VideoUpload(form["video"][0], skip=query.skip, count=query.count)
+
+            async def check() -> None:
+                if await request.is_disconnected():
+                    raise ClientDisconnect
+
+            return VideoUpload(form["video"][0], query.skip, query.count, check)
         images = form.get("frames", [])
     else:
         kind = request.headers.get("content-type", IMAGE_TYPES[-1]).partition(";")[0]

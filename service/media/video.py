@@ -125,7 +125,7 @@ def decode_video(
 
 def upright(picture: Picture) -> NDArray[np.uint8]:
     """Return a decoded picture (H, W, 3) as it is shown."""
-    return turned(np.asarray(picture.rgb().to_ndarray(), np.uint8), *picture.turn())
+    return turned(np.asarray(picture.rgb().to_ndarray(), np.uint8), *picture.turn)
 
 
 class VideoWriter:

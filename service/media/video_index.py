@@ -7,6 +7,7 @@ claim a hundred million. So the index is walked first: each box once, with nothi
 from __future__ import annotations
 
 import io
+import mmap
 from collections.abc import Iterator
 from typing import BinaryIO, Final, NamedTuple
 
@@ -46,7 +47,7 @@ def format_of(head: bytes) -> str | None:
     return "mov" if head[4:8] in MOV_BOXES else None
 
 
-def check_index(data: bytes) -> None:
+def check_index(data: bytes | mmap.mmap) -> None:
     """Raise BadVideo if the index of an MP4 or MOV is missing, packed, or claims too much."""
     samples = edits = tracks = 0
     indexed = False
@@ -70,7 +71,7 @@ def check_index(data: bytes) -> None:
         raise BadVideo("the video has no index (moov): the file is cut off, or was not finished")
 
 
-def walk(data: bytes) -> Iterator[IndexBox]:
+def walk(data: bytes | mmap.mmap) -> Iterator[IndexBox]:
     """Yield every box, those in it later; raise BadVideo for too many."""
     levels = [(0, len(data))]
     seen = 0
@@ -127,7 +128,7 @@ def is_cut_off(file: BinaryIO) -> bool:
     return False
 
 
-def _number(data: bytes, place: int, *, size: int = 4) -> int:
+def _number(data: bytes | mmap.mmap, place: int, *, size: int = 4) -> int:
     return int.from_bytes(data[place : place + size], "big")
 
 

@@ -49,6 +49,7 @@ class Picture:
     time_s: float
     frame: VideoFrame
     size: tuple[int, int]
+    turn: Turn
 
     def rgb(self) -> VideoFrame:
         """Return the picture as packed RGB of `size`, not yet turned."""
@@ -57,19 +58,20 @@ class Picture:
             return self.frame.reformat(format="rgb24", threads=1)
         return self.frame.reformat(width, height, "rgb24", interpolation="AREA", threads=1)
 
-    def turn(self) -> Turn:
-        """Return how players turn it, from the whole display matrix."""
-        data = cast("SideDataContainer", self.frame.side_data)
-        # Its own `get` knows names only, of which it has none.
-        found = [each for each in data if each.type is Type.DISPLAYMATRIX]
-        if not found:
-            return Turn()
-        matrix = memoryview(found[0]).cast("i")
-        a, b, c, d = matrix[0], matrix[1], matrix[3], matrix[4]
-        # A pixel at (x, y) is shown at (a x + c y, b x + d y): the nearest right angle is taken.
-        if abs(a) + abs(d) >= abs(b) + abs(c):
-            return Turn(left_right=a < 0, upside_down=d < 0)
-        return Turn(transposed=True, left_right=c < 0, upside_down=b < 0)
+
+def turn_of(frame: VideoFrame) -> Turn:
+    """Return how players turn a picture, from the whole display matrix."""
+    # Its own `get` knows names only, of which it has none.
+    data = cast("SideDataContainer", frame.side_data)
+    found = [each for each in data if each.type is Type.DISPLAYMATRIX]
+    if not found:
+        return Turn()
+    matrix = memoryview(found[0]).cast("i")
+    a, b, c, d = matrix[0], matrix[1], matrix[3], matrix[4]
+    # A pixel at (x, y) is shown at (a x + c y, b x + d y): the nearest right angle is taken.
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return Turn(left_right=a < 0, upside_down=d < 0)
+    return Turn(transposed=True, left_right=c < 0, upside_down=b < 0)
 
 
 class VideoReader:
@@ -98,9 +100,10 @@ class VideoReader:
             return round(float(self._stream.duration * time_base * rate))
         return None
 
-    def limit_pixels(self, most: int) -> None:
-        """Let no larger picture be decoded."""
-        self._stream.codec_context.options = {"max_pixels": str(most)}
+    def restrict(self, *, max_pixels: int) -> None:
+        """Let no larger picture be decoded, and no thread be started."""
+        self._stream.codec_context.options = {"max_pixels": str(max_pixels)}
+        self._stream.codec_context.thread_count = 1
 
     def pictures(self) -> Iterator[Picture]:
         """Yield the pictures in order of display.
@@ -108,17 +111,19 @@ class VideoReader:
         Raise DamagedVideo at the first one that cannot be decoded, which may be after the last.
         """
         start = shown = 0.0
-        number = 0
+        number, turn = 0, Turn()
         for frame in self._frames():
             # A file may tell no time, or the same one twice.
             told = frame.time
             if number == 0:
                 start = told or 0.0
+                # Once: a frame whose side data are looked at waits for the garbage collector.
+                turn = turn_of(frame)
             elif told is not None and told - start > shown:
                 shown = told - start
             else:
                 shown += 1 / self.fps
-            yield Picture(number, shown, frame, self._shape(frame.height, frame.width))
+            yield Picture(number, shown, frame, self._shape(frame.height, frame.width), turn)
             number += 1
         if self._damage:
             raise DamagedVideo(f"picture {number} of the video cannot be decoded: {self._damage}")

@@ -50,6 +50,7 @@ async def append(
     frames = await read_frames(
         source,
         limits,
+        backend.videos,
         backend.workers,
         frame_size=session.frame_size,
         model_size=session.model_size,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from model.core.contract import ModelSpec
 from service.engines.base import Engine, EntryPicture
 from service.errors import UnknownModel, echo
+from service.media.video_decoder import VideoDecoder
 from service.server.workers import Workers
 from service.sessions.clips import decode_entry
 from service.sessions.snapshots import DEFAULT_POLICY, SnapshotPolicy
@@ -24,6 +25,7 @@ class SessionBackend:
     workers: Workers
     engines: Mapping[str, Engine]  # by model; the first one is the default
     snapshots: SnapshotPolicy = DEFAULT_POLICY
+    videos: VideoDecoder = field(default_factory=VideoDecoder)
 
     @property
     def specs(self) -> tuple[ModelSpec, ...]:

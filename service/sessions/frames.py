@@ -1,18 +1,16 @@
 """Turn the bytes of images and videos into frames, checked before they cost anything.
 
-Sizes are (height, width); h and w are the model's. All but `read_frames` is pure and blocks: run
-it in the thread pool.
+Sizes are (height, width); h and w are the model's. What is not asynchronous is pure and blocks:
+run it in the thread pool.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -29,15 +27,13 @@ from service.errors import (
     TruncatedImage,
     WrongFrameSize,
 )
-from service.media import video_index
-from service.media.video import upright
-from service.media.video_reader import open_video
+from service.media.video_decoder import VideoDecoder, VideoRequest
 from service.server.workers import Workers
 
 Size = tuple[int, int]
 
-# What is read of the videos of strangers; the names are FFmpeg's.
-CODECS: Final = frozenset(["h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg", "prores"])
+# A file of twenty minutes is sent in twenty parts, each of which decodes what is before it.
+DECODED_FOR_EACH_TAKEN: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +44,11 @@ class Limits:
     append_frames: int
     video_frames: int
     objects: int
+
+    @property
+    def video_pictures(self) -> int:
+        """The pictures of a video that one append decodes, those that it leaves out included."""
+        return DECODED_FOR_EACH_TAKEN * self.video_frames
 
     def check_count(self, images: int) -> None:
         """Raise TooManyFrames unless one append takes so many images."""
@@ -61,11 +62,15 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class VideoUpload:
-    """A video file: `count` frames of it (None: all) after the first `skip`."""
+    """A video file: `count` frames of it (None: all) after the first `skip`.
+
+    `check` raises when nobody waits for them any more.
+    """
 
     data: bytes
     skip: int = 0
     count: int | None = None
+    check: Callable[[], Awaitable[None]] | None = None
 
 
 # The encoded images of an append, in order; or a video that holds them.
@@ -88,7 +93,13 @@ class Frame:
 
 
 async def read_frames(
-    source: Source, limits: Limits, workers: Workers, *, frame_size: Size, model_size: Size
+    source: Source,
+    limits: Limits,
+    videos: VideoDecoder,
+    workers: Workers,
+    *,
+    frame_size: Size,
+    model_size: Size,
 ) -> Sequence[Frame]:
     """Return the frames of an append, each of them checked.
 
@@ -96,7 +107,7 @@ async def read_frames(
     """
     sizes = {"frame_size": frame_size, "model_size": model_size}
     if isinstance(source, VideoUpload):
-        return await workers.start(frames_of_video, source, limits, **sizes)
+        return await frames_of_video(source, limits, videos, workers, **sizes)
     if not source:
         raise NoFrames("the request holds no frame")
     limits.check_count(len(source))
@@ -167,53 +178,49 @@ def check_size(rgb: NDArray[np.uint8], frame_size: Size, *, name: str) -> None:
         raise WrongFrameSize(f"{name} is {width}x{height}, but the session's frames are {expected}")
 
 
-def frames_of_video(
-    video: VideoUpload, limits: Limits, *, frame_size: Size, model_size: Size
+async def frames_of_video(
+    video: VideoUpload,
+    limits: Limits,
+    videos: VideoDecoder,
+    workers: Workers,
+    *,
+    frame_size: Size,
+    model_size: Size,
 ) -> list[Frame]:
     """Return the frames of a video, in order of display.
 
     Raises:
-        BadVideo: neither MP4, MOV nor WebM, damaged, or without a frame.
-        PictureTooLarge, WrongFrameSize: as for images.
-        TooManyFrames: more than the limits allow would be taken.
+        TooManyFrames: more than the limits allow would be taken, or passed over.
+        BadVideo: without a frame, and what `VideoDecoder.decode` raises.
     """
-    end = None if video.count is None else video.skip + video.count
-    pictures = islice(enumerate(_pictures(video.data, limits.image)), video.skip, end)
-    frames: list[Frame] = []
-    for number, rgb in pictures:
-        if len(frames) == limits.video_frames:
+    if video.skip + (video.count or 1) > limits.video_pictures:
+        raise TooManyFrames(
+            f"one append decodes {limits.video_pictures} frames of a video, with those that are "
+            "left out at its beginning; send a shorter file",
+            limit=limits.video_pictures,
+        )
+    most = limits.video_frames
+
+    def take(number: int, rgb: NDArray[np.uint8]) -> Frame:
+        if number - video.skip == most:
             raise TooManyFrames(
-                f"one append takes {limits.video_frames} frames of a video; name a part of it "
-                "with the parameters skip and count",
-                limit=limits.video_frames,
+                f"one append takes {most} frames of a video; name a part of it with the "
+                "parameters skip and count",
+                limit=most,
             )
-        check_size(rgb, frame_size, name=f"picture {number} of the video")
         # Only the JPEG is kept until its clip comes: a video may have a thousand frames.
         stored = pixels.keep_frame(None, rgb, model_size)
-        digest = hashlib.sha256(stored).hexdigest()
-        frames.append(Frame(digest=digest, stored=stored, pixels=None))
+        return Frame(digest=hashlib.sha256(stored).hexdigest(), stored=stored, pixels=None)
+
+    request = VideoRequest(
+        video.data,
+        size=frame_size,
+        largest=(limits.image.max_height, limits.image.max_width),
+        skip=video.skip,
+        count=min(video.count or most + 1, most + 1),
+        check=video.check,
+    )
+    frames = await videos.decode(request, take, workers)
     if not frames:
         raise BadVideo(f"the video holds no frame after the first {video.skip}")
     return frames
-
-
-def _pictures(data: bytes, limits: ImageLimits) -> Iterator[NDArray[np.uint8]]:
-    """Yield every picture (H, W, 3) as players show it."""
-    kind = video_index.format_of(data)
-    if kind is None:  # FFmpeg guesses playlists, which fetch (decision 17)
-        raise BadVideo("the video is neither MP4, MOV nor WebM")
-    if kind == "mov":
-        video_index.check_index(data)
-    with open_video(io.BytesIO(data), kind=kind, codecs=CODECS) as video:
-        # A picture may be turned by 90 degrees, so its sides are compared in order of length.
-        largest = sorted((limits.max_width, limits.max_height))
-        height, width = video.size
-        if any(side > most for side, most in zip(sorted(video.size), largest, strict=True)):
-            raise PictureTooLarge(
-                f"the video is {width}x{height}; at most "
-                f"{limits.max_width}x{limits.max_height} is allowed",
-                limit=largest[-1],
-            )
-        # Pictures may grow within a video: the decoder gives up before it allocates a huge one.
-        video.limit_pixels(2 * limits.max_width * limits.max_height)
-        yield from map(upright, video.pictures())

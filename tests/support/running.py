@@ -136,3 +136,11 @@ def problem(answer: httpx.Response) -> tuple[int, str]:
     assert body["title"]
     assert body["detail"]
     return answer.status_code, str(body["type"]).removeprefix("/problems/")
+
+
+@contextmanager
+def unchanged(api: Api, session: str) -> Iterator[None]:
+    """Fail if anything of the session is another when the block is left."""
+    before = api.state(session)
+    yield
+    assert api.state(session) == before

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,8 +11,8 @@ import httpx
 import pytest
 
 from tests.support import scene
-from tests.support.bad_images import bomb, label_map, plain
-from tests.support.running import Api, problem
+from tests.support.bad_images import bomb, plain
+from tests.support.running import Api, problem, unchanged
 
 
 @pytest.fixture
@@ -22,14 +21,6 @@ def session(api: Api) -> str:
     session = api.start()
     assert api.append(session, [scene.jpeg(1), scene.jpeg(2)], first=1).status_code == 200
     return session
-
-
-@contextmanager
-def unchanged(api: Api, session: str) -> Iterator[None]:
-    """Fails if anything of the session is another when the block is left."""
-    before = api.state(session)
-    yield
-    assert api.state(session) == before
 
 
 # Frames of an append
@@ -98,58 +89,6 @@ def test_a_committed_frame_with_other_content_is_refused(api: Api, session: str)
         answer = api.append(session, [scene.jpeg(1), scene.jpeg(9), scene.jpeg(3)], first=1)
     assert problem(answer) == (409, "frame-changed")
     assert answer.json()["expected"] == 3
-
-
-# Videos
-
-
-@pytest.mark.parametrize(
-    ("name", "data"),
-    [
-        ("empty", b""),
-        ("text", b"no video"),
-        ("an image", scene.jpeg(3)),
-        ("a playlist", b"#EXTM3U\n#EXTINF:1,\nfile:///etc/hostname\n"),
-        ("truncated", scene.video(range(3, 8))[:-700]),
-        ("only a header", scene.video(range(3, 8))[:40]),
-        ("damaged WebM", scene.video(range(3, 8), kind="webm")[:300]),
-    ],
-)
-def test_a_bad_video_is_refused(api: Api, session: str, name: str, data: bytes) -> None:
-    with unchanged(api, session):
-        answer = api.post_append(session, ("video", data), first_frame=3)
-    assert problem(answer) == (422, "bad-video")
-
-
-def test_a_video_that_ends_before_the_part_asked_for_is_refused(api: Api, session: str) -> None:
-    with unchanged(api, session):
-        movie = ("video", scene.video(range(3)))
-        answer = api.post_append(session, movie, first_frame=3, skip=3)
-    assert problem(answer) == (422, "bad-video")
-
-
-def test_a_video_of_another_size_is_refused(api: Api) -> None:
-    session = str(
-        api.post_start(("frame", plain(64, 64)), ("mask", label_map(1, size=(64, 64)))).json()[
-            "session_id"
-        ]
-    )
-    with unchanged(api, session):
-        answer = api.post_append(session, ("video", scene.video(range(3))), first_frame=1)
-    assert problem(answer) == (422, "wrong-frame-size")
-
-
-def test_a_video_beside_frames_is_refused(api: Api, session: str) -> None:
-    parts = ("frames", scene.jpeg(3)), ("video", scene.video(range(3)))
-    with unchanged(api, session):
-        answer = api.post_append(session, *parts, first_frame=3)
-    assert problem(answer) == (422, "bad-option")
-
-
-def test_skip_without_a_video_is_refused(api: Api, session: str) -> None:
-    with unchanged(api, session):
-        answer = api.append(session, [scene.jpeg(3)], first=3, skip=1)
-    assert problem(answer) == (422, "bad-option")
 
 
 # Sessions

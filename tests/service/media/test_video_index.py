@@ -9,11 +9,7 @@ import pytest
 from service.errors import BadVideo
 from service.media.video_index import check_index, format_of, walk
 from tests.support import scene
-
-
-def box(kind: bytes, *content: bytes) -> bytes:
-    data = b"".join(content)
-    return struct.pack(">I4s", 8 + len(data), kind) + data
+from tests.support.repeated_video import box
 
 
 def index(*tables: bytes, tracks: int = 1) -> bytes:

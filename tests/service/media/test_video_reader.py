@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import io
-import tempfile
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import cast
 
 import av
 import numpy as np
 import pytest
 from av.stream import Disposition
-from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from service.errors import BadVideo, DamagedVideo, UnknownCodec
 from service.media.video import upright
 from service.media.video_reader import open_video
+from tests.support.movies import add_track, movie, noise, write
 
 ONE = 1 << 16
 IDENTITY = (ONE, 0, 0, 0, ONE, 0, 0, 0, 1 << 30)
@@ -33,49 +31,6 @@ def quarters() -> NDArray[np.uint8]:
 
 def plain(value: int, *, height: int = HEIGHT, width: int = WIDTH) -> NDArray[np.uint8]:
     return np.full((height, width, 3), value, np.uint8)
-
-
-def add_track(
-    container: av.container.OutputContainer, codec: str, *, height: int = HEIGHT, width: int = WIDTH
-) -> VideoStream:
-    stream = cast("VideoStream", container.add_stream(codec, rate=24))
-    stream.height, stream.width = height, width
-    stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-    stream.codec_context.time_base = Fraction(1, 1000)
-    return stream
-
-
-def write(
-    container: av.container.OutputContainer,
-    stream: VideoStream,
-    pictures: Sequence[NDArray[np.uint8]],
-    times_ms: Sequence[int] | None = None,
-) -> None:
-    for number, picture in enumerate(pictures):
-        frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-        frame.pts = times_ms[number] if times_ms else number * 40
-        frame.time_base = Fraction(1, 1000)
-        container.mux(stream.encode(frame))
-    container.mux(stream.encode())
-
-
-def video(
-    pictures: Sequence[NDArray[np.uint8]],
-    times_ms: Sequence[int] | None = None,
-    *,
-    kind: str = "mp4",
-    codec: str = "libx264",
-    aspect: Fraction | None = None,
-    options: dict[str, str] | None = None,
-) -> bytes:
-    # A file with a name: FFmpeg opens it once more to put the index at its beginning.
-    with tempfile.NamedTemporaryFile() as file:
-        with av.open(file.name, "w", format=kind, options=options or {}) as container:
-            stream = add_track(container, codec)
-            if aspect:
-                stream.codec_context.sample_aspect_ratio = aspect
-            write(container, stream, pictures, times_ms)
-        return file.read()
 
 
 def turned(data: bytes, matrix: Sequence[int]) -> bytes:
@@ -121,7 +76,7 @@ def corners(picture: NDArray[np.uint8]) -> list[tuple[int, int, int]]:
 def test_a_picture_is_turned_and_flipped_as_the_matrix_says(
     matrix: tuple[int, ...], expected: list[tuple[int, int, int]]
 ) -> None:
-    data = turned(video([quarters()]), (*matrix, 0, 0, 0, 1 << 30))
+    data = turned(movie([quarters()]), (*matrix, 0, 0, 0, 1 << 30))
     ((_, picture),) = read(data)
     assert corners(picture) == expected
     assert picture.shape[:2] == ((HEIGHT, WIDTH) if matrix[0] else (WIDTH, HEIGHT))
@@ -132,7 +87,7 @@ def test_a_cover_is_not_the_video() -> None:
     with av.open(file, "w", format="mp4") as container:
         cover = add_track(container, "mjpeg", height=96, width=128)
         cover.disposition = Disposition.attached_pic
-        film = add_track(container, "libx264")
+        film = add_track(container, "libx264", height=HEIGHT, width=WIDTH)
         write(container, cover, [plain(200, height=96, width=128)])
         write(container, film, [plain(value) for value in (20, 90, 160)])
     found = read(file.getvalue())
@@ -143,7 +98,7 @@ def test_a_small_preview_is_not_the_video() -> None:
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
         preview = add_track(container, "libx264", height=16, width=16)
-        film = add_track(container, "libx264")
+        film = add_track(container, "libx264", height=HEIGHT, width=WIDTH)
         preview.disposition = film.disposition = Disposition.default
         write(container, preview, [plain(200, height=16, width=16)] * 3)
         write(container, film, [plain(value) for value in (20, 90, 160)])
@@ -153,7 +108,7 @@ def test_a_small_preview_is_not_the_video() -> None:
 def test_a_file_with_only_a_cover_holds_no_video() -> None:
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
-        cover = add_track(container, "mjpeg")
+        cover = add_track(container, "mjpeg", height=HEIGHT, width=WIDTH)
         cover.disposition = Disposition.attached_pic
         write(container, cover, [plain(200)])
     with pytest.raises(BadVideo, match="only a cover picture"):
@@ -164,12 +119,12 @@ def test_a_file_with_only_a_cover_holds_no_video() -> None:
 def test_the_times_are_those_of_the_file(kind: str) -> None:
     times = [0, 100, 200, 217, 234, 2234, 2251]
     codec = "libvpx" if kind == "webm" else "libx264"
-    data = video([plain(20 * n) for n in range(7)], times, kind=kind, codec=codec)
+    data = movie([plain(20 * n) for n in range(7)], times, kind=kind, codec=codec)
     assert [round(time_s * 1000) for time_s, _ in read(data)] == times
 
 
 def test_the_times_begin_with_the_first_picture() -> None:
-    data = video([plain(9)] * 2, [500, 540], kind="webm", codec="libvpx")
+    data = movie([plain(9)] * 2, [500, 540], kind="webm", codec="libvpx")
     assert [round(time_s * 1000) for time_s, _ in read(data)] == [0, 40]
 
 
@@ -178,14 +133,9 @@ def test_the_times_begin_with_the_first_picture() -> None:
     [(Fraction(4, 3), (48, 85, 3)), (Fraction(1, 2), (96, 64, 3)), (Fraction(1), (48, 64, 3))],
 )
 def test_pixels_become_squares(aspect: Fraction, shape: tuple[int, ...]) -> None:
-    ((_, picture),) = read(video([quarters()], aspect=aspect))
+    ((_, picture),) = read(movie([quarters()], aspect=aspect))
     assert picture.shape == shape
     assert corners(picture) == [RED, GREEN, BLUE, WHITE]
-
-
-def noise(count: int) -> list[NDArray[np.uint8]]:
-    generator = np.random.default_rng(1)
-    return [generator.integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8) for _ in range(count)]
 
 
 def read_until_damage(data: bytes) -> tuple[list[NDArray[np.uint8]], str]:
@@ -200,8 +150,8 @@ def read_until_damage(data: bytes) -> tuple[list[NDArray[np.uint8]], str]:
     ("kind", "codec"), [("mp4", "libx264"), ("mov", "mjpeg"), ("webm", "libvpx")]
 )
 def test_a_file_that_is_cut_off_gives_its_beginning(kind: str, codec: str, kept: float) -> None:
-    options = {} if kind == "webm" else {"movflags": "faststart"}
-    whole = video(noise(20), kind=kind, codec=codec, options=options)
+    pictures = noise(20, height=HEIGHT, width=WIDTH)
+    whole = movie(pictures, kind=kind, codec=codec, index_first=kind != "webm")
     found, said = read_until_damage(whole[: int(kept * len(whole))])
     assert 20 * kept - 6 < len(found) < 20
     assert said == f"picture {len(found)} of the video cannot be decoded: the file is cut off"
@@ -210,7 +160,7 @@ def test_a_file_that_is_cut_off_gives_its_beginning(kind: str, codec: str, kept:
 
 
 def test_damaged_data_end_the_video_where_they_are() -> None:
-    whole = video(noise(12), codec="mjpeg", kind="mov")
+    whole = movie(noise(12, height=HEIGHT, width=WIDTH), codec="mjpeg", kind="mov")
     places = [n for n in range(len(whole)) if whole.startswith(b"\xff\xd8\xff", n)]
     broken = whole[: places[5]] + bytes(places[6] - places[5]) + whole[places[6] :]
     found, said = read_until_damage(broken)
@@ -219,7 +169,7 @@ def test_damaged_data_end_the_video_where_they_are() -> None:
 
 
 def test_a_codec_that_is_not_asked_for_is_not_decoded() -> None:
-    data = video([plain(9)], codec="ffv1", kind="matroska")
+    data = movie([plain(9)], codec="ffv1", kind="matroska")
     with (
         pytest.raises(UnknownCodec, match="is ffv1; read are: h264, vp8"),
         open_video(io.BytesIO(data), codecs=("vp8", "h264")),

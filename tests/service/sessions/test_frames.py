@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import AsyncIterator, Awaitable, Callable
 from fractions import Fraction
 
 import av
@@ -13,8 +14,12 @@ import pytest
 from model.core.image_headers import ImageLimits
 from model.core.pixels import model_frame
 from service.errors import BadVideo, PictureTooLarge, TooManyFrames, WrongFrameSize
+from service.media.video_decoder import VideoDecoder
+from service.server.workers import Workers
 from service.sessions.frames import Frame, Limits, VideoUpload, frame_of_image, frames_of_video
 from tests.support import scene
+
+pytestmark = pytest.mark.anyio
 
 FRAME_SIZE = (scene.HEIGHT, scene.WIDTH)
 MODEL_SIZE = (64, 96)
@@ -27,8 +32,26 @@ def read(data: bytes) -> Frame:
     )
 
 
-def read_video(video: VideoUpload, limits: Limits = LIMITS) -> list[Frame]:
-    return frames_of_video(video, limits, frame_size=FRAME_SIZE, model_size=MODEL_SIZE)
+@pytest.fixture(scope="module")
+async def videos() -> AsyncIterator[VideoDecoder]:
+    videos = VideoDecoder()
+    yield videos
+    await videos.close()
+
+
+ReadVideo = Callable[..., Awaitable[list[Frame]]]
+
+
+@pytest.fixture
+def read_video(videos: VideoDecoder) -> ReadVideo:
+    """Read a video in a process of its own, as the service does."""
+
+    async def read(video: VideoUpload, limits: Limits = LIMITS) -> list[Frame]:
+        with Workers(threads=1) as workers:
+            sizes = {"frame_size": FRAME_SIZE, "model_size": MODEL_SIZE}
+            return await frames_of_video(video, limits, videos, workers, **sizes)
+
+    return read
 
 
 def test_an_image_is_known_by_its_bytes() -> None:
@@ -52,8 +75,8 @@ def test_the_model_sees_what_the_memory_keeps(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("kind", ["mp4", "mov", "webm"])
-def test_a_video_gives_its_pictures_in_order(kind: str) -> None:
-    frames = read_video(VideoUpload(scene.video(range(5), kind=kind)))
+async def test_a_video_gives_its_pictures_in_order(kind: str, read_video: ReadVideo) -> None:
+    frames = await read_video(VideoUpload(scene.video(range(5), kind=kind)))
     assert len(frames) == 5
     for number, frame in enumerate(frames):
         seen = frame.at(MODEL_SIZE).astype(int)
@@ -62,29 +85,29 @@ def test_a_video_gives_its_pictures_in_order(kind: str) -> None:
         assert abs(np.flatnonzero(red)[0] - left) <= 2
 
 
-def test_a_picture_of_a_video_is_the_same_each_time() -> None:
+async def test_a_picture_of_a_video_is_the_same_each_time(read_video: ReadVideo) -> None:
     movie = scene.video(range(5))
-    again = read_video(VideoUpload(movie, skip=2, count=2))
-    assert [frame.digest for frame in again] == [
-        f.digest for f in read_video(VideoUpload(movie))[2:4]
-    ]
+    again = await read_video(VideoUpload(movie, skip=2, count=2))
+    whole = await read_video(VideoUpload(movie))
+    assert [frame.digest for frame in again] == [frame.digest for frame in whole[2:4]]
 
 
-def test_pictures_of_a_video_differ() -> None:
-    assert len({frame.digest for frame in read_video(VideoUpload(scene.video(range(5))))}) == 5
+async def test_pictures_of_a_video_differ(read_video: ReadVideo) -> None:
+    frames = await read_video(VideoUpload(scene.video(range(5))))
+    assert len({frame.digest for frame in frames}) == 5
 
 
-def test_a_video_of_more_frames_than_allowed_is_refused() -> None:
+async def test_a_video_of_more_frames_than_allowed_is_refused(read_video: ReadVideo) -> None:
     with pytest.raises(TooManyFrames, match="10 frames") as caught:
-        read_video(VideoUpload(scene.video(range(11))))
+        await read_video(VideoUpload(scene.video(range(11))))
     assert caught.value.limit == 10
 
 
-def test_the_part_that_is_asked_for_counts() -> None:
-    assert len(read_video(VideoUpload(scene.video(range(20)), skip=3, count=10))) == 10
+async def test_the_part_that_is_asked_for_counts(read_video: ReadVideo) -> None:
+    assert len(await read_video(VideoUpload(scene.video(range(20)), skip=3, count=10))) == 10
 
 
-def test_a_video_larger_than_allowed_is_refused() -> None:
+async def test_a_video_larger_than_allowed_is_refused(read_video: ReadVideo) -> None:
     small = Limits(
         image=ImageLimits(max_width=100, max_height=100),
         append_frames=1,
@@ -92,7 +115,7 @@ def test_a_video_larger_than_allowed_is_refused() -> None:
         objects=1,
     )
     with pytest.raises(PictureTooLarge, match="128x96"):
-        read_video(VideoUpload(scene.video(range(2))), small)
+        await read_video(VideoUpload(scene.video(range(2))), small)
 
 
 def growing_video(*, height: int, width: int) -> bytes:
@@ -115,18 +138,18 @@ def growing_video(*, height: int, width: int) -> bytes:
     return file.getvalue()
 
 
-def test_a_video_whose_pictures_change_their_size_is_refused() -> None:
+async def test_a_video_whose_pictures_change_their_size_is_refused(read_video: ReadVideo) -> None:
     with pytest.raises(WrongFrameSize, match="picture 1 of the video is 160x120"):
-        read_video(VideoUpload(growing_video(height=120, width=160)))
+        await read_video(VideoUpload(growing_video(height=120, width=160)))
 
 
-def test_a_picture_that_grows_huge_is_not_decoded() -> None:
+async def test_a_picture_that_grows_huge_is_not_decoded(read_video: ReadVideo) -> None:
     image = ImageLimits(max_width=128, max_height=96)
     limits = Limits(image=image, append_frames=1, video_frames=10, objects=1)
     with pytest.raises(BadVideo):
-        read_video(VideoUpload(growing_video(height=480, width=640)), limits)
+        await read_video(VideoUpload(growing_video(height=480, width=640)), limits)
 
 
-def test_a_playlist_is_never_followed() -> None:
+async def test_a_playlist_is_never_followed(read_video: ReadVideo) -> None:
     with pytest.raises(BadVideo, match="neither"):
-        read_video(VideoUpload(b"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:1/x.mp4\n"))
+        await read_video(VideoUpload(b"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:1/x.mp4\n"))

@@ -17,6 +17,7 @@ from model.core.masks import MaskError, bounding_box
 
 MAX_PIXELS = 1 << 26  # the largest mask that is decoded where no size is expected
 MAX_COUNTS = 2_000_000  # characters; pure noise at 480p takes 205,000
+RUNS_AT_ONCE = 100_000  # some 200 bytes each while they are written
 MAX_POINTS = 20_000  # of all polygons that are given together
 MAX_CROSSINGS = 50_000_000  # points times rows: what filling costs at most
 MAX_COVER = 100  # how often a list of polygons may cover the whole frame
@@ -60,6 +61,11 @@ def _write_counts(runs: NDArray[np.int64]) -> str:
     """Return COCO's text: runs, from the fourth on less the one two before, in five-bit groups."""
     values = runs.copy()
     values[3:] -= runs[1:-2]
+    parts = np.array_split(values, max(1, len(values) // RUNS_AT_ONCE))
+    return "".join(map(_write_groups, parts))
+
+
+def _write_groups(values: NDArray[np.int64]) -> str:
     shifts = np.arange(0, 35, 5)
     groups = (values[:, None] >> shifts) & 31  # (runs, 7)
     rest = values[:, None] >> (shifts + 5)

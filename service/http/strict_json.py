@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -16,6 +17,10 @@ from service.server.workers import Workers
 
 SHOWN_ERRORS: Final = 5
 MAX_KEYS: Final = 256  # of one object: there are fewer ids
+# Of a whole text, counted before anything is built of it: far more than any list of objects needs.
+MAX_ALL_KEYS: Final = 10_000
+MAX_BRACKETS: Final = 20_000
+KEY: Final = re.compile(rb'"\s*:')
 BRIEF: Final = 65_536  # bytes that are parsed at once, on the event loop
 
 T = TypeVar("T")
@@ -35,6 +40,13 @@ def read_json(text: bytes, kind: TypeAdapter[T], *, where: str) -> T:
         MalformedBody: the text is no JSON or not UTF-8, or has a key twice, NaN or infinity.
         BadOption: a field is unknown or missing, or has an impossible value.
     """
+    brackets = text.count(b"[") + text.count(b"{")
+    keys = sum(1 for _ in KEY.finditer(text))
+    if brackets > MAX_BRACKETS or keys > MAX_ALL_KEYS:
+        raise MalformedBody(
+            f"{where} is no JSON that is read here: it has {brackets} lists and objects and "
+            f"{keys} keys; at most {MAX_BRACKETS} and {MAX_ALL_KEYS} are read"
+        )
     try:
         raw = json.loads(
             text.decode("utf-8"),

@@ -2,6 +2,7 @@
 
 import math
 import time
+import tracemalloc
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -171,6 +172,16 @@ def test_an_outline_of_too_many_points_is_no_polygon() -> None:
     comb[:, 0] = comb[::4] = comb[1::4, ::2] = True
     with pytest.raises(IntricateMask):
         encode_polygons(comb)
+
+
+def test_a_mask_of_many_runs_is_written_in_little_memory() -> None:
+    noise = np.random.default_rng(0).random((1000, 1000)) < 0.5
+    tracemalloc.start()
+    rle = encode_rle(noise)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert rle["counts"] == coco_counts(noise)
+    assert peak < 50 * noise.size
 
 
 def test_an_rle_must_have_the_expected_size() -> None:

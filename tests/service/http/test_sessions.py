@@ -48,6 +48,7 @@ def test_a_session_starts_with_one_frame_and_a_mask(api: Api) -> None:
         "memory_size": 9,
         "memory_gate": False,
         "next_frame": 1,
+        "notes": ["the mask shows object 1 (1024 pixels)"],
     }
 
 

@@ -23,7 +23,7 @@ from service.engines.embedded import embedded_engine
 from service.errors import Misconfigured, StoreUnavailable
 from service.http import objects, operations, page, prompts, sessions
 from service.http.dependencies import Service, UploadLimits
-from service.http.middleware import Drain, PlainRequests, RequestMeter, SafeHeaders
+from service.http.middleware import Drain, EquivalentRequests, RequestMeter, SafeHeaders
 from service.http.schemas import ObjectIn, OptionsIn
 from service.local.private_redis import private_redis
 from service.media.video_decoder import VideoDecoder
@@ -94,7 +94,7 @@ def create_app(
         allow_headers=["*"],
         expose_headers=["Link", "Location", "Idempotent-Replay", "Retry-After"],
     )
-    app.add_middleware(PlainRequests)
+    app.add_middleware(EquivalentRequests)
     _describe(app)
     return app
 

@@ -17,7 +17,7 @@ DRAINED_BYTES: Final = 64_000_000
 DRAINED_S: Final = 5.0
 
 
-class PlainRequests:
+class EquivalentRequests:
     """ASGI middleware that takes HEAD for GET, and a path with a closing slash for that without.
 
     The server leaves out the body of an answer to HEAD. The copy keeps the server's own scope.

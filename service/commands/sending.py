@@ -47,7 +47,12 @@ def send_frames(
         except BadVideo as broken:
             error = broken
         if batch:
-            yield from _append(client, session, source, tuple(batch), reference=reference_frame)
+            parts = []
+            for sent in _append(client, session, source, tuple(batch), reference=reference_frame):
+                parts.append(len(sent.frames))
+                yield sent
+            if len(parts) > 1:  # so many frames at once are too much for the service
+                frames_per_append = max(parts)
         elif error is None:
             return
     raise error

@@ -13,10 +13,13 @@ from typing import Final
 from model.core.memory import Memory
 from service.errors import RollbackTooFar, UnknownFrame
 from service.store.commits import snapshot_fields
-from service.store.records import Session, Snapshot, SnapshotContents
+from service.store.records import FrameMasks, Session, Snapshot, SnapshotContents
 from service.store.session_store import SessionStore, new_session_id
 
-MOST_MASKS: Final = 1000  # newest frames whose masks a fork takes along
+# Of the newest frames, whose masks a fork takes along: as they come, until one of these is reached.
+MOST_MASKS: Final = 1000
+MOST_MASK_BYTES: Final = 16_000_000
+MASKS_AT_ONCE: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +74,34 @@ def after_change(before: Session, after: Session, *, corrected: bool) -> tuple[S
     return (*kept, Snapshot(newest, after.version, contents=after.contents))
 
 
-async def fork(session: Session, at: int | None, *, store: SessionStore) -> Session:
+async def fork(
+    session: Session,
+    at: int | None,
+    *,
+    store: SessionStore,
+    most_masks: int = MOST_MASKS,
+    most_bytes: int = MOST_MASK_BYTES,
+) -> Session:
     """Start a session that continues after frame `at` of this one, or as soon before as it can.
 
-    None continues with the session as it is. Conflict where another process changes the session
-    meanwhile, TooMany, and what `origin_of` raises.
+    None continues with the session as it is. The newest masks come along, up to a number and a
+    size. Conflict where another process changes the session meanwhile, what `origin_of` raises,
+    and what `create` of the store raises.
     """
     origin = origin_of(session, at)
     # The oldest one comes along: the reference can always be gone back to.
     oldest = next(one for one in session.snapshots if not one.superseded)
     taken = (oldest, origin) if oldest.frame < origin.frame else (origin,)
     found = [(one, await store.snapshot(session, one)) for one in taken]
-    new = forked(session, found)
-    kept = await store.masks(session.session_id, new.kept_from, origin.frame)
-    masks = {one.frame: one for one in kept}
+    masks: dict[int, FrameMasks] = {}
+    last, end = origin.frame, max(session.kept_from, origin.frame + 1 - most_masks)
+    while last >= end and most_bytes > 0:
+        first = max(end, last + 1 - MASKS_AT_ONCE)
+        read = await store.masks(session.session_id, first, last)
+        masks |= {one.frame: one for one in read}
+        most_bytes -= sum(len(mask.counts) for one in read for mask in one.objects)
+        last = first - 1
+    new = forked(session, found, kept_from=min(masks, default=origin.frame))
     for one in taken:
         masks[one.frame] = await store.snapshot_masks(session, one)
     names = sorted({contents.state for _, contents in found} - {""})
@@ -121,7 +138,12 @@ def origin_of(session: Session, at: int | None) -> Snapshot:
     raise RollbackTooFar(f"frame {at} is too old to go back to", oldest=session.snapshots[0].frame)
 
 
-def forked(session: Session, taken: Sequence[tuple[Snapshot, SnapshotContents]]) -> Session:
+def forked(
+    session: Session,
+    taken: Sequence[tuple[Snapshot, SnapshotContents]],
+    *,
+    kept_from: int,
+) -> Session:
     """Return a new session that continues after the last of these; it can be forked at each."""
     origin, contents = taken[-1]
     return replace(
@@ -133,7 +155,7 @@ def forked(session: Session, taken: Sequence[tuple[Snapshot, SnapshotContents]])
         next_frame=origin.frame + 1,
         # Versions go on, so that corrections of the two never take the same revision.
         version=session.version,
-        kept_from=min(origin.frame, max(session.kept_from, origin.frame + 1 - MOST_MASKS)),
+        kept_from=kept_from,
         snapshots=tuple(Snapshot(one.frame, contents=found) for one, found in taken),
         stored_bytes=0,
         reserved_bytes=0,

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from model.core.memory import Memory
 from service.errors import RollbackTooFar, UnknownFrame
 from service.sessions.snapshots import (
-    MOST_MASKS,
     SnapshotPolicy,
     after_change,
     after_clips,
@@ -147,7 +146,7 @@ def test_what_is_too_old_names_the_oldest_frame() -> None:
 
 def fork_at(origin: Session, *frames: int) -> Session:
     contents = SnapshotContents((1,), MEMORY)
-    return forked(origin, [(Snapshot(frame), contents) for frame in frames])
+    return forked(origin, [(Snapshot(frame), contents) for frame in frames], kept_from=0)
 
 
 def test_a_fork_is_a_session_of_its_own_that_goes_on() -> None:
@@ -162,11 +161,3 @@ def test_a_fork_is_a_session_of_its_own_that_goes_on() -> None:
 def test_revisions_go_on_in_a_fork() -> None:
     origin = session(2, 4)
     assert fork_at(origin, 4).version == origin.version
-
-
-def test_a_fork_takes_the_newest_masks_only() -> None:
-    assert fork_at(session(2, 5000), 5000).kept_from == 5001 - MOST_MASKS
-
-
-def test_a_fork_of_a_frame_whose_masks_are_no_longer_kept_has_them() -> None:
-    assert fork_at(replace(session(2, 5000), kept_from=4000), 2).kept_from == 2

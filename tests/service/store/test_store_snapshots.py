@@ -176,12 +176,12 @@ async def test_a_models_state_is_kept_as_long_as_a_snapshot_needs_it(
             session.advanced(memory=session.memory.remember(frame, [1]), next_frame=frame + 1),
             state=name,
         )
-        snapshots = SnapshotPolicy(clips=0, spread=1).thin(
+        kept = SnapshotPolicy(clips=0, spread=1).thin(
             (*session.snapshots, Snapshot(frame, contents=after.contents))
         )
         session = await store.append(
             session,
-            replace(after, snapshots=snapshots),
+            replace(after, snapshots=kept),
             masks=[masks_of(frame)],
             entries={str(frame): entry_of(frame)},
             states={name: b"state of %d" % frame},
@@ -192,3 +192,19 @@ async def test_a_models_state_is_kept_as_long_as_a_snapshot_needs_it(
     with pytest.raises(CorruptSession):
         await store.entries(loaded, ["2.state"])
     assert await store.states(await store.load(copy.session_id), [copy.state]) == (b"zero",)
+
+
+@pytest.mark.parametrize(
+    ("most", "nbytes", "kept"), [(1000, 10**6, 0), (70, 10**6, 101), (1000, 300, 121)]
+)
+async def test_a_fork_takes_a_bounded_number_and_size_of_masks(
+    redis_url: str, most: int, nbytes: int, kept: int
+) -> None:
+    """Each of these masks has some 8 bytes, and 50 of them are read at once."""
+    async with open_store(redis_url, ttl_s=60) as store:
+        session = await append(store, await started(store), frames=170)
+        new = await fork(session, None, store=store, most_masks=most, most_bytes=nbytes)
+        assert new.kept_from == kept
+        found = await store.masks(new.session_id, 0, 500)
+        assert [masks.frame for masks in found] == list(range(kept, 171))
+        assert found == await store.masks(session.session_id, kept, 170)

@@ -1,4 +1,4 @@
-"""Middleware of every request: its plain form, its count, the rest of a refused body, headers."""
+"""Middleware of every request: its one form, its count, the rest of a refused body, headers."""
 
 from __future__ import annotations
 

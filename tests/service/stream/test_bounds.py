@@ -248,9 +248,9 @@ async def test_streams_are_counted_by_tenant(serve: Serve) -> None:
 
 
 async def test_frames_in_flight_hold_no_more_bytes_than_allowed(serve: Serve) -> None:
-    async with serve(Gate(), max_request_bytes=50_000) as service:
+    async with serve(Gate(), max_request_bytes=350_000) as service:
         first, second = await service.start(), await service.start()
-        image = scene.jpeg(1) + bytes(30_000)
+        image = scene.jpeg(1) + bytes(200_000)
         async with async_talk(service.url, first, max_wait_ms=0) as working:
             await working.send(frame(1, image))
             await service.gate.reached.wait()
@@ -261,7 +261,7 @@ async def test_frames_in_flight_hold_no_more_bytes_than_allowed(serve: Serve) ->
         async with async_talk(service.url, second) as stream:
             for number in range(1, 9, 2):
                 pair = (number, number + 1)
-                await stream.send(*(frame(n, scene.jpeg(n) + bytes(20_000)) for n in pair))
+                await stream.send(*(frame(n, scene.jpeg(n) + bytes(150_000)) for n in pair))
                 await stream.hear_masks(2)
 
 

@@ -182,7 +182,10 @@ def open_video(
         options["codec_whitelist"] = ",".join(names)
     try:
         # An open file and no name: FFmpeg takes "12:30.mp4" for a protocol, and follows links.
-        with av.open(file, "r", format=kind, options=options) as container:
+        # Titles may be of any encoding, and none is read here.
+        with av.open(
+            file, "r", format=kind, options=options, metadata_errors="replace"
+        ) as container:
             stream = picture_track(container)
             context = stream.codec_context
             name = context.codec.canonical_name if context else "unknown"

@@ -180,3 +180,17 @@ def test_a_codec_that_is_not_asked_for_is_not_decoded() -> None:
 def test_a_file_of_something_else_is_no_video() -> None:
     with pytest.raises(BadVideo, match="cannot be read"):
         read(b"this is no video at all" * 100)
+
+
+@pytest.mark.parametrize("kind", ["mp4", "webm"])
+def test_a_title_of_another_encoding_is_no_obstacle(kind: str) -> None:
+    file = io.BytesIO()
+    with av.open(file, "w", format=kind) as container:
+        container.metadata["title"] = "a title"
+        stream = add_track(container, "libvpx" if kind == "webm" else "mpeg4")
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(quarters(), format="rgb24")))
+        container.mux(stream.encode())
+    latin = file.getvalue().replace(b"a title", b"M\xf6wen \xff")
+    assert b"\xf6" in latin
+    with open_video(io.BytesIO(latin)) as video:
+        assert len(list(video.pictures())) == 1

@@ -223,5 +223,12 @@ def _parsing(session_id: str, name: str) -> Iterator[None]:
     """Raise CorruptSession where the block finds that the record cannot be read."""
     try:
         yield
-    except (ValueError, TypeError, KeyError, struct.error) as error:
+    except (
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        RecursionError,
+        struct.error,
+    ) as error:
         raise CorruptSession(session_id, f"{name} cannot be read") from error

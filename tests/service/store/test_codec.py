@@ -161,3 +161,11 @@ def test_an_impossible_memory_is_corrupt(wrong: bytes) -> None:
     assert wrong in payload
     with pytest.raises(CorruptSession):
         unpack_session("an id", seal("an id", "session", payload), expires_at=NOW)
+
+
+@pytest.mark.parametrize("payload", [b"5", b"[" * 100_000, b"[[]]", b'{"snapshots": [3]}', b""])
+def test_a_sealed_record_of_another_shape_is_corrupt(payload: bytes) -> None:
+    with pytest.raises(CorruptSession):
+        unpack_session("an id", seal("an id", "session", payload), expires_at=NOW)
+    with pytest.raises(CorruptSession):
+        unpack_masks("an id", 7, seal("an id", "masks of frame 7", payload))

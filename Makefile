@@ -1,7 +1,7 @@
 # `make help` lists the targets. Each does all of its own set-up, the first time only.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve triton test test-faults mutants check measure lock audit bench train ablate clean
+.PHONY: help setup demo serve triton test test-faults fuzz mutants check measure lock audit bench train ablate clean
 
 BIN := .venv/bin
 ARGS ?=
@@ -42,6 +42,9 @@ test: setup  ## run the tests (ARGS="-k words" picks some)
 
 test-faults: setup  ## kill, pause and fill what the service runs on, FAULT_SEEDS (5) times each
 	@$(KEEP_BLOCKS) FAULT_SEEDS=$(FAULT_SEEDS) $(BIN)/python -m pytest tests/faults $(ARGS)
+
+fuzz: setup  ## attack parsers and a real service with changed inputs (ARGS="--seed 1 --inputs 5000")
+	@$(KEEP_BLOCKS) $(BIN)/python -m scripts.fuzz $(ARGS)
 
 mutants: setup  ## break the code place by place: tests must notice (ARGS="--only drain"; an hour)
 	@$(BIN)/python -m scripts.mutants $(ARGS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import APIRouter, Depends
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse, Response
@@ -54,4 +56,5 @@ async def readiness(service: ServiceOf) -> Response:
 )
 async def metrics(service: ServiceOf) -> Response:
     """Return the metrics in Prometheus' text format."""
+    service.metrics.tasks.set(len(asyncio.all_tasks()))
     return Response(service.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -32,6 +32,7 @@ class Metrics:
         self.in_flight = Gauge(
             "tamvt_requests_in_flight", "Requests being answered.", registry=self.registry
         )
+        self.tasks = Gauge("tamvt_tasks", "Tasks of the event loop.", registry=self.registry)
         self.problems = Counter(
             "tamvt_problems", "Errors answered, by problem.", ("problem",), registry=self.registry
         )

@@ -187,7 +187,8 @@ def test_a_title_of_another_encoding_is_no_obstacle(kind: str) -> None:
     file = io.BytesIO()
     with av.open(file, "w", format=kind) as container:
         container.metadata["title"] = "a title"
-        stream = add_track(container, "libvpx" if kind == "webm" else "mpeg4")
+        codec = "libvpx" if kind == "webm" else "mpeg4"
+        stream = add_track(container, codec, height=HEIGHT, width=WIDTH)
         container.mux(stream.encode(av.VideoFrame.from_ndarray(quarters(), format="rgb24")))
         container.mux(stream.encode())
     latin = file.getvalue().replace(b"a title", b"M\xf6wen \xff")

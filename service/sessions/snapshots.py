@@ -38,9 +38,12 @@ class SnapshotPolicy:
         newest = sorted({one.frame for one in snapshots})[-1 - self.clips :]
         older = [one for one in snapshots if one.frame < newest[0]]
         ends = [one.frame for one in older] + newest[:1]
-        while len(older) > max(1, self.spread):
-            gaps = [later - earlier for earlier, later in zip(ends, ends[2:], strict=False)]
-            closest = 1 + gaps.index(min(gaps))
+        # Where the oldest frame was corrected, what the session went on from stays as well.
+        oldest = next((row for row, one in enumerate(older) if not one.superseded), 0)
+        while len(older) > max(1 + oldest, self.spread):
+            around = zip(ends[oldest:], ends[oldest + 2 :], strict=False)
+            gaps = [later - earlier for earlier, later in around]
+            closest = oldest + 1 + gaps.index(min(gaps))
             del older[closest], ends[closest]
         return (*older, *(one for one in snapshots if one.frame >= newest[0]))
 

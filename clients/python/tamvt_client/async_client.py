@@ -199,7 +199,7 @@ class AsyncClient:
         await self._send(calls.remove_object(session_id, object_id))
 
     async def fork(self, session_id: str, *, at: int | None = None) -> SessionOut:
-        """Return a new session from this one, as it is or as it was when clip `at` ended."""
+        """Return a new session from this one, as it is or as it was at frame `at`."""
         return await self._send(calls.fork_session(session_id, at=at))
 
     async def session(self, session_id: str) -> SessionOut:

@@ -195,7 +195,7 @@ class Client:
         self._wait(self._client.remove_object, session_id, object_id)
 
     def fork(self, session_id: str, *, at: int | None = None) -> SessionOut:
-        """Return a new session from this one, as it is or as it was when clip `at` ended."""
+        """Return a new session from this one, as it is or as it was at frame `at`."""
         return self._wait(self._client.fork, session_id, at=at)
 
     def session(self, session_id: str) -> SessionOut:

@@ -64,6 +64,15 @@ def test_of_few_snapshots_none_is_dropped() -> None:
     assert SnapshotPolicy(clips=16, spread=64).thin(snapshots) == snapshots
 
 
+def test_a_corrected_reference_is_always_kept_as_the_session_went_on_from_it() -> None:
+    first = changed(session(0))
+    later = tuple(Snapshot(end) for end in range(2, 60, 2))
+    for spread in (1, 2, 3):
+        kept = SnapshotPolicy(clips=1, spread=spread).thin((*first.snapshots, *later))
+        assert [one.name for one in kept[:2]] == ["0", "0.6"]
+        assert len(kept) == max(2, spread) + 2
+
+
 @given(
     clips=st.integers(0, 5),
     spread=st.integers(1, 12),

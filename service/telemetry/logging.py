@@ -13,7 +13,8 @@ from typing import Final
 FORMAT: Final = "time=%(asctime)s level=%(levelname)s logger=%(name)s message=%(message)s"
 LINES_A_MINUTE: Final = 20  # of one kind
 MINUTE_S: Final = 60.0
-LINE_CHARACTERS: Final = 500  # of a library's own line
+LINE_BYTES: Final = 500  # of a library's own line
+READ_BYTES: Final = 65_536
 STDERR: Final = 2  # its file descriptor
 
 native = logging.getLogger("service.native")
@@ -75,6 +76,9 @@ def catch_native_output() -> None:
 
 
 def _log_lines(read_end: int) -> None:
-    with os.fdopen(read_end, encoding="utf-8", errors="replace") as lines:
+    # No file object: a daemon's lock on one may be held while the interpreter ends.
+    rest = b""
+    while data := os.read(read_end, READ_BYTES):
+        *lines, rest = (rest[:LINE_BYTES] + data).split(b"\n")
         for line in lines:
-            native.info("%s", line.strip()[:LINE_CHARACTERS])
+            native.info("%s", line[:LINE_BYTES].decode(errors="replace").strip())

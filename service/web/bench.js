@@ -317,10 +317,11 @@ export class Bench {
     await this.attempt(async () => {
       if (this.previewing) return this.takeStill();
       this.pen.cancel();
-      if (!this.session) await this.open();
-      else if (this.edited) await this.correct();
+      const isNew = !this.session;
+      if (isNew) await this.open(); else if (this.edited) await this.correct();
       this.drawing = null;
       if (this.remaining) this.track();
+      else if (isNew) this.tell(null, []);
       else say("Corrected.");
     });
   }

@@ -35,26 +35,31 @@ export function maskNames(names) {
 /** A label map in another size: a pixel goes to the id that has the most of it (bilinear). */
 export function resized(labels, [height, width], [newHeight, newWidth]) {
   if (height === newHeight && width === newWidth) return labels;
-  const places = (count, from) => Array.from({ length: count }, (_, k) => {
-    const at = Math.min(Math.max(((k + 0.5) * from) / count - 0.5, 0), from - 1);
-    return [Math.floor(at), Math.min(Math.floor(at) + 1, from - 1), at - Math.floor(at)];
-  });
-  const columns = places(newWidth, width);
+  const [rows, columns] = [neighbors(newHeight, height), neighbors(newWidth, width)];
   const larger = new Uint8Array(newHeight * newWidth);
-  places(newHeight, height).forEach(([top, bottom, down], row) => {
-    columns.forEach(([left, right, along], column) => {
-      const a = labels[top * width + left];
-      const [b, c, d] = [labels[top * width + right], labels[bottom * width + left], labels[bottom * width + right]];
-      larger[row * newWidth + column] = a === b && a === c && a === d ? a : strongest([[a, (1 - down) * (1 - along)], [b, (1 - down) * along], [c, down * (1 - along)], [d, down * along]]);
-    });
-  });
+  for (let row = 0, at = 0; row < newHeight; row++) {
+    const [top, bottom, down] = [rows.before[row] * width, rows.after[row] * width, rows.share[row]];
+    for (let column = 0; column < newWidth; column++, at++) {
+      const [left, right] = [columns.before[column], columns.after[column]];
+      const a = labels[top + left];
+      const [b, c, d] = [labels[top + right], labels[bottom + left], labels[bottom + right]];
+      larger[at] = a === b && a === c && a === d ? a : strongest([a, b, c, d], down, columns.share[column]);
+    }
+  }
   return larger;
 }
 
-function strongest(votes) {
-  const share = new Map();
-  for (const [id, weight] of votes) share.set(id, (share.get(id) ?? 0) + weight);
-  return [...share].reduce((best, next) => (next[1] > best[1] ? next : best))[0];
+/** For each of `count` pixels the two of `from` that it lies between, and how near it is to the second. */
+function neighbors(count, from) {
+  const at = Float32Array.from({ length: count }, (_, k) => Math.min(Math.max(((k + 0.5) * from) / count - 0.5, 0), from - 1));
+  const before = Int32Array.from(at, Math.floor);
+  return { before, after: before.map((place) => Math.min(place + 1, from - 1)), share: at.map((place, k) => place - before[k]) };
+}
+
+function strongest(ids, down, along) {
+  const weights = [(1 - down) * (1 - along), (1 - down) * along, down * (1 - along), down * along];
+  const votes = ids.map((id) => weights.reduce((sum, weight, k) => sum + (ids[k] === id ? weight : 0), 0));
+  return ids[votes.indexOf(Math.max(...votes))];
 }
 
 /** What is saved of every frame: `{frame, n, size, labels}`, n as the source counts. */

@@ -66,23 +66,70 @@ function inside(view, ...path) {
   return view;
 }
 
+/** What the index tells; of a file that was written in fragments, what each of them tells. */
 async function readMp4(file) {
-  for (let at = 0; at + 8 <= file.size; ) {
+  let [movie, times] = [null, []];
+  for (let at = 0; at + 8 <= file.size && times.length < MAX_PICTURES; ) {
     const head = await file.view(at, 16);
     const size = head.getUint32(0) === 1 ? Number(head.getBigUint64(8)) : head.getUint32(0) || file.size - at;
-    if (TEXT(head, 4) === "moov" && size <= MAX_INDEX) return readMovie(await file.view(at + 8, size - 8), file.size);
+    const content = ["moov", "moof"].includes(TEXT(head, 4)) && size <= MAX_INDEX ? await file.view(at + 8, size - 8) : null;
+    if (content && TEXT(head, 4) === "moov") movie = readMovie(content, file.size);
+    else if (content) times = times.concat(readFragment(content, movie));
+    if (movie?.times.length) return movie;
     if (size < 8) return null;
     at += size;
   }
-  return null;
+  return { times, missing: 0 };
 }
 
-/** The track with the most pictures: a cover has one. Fragmented files keep none here. */
+/** The track with the most pictures: a cover has one. */
 function readMovie(movie, fileSize) {
   const tracks = [...boxes(movie)].filter(([letters]) => letters === "trak").map(([, track]) => track);
   const films = tracks.filter((track) => TEXT(inside(track, "mdia", "hdlr") ?? new DataView(new ArrayBuffer(12)), 8) === "vide");
-  const read = films.map((track) => readTrack(track, fileSize));
+  const read = films.map((track) => ({ ...readTrack(track, fileSize), usual: usualStep(movie, track) }));
   return read.sort((a, b) => b.times.length - a.times.length)[0];
+}
+
+const trackId = (track) => {
+  const view = inside(track, "tkhd");
+  return view.getUint32(view.getUint8(0) ? 20 : 12);
+};
+
+/** How long a picture of a fragment stays that does not say so itself. */
+function usualStep(movie, track) {
+  const defaults = [...boxes(inside(movie, "mvex") ?? new DataView(new ArrayBuffer(0)))];
+  const own = defaults.find(([letters, view]) => letters === "trex" && view.getUint32(4) === trackId(track));
+  return own?.[1].getUint32(12) ?? 0;
+}
+
+function readFragment(fragment, { id, scale, begin, usual }) {
+  const times = [];
+  for (const [letters, part] of boxes(fragment)) {
+    const head = letters === "traf" && inside(part, "tfhd");
+    if (!head || head.getUint32(4) !== id) continue;
+    const flags = head.getUint32(0);
+    const step = flags & 8 ? head.getUint32(8 + (flags & 1 ? 8 : 0) + (flags & 2 ? 4 : 0)) : usual;
+    const clock = inside(part, "tfdt");
+    let at = clock.getUint8(0) ? Number(clock.getBigUint64(4)) : clock.getUint32(4);
+    for (const [name, run] of boxes(part)) {
+      if (name === "trun") at = readRun(run, { at, step }, (time) => times.push((time - begin) / scale));
+    }
+  }
+  return times;
+}
+
+/** Tells the time of each picture of a run; gives the time at which the next run begins. */
+function readRun(run, { at, step }, tell) {
+  const flags = run.getUint32(0);
+  let place = 8 + (flags & 1 ? 4 : 0) + (flags & 4 ? 4 : 0);
+  for (let left = Math.min(run.getUint32(4), MAX_PICTURES); left > 0; left--) {
+    const field = (bit) => (flags & bit ? (place += 4) - 4 : null);
+    const [own, , , shift] = [0x100, 0x200, 0x400, 0x800].map(field);
+    if (place > run.byteLength) break;
+    tell(at + (shift === null ? 0 : run.getInt32(shift)));
+    at += own === null ? step : run.getUint32(own);
+  }
+  return at;
 }
 
 function readTrack(track, fileSize) {
@@ -99,7 +146,8 @@ function readTrack(track, fileSize) {
     at += step;
   });
   // What lies before the edit list's beginning is decoded, and not shown.
-  return { times: times.filter((time) => time > -1e-6), missing: sampleCount(table) - present };
+  const shown = times.filter((time) => time > -1e-6);
+  return { id: trackId(track), scale, begin, times: shown, missing: sampleCount(table) - present };
 }
 
 /** A table of (count, value), value by value. */

@@ -7,7 +7,8 @@ export const BROWSER_S = 20; // far longer than a browser takes: some do not say
 const SHORT_SIDE = 480;
 const RATES = [10, 12, 15, 23.976, 24, 25, 29.97, 30, 50, 59.94, 60];
 const DEFAULT_RATE = 25;
-const NUDGES = 8;
+const NUDGES = 7;
+const [SLOWLY, PLAYED_S] = [0.2, 3];
 const PRESENTED_MS = 100; // what was sought may be shown a moment after that is said
 const SAME_S = 0.0015; // WebM counts in milliseconds
 
@@ -127,16 +128,19 @@ export class VideoSource {
     const time = times[n];
     const next = times[n + 1] ?? Math.max(time + 0.001, Math.min(video.duration, time + 1 / this.rate));
     video.pause();
-    // Browsers take a picture for as long as they guess: what they show may be one too early.
+    // Browsers show a picture for as long as they guess: the right moment is searched for.
+    let [low, high] = [null, null];
     for (let nudge = 0; nudge < NUDGES; nudge++) {
       const shown = video.seeking || video.readyState < 2 ? undefined : shownAt(video);
       if (shown !== undefined && Math.abs(shown - time) < SAME_S) return video;
-      if (nudge && shown === undefined) return video;
-      await this.#go(nudge && shown < time ? video.currentTime + (next - time) / 3 : (time + next) / 2);
+      if (nudge && shown === undefined) return video; // it does not tell
+      if (nudge && shown < time) low = video.currentTime; else if (nudge) high = video.currentTime;
+      const step = ((next - time) / 3) * 2 ** (nudge - 1);
+      await this.#go(!nudge ? (time + next) / 2 : low === null ? high - step : high === null ? low + step : (low + high) / 2);
       const late = shownAt(video);
       if (late !== undefined && Math.abs(late - time) >= SAME_S) await Promise.race([presented(video), pause(PRESENTED_MS)]);
     }
-    if (n === this.count - 1) await this.#playOut();
+    await this.#playTo(n);
     return video;
   }
 
@@ -146,11 +150,18 @@ export class VideoSource {
     await sought;
   }
 
-  /** The very last picture of some files is only shown by playing to the end. */
-  async #playOut() {
-    const ended = happened(this.video, "ended", `The end of ${this.name}`, 2);
-    await Promise.all([within(2, "Playing", this.video.play()), ended]).catch(() => {});
-    this.video.pause();
+  /** A picture that no seek shows, such as the last one of some files, is played to, slowly. */
+  async #playTo(n) {
+    const { video, times } = this;
+    await this.#go(times[Math.max(0, n - 1)]);
+    const reached = new Promise((resolve) => {
+      const look = (_, { mediaTime }) => (mediaTime > times[n] - SAME_S ? resolve() : video.requestVideoFrameCallback(look));
+      video.requestVideoFrameCallback(look);
+    });
+    video.playbackRate = SLOWLY;
+    await within(PLAYED_S, "Playing to a frame", Promise.all([video.play(), Promise.race([reached, once(video, "ended")])])).catch(() => {});
+    video.pause();
+    video.playbackRate = 1;
   }
 
   /** The frame that is on the screen at a time of the video. */

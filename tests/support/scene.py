@@ -84,13 +84,15 @@ def video(numbers: Sequence[int], *, kind: str = "mp4", ms: Sequence[int] | None
     return file.getvalue()
 
 
-def varied_video(steps: Sequence[float], *, kind: str) -> tuple[bytes, list[float]]:
+def varied_video(
+    steps: Sequence[float], *, kind: str, movflags: str = "faststart"
+) -> tuple[bytes, list[float]]:
     """Return a video that browsers play and whose frames stay for these seconds, with their times.
 
     MP4 and MOV begin with their index and hold H.264 with pictures out of order; WebM has VP8.
     """
     times = [sum(steps[:number]) for number in range(len(steps))]
-    options = {} if kind == "webm" else {"movflags": "faststart"}
+    options = {} if kind == "webm" else {"movflags": movflags}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"varied.{kind}"
         with av.open(path, "w", options=options) as container:

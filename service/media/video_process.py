@@ -19,6 +19,7 @@ import os
 import signal
 import socket
 import struct
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, BinaryIO, Final, cast
 
@@ -29,13 +30,14 @@ import av.subtitles.stream  # imported now: a child cannot open files
 from service import errors
 from service.media.confinement import address_space, confine, end_with_parent, limit, tried
 from service.media.video_index import check_index
-from service.media.video_reader import open_video
+from service.media.video_reader import Picture, open_video
 
 # What is read of the videos of strangers; the names are FFmpeg's.
 CODECS: Final = frozenset(["h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mjpeg", "prores"])
 COMMAND: Final = struct.Struct("!cI")
 ANSWER: Final = struct.Struct("!i")
 REQUEST_BYTES: Final = 4096
+ROOM_BYTES: Final = 16_000_000
 
 
 class AllocationWatch(logging.Handler):
@@ -143,7 +145,7 @@ def decode(
         # Pictures may grow within a video: the decoder gives up before it allocates a huge one.
         reader.restrict(max_pixels=2 * request["largest"][0] * request["largest"][1])
         written, told = 0, list[dict[str, object]]()
-        for picture in reader.pictures():
+        for picture in with_room(reader.pictures()):
             if picture.number < skip:
                 continue
             height, width = picture.size[::-1] if picture.turn.transposed else picture.size
@@ -169,6 +171,21 @@ def decode(
             if written == count:
                 return
     send(connection, *told)
+
+
+def with_room(pictures: Iterator[Picture]) -> Iterator[Picture]:
+    """Yield the pictures; raise MemoryError in place of damage where there is no memory left.
+
+    FFmpeg tells of large allocations that fail, in its log, but not of small ones.
+    """
+    try:
+        yield from pictures
+    except errors.DamagedVideo as error:
+        try:
+            mmap.mmap(-1, ROOM_BYTES).close()
+        except OSError:
+            raise MemoryError from error
+        raise
 
 
 def check_size(height: int, width: int, largest: list[int]) -> None:

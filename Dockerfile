@@ -13,6 +13,7 @@ COPY requirements requirements
 RUN /opt/tamvt/bin/pip install --no-cache-dir --require-hashes -r requirements/gateway.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY service service
+COPY tamvt tamvt
 COPY model model
 COPY clients clients
 RUN /opt/tamvt/bin/pip install --no-cache-dir --no-deps ./clients/python .
@@ -30,6 +31,7 @@ RUN pip install --no-cache-dir torch==2.13.0 \
     && pip install --no-cache-dir --require-hashes -r requirements/trainer.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY service service
+COPY tamvt tamvt
 COPY model model
 COPY clients clients
 RUN pip install --no-cache-dir --no-deps ./clients/python . && rm -rf /src/*

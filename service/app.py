@@ -31,7 +31,7 @@ from service.server.workers import Workers
 from service.sessions.backend import SessionBackend
 from service.sessions.frames import Limits
 from service.sessions.snapshots import SnapshotPolicy
-from service.sessions.tracking import Tracker
+from service.sessions.tracking import TrackingService
 from service.settings import Settings, read_settings
 from service.store.records import StoreLimits
 from service.store.session_store import SessionStore, open_store
@@ -121,7 +121,9 @@ async def open_service(
             videos=VideoDecoder(processes=settings.threads),
         )
         stack.push_async_callback(backend.videos.close)
-        tracker = Tracker(backend, limits=session_limits, deadline_s=settings.request_deadline_s)
+        tracker = TrackingService(
+            backend, limits=session_limits, deadline_s=settings.request_deadline_s
+        )
         watch = await stack.enter_async_context(watch_ownership(store))
         admission = Admission(
             max_requests=settings.max_requests, max_bytes=settings.max_request_bytes

@@ -46,13 +46,13 @@ def package_files() -> set[str]:
     """Every file of the two packages, and the page's client, as a wheel names it."""
     return {"service/web/tamvt.js"} | {
         path.relative_to(ROOT).as_posix()
-        for folder in ("service", "model")
+        for folder in ("service", "model", "tamvt")
         for path in (ROOT / folder).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
 
 
-def test_the_wheel_holds_both_packages_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_holds_its_packages_and_nothing_else(wheel: zipfile.ZipFile) -> None:
     packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert packed == package_files()
 

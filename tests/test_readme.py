@@ -76,6 +76,12 @@ def test_the_readme_program_runs(running: Running, folder: Path) -> None:
     assert [line.split()[0] for line in done.stdout.splitlines()] == [str(n) for n in range(1, 60)]
 
 
+def test_the_readme_program_without_a_service_runs(folder: Path) -> None:
+    done = run([sys.executable, "-c", block("python", "tamvt.Tracker")], folder)
+    assert [line.split()[0] for line in done.stdout.splitlines()] == [str(n) for n in range(1, 60)]
+    assert not any(line.endswith("[1]") for line in done.stdout.splitlines())
+
+
 def test_the_readme_track_command_runs(folder: Path, toy_folder: Path) -> None:
     line = block("sh", "tamvt track").replace(".venv/bin/tamvt", f"{sys.executable} -m service")
     run(["bash", "-c", line], folder, TAMVT_WEIGHTS=str(toy_folder), TAMVT_MODEL="toy")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from model.core.confidence import INSIDE, Features, features
 from model.data.static import Pixels
 from model.evaluation.runtime import Runtime
-from model.evaluation.tracker import OfflineTracker, TrackedFrame
+from model.evaluation.tracker import OfflineFrame, OfflineTracker
 
 GOOD_IOU = 0.5
 BINS = 10  # of equal width, for the calibration error
@@ -66,7 +66,7 @@ def observe_object(
     ]
 
 
-def seen(number: int, frame: TrackedFrame, mask: Pixels) -> Observation:
+def seen(number: int, frame: OfflineFrame, mask: Pixels) -> Observation:
     """Return a frame beside its true mask (H, W)."""
     said, true = frame.labels > 0, mask > 0
     union = np.count_nonzero(said | true)

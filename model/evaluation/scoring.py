@@ -26,7 +26,7 @@ from model.data.static import Pixels, read_labels
 from model.data.video import Video
 from model.evaluation.pixel_errors import PixelErrors, count_errors, share_errors
 from model.evaluation.runtime import Runtime
-from model.evaluation.tracker import LIMITS, OfflineTracker, TrackedFrame
+from model.evaluation.tracker import LIMITS, OfflineFrame, OfflineTracker
 
 LONG_S = 20.0  # subset LNG: longer
 SMALL_SHARE = 0.005  # subset SM: less of the frame
@@ -150,7 +150,7 @@ def predict(
 
 def followed(
     runtime: Runtime, frames: Sequence[Path], mask: Pixels, **options: Unpack[Tracking]
-) -> dict[str, tuple[tuple[int, ...], TrackedFrame]]:
+) -> dict[str, tuple[tuple[int, ...], OfflineFrame]]:
     """Return what the tracker says of the frames after the first, by stem, with the object ids."""
     if not mask.any():
         return {}
@@ -174,7 +174,7 @@ def first_broken(frames: Sequence[Path]) -> Path:
     return frames[-1]
 
 
-def joined(said: Sequence[tuple[tuple[int, ...], TrackedFrame]], size: tuple[int, int]) -> Pixels:
+def joined(said: Sequence[tuple[tuple[int, ...], OfflineFrame]], size: tuple[int, int]) -> Pixels:
     """Return one label map (H, W) of what one or several trackers say of a frame."""
     if not said:
         return np.zeros(size, np.uint8)

@@ -23,7 +23,7 @@ LIMITS = ImageLimits()
 
 
 @dataclass(frozen=True, slots=True)
-class TrackedFrame:
+class OfflineFrame:
     """What the loop says of one frame."""
 
     labels: Pixels  # (H, W) object ids
@@ -69,13 +69,13 @@ class OfflineTracker:
         # Of the newest frame: its pixels, and the soft mask of each object that is remembered.
         self._newest = (frame, dict(zip(self.object_ids, soft, strict=True)))
 
-    def track(self, images: Iterable[bytes]) -> Iterator[TrackedFrame]:
+    def track(self, images: Iterable[bytes]) -> Iterator[OfflineFrame]:
         """Yield every following frame, in order; the last clip may be shorter."""
         rest = iter(images)
         while clip := tuple(islice(rest, self._clip_length)):
             yield from self.segment([seen_by_model(image, self.size) for image in clip])
 
-    def segment(self, frames: Sequence[Pixels]) -> list[TrackedFrame]:
+    def segment(self, frames: Sequence[Pixels]) -> list[OfflineFrame]:
         """Return the masks of one clip's frames, each (h, w, 3); its last frame is remembered."""
         outputs, spec = self._runtime.segment(self.inputs(frames)), self._runtime.spec
         masks = outputs["masks"][0]  # (L, O, h, w)
@@ -104,7 +104,7 @@ class OfflineTracker:
         remembered = {name: mask for name, mask, lost in seen if not (self._gate and lost)}
         self._newest = (frames[-1], remembered)
         return [
-            TrackedFrame(
+            OfflineFrame(
                 label_map(soft, self.object_ids, self._frame_size, aggregated=spec.aggregated),
                 soft,
                 tuple(map(float, sure)),

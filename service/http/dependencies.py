@@ -12,7 +12,7 @@ from service.access.admission import Admission
 from service.access.origins import Access
 from service.access.parameters import check_parameters
 from service.server.workers import Workers
-from service.sessions.tracking import Tracker
+from service.sessions.tracking import TrackingService
 from service.telemetry.health import Health
 from service.telemetry.metrics import Metrics
 
@@ -33,7 +33,7 @@ class UploadLimits:
 class Service:
     """The parts of a running service that answer requests."""
 
-    tracker: Tracker
+    tracker: TrackingService
     workers: Workers
     admission: Admission
     metrics: Metrics

@@ -22,7 +22,7 @@ from service.store.records import Session
 from service.telemetry.stage_times import StageTimes
 
 
-class Tracker:
+class TrackingService:
     """Every use case of a session, each with a deadline; changes hold the session's lock.
 
     Another tenant's session is an UnknownSession in each of them.

@@ -20,7 +20,7 @@ from service.problems import kind_of, problem
 from service.server.workers import Workers
 from service.sessions.clip_pipeline import CommittedClip
 from service.sessions.frames import Frame
-from service.sessions.tracking import Tracker
+from service.sessions.tracking import TrackingService
 from service.store.records import Session
 from service.stream.flow import Clip, Flow, Mode, PendingFrame, Phase
 from service.stream.outbox import Message, Outbox, SlowReader
@@ -85,7 +85,7 @@ class StreamLimits:
 class StreamParts:
     """What every stream of this process uses."""
 
-    tracker: Tracker
+    tracker: TrackingService
     workers: Workers
     metrics: Metrics
     watch: OwnershipWatch

@@ -20,7 +20,7 @@ from service.sessions.backend import SessionBackend
 from service.sessions.clip_pipeline import CommittedClip
 from service.sessions.frames import Limits
 from service.sessions.options import ChosenOptions
-from service.sessions.tracking import Tracker
+from service.sessions.tracking import TrackingService
 from service.store.session_store import open_store
 from service.telemetry.stage_times import StageTimes
 from tests.support import scene
@@ -47,7 +47,7 @@ class Stage:
 
     def __init__(self, backend: SessionBackend, gate: Gate) -> None:
         self.backend, self.gate = backend, gate
-        self.tracker = Tracker(backend, limits=LIMITS, deadline_s=60)
+        self.tracker = TrackingService(backend, limits=LIMITS, deadline_s=60)
 
     async def start(self) -> str:
         with ADMISSION.reservation() as reservation:
@@ -57,7 +57,7 @@ class Stage:
         return session.session_id
 
     async def append(
-        self, session_id: str, first: int, last: int, tracker: Tracker | None = None
+        self, session_id: str, first: int, last: int, tracker: TrackingService | None = None
     ) -> AppendedFrames:
         images = [scene.jpeg(number) for number in range(first, last + 1)]
         times = StageTimes()
@@ -115,7 +115,7 @@ async def test_an_append_of_which_a_clip_fails_commits_nothing(stage: Stage) -> 
     session = await stage.start()
     stage.gate.opened.set()
     engines = {"toy": GatedEngine(stage.backend.engines["toy"], SecondClipFails())}
-    tracker = Tracker(replace(stage.backend, engines=engines), limits=LIMITS, deadline_s=60)
+    tracker = TrackingService(replace(stage.backend, engines=engines), limits=LIMITS, deadline_s=60)
     with pytest.raises(Overloaded):
         await stage.append(session, 1, 8, tracker)
     assert stage.gate.clips == 1

@@ -113,4 +113,4 @@ def test_what_is_written_has_the_fields_of_then_and_new_ones(
         assert client.type(name) == then["type"].encode(), name
         if name.endswith(":session"):
             fields = {b64decode(field) for field in then["value"]}
-            assert set(client.hkeys(name)) == fields | {b"tenant", b"bytes"}
+            assert set(client.hkeys(name)) == fields | {b"tenant", b"bytes", b"reserved"}

@@ -66,13 +66,13 @@ def test_a_redis_without_memory_refuses_whole_clips(
         client.config_set("maxmemory", used + ROOM_BYTES)
         refused = next(numbers for numbers in chunks[1:] if not sender.try_once(numbers))
         assert not sender.try_once(refused)
-        assert set(sender.told) == {"store-unavailable"}
+        assert set(sender.told) == {"store-full"}
         assert sender.stored(gateway.url) == list(sender.acknowledged.values())
         client.config_set("maxmemory", 0)
         for numbers in chunks[chunks.index(refused) :]:
             sender.send(numbers)
         sender.check(gateway.url, undisturbed(api, chunks))
-        assert set(sender.told) == {"store-unavailable"}
+        assert set(sender.told) == {"store-full"}
 
 
 def test_a_killed_master_of_a_cluster_loses_nothing(

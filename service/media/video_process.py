@@ -145,7 +145,7 @@ def decode(
         # Pictures may grow within a video: the decoder gives up before it allocates a huge one.
         reader.restrict(max_pixels=2 * request["largest"][0] * request["largest"][1])
         written, told = 0, list[dict[str, object]]()
-        for picture in with_room(reader.pictures()):
+        for picture in within_memory(reader.pictures()):
             if picture.number < skip:
                 continue
             height, width = picture.size[::-1] if picture.turn.transposed else picture.size
@@ -173,7 +173,7 @@ def decode(
     send(connection, *told)
 
 
-def with_room(pictures: Iterator[Picture]) -> Iterator[Picture]:
+def within_memory(pictures: Iterator[Picture]) -> Iterator[Picture]:
     """Yield the pictures; raise MemoryError in place of damage where there is no memory left.
 
     FFmpeg tells of large allocations that fail, in its log, but not of small ones.

@@ -75,7 +75,7 @@ def fuzz_parser(parser: Parser, seed: int, numbers: range) -> bool:
     """Print the parser's row and return True, or its fault and False."""
     context = multiprocessing.get_context("spawn")
     receive, send = context.Pipe(duplex=False)
-    child = context.Process(target=_feed, args=(PARSERS.index(parser), seed, numbers, send))
+    child = context.Process(target=_feed, args=(parser, seed, numbers, send))
     child.start()
     send.close()
     number = numbers.start
@@ -99,11 +99,10 @@ def fuzz_parser(parser: Parser, seed: int, numbers: range) -> bool:
     return _report(parser.name, seed, number, parser.input(seed, number), reason)
 
 
-def _feed(index: int, seed: int, numbers: range, send: Connection) -> None:
+def _feed(parser: Parser, seed: int, numbers: range, send: Connection) -> None:
     """Feed a parser its inputs, in the child: tell each number before, and what came of all."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # libraries complain there
     logging.disable()
-    parser = PARSERS[index]
     tally = Tally(parser.name)
     warm = min(WARM_UP, len(numbers) // 2)
     before = 0.0

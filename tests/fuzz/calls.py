@@ -9,7 +9,6 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from random import Random
 from typing import Final
 from urllib.parse import quote, urlsplit
@@ -118,24 +117,20 @@ def _image(random: Random) -> bytes:
     """Return a frame, in half of the cases changed."""
     change: Callable[[Random, Sequence[bytes]], bytes]
     change, images = random.choice(
-        ((change_bytes, _jpegs()), (change_png, _pngs()), (change_bytes, _webps()))
+        (
+            (change_bytes, samples.jpegs()),
+            (change_png, samples.frame_pngs()),
+            (change_bytes, samples.webps()),
+        )
     )
     return change(random, images) if random.random() < 0.5 else images[0]
-
-
-_jpegs = cache(samples.jpegs)
-_pngs = cache(samples.frame_pngs)
-_webps = cache(samples.webps)
-_masks = cache(samples.mask_images)
-_videos = cache(samples.videos)
-_objects = cache(samples.objects)
 
 
 def _given(random: Random) -> Parts:
     """Return a mask or a list of objects, changed."""
     if random.random() < 0.5:
-        return [("mask", change_png(random, _masks()))]
-    return [("objects", change_json(random, _objects()))]
+        return [("mask", change_png(random, samples.mask_images()))]
+    return [("objects", change_json(random, samples.objects()))]
 
 
 def _value(random: Random) -> str:
@@ -170,7 +165,9 @@ def _append(random: Random) -> Call:
 
 def _append_video(random: Random) -> Call:
     path = "/v1/sessions/{session}/clips" + _query(random, first_frame=1, skip=0, count=2)
-    return Call("POST", path, FORM, _form(random, [("video", change_bytes(random, _videos()))]))
+    return Call(
+        "POST", path, FORM, _form(random, [("video", change_bytes(random, samples.videos()))])
+    )
 
 
 def _correct(random: Random) -> Call:
@@ -183,7 +180,7 @@ def _correct(random: Random) -> Call:
 
 
 def _refine(random: Random) -> Call:
-    parts = [("image", _image(random)), ("box", change_json(random, [[8, 8, 40, 40]]))]
+    parts = [("image", _image(random)), ("box", change_json(random, samples.boxes()))]
     return Call("POST", "/v1/masks/refine", FORM, _form(random, parts))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -25,6 +26,7 @@ def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
     return file.getvalue()
 
 
+@cache
 def mask_images() -> list[bytes]:
     """Return masks of two objects: palette, gray of 1, 8 and 16 bits, flat colors, with alpha."""
     labels = scene.labels(0, objects=2)
@@ -44,6 +46,7 @@ def mask_images() -> list[bytes]:
     ]
 
 
+@cache
 def jpegs() -> list[bytes]:
     """Return a frame as JPEG: plain, progressive, gray, CMYK, turned by EXIF."""
     rgb = Image.fromarray(scene.picture(1, objects=2))
@@ -58,6 +61,7 @@ def jpegs() -> list[bytes]:
     ]
 
 
+@cache
 def frame_pngs() -> list[bytes]:
     """Return a frame as PNG, with alpha too."""
     rgb = Image.fromarray(scene.picture(1, objects=2))
@@ -68,6 +72,7 @@ def frame_pngs() -> list[bytes]:
     ]
 
 
+@cache
 def webps() -> list[bytes]:
     """Return a frame as WebP: lossy, lossless, with alpha, with metadata."""
     rgb = Image.fromarray(scene.picture(1, objects=2))
@@ -79,11 +84,13 @@ def webps() -> list[bytes]:
     ]
 
 
+@cache
 def videos() -> list[bytes]:
     """Return three frames as MP4, MOV and WebM."""
     return [scene.video(range(1, 4), kind=kind) for kind in ("mp4", "mov", "webm")]
 
 
+@cache
 def objects() -> list[list[dict[str, Any]]]:
     """Return lists of objects in every shape that is read."""
     mask = scene.labels(0) == 1
@@ -96,6 +103,13 @@ def objects() -> list[list[dict[str, Any]]]:
     ]
 
 
+@cache
+def boxes() -> list[list[float]]:
+    """Return a box."""
+    return [[8, 8, 40.5, 40]]
+
+
+@cache
 def options() -> list[dict[str, Any]]:
     """Return options of a session."""
     return [
@@ -133,6 +147,7 @@ MASKS: Final = FrameMasks(
 ENTRY: Final = EncodedEntry(b"frame" * 20, b"masks" * 30, (3, 9))
 
 
+@cache
 def forms() -> list[bytes]:
     """Return multipart bodies with the boundary `frontier`."""
     disposition = b'--frontier\r\nContent-Disposition: form-data; name="%s"; filename="a"\r\n'

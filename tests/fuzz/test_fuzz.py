@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from functools import partial
+from operator import methodcaller
+from pathlib import Path
 
 import pytest
 
+from scripts.fuzz import fuzz_parser
 from tests.faults.gateways import Gateway
 from tests.fuzz.attacked import attacked_service
 from tests.fuzz.calls import attack_rest, make_call
@@ -47,6 +52,20 @@ def test_what_a_parser_must_not_raise_is_a_fault_with_its_input() -> None:
     with pytest.raises(Fault, match="broken, input 2: IndexError") as raised:
         attack(parser, SEED, Tally("broken"), 2)
     assert raised.value.data == parser.input(SEED, 2)
+
+
+def test_a_parser_that_ends_its_process_is_a_fault_and_its_input_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    parser = Parser("broken", methodcaller("randbytes", 4), partial(sys.exit), (KeyError,))
+    assert not fuzz_parser(parser, SEED, range(7, 9))
+    assert (tmp_path / "runs/fuzz/broken-1-7").read_bytes() == parser.input(SEED, 7)
+
+
+def test_a_parser_that_holds_prints_its_row(capsys: pytest.CaptureFixture[str]) -> None:
+    assert fuzz_parser(BY_NAME["box (JSON)"], SEED, range(20))
+    assert capsys.readouterr().out.startswith("| box (JSON) | 20 | ")
 
 
 def test_a_service_is_attacked_and_nothing_of_it_grows(attacked: Gateway) -> None:

@@ -13,7 +13,7 @@ from tests.faults.test_killed import disturb, restarted
 from tests.support.redis_servers import running_cluster, running_redis
 from tests.support.running import Api
 
-ROOM_BYTES = 100_000  # for a few clips
+ROOM_BYTES = 8_000  # for a clip or two
 
 
 def test_connections_to_redis_that_break_lose_nothing(

@@ -20,6 +20,7 @@ TAMVT_MOBILE = TamvtConfig(
     trained_memory_size=4,
     short_side=256,
     memory_size=5,  # larger ones follow worse what was trained on few entries (docs/ablations.md)
+    weights_license="research use, see the model card",
 )
 # What the paper takes away or exchanges, and the paper's own mask encoder (docs/ablations.md).
 ABLATIONS = (

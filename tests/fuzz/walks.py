@@ -104,7 +104,8 @@ class Walk:
 
     def step_correct(self, api: Api, session: str) -> None:
         known = self._sessions[session]
-        body = scene.mask(objects=self._random.choice((1, 2)))
+        given = self._random.choice((1, 2))
+        body = scene.mask(objects=given)
         kind = {"Content-Type": "image/png"}
         answer = api.http.put(f"/v1/sessions/{session}/objects", content=body, headers=kind)
         if answer.status_code == 409:
@@ -112,7 +113,7 @@ class Walk:
             return
         assert answer.status_code == 200, answer.text
         found = answer.json()
-        known.object_ids |= {each["id"] for each in found["objects"]}
+        known.object_ids |= set(range(1, given + 1))  # what was removed keeps its masks so far
         known.corrected = True
         if known.next_frame > 1:
             known.masks[known.next_frame - 1] = found["objects"]
@@ -133,16 +134,21 @@ class Walk:
             return
         known = self._sessions[session]
         at = self._random.choice((None, self._random.randrange(known.next_frame)))
-        answer = api.http.post(f"/v1/sessions/{session}/fork", params={"at": at} if at else {})
+        answer = api.http.post(
+            f"/v1/sessions/{session}/fork", params={} if at is None else {"at": at}
+        )
         assert answer.status_code == 201, answer.text
         found = answer.json()
         following = found["next_frame"]
         assert 1 <= following <= known.next_frame
-        assert following == known.next_frame if not at else following <= at + 1
+        assert following == known.next_frame if at is None else following <= at + 1
         fork = Known({each["id"] for each in found["objects"]}, following)
         stored = api.masks(found["session_id"], from_=1).json()["frames"] if following > 1 else []
         fork.masks = {each["frame"]: each["objects"] for each in stored}
         assert sorted(fork.masks) == list(range(1, following))
+        # The newest frame may have been corrected since; what is older is as it was told.
+        older = range(1, following if at is None else following - 1)
+        assert {n: fork.masks[n] for n in older} == {n: known.masks[n] for n in older}
         self._sessions[found["session_id"]] = fork
 
     def step_delete(self, api: Api, session: str) -> None:

@@ -25,6 +25,7 @@ from model.core.memory import FIRST_IN_FIRST_OUT, Retention
 from model.errors import ModelError
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+UNREAD = -1e4  # added to the logits of what is not read: its weight becomes exactly 0 in fp32
 LEAST = 1e-7  # what a probability that is aggregated is kept away from 0 and 1 by
 CENTERED = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # pixels to [-1, 1]
 
@@ -72,6 +73,17 @@ class Bank:
     present: Tensor | None = None  # (B, N) slots that hold an entry; None: all do
     entry_valid: Tensor | None = None  # (B, O, N) entries that know the object; None: all know all
     state: Tensors = field(default_factory=dict)
+
+    def hide_entries(self) -> Tensor | None:
+        """Return what is added to the logits of each entry, (B, O or 1, N); None: all are read.
+
+        An entry is hidden from an object that it does not know, an empty slot from all.
+        """
+        known = self.entry_valid
+        if self.present is not None:
+            present = self.present[:, None]
+            known = present if known is None else known & present
+        return None if known is None else torch.where(known, 0.0, UNREAD)
 
     @classmethod
     def of_entries(cls, entries: Sequence[Tensors], state: Tensors | None = None) -> "Bank":
@@ -188,6 +200,23 @@ class PublishedForm(Protocol):
 
     def segment(self, images: Tensor, entries: Sequence[Any]) -> list[Tensor]:
         """Return the logits (L, h, w) of every layer, from entries that are given oldest first."""
+
+
+def check_fit(ours: Mapping[str, Tensor], expected: Mapping[str, Tensor], build: str) -> None:
+    """Raise NetworkError naming a tensor that is missing, too many or of another shape.
+
+    `ours` are those of a checkpoint under our names, `expected` the state dict of the `build`.
+    """
+    for name in (*expected, *ours):
+        if name not in ours:
+            raise NetworkError(f"checkpoint has no key for {name!r}")
+        if name not in expected:
+            raise NetworkError(f"checkpoint key for {name!r} has no place in {build}")
+        if ours[name].shape != expected[name].shape:
+            raise NetworkError(
+                f"{name!r}: checkpoint has shape {tuple(ours[name].shape)}, "
+                f"{build} wants {tuple(expected[name].shape)}"
+            )
 
 
 def take_frames(features: Features, index: Tensor | slice) -> Features:

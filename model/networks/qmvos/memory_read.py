@@ -11,8 +11,6 @@ from torch import Tensor
 
 from model.networks.base import Bank
 
-UNREAD = -1e4  # added to the similarity of what is not read: its weight becomes exactly 0 in fp32
-
 
 def read_memory(query: Tensor, selection: Tensor, bank: Bank, top_k: int | None) -> Tensor:
     """Return what every object's memory says at each place, (B, O, Q, V).
@@ -23,7 +21,7 @@ def read_memory(query: Tensor, selection: Tensor, bank: Bank, top_k: int | None)
     similarity = measure_similarity(query, selection, bank)  # (B, Q, N * T)
     values = bank.tensors["value_s16"].to(query.dtype).transpose(1, 2)  # (B, O, N, T, V)
     tokens = values.shape[3]
-    hidden = hide_entries(bank)
+    hidden = bank.hide_entries()
     if hidden is None:
         weights = weigh_tokens(similarity, top_k)[:, None]
     else:
@@ -55,12 +53,3 @@ def weigh_tokens(similarity: Tensor, top_k: int | None) -> Tensor:
         return similarity.softmax(dim=-1)
     largest, places = similarity.topk(top_k, dim=-1)
     return torch.zeros_like(similarity).scatter(-1, places, largest.softmax(dim=-1))
-
-
-def hide_entries(bank: Bank) -> Tensor | None:
-    """Return what is added to the similarity of each entry, (B, O or 1, N); None: all are read."""
-    known = bank.entry_valid
-    if bank.present is not None:
-        present = bank.present[:, None]
-        known = present if known is None else known & present
-    return None if known is None else torch.where(known, 0.0, UNREAD)

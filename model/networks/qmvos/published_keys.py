@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from model.networks.base import NetworkError
+from model.networks.base import NetworkError, check_fit
 
 # What of the authors' names becomes what of ours, longest first.
 NAMES = {
@@ -63,16 +63,7 @@ def rename_published(
         for key, value in checkpoint.items()
         if not key.endswith(".num_batches_tracked")
     }
-    for name in (*expected, *ours):
-        if name not in ours:
-            raise NetworkError(f"checkpoint has no key for {name!r}")
-        if name not in expected:
-            raise NetworkError(f"checkpoint key for {name!r} has no place in {build}")
-        if ours[name].shape != expected[name].shape:
-            raise NetworkError(
-                f"{name!r}: checkpoint has shape {tuple(ours[name].shape)}, "
-                f"{build} wants {tuple(expected[name].shape)}"
-            )
+    check_fit(ours, expected, build)
     return ours
 
 

@@ -3,13 +3,10 @@
 B sessions, L frames of a clip, N entries, O objects, T tokens, K and V channels of keys and values.
 """
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
 from model.networks.base import Bank
-
-UNREAD = -1e4  # added to the logits of what is not read: its weight becomes exactly 0 in fp32
 
 
 def read_memory(query: Tensor, bank: Bank) -> Tensor:
@@ -24,7 +21,7 @@ def read_memory(query: Tensor, bank: Bank) -> Tensor:
     values = bank.tensors["value_s16"].to(query.dtype).transpose(1, 2)
     objects = keys.shape[1]
     asked = query.flatten(1, 2)[:, None].expand(-1, objects, -1, -1)  # (B, O, L * T, K)
-    hidden, mask = hide_entries(bank), None
+    hidden, mask = bank.hide_entries(), None
     if hidden is not None:
         each = hidden.to(query.dtype)[..., None].expand(-1, objects, -1, keys.shape[3])
         mask = each.flatten(2)[:, :, None]  # (B, O, 1, N * T)
@@ -32,14 +29,3 @@ def read_memory(query: Tensor, bank: Bank) -> Tensor:
         asked, keys.flatten(2, 3), values.flatten(2, 3), attn_mask=mask
     )
     return read.reshape(batch, objects, length, count, -1).transpose(1, 2)
-
-
-def hide_entries(bank: Bank) -> Tensor | None:
-    """Return what is added to the logits of each entry, (B, O or 1, N); None where all are read."""
-    known = bank.entry_valid
-    if bank.present is not None:
-        present = bank.present[:, None]
-        known = present if known is None else known & present
-    if known is None:
-        return None
-    return torch.where(known, 0.0, UNREAD)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from model.networks.base import NetworkError
+from model.networks.base import NetworkError, check_fit
 
 # What of the authors' names becomes what of ours, longest first.
 NAMES = {
@@ -53,16 +53,7 @@ def rename_published(
         ours["memory_encoder.trunk.conv1.weight"] = torch.cat(
             [weight for weight in first if weight is not None], dim=1
         )
-    for name in (*expected, *ours):
-        if name not in ours:
-            raise NetworkError(f"checkpoint has no key for {name!r}")
-        if name not in expected:
-            raise NetworkError(f"checkpoint key for {name!r} has no place in {build}")
-        if ours[name].shape != expected[name].shape:
-            raise NetworkError(
-                f"{name!r}: checkpoint has shape {tuple(ours[name].shape)}, "
-                f"{build} wants {tuple(expected[name].shape)}"
-            )
+    check_fit(ours, expected, build)
     return ours
 
 

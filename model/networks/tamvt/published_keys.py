@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from model.networks.base import NetworkError
+from model.networks.base import NetworkError, check_fit
 
 MATCHING_NAMES = {
     "fc_q.weight": "query.weight",
@@ -119,14 +119,5 @@ def rename_published(
         if name in ours and not torch.equal(ours[name], value):
             raise NetworkError(f"checkpoint key {key!r} differs from its shared twin")
         ours[name] = value
-    for name in (*expected, *ours):
-        if name not in ours:
-            raise NetworkError(f"checkpoint has no key for {name!r}")
-        if name not in expected:
-            raise NetworkError(f"checkpoint key for {name!r} has no place in {build}")
-        if ours[name].shape != expected[name].shape:
-            raise NetworkError(
-                f"{name!r}: checkpoint has shape {tuple(ours[name].shape)}, "
-                f"{build} wants {tuple(expected[name].shape)}"
-            )
+    check_fit(ours, expected, build)
     return ours

@@ -8,21 +8,19 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from model.core.memory import Retention
-from model.core.palette import read_label_map
 from model.evaluation.runtime import GraphRuntime
-from model.evaluation.tracker import LIMITS, OfflineTracker
+from model.evaluation.tracker import OfflineTracker
 from model.export.graph_export import export
 from model.networks.base import aggregate_softly
 from tests.model.networks.recurrent import RECURRENT, RecurrentNetwork
 from tests.support import scene
-from tests.support.running import PATIENCE_S, Api, running_service
+from tests.support.turns import follow_in_turns
 
 FRAMES = 14
 CONFIG = replace(RECURRENT, max_clip_length=1, retention=Retention(every=3, recent=1))
@@ -53,25 +51,7 @@ def test_the_service_follows_as_the_offline_loop_does(tmp_path: Path) -> None:
     )
     wanted = [frame.labels for frame in tracker.track(images[1:])]
     assert [entry.frame for entry in tracker.memory.entries] == [0, 12, 13]
-    session = ""
-    for first, last in ((1, 6), (6, FRAMES)):
-        with (
-            running_service(
-                state=tmp_path / "state",
-                weights=tmp_path / "graphs",
-                settings={"TAMVT_MODEL": "recurrent"},
-            ) as service,
-            httpx.Client(base_url=service.url, timeout=PATIENCE_S) as http,
-        ):
-            api = Api(http)
-            session = session or api.start(objects=2)
-            answer = api.append(session, images[first:last], first=first)
-            assert answer.status_code == 200, answer.text
-            found = [
-                read_label_map(
-                    http.get(f"/v1/sessions/{session}/masks/{number}.png").content, LIMITS
-                )
-                for number in range(first, last)
-            ]
-        assert all(map(np.array_equal, found, wanted[first - 1 : last - 1]))
+    found = follow_in_turns(tmp_path, images, model="recurrent", turns=(6,), objects=2)
+    assert all(map(np.array_equal, found, wanted))
+    assert len(found) == len(wanted)
     assert all({1, 2} <= set(np.unique(labels)) for labels in wanted)

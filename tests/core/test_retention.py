@@ -47,3 +47,8 @@ def test_a_passing_frame_that_is_corrected_stays() -> None:
 def test_a_memory_that_keeps_all_is_written_as_before() -> None:
     memory = Memory.start(0, [1], capacity=4).remember(1, [1])
     assert memory.to_json() == ('{"capacity":4,"entries":[[0,0,[1],true,0],[1,1,[1],false,0]]}')
+
+
+def test_two_recent_frames_pass_one_after_the_other() -> None:
+    read = read_frames(Retention(every=5, recent=2), capacity=6, frames=9)
+    assert [read[2], read[3], read[7]] == [[0, 1, 2], [0, 2, 3], [0, 5, 6, 7]]

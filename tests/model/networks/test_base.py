@@ -86,13 +86,18 @@ def test_graphs_carry_a_state_as_the_network_does(
     labels = np.zeros((64, 96), np.uint8)
     labels[8:40, 8:40], labels[8:40, 50:90] = 1, 2
     images = [cv2.imencode(".png", image)[1].tobytes() for image in noise(5)]
-    trackers = [
-        OfflineTracker(runtime, images[0], labels)
-        for runtime in (graphs, TorchRuntime(prepare_serving(network), spec))
-    ]
+    runtimes: tuple[Runtime, ...] = (graphs, TorchRuntime(prepare_serving(network), spec))
+    trackers = [OfflineTracker(runtime, images[0], labels) for runtime in runtimes]
     ours, theirs = (list(tracker.track(images[1:])) for tracker in trackers)
     for mine, their in zip(ours, theirs, strict=True):
         assert np.abs(mine.soft.astype(int) - their.soft).max() <= 1
+    seen = {"frame": noise(1), "masks": np.full((1, 1, 64, 96), 255, np.uint8)}
+    for runtime in runtimes:
+        after = [
+            runtime.memorize({**seen, "last": np.full((1, 1, 1, 4), value, np.float16)})
+            for value in (0, 8)
+        ]
+        assert np.allclose(after[1]["next_last"] - after[0]["next_last"], 4, atol=0.05)
     without = OfflineTracker(Forgetful(graphs), images[0], labels)
     assert any(
         np.abs(mine.soft.astype(int) - other.soft).max() > 1

@@ -75,6 +75,13 @@ def test_an_object_that_is_absent_changes_nothing_in_an_entry(stma: StmaStyle) -
     assert not with_it["object_value"][:, 2].any()
 
 
+def test_nobody_looks_at_an_object_that_is_absent(stma: StmaStyle) -> None:
+    masks = make_masks()
+    masks[:, 2] = 0
+    with_it, without = segment(stma, masks), segment(stma, masks[:, :2])
+    assert torch.allclose(with_it[:, :, :2], without, atol=1e-5)
+
+
 def test_an_entry_does_not_depend_on_the_others(stma: StmaStyle) -> None:
     frames, masks = make_frames(2), make_masks()
     with torch.inference_mode():

@@ -23,9 +23,10 @@ async def write_answer(
     mask_format: MaskFormat,
     **others: object,
 ) -> bytes:
-    """Return the JSON of `write_frames`; polygons within the deadline, and so many numbers.
+    """Return the JSON of `write_frames`.
 
-    Raise TooManyContours, or Overloaded at the deadline.
+    Polygons are bounded: raise TooManyContours beyond `MOST_NUMBERS` of them, and Overloaded where
+    they are not made within the deadline.
     """
     run = service.workers.start
     if mask_format == "rle":

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import httpx
 import pytest
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 
 from model.core.memory import Memory
 from service.errors import Conflict, TooMany, UnknownSession
 from service.settings import Settings
 from service.store.lua import RESERVE
 from service.store.records import EncodedEntry, FrameMasks, ObjectMask, Session, StoreLimits
+from service.store.redis_client import open_redis
 from service.store.session_store import SessionStore, new_session_id, open_store
 from tests.support import scene
 from tests.support.gates import Gate, served
@@ -155,7 +156,12 @@ async def test_a_session_that_is_counted_twice_is_counted_once(
 
 async def test_sessions_are_counted_in_a_cluster(tmp_path: Path, tenant: str) -> None:
     with running_cluster(tmp_path) as cluster:
-        async with open_store(cluster.url, ttl_s=60, deadline_s=0.5, limits=most(6)) as store:
+        async with open_redis(cluster.url, deadline_s=PATIENCE_S, max_connections=32) as redis:
+            assert isinstance(redis, RedisCluster)
+            # The store's deadline is for its scripts, not for finding a cluster that just began.
+            await redis.initialize()
+            await asyncio.gather(*(redis.ping(target_nodes=n) for n in redis.get_primaries()))
+            store = SessionStore(redis, ttl_s=60, deadline_s=0.5, limits=most(6))
             sessions = [await started(store, tenant) for _ in range(6)]
             await asyncio.sleep(2.1)  # now they are looked at, on every node
             with pytest.raises(TooMany):

@@ -27,6 +27,7 @@ from model.errors import ModelError
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 UNREAD = -1e4  # added to the logits of what is not read: its weight becomes exactly 0 in fp32
 LEAST = 1e-7  # what a probability that is aggregated is kept away from 0 and 1 by
+ABSENT = -30.0  # the logit of an object that is not there
 CENTERED = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # pixels to [-1, 1]
 
 # Tensors by name. An entry's are (B, T, C), or (B, O, T, C) if per object; a bank's have N behind
@@ -120,6 +121,7 @@ class TrackingNetwork(nn.Module, ABC):
     """
 
     aggregated = False  # whether `soften` lets objects compete for pixels
+    slots: int | None = None  # how many objects there are weights for; None: all share theirs
     config: NetworkConfig
     backbone: nn.Module
     mean: Tensor
@@ -141,6 +143,11 @@ class TrackingNetwork(nn.Module, ABC):
     def state_tensors(self) -> tuple[BankTensor, ...]:
         """Describe what is carried from clip to clip for each object; nothing for most networks."""
         return ()
+
+    @property
+    def trunks(self) -> tuple[nn.Module, ...]:
+        """Return what begins with the image backbone's public weights; the backbone is first."""
+        return (self.backbone,)
 
     def normalize(self, frames: Tensor) -> Tensor:
         """Return RGB frames uint8 (X, H, W, 3) as the network's input (X, 3, H, W)."""
@@ -173,6 +180,13 @@ class TrackingNetwork(nn.Module, ABC):
         which slots hold an object; the others compete for nothing.
         """
         return logits.sigmoid()
+
+    def compete(self, logits: Tensor, exists: Tensor) -> Tensor:
+        """Return what a training compares beside each object's own logits (B, O, L, h, w), in fp32.
+
+        They say which object a pixel is of; those of an object that is alone stay as they are.
+        """
+        return aggregate_logits(logits, exists)
 
     def widen_memory(self, entries: int) -> None:
         """Make what was learned for trained memories serve banks of up to so many entries."""
@@ -256,6 +270,26 @@ def aggregate_softly(soft: Tensor, exists: Tensor) -> Tensor:
     odds = every / (1 - every)
     odds = torch.cat((odds[:, :, :1], torch.where(there, odds[:, :, 1:], 0.0)), dim=2)
     return odds[:, :, 1:] / odds.sum(dim=2, keepdim=True)
+
+
+def aggregate_logits(logits: Tensor, exists: Tensor) -> Tensor:
+    """Return half the logits of objects after soft aggregation, (B, O, F', h, w), in fp32.
+
+    The background's probability is prod(1 - p); odds are divided by those of all others and the
+    background (STM, Oh et al. 2019, eq. 3). Where one object is alone they are twice its own, so
+    half of them are taken: nothing changes where nothing competes. `exists` (B, O) tells which
+    slots hold an object; the others do not compete.
+    """
+    there = exists[:, :, None, None, None]
+    logits = logits.masked_fill(~there, ABSENT)
+    nothing = functional.logsigmoid(-logits).sum(dim=1, keepdim=True)  # log prod(1 - p)
+    background = nothing - torch.log(-torch.expm1(nothing.clamp(max=-LEAST)))
+    every = torch.cat((background, logits), dim=1)
+    others = [
+        torch.cat((every[:, : index + 1], every[:, index + 2 :]), dim=1).logsumexp(dim=1)
+        for index in range(logits.shape[1])
+    ]
+    return (logits - torch.stack(others, dim=1)) / 2
 
 
 def count_parameters(network: nn.Module) -> int:

@@ -142,6 +142,28 @@ def mobile_deeplab(data: Path) -> TrainConfig:
     return replace(config, backbone_weights=backbone, weights=None, rate=5e-4, backbone_rate=1e-4)
 
 
+def family(data: Path, build: str, loop: LoopConfig) -> TrainConfig:
+    """Return the short training that compares the family: the same for all but build and loop."""
+    samples = SampleConfig(
+        data=data,
+        seed=3,
+        crop=192,
+        frames=9,
+        batch=4,
+        extra_weight=0.5,
+        objects=(0.4, 0.4, 0.2),  # a query learns to tell objects apart where there are several
+    )
+    return TrainConfig(
+        build,
+        samples,
+        data / "backbone" / "mobilenet_v2_imagenet.pth",
+        steps=1_000,
+        decay_share=0.5,
+        ema=0.99,
+        loop=loop,
+    )
+
+
 def mobile_static(data: Path) -> TrainConfig:
     """Return the first of two stages: synthetic clips of still pictures alone."""
     config = mobile(data)
@@ -320,6 +342,12 @@ RECIPES: Mapping[str, Callable[[Path], TrainConfig]] = MappingProxyType(
         "tamvt-mobile": mobile,
         "tamvt-mobile-loop": mobile_loop,
         "tamvt-mobile-deeplab": mobile_deeplab,
+        "tamvt-mobile-equal": partial(family, build="tamvt-mobile", loop=LoopConfig()),
+        "stm-mobile": partial(family, build="stm-mobile", loop=LoopConfig(keep_every=(2, 5))),
+        "qmvos-mobile": partial(family, build="qmvos-mobile", loop=LoopConfig(keep_every=(2, 5))),
+        "stma-mobile": partial(
+            family, build="stma-mobile", loop=LoopConfig(memory_size=3, keep_every=(2, 5))
+        ),
         "tamvt-mobile-static": mobile_static,
         "tamvt-mobile-video": mobile_video,
         "tamvt-mobile-transformation": mobile_transformation,

@@ -64,7 +64,9 @@ class Trainer:
             path = config.backbone_weights
             if not path.is_file():
                 raise CheckpointError(f"there are no backbone weights {path}")
-            load_public_weights(self.model.backbone, read_file(path))
+            public = read_file(path)
+            for trunk in self.model.trunks:
+                load_public_weights(trunk, public)
         if config.weights is None:
             return
         if config.weights.is_dir():

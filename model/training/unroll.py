@@ -6,14 +6,14 @@ the crop, h and w its size at stride 4.
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from model.core.memory import FIRST_IN_FIRST_OUT, MAX_CAPACITY, Memory, Retention
 from model.networks.base import (
     Bank,
     Features,
@@ -21,15 +21,14 @@ from model.networks.base import (
     Tensors,
     TrackingNetwork,
     join_frames,
-    soft_masks,
+    raise_logits,
     take_frames,
 )
 from model.training.errors import SettingsError
 from model.training.losses import LossConfig, training_loss
 from model.training.memory_damage import draw_damage
 
-ABSENT = -30.0  # the logit of an object that a sample does not have
-LEAST = 1e-7  # what a probability is kept away from 0 and 1 by (`model.core.masks.aggregate`)
+SOME_OBJECT = (1,)  # whose memory is kept: that of all objects of a sample is the same
 
 # Soft masks (B, O, H, W) of clip number n -> what is remembered of them.
 Remember = Callable[[Tensor, int], Tensor]
@@ -39,13 +38,16 @@ Remember = Callable[[Tensor, int], Tensor]
 class LoopConfig:
     """How a sample runs through the loop of segmenting and remembering.
 
-    At most `memory_size` entries are kept, the reference and the newest (None: all). A step runs
+    At most `memory_size` entries are kept, the reference and the newest (None: 16). A step runs
     up to `silent_clips` clips without gradient first, so that its memory is as old as in use, and a
     `single_share` of the steps takes clips of one frame. In `damage_share` of the objects what is
-    remembered is damaged (`memory_damage`).
+    remembered is damaged (`memory_damage`). `keep_every` draws for each step one frame in how many
+    is kept, from the first number to the second; it stands for the larger number of a network's
+    retention, which a short sample would hardly reach (None: every clip is remembered).
     """
 
     memory_size: int | None = None
+    keep_every: tuple[int, int] | None = None
     silent_clips: int = 0
     single_share: float = 0.0
     damage_share: float = 0.0
@@ -56,8 +58,18 @@ class LoopConfig:
                 raise SettingsError(f"{name} must lie in 0..1, not {getattr(self, name)}")
         if self.silent_clips < 0:
             raise SettingsError(f"silent_clips must be at least 0, not {self.silent_clips}")
-        if self.memory_size is not None and self.memory_size < 1:
-            raise SettingsError(f"memory_size must be at least 1, not {self.memory_size}")
+        if self.memory_size is not None and not 1 <= self.memory_size <= MAX_CAPACITY:
+            raise SettingsError(f"memory_size must lie in 1..16, not {self.memory_size}")
+        if self.keep_every is not None and not 1 <= self.keep_every[0] <= self.keep_every[1]:
+            raise SettingsError(f"keep_every must rise from 1 or more, not {self.keep_every}")
+
+    def draw_retention(self, network: TrackingNetwork) -> Retention:
+        """Return which frames a step keeps."""
+        if self.keep_every is None:
+            return FIRST_IN_FIRST_OUT
+        fewest, most = self.keep_every
+        every = int(torch.randint(fewest, most + 1, ()))
+        return Retention(every, network.config.retention.recent)
 
 
 def unroll(
@@ -68,16 +80,17 @@ def unroll(
     recompute: bool = False,
     clip_length: int | None = None,
     memory_size: int | None = None,
+    retention: Retention = FIRST_IN_FIRST_OUT,
     silent: int = 0,
     remember: Remember = lambda masks, clip: masks,
 ) -> list[Tensor]:
     """Return logits (B, O, F - 1, h, w) of every layer that is trained on.
 
     `frames` uint8 (B, F, H, W, 3), `masks` float (B, O, H, W) of the first frame. Frames go through
-    the network clip by clip; what enters the memory is what `remember` makes of each clip's own
-    last prediction, without a gradient. The first `silent` clips have none at all, and no logits:
-    F - 1 counts the frames behind them. With `recompute`, activations are computed again in the
-    backward pass: a third more time, a fraction of the memory.
+    the network clip by clip; what enters the memory, where `retention` says so, is what `remember`
+    makes of a clip's own last prediction, without a gradient. The first `silent` clips have none at
+    all, and no logits: F - 1 counts the frames behind them. With `recompute`, activations are
+    computed again in the backward pass: a third more time, a fraction of the memory.
     """
     count, length = frames.shape[:2]
     step = clip_length or network.config.clip_length
@@ -89,8 +102,10 @@ def unroll(
     row = torch.arange(count * trained.shape[1], device=frames.device).view(count, -1)
     reference = take_frames(features, row[:, 0])
     entry, state = run_checkpointed(recompute, network.memorize, reference, masks)
-    # A tuple, since what is computed again must see the entries of then, not those of the end.
-    entries: tuple[Tensors, ...] = (entry,)
+    memory = Memory.start(0, SOME_OBJECT, capacity=memory_size or MAX_CAPACITY)
+    # A new dict each time: what is computed again must see the entries of then, not the last ones.
+    entries: dict[int, Tensors] = {0: entry}
+    exists = masks.flatten(2).any(dim=2)  # (B, O)
     parts: list[list[Tensor]] = []
     for number, first in enumerate(range(1, length, step)):
         is_silent = first < begin
@@ -101,29 +116,27 @@ def unroll(
             else:
                 own = row[:, first - begin + 1 :][:, :step]  # column 0 is the reference
                 clip = take_frames(features, own.flatten())
-            before = state
-            logits, state = run_checkpointed(again, segment, network, clip, entries, before)
+            before, known = state, tuple(entries[each.frame] for each in memory.entries)
+            logits, state = run_checkpointed(again, segment, network, clip, known, before, exists)
             if not is_silent:
                 parts.append([each.transpose(1, 2) for each in logits])
-            if first + step < length:
-                soft = remember(last_masks(logits[-1], masks.shape[-2:]), number)
+            if first + step >= length:
+                continue
+            after = memory.remember(first + step - 1, SOME_OBJECT, retention)
+            if after is not memory:
+                soft = remember(last_masks(network, logits[-1], exists, frames), number)
                 last = take_frames(clip, slice(step - 1, None, step))
                 # A frame that is remembered updates the state as it was before the frame.
                 entry, state = run_checkpointed(again, network.memorize, last, soft, before)
-                entries = retain((*entries, entry), memory_size)
+                entries = {**entries, after.newest.frame: entry}
+                memory = after
     return [torch.cat(layer, dim=2) for layer in zip(*parts, strict=True)]
 
 
-def last_masks(logits: Tensor, size: tuple[int, ...]) -> Tensor:
+def last_masks(network: TrackingNetwork, logits: Tensor, exists: Tensor, frames: Tensor) -> Tensor:
     """Return soft masks (B, O, H, W) of the last of L frames, (B, L, O, h, w); no gradient."""
-    return soft_masks(logits[:, -1:].detach(), (size[0], size[1]))[:, 0]
-
-
-def retain(entries: tuple[Tensors, ...], memory_size: int | None) -> tuple[Tensors, ...]:
-    """Return the reference and the newest entries, at most so many, oldest first."""
-    if memory_size is None or len(entries) <= memory_size:
-        return entries
-    return (*entries[:1], *entries[len(entries) - memory_size + 1 :])
+    size = (frames.shape[2], frames.shape[3])
+    return network.soften(raise_logits(logits[:, -1:].detach(), size), exists)[:, 0]
 
 
 def encode_frames(network: TrackingNetwork, images: Tensor, recompute: bool) -> Features:
@@ -136,10 +149,21 @@ def encode_frames(network: TrackingNetwork, images: Tensor, recompute: bool) -> 
 
 
 def segment(
-    network: TrackingNetwork, features: Features, entries: tuple[Tensors, ...], state: Tensors
+    network: TrackingNetwork,
+    features: Features,
+    entries: tuple[Tensors, ...],
+    state: Tensors,
+    exists: Tensor,
 ) -> Segmented:
-    """Return the logits of every layer from entries that are given oldest first."""
-    return network.segment(features, Bank.of_entries(entries, state), every_layer=True)
+    """Return the logits of every layer from entries that are given oldest first.
+
+    A network whose objects compete must know which slots hold one: `exists` (B, O).
+    """
+    bank = Bank.of_entries(entries, state)
+    if network.aggregated:
+        valid = exists[:, :, None].expand(-1, -1, len(entries))
+        bank = replace(bank, entry_valid=valid)
+    return network.segment(features, bank, every_layer=True)
 
 
 def run_checkpointed(recompute: bool, function: Any, *inputs: Any) -> Any:
@@ -147,26 +171,6 @@ def run_checkpointed(recompute: bool, function: Any, *inputs: Any) -> Any:
     if not recompute:
         return function(*inputs)
     return checkpoint(function, *inputs, use_reentrant=False)
-
-
-def aggregate_logits(logits: Tensor, present: Tensor) -> Tensor:
-    """Return half the logits of objects after soft aggregation, (B, O, F', h, w), in fp32.
-
-    The background's probability is prod(1 - p); odds are divided by those of all others and the
-    background (STM, Oh et al. 2019, eq. 3). Where one object is alone they are twice its own, so
-    half of them are taken: nothing changes where nothing competes. Objects that are not `present`
-    (B, O) do not compete.
-    """
-    there = present[:, :, None, None, None]
-    logits = logits.masked_fill(~there, ABSENT)
-    nothing = functional.logsigmoid(-logits).sum(dim=1, keepdim=True)  # log prod(1 - p)
-    background = nothing - torch.log(-torch.expm1(nothing.clamp(max=-LEAST)))
-    every = torch.cat((background, logits), dim=1)
-    others = [
-        torch.cat((every[:, : index + 1], every[:, index + 2 :]), dim=1).logsumexp(dim=1)
-        for index in range(logits.shape[1])
-    ]
-    return (logits - torch.stack(others, dim=1)) / 2
 
 
 class SampleLoss(nn.Module):
@@ -205,17 +209,26 @@ class SampleLoss(nn.Module):
         if loop.damage_share:
             shape = (target.shape[0], target.shape[1])
             remember = draw_damage(shape, share=loop.damage_share, clips=clips).apply
+        given, places = target[:, :, 0], None
+        if (slots := self.network.slots) is not None:
+            # Each slot has weights of its own: all are trained, whatever number an object has.
+            places = torch.randperm(slots, device=masks.device)[:objects]
+            given = given.new_zeros(len(given), slots, *given.shape[2:])
+            given[:, places] = target[:, :, 0]
         with torch.autocast(frames.device.type, torch.bfloat16, enabled=half):
             layers = unroll(
                 self.network,
                 frames,
-                target[:, :, 0],
+                given,
                 recompute=self.recompute,
                 clip_length=step,
                 memory_size=loop.memory_size,
+                retention=loop.draw_retention(self.network),
                 silent=silent,
                 remember=remember,
             )
+        if places is not None:
+            layers = [logits[:, places] for logits in layers]
         counted = target[:, :, 1 + silent * step :]
         loss = self.compare(layers, counted, target[:, :, 0], hard_share)
         return loss, layers[-1].detach().amax(dim=1)
@@ -234,6 +247,6 @@ class SampleLoss(nn.Module):
         present = reference.flatten(2).any(dim=2)  # (B, O)
         each, wanted = [logits[present] for logits in layers], counted[present]
         alone = training_loss(each, wanted, self.config, hard_share=hard_share)
-        competing = [aggregate_logits(layers[-1].float(), present)[present]]
+        competing = [self.network.compete(layers[-1].float(), present)[present]]
         together = training_loss(competing, wanted, self.config, hard_share=hard_share)
         return alone + together / 2

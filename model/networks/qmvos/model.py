@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.core.contract import BankTensor
 from model.networks.backbones import MobileNetV2, ResNet
@@ -80,6 +80,12 @@ class Qmvos(TrackingNetwork):
             BankTensor("hidden_s16", "float16", True, 16, self.config.hidden),
             BankTensor("query", "float16", True, 0, self.config.query),
         )
+
+    @property
+    def trunks(self) -> tuple[nn.Module, ...]:
+        if self.config.value_backbone != self.config.backbone:
+            return (self.backbone,)
+        return self.backbone, self.value_encoder.trunk
 
     def encode_frames(self, images: Tensor) -> QmvosFeatures:
         f4, f8, f16 = self.backbone(images)

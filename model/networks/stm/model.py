@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.core.contract import BankTensor
 from model.networks.backbones import MobileNetV2, ResNet
@@ -63,6 +63,10 @@ class Stm(TrackingNetwork):
             BankTensor("key_s16", "float16", True, 16, self.config.key),
             BankTensor("value_s16", "float16", True, 16, self.config.value),
         )
+
+    @property
+    def trunks(self) -> tuple[nn.Module, ...]:
+        return self.backbone, self.memory_encoder.trunk
 
     def encode_frames(self, images: Tensor) -> StmFeatures:
         s4, s8, s16 = self.backbone(images)

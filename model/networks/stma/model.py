@@ -45,6 +45,7 @@ class StmaStyle(TrackingNetwork):
         self, config: StmaConfig, *, backbone: ResNet | MobileNetV2, decoder: SlotDecoder
     ) -> None:
         super().__init__(config)
+        self.slots = config.slots
         self.backbone, self.decoder = backbone, decoder
         hidden, ids = config.hidden, config.id_channels
         self.project = nn.Conv2d(backbone.channels[2], hidden, 1)
@@ -148,6 +149,16 @@ class StmaStyle(TrackingNetwork):
         every = torch.where(there, logits, HIDDEN)
         with_background = functional.pad(every, (0, 0, 0, 0, 1, 0))
         return with_background.softmax(dim=2)[:, :, 1:]
+
+    def compete(self, logits: Tensor, exists: Tensor) -> Tensor:
+        there = exists[:, :, None, None, None]
+        every = functional.pad(torch.where(there, logits, HIDDEN), (0, 0, 0, 0, 0, 0, 1, 0))
+        # Against the background and all others: the logit of `soften`.
+        others = [
+            torch.cat((every[:, : slot + 1], every[:, slot + 2 :]), dim=1).logsumexp(dim=1)
+            for slot in range(logits.shape[1])
+        ]
+        return every[:, 1:] - torch.stack(others, dim=1)
 
 
 def stack_blocks(views: list[BlockView]) -> BlockView:

@@ -8,6 +8,7 @@ from model.networks.registry import NETWORKS
 from model.training.recipes import ABLATION_ROWS, RECIPES, TrainConfig, ablation
 
 DATA = Path("data")
+FAMILY = ("tamvt-mobile-equal", "stm-mobile", "qmvos-mobile", "stma-mobile")
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -76,6 +77,19 @@ def test_an_ablation_differs_from_full_in_what_it_is_named_after() -> None:
 
 def test_all_ablations_take_as_many_steps() -> None:
     assert len({ablation(DATA, row).steps for row in ABLATION_ROWS}) == 1
+
+
+def test_the_family_is_trained_on_the_same_samples_for_as_long() -> None:
+    configs = [RECIPES[name](DATA) for name in FAMILY]
+    assert len({config.samples for config in configs}) == 1
+    assert {(config.steps, config.samples.crop) for config in configs} == {(1_000, 192)}
+    differing = {
+        name
+        for config in configs
+        for name, value in config.settings(processes=1).items()
+        if value != configs[0].settings(processes=1)[name]
+    }
+    assert differing == {"build", "loop.keep_every", "loop.memory_size"}
 
 
 def test_nonsense_is_refused() -> None:

@@ -14,7 +14,7 @@ from model.networks.registry import build_network
 from model.training import checkpoints
 from model.training.errors import BadLoss, CheckpointError
 from model.training.losses import LossConfig
-from model.training.recipes import TrainConfig, smoke
+from model.training.recipes import RECIPES, TrainConfig, smoke
 from model.training.trainer import Trainer
 from model.training.unroll import SampleLoss
 
@@ -208,3 +208,19 @@ def test_every_trained_parameter_gets_a_gradient(config: TrainConfig) -> None:
     model = build_network("tamvt-mobile")
     wanted = {name for name, p in model.named_parameters() if p.requires_grad}
     assert gradients(config)[1].keys() == wanted
+
+
+@pytest.mark.parametrize(
+    "name", ["tamvt-mobile-equal", "stm-mobile", "qmvos-mobile", "stma-mobile"]
+)
+def test_the_family_takes_its_first_steps(name: str, drawn_data: Path, tmp_path: Path) -> None:
+    """Small samples of two objects; nothing that is to learn is left out."""
+    base = RECIPES[name](drawn_data)
+    samples = replace(
+        base.samples, crop=32, frames=4, batch=1, objects=(0.0, 1.0), static_sets=("coco",)
+    )
+    config = replace(base, samples=samples, backbone_weights=None, steps=2, half=False)
+    trainer = trained(replace(config, device="cpu"), tmp_path)
+    assert trainer.step == 2
+    learns = {key: each for key, each in trainer.model.named_parameters() if each.requires_grad}
+    assert [key for key, each in learns.items() if each.grad is None] == []

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from model.core.masks import aggregate
-from model.networks.base import Bank, TrackingNetwork
+from model.core.memory import Retention
+from model.networks.base import Bank, TrackingNetwork, aggregate_logits, raise_logits
 from model.networks.registry import build_network
 from model.training.losses import LossConfig
-from model.training.unroll import LoopConfig, SampleLoss, aggregate_logits, unroll
+from model.training.unroll import LoopConfig, SampleLoss, unroll
 
 FRAMES, SIZE = 9, 32
 
@@ -110,6 +111,87 @@ def test_a_step_of_the_loop_counts_the_frames_behind_the_silent_clips(
     assert {4, 6, 8} <= counted
 
 
+def test_frames_between_those_that_are_kept_update_the_state_alone() -> None:
+    """Of eight frames behind the reference the third and the sixth are memorized, and no other."""
+    network = build_network("qmvos-mobile").train()
+    shown: list[int] = []
+    memorize: Callable[..., Any] = network.memorize
+
+    def counted(*inputs: Any) -> Any:
+        shown.append(len(shown))
+        return memorize(*inputs)
+
+    network.memorize = counted  # type: ignore[assignment, method-assign]
+    entries = counting(network)
+    logits = unroll(network, *sample(), retention=Retention(every=3))
+    assert entries == [1, 1, 1, 2, 2, 2, 3, 3]
+    assert len(shown) == 3
+    logits[-1].sum().backward()
+    light = dict(network.decoder.named_parameters())  # type: ignore[union-attr]
+    assert all(parameter.grad is not None for parameter in light.values())
+
+
+def test_the_previous_frame_is_read_beside_those_that_are_kept() -> None:
+    network = build_network("stm-mobile").eval()
+    entries = counting(network)
+    unroll(network, *sample(), retention=Retention(every=3, recent=1))
+    assert entries == [1, 2, 2, 2, 3, 3, 3, 4]
+
+
+def test_a_step_draws_how_many_frames_are_kept() -> None:
+    network = build_network("stm-mobile")
+    loop = LoopConfig(keep_every=(2, 5))
+    assert {loop.draw_retention(network) for _ in range(40)} == {
+        Retention(every, 1) for every in (2, 3, 4, 5)
+    }
+
+
+def test_what_competes_is_remembered_as_it_is_served() -> None:
+    network = build_network("stm-mobile").eval()
+    remembered: list[Tensor] = []
+    frames, masks = sample(objects=2)
+
+    def kept(soft: Tensor, clip: int) -> Tensor:
+        remembered.append(soft)
+        return soft
+
+    logits = unroll(network, frames[:, :3], masks, remember=kept)[-1].transpose(1, 2)
+    exists = torch.ones(2, 2, dtype=torch.bool)
+    served = network.soften(raise_logits(logits[:, :1].detach(), (SIZE, SIZE)), exists)
+    assert torch.equal(remembered[0], served[:, 0])
+
+
+def test_an_object_is_trained_in_every_slot() -> None:
+    """A slot has weights of its own; objects of a sample are numbered 1, 2, ..."""
+    network = build_network("stma-mobile").train()
+    loss_of = SampleLoss(network, LossConfig("hard"))
+    frames, masks = sample()
+    labels = masks[:, :1].repeat(1, FRAMES, 1, 1).to(torch.uint8)
+    drawn: set[int] = set()
+    memorize: Callable[..., Any] = network.memorize
+
+    def watched(features: Any, given: Tensor, *more: Any) -> Any:
+        drawn.update(given.flatten(2).any(dim=2)[0].nonzero()[:, 0].tolist())
+        return memorize(features, given, *more)
+
+    network.memorize = watched  # type: ignore[assignment, method-assign]
+    for seed in range(4):
+        torch.manual_seed(seed)
+        loss, logits = loss_of(frames[:, :2], labels[:, :2], 1.0, False)
+        assert loss.isfinite()
+        assert logits.shape == (2, 1, SIZE // 4, SIZE // 4)
+    assert len(drawn) > 1
+
+
+def test_slots_compete_as_their_softmax_says() -> None:
+    network = build_network("stma-mobile")
+    logits = torch.randn(1, 3, 1, 8, 8)
+    exists = torch.tensor([[True, True, False]])
+    competing = network.compete(logits, exists)[:, :2].sigmoid()
+    served = network.soften(logits.transpose(1, 2), exists).transpose(1, 2)[:, :2]
+    torch.testing.assert_close(competing, served)
+
+
 def test_aggregation_is_that_of_the_label_map() -> None:
     """Where the aggregated logit is above 0 lies the object, as the service draws it."""
     generator = torch.Generator().manual_seed(2)
@@ -168,7 +250,13 @@ def test_objects_that_a_sample_does_not_have_do_not_count(model: TrackingNetwork
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"damage_share": 1.5}, {"single_share": -0.1}, {"silent_clips": -1}, {"memory_size": 0}],
+    [
+        {"damage_share": 1.5},
+        {"single_share": -0.1},
+        {"silent_clips": -1},
+        {"memory_size": 0},
+        {"keep_every": (3, 2)},
+    ],
 )
 def test_an_impossible_loop_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):

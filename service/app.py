@@ -24,7 +24,7 @@ from service.errors import Misconfigured, StoreUnavailable
 from service.http import objects, operations, page, prompts, sessions
 from service.http.dependencies import Service, UploadLimits
 from service.http.middleware import Drain, EquivalentRequests, RequestMeter, SafeHeaders
-from service.http.schemas import ObjectIn, OptionsIn
+from service.http.schemas import ObjectIn, OptionsIn, StrokeIn
 from service.local.private_redis import private_redis
 from service.media.video_decoder import VideoDecoder
 from service.server.workers import Workers
@@ -255,7 +255,7 @@ def _describe(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         schema = generate()
         schemas = schema.setdefault("components", {}).setdefault("schemas", {})
-        for model in (Problem, ObjectIn, OptionsIn):
+        for model in (Problem, ObjectIn, OptionsIn, StrokeIn):
             own = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(own.pop("$defs", {}))
             schemas[model.__name__] = own

@@ -92,9 +92,7 @@ export function fillRle(labels, { size: [height, width], counts }, id) {
 
 /** The mask of an RLE: Uint8Array of 0 and 1, row by row. */
 export function decodeRle(rle) {
-  const mask = new Uint8Array(rle.size[0] * rle.size[1]);
-  fillRle(mask, rle, 1);
-  return mask;
+  return labelMap([{ id: 1, area: 1, rle }], rle.size);
 }
 
 /** The RLE of the pixels of a label map, or of a mask (id 1), that have the value `id`. */
@@ -176,9 +174,11 @@ export class Client {
 
   async open(id) { return new Session(this, await this.json(`v1/sessions/${encodeURIComponent(id)}`)); }
 
-  /** `{rle, area, bbox}`: what stands out inside a box of the image. */
-  async refine(image, box) {
-    return this.json("v1/masks/refine", { method: "POST", body: form({ image, box: JSON.stringify(box) }) });
+  /** `{rle, area, bbox, score, parts, warnings}`: what a box, or `{points, strokes, box, polygon, previous}`, means. */
+  async refine(image, prompt) {
+    const body = form({ image });
+    for (const [name, value] of Object.entries(Array.isArray(prompt) ? { box: prompt } : prompt)) if (value) body.append(name, JSON.stringify(value));
+    return this.json("v1/masks/refine", { method: "POST", body });
   }
 }
 
@@ -201,6 +201,17 @@ export class Session {
   /** Corrects or adds objects on the newest frame; the frame's masks, and `notes` as of a start. */
   async correct(objects) {
     return this.client.json(`${this.path}/objects`, { method: "PUT", body: form({ objects: JSON.stringify(objects) }) });
+  }
+
+  /** A new session as this one was at `frame`, to correct it and go on; `image(n)` gives what is sent again. */
+  async rewind(frame, image) {
+    const session = new Session(this.client, await this.client.json(`${this.path}/fork?at=${frame}`, { method: "POST" }));
+    for (let n = session.state.next_frame, clip = []; n <= frame; n++) {
+      clip.push(await image(n));
+      if (clip.length < session.state.clip_length && n < frame) continue;
+      await session.append(clip.splice(0), { firstFrame: session.state.next_frame });
+    }
+    return session;
   }
 
   async remove(objectId) {
@@ -271,11 +282,7 @@ export class Stream {
   }
 
   /** No frame follows; resolves when every frame has its masks. */
-  end() {
-    this.#ending = true;
-    this.#pump();
-    return this.done;
-  }
+  end() { this.#ending = true; this.#pump(); return this.done; }
 
   /** Leaves at once; the session can be resumed. */
   close(error) {
@@ -361,11 +368,7 @@ export class Stream {
     this.onDropped?.(frames);
   }
 
-  #gain(credits) {
-    this.#credits += credits;
-    this.#pump();
-    this.#wake();
-  }
+  #gain(credits) { this.#credits += credits; this.#pump(); this.#wake(); }
 
   #maySend() {
     if (!this.#ready) return false;
@@ -393,7 +396,5 @@ export class Stream {
 }
 
 function form(parts) {
-  const body = new FormData();
-  Object.entries(parts).forEach(([name, part]) => body.append(name, part));
-  return body;
+  return Object.entries(parts).reduce((body, [name, part]) => { body.append(name, part); return body; }, new FormData());
 }

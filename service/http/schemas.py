@@ -66,7 +66,20 @@ class OptionsIn(Strict):
     labels: dict[Annotated[str, Field(pattern="^[1-9][0-9]{0,2}$")], Label] = {}
 
 
+class StrokeIn(Strict):
+    """A line of a pen, [x0, y0, x1, y1, ...]; label 1 is on the object, 0 on what is not of it."""
+
+    points: Annotated[list[float], Field(min_length=2, max_length=4_000, fail_fast=True)]
+    label: Literal[0, 1] = 1
+
+
+Point = Annotated[list[float], Field(min_length=3, max_length=3, fail_fast=True)]
+
 BOX = TypeAdapter(Box)
+POINTS = TypeAdapter(Annotated[list[Point], Field(max_length=1_000, fail_fast=True)])
+STROKES = TypeAdapter(Annotated[list[StrokeIn], Field(max_length=1_000, fail_fast=True)])
+POLYGON = TypeAdapter(Polygon)
+RLE = TypeAdapter(RleIn)
 OBJECTS = TypeAdapter(Annotated[list[ObjectIn], Field(max_length=254, fail_fast=True)])
 OPTIONS = TypeAdapter(OptionsIn)
 

@@ -13,6 +13,7 @@ from tamvt_client import (
     FrameConflict,
     NotFound,
     ObjectPrompt,
+    PointPrompt,
     Rejected,
     Retry,
     Unreachable,
@@ -102,3 +103,41 @@ async def test_the_async_client_does_the_same(running: Running, session_id: str)
         fork = await client.fork(session_id)
         await client.remove_object(fork.session_id, 2)
         assert len((await client.session(fork.session_id)).objects) == 1
+
+
+def test_a_rewound_session_is_as_it_was_at_a_frame_in_the_middle(client: Client) -> None:
+    session = client.start(scene.png(0), scene.mask())
+    images = [scene.png(number) for number in range(1, 12)]
+    before = list(client.track(session.session_id, images, frames_per_append=11))
+    sent: list[int] = []
+
+    def image(number: int) -> bytes:
+        sent.append(number)
+        return scene.png(number)
+
+    rewound = client.rewind(session.session_id, 5, image)
+    assert (rewound.next_frame, sent) == (6, [5])
+    # It may be corrected there, goes on from there, and the other session is as it was.
+    client.correct(rewound.session_id, scene.labels(5), frame=5)
+    after = list(client.track(rewound.session_id, images[5:]))
+    assert [masks.frame for masks in after] == list(range(6, 12))
+    assert list(client.masks(session.session_id, first=1)) == before
+
+
+def test_a_rewind_that_fails_leaves_no_session_behind(client: Client, session_id: str) -> None:
+    def image(number: int) -> bytes:
+        return b"no image"
+
+    client.correct(session_id, LABELS, frame=2)
+    with pytest.raises(Rejected):
+        client.rewind(session_id, 1, image)
+    assert client.session(session_id).next_frame == 3
+
+
+@pytest.mark.anyio
+async def test_the_async_client_points_and_rewinds(running: Running, session_id: str) -> None:
+    async with AsyncClient(running.url) as client:
+        found = await client.refine(scene.png(0), points=[PointPrompt(x=18, y=18)])
+        assert (found.mask() == (scene.labels(0) == 1)).all()
+        rewound = await client.rewind(session_id, 1, lambda number: scene.png(number, objects=2))
+        assert rewound.next_frame == 2

@@ -180,7 +180,14 @@ def _correct(random: Random) -> Call:
 
 
 def _refine(random: Random) -> Call:
-    parts = [("image", _image(random)), ("box", change_json(random, samples.boxes()))]
+    prompts = {
+        "box": samples.boxes(),
+        "points": [[[8, 8, 1], [40, 30, 0]]],
+        "strokes": [[{"points": [8, 8, 20, 20], "label": 1}]],
+        "polygon": [[4, 4, 40, 4, 40, 40]],
+    }
+    name = random.choice(list(prompts))
+    parts = [("image", _image(random)), (name, change_json(random, prompts[name]))]
     return Call("POST", "/v1/masks/refine", FORM, _form(random, parts))
 
 

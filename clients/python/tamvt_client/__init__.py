@@ -25,12 +25,14 @@ from tamvt_client.messages import (
     ModelOut,
     ObjectMaskOut,
     ObjectPrompt,
+    PointPrompt,
     Problem,
     RefinedOut,
     SessionObject,
     SessionOptions,
     SessionOut,
     StreamedMasks,
+    StrokePrompt,
 )
 from tamvt_client.retry import Retry
 from tamvt_client.stream import (
@@ -60,6 +62,7 @@ __all__ = [
     "ObjectMaskOut",
     "ObjectPrompt",
     "OnProgress",
+    "PointPrompt",
     "Problem",
     "ProblemResponse",
     "RefinedOut",
@@ -76,6 +79,7 @@ __all__ = [
     "StreamMode",
     "StreamProgress",
     "StreamedMasks",
+    "StrokePrompt",
     "TimedImage",
     "TimedOut",
     "UnexpectedResponse",

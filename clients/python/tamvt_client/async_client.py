@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Sequence
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import Self, TypeVar
 
@@ -13,7 +13,9 @@ import httpx
 from tamvt_client import calls
 from tamvt_client.addresses import http_client
 from tamvt_client.calls import FRAMES_PER_APPEND, Call
+from tamvt_client.errors import ClientError
 from tamvt_client.images import FileInput, ImageInput, MaskInput
+from tamvt_client.masks import Rle
 from tamvt_client.messages import (
     AppendedOut,
     CorrectedOut,
@@ -21,10 +23,12 @@ from tamvt_client.messages import (
     MaskFormat,
     ModelOut,
     ObjectPrompt,
+    PointPrompt,
     RefinedOut,
     SessionOptions,
     SessionOut,
     StreamedMasks,
+    StrokePrompt,
 )
 from tamvt_client.retry import Retry
 from tamvt_client.stream import (
@@ -202,6 +206,28 @@ class AsyncClient:
         """Return a new session from this one, as it is or as it was at frame `at`."""
         return await self._send(calls.fork_session(session_id, at=at))
 
+    async def rewind(
+        self, session_id: str, frame: int, images: Callable[[int], ImageInput]
+    ) -> SessionOut:
+        """Return a new session as this one was at `frame`, to correct it and go on.
+
+        `images` gives the images of the frames that are sent again, by their numbers: those after
+        the newest snapshot at or before `frame`. The session itself stays as it is.
+        """
+        new = await self.fork(session_id, at=frame)
+        next_frame, step = new.next_frame, new.clip_length
+        try:
+            while next_frame <= frame:
+                numbers = range(next_frame, min(next_frame + step, frame + 1))
+                clip = [await asyncio.to_thread(images, number) for number in numbers]
+                appended = await self.append(new.session_id, clip, first_frame=next_frame)
+                next_frame = appended.next_frame
+        except BaseException:
+            with suppress(ClientError):
+                await self.delete(new.session_id)
+            raise
+        return new.model_copy(update={"next_frame": next_frame})
+
     async def session(self, session_id: str) -> SessionOut:
         """Return the session as it is now."""
         return await self._send(calls.read_session(session_id))
@@ -232,9 +258,32 @@ class AsyncClient:
         """End the session and forget everything of it."""
         await self._send(calls.delete_session(session_id))
 
-    async def refine(self, image: ImageInput, box: Sequence[float]) -> RefinedOut:
-        """Return the mask of what stands out inside a box [x, y, width, height] of an image."""
-        return await self._send(await asyncio.to_thread(calls.refine_box, image, box))
+    async def refine(
+        self,
+        image: ImageInput,
+        box: Sequence[float] | None = None,
+        *,
+        points: Sequence[PointPrompt] = (),
+        strokes: Sequence[StrokePrompt] = (),
+        polygon: Sequence[float] | None = None,
+        previous: Rle | None = None,
+    ) -> RefinedOut:
+        """Return the mask of what is pointed at in an image; nothing is stored.
+
+        `box` is [x, y, width, height], `polygon` [x0, y0, x1, y1, ...], each roughly around the
+        object. Points and strokes are taken in their order, and change the mask `previous`.
+        """
+        return await self._send(
+            await asyncio.to_thread(
+                calls.refine_mask,
+                image,
+                box,
+                points=points,
+                strokes=strokes,
+                polygon=polygon,
+                previous=previous,
+            )
+        )
 
     async def models(self) -> tuple[ModelOut, ...]:
         """Return the models that the service serves; the first one is the default."""

@@ -27,6 +27,7 @@ from tamvt_client.images import (
     media_type,
     read_file,
 )
+from tamvt_client.masks import Rle
 from tamvt_client.messages import (
     AppendedOut,
     CorrectedOut,
@@ -35,10 +36,12 @@ from tamvt_client.messages import (
     ModelOut,
     ModelsOut,
     ObjectPrompt,
+    PointPrompt,
     Problem,
     RefinedOut,
     SessionOptions,
     SessionOut,
+    StrokePrompt,
     TicketOut,
 )
 
@@ -212,9 +215,25 @@ def issue_ticket(session_id: str) -> Call[str]:
     return Call("POST", path, lambda got: TicketOut.model_validate_json(got.content).ticket)
 
 
-def refine_box(image: ImageInput, box: Sequence[float]) -> Call[RefinedOut]:
+def refine_mask(
+    image: ImageInput,
+    box: Sequence[float] | None,
+    *,
+    points: Sequence[PointPrompt],
+    strokes: Sequence[StrokePrompt],
+    polygon: Sequence[float] | None,
+    previous: Rle | None,
+) -> Call[RefinedOut]:
     """POST /v1/masks/refine; nothing is stored."""
-    parts = (_image_part("image", image), _json_part("box", [float(value) for value in box]))
+    given: dict[str, object] = {
+        "box": None if box is None else [float(value) for value in box],
+        "points": [(point.x, point.y, point.label) for point in points],
+        "strokes": [_given(stroke) for stroke in strokes],
+        "polygon": None if polygon is None else [float(value) for value in polygon],
+        "previous": previous,
+    }
+    prompt = [_json_part(name, value) for name, value in given.items() if value]
+    parts = (_image_part("image", image), *prompt)
     return Call("POST", "/v1/masks/refine", _reader(RefinedOut), parts=parts)
 
 

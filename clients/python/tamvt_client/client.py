@@ -23,6 +23,7 @@ from anyio.from_thread import start_blocking_portal
 from tamvt_client.async_client import AsyncClient
 from tamvt_client.calls import FRAMES_PER_APPEND
 from tamvt_client.images import FileInput, ImageInput, MaskInput
+from tamvt_client.masks import Rle
 from tamvt_client.messages import (
     AppendedOut,
     CorrectedOut,
@@ -30,10 +31,12 @@ from tamvt_client.messages import (
     MaskFormat,
     ModelOut,
     ObjectPrompt,
+    PointPrompt,
     RefinedOut,
     SessionOptions,
     SessionOut,
     StreamedMasks,
+    StrokePrompt,
 )
 from tamvt_client.retry import Retry
 from tamvt_client.stream import OnProgress, StreamImage, StreamMaskFormat, StreamMode
@@ -198,6 +201,16 @@ class Client:
         """Return a new session from this one, as it is or as it was at frame `at`."""
         return self._wait(self._client.fork, session_id, at=at)
 
+    def rewind(
+        self, session_id: str, frame: int, images: Callable[[int], ImageInput]
+    ) -> SessionOut:
+        """Return a new session as this one was at `frame`, to correct it and go on.
+
+        `images` gives the images of the frames that are sent again, by their numbers: those after
+        the newest snapshot at or before `frame`. The session itself stays as it is.
+        """
+        return self._wait(self._client.rewind, session_id, frame, images)
+
     def session(self, session_id: str) -> SessionOut:
         """Return the session as it is now."""
         return self._wait(self._client.session, session_id)
@@ -221,9 +234,30 @@ class Client:
         """End the session and forget everything of it."""
         self._wait(self._client.delete, session_id)
 
-    def refine(self, image: ImageInput, box: Sequence[float]) -> RefinedOut:
-        """Return the mask of what stands out inside a box [x, y, width, height] of an image."""
-        return self._wait(self._client.refine, image, box)
+    def refine(
+        self,
+        image: ImageInput,
+        box: Sequence[float] | None = None,
+        *,
+        points: Sequence[PointPrompt] = (),
+        strokes: Sequence[StrokePrompt] = (),
+        polygon: Sequence[float] | None = None,
+        previous: Rle | None = None,
+    ) -> RefinedOut:
+        """Return the mask of what is pointed at in an image; nothing is stored.
+
+        `box` is [x, y, width, height], `polygon` [x0, y0, x1, y1, ...], each roughly around the
+        object. Points and strokes are taken in their order, and change the mask `previous`.
+        """
+        return self._wait(
+            self._client.refine,
+            image,
+            box,
+            points=points,
+            strokes=strokes,
+            polygon=polygon,
+            previous=previous,
+        )
 
     def models(self) -> tuple[ModelOut, ...]:
         """Return the models that the service serves; the first one is the default."""

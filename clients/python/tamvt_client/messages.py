@@ -48,11 +48,18 @@ class Message(BaseModel):
 
 
 class RefinedOut(Message):
-    """What stands out inside of a box; bbox is [x, y, width, height]."""
+    """The mask that is meant; bbox is [x, y, width, height].
+
+    `score` (0..1) says how clear its edge is, `parts` in how many pieces it is; `warnings` are
+    sentences that say why it may be no good, and what to do.
+    """
 
     rle: Rle
     area: int
     bbox: tuple[int, int, int, int]
+    score: float = 1.0
+    parts: int = 1
+    warnings: tuple[str, ...] = ()
 
     def mask(self) -> NDArray[np.bool_]:
         """Return the pixels, bool (H, W)."""
@@ -286,6 +293,21 @@ class ObjectPrompt(Message):
     rle: Rle | None = None
     polygons: tuple[tuple[float, ...], ...] | None = None
     box: tuple[float, float, float, float] | None = None
+
+
+class PointPrompt(Message):
+    """A pixel x, y that is on the object (label 1), or on what is not of it (label 0)."""
+
+    x: float
+    y: float
+    label: Literal[0, 1] = 1
+
+
+class StrokePrompt(Message):
+    """A line [x0, y0, x1, y1, ...] over the object (label 1), or over what is not of it (0)."""
+
+    points: tuple[float, ...]
+    label: Literal[0, 1] = 1
 
 
 class SessionOptions(Message):

@@ -1,4 +1,4 @@
-"""POST /v1/masks/refine: an image and a box in, a mask out."""
+"""POST /v1/masks/refine: an image and what is pointed at in it, a mask out."""
 
 from __future__ import annotations
 
@@ -35,6 +35,20 @@ def test_a_box_becomes_the_mask_of_what_is_in_it(api: Api) -> None:
     assert found["area"] == scene.SIDE**2
 
 
+def test_points_and_strokes_change_the_mask_so_far(api: Api) -> None:
+    both = ("image", scene.png(0, objects=2))
+    first = refine(api, both, ("points", json.dumps([[18, 18, 1]]).encode())).json()
+    assert np.array_equal(decode_rle(first["rle"]), scene.labels(0, objects=2) == 1)
+    assert (first["parts"], first["warnings"]) == (1, [])
+    y, x = np.argwhere(scene.labels(0, objects=2) == 2).mean(0)
+    stroke = {"points": [x - 4, y, x + 4, y]}
+    previous = ("previous", json.dumps(first["rle"]).encode())
+    second = refine(api, both, ("strokes", json.dumps([stroke]).encode()), previous).json()
+    assert np.array_equal(decode_rle(second["rle"]), scene.labels(0, objects=2) > 0)
+    assert second["parts"] == 2
+    assert "in 2 pieces" in second["warnings"][0]
+
+
 @pytest.mark.parametrize(
     ("parts", "expected"),
     [
@@ -47,7 +61,14 @@ def test_a_box_becomes_the_mask_of_what_is_in_it(api: Api) -> None:
         ([IMAGE, box(900, 900, 4, 4)], (422, "bad-option")),
         ([IMAGE, ("box", b"[0, 0, NaN, 4]")], (400, "malformed-body")),
         ([IMAGE, ("box", b"[0, 0")], (400, "malformed-body")),
-        ([IMAGE, ("box", b"[" + b"1," * 1000 + b"1]")], (413, "too-large")),
+        ([IMAGE, ("box", b"[" + b"1," * 50_000 + b"1]")], (413, "too-large")),
+        ([IMAGE, ("points", b"[[8, 8]]")], (422, "bad-option")),
+        ([IMAGE, ("points", b"[[8, 8, 2]]")], (422, "bad-option")),
+        ([IMAGE, ("points", b"[[8, 900, 1]]")], (422, "bad-option")),
+        ([IMAGE, ("strokes", b'[{"points": [8, 8, 9]}]')], (422, "bad-option")),
+        ([IMAGE, ("polygon", b"[8, 8, 9, 9]")], (422, "bad-option")),
+        ([IMAGE, box(*BOX), ("previous", b'{"size": [2, 2], "counts": "4"}')], (422, "bad-option")),
+        ([IMAGE, box(*BOX), ("previous", b'{"size": [2, 2], "counts": "9"}')], (422, "bad-mask")),
         ([IMAGE, box(60, 50, 30, 30)], (422, "no-objects")),
         ([("image", b"no image"), box(*BOX)], (422, "bad-image")),
         ([("image", scene.jpeg(0)[:-40]), box(*BOX)], (422, "truncated-image")),
@@ -71,4 +92,11 @@ def test_another_body_is_unsupported(api: Api) -> None:
 def test_openapi_describes_it(api: Api) -> None:
     paths = api.http.get("/openapi.json").json()["paths"]
     content = paths["/v1/masks/refine"]["post"]["requestBody"]["content"]
-    assert set(content["multipart/form-data"]["schema"]["properties"]) == {"image", "box"}
+    assert set(content["multipart/form-data"]["schema"]["properties"]) == {
+        "image",
+        "points",
+        "strokes",
+        "box",
+        "polygon",
+        "previous",
+    }

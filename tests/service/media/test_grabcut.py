@@ -1,4 +1,4 @@
-"""From a box to a mask, on pictures of any size and content."""
+"""From clicks, strokes, boxes and polygons to a mask, on pictures of any size and content."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from model.core.j_and_f import jaccard
 from service.errors import BadOption, NoObjects
-from service.media.grabcut import segment_box
+from service.media.prompts import Prompt, Touch, segment_prompt
 from service.media.sample import draw_sample
 
 
@@ -30,6 +30,81 @@ def disc(height: int, width: int, *, radius: int) -> tuple[NDArray[np.uint8], ND
 def box_of(mask: NDArray[np.bool_], *, margin: int) -> list[float]:
     x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
     return [x - margin, y - margin, width + 2 * margin, height + 2 * margin]
+
+
+def segment_box(rgb: NDArray[np.uint8], box: list[float]) -> NDArray[np.bool_]:
+    return segment_prompt(rgb, Prompt(box=box)).mask
+
+
+def two_discs() -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.bool_]]:
+    """A red and a blue disc on a dark, noisy floor, and their masks."""
+    rgb = np.random.default_rng(1).integers(20, 60, (120, 160, 3), dtype=np.uint8)
+    masks = []
+    for channel, x in ((0, 45), (2, 110)):
+        mask = np.zeros((120, 160), np.uint8)
+        cv2.circle(mask, (x, 60), 25, 1, thickness=-1)
+        rgb[mask == 1, channel] += 150
+        masks.append(mask == 1)
+    return rgb, masks[0], masks[1]
+
+
+def test_a_click_finds_the_object_that_is_touched() -> None:
+    rgb, red, blue = two_discs()
+    for x, truth in ((45, red), (110, blue)):
+        found = segment_prompt(rgb, Prompt([Touch([(x, 60)])]))
+        assert jaccard(found.mask, truth) > 0.95
+        assert (found.parts, found.warnings) == (1, ())
+        assert found.score > 0.5
+
+
+def test_a_second_click_adds_and_one_on_something_else_takes_away() -> None:
+    rgb, red, blue = two_discs()
+    touches = [Touch([(45, 60)]), Touch([(110, 60)])]
+    both = segment_prompt(rgb, Prompt(touches))
+    assert jaccard(both.mask, red | blue) > 0.95
+    assert both.parts == 2
+    assert "in 2 pieces" in both.warnings[0]
+    spared = [Touch([(45, 60)], wanted=False)]
+    assert jaccard(segment_prompt(rgb, Prompt(spared, previous=both.mask)).mask, blue) > 0.9
+    # What the touches say already changes nothing.
+    again = segment_prompt(rgb, Prompt(touches, previous=both.mask))
+    assert np.array_equal(again.mask, both.mask)
+
+
+def test_a_stroke_over_several_colors_finds_all_of_them() -> None:
+    rgb, mask = disc(120, 160, radius=30)
+    rgb[:60][mask[:60]] = (200, 30, 30)
+    rgb[60:][mask[60:]] = (30, 200, 30)
+    stroke = Touch([(80, 38), (80, 60), (80, 82)])
+    assert jaccard(segment_prompt(rgb, Prompt([stroke])).mask, mask) > 0.9
+
+
+def test_a_rough_polygon_snaps_to_the_object() -> None:
+    rgb, mask = disc(120, 160, radius=30)
+    polygon = [80.0, 26, 106, 44, 108, 78, 80, 94, 52, 78, 52, 42]
+    assert jaccard(segment_prompt(rgb, Prompt(polygon=polygon)).mask, mask) > 0.95
+
+
+def test_a_tiny_outline_is_warned_of() -> None:
+    rgb, _ = disc(480, 640, radius=3)
+    found = segment_prompt(rgb, Prompt(box=[310, 230, 20, 20]))
+    assert found.mask.sum() < 40
+    assert "tiny" in found.warnings[0]
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        Prompt(),
+        Prompt([Touch([(900, 5)])]),
+        Prompt([Touch([(5, 5)])] * 33),
+        Prompt(polygon=[1, 2, 3]),
+        Prompt(box=[4, 4, 9, 9], previous=np.zeros((2, 2), np.bool_)),
+    ],
+)
+def test_a_prompt_that_is_none_is_refused(prompt: Prompt) -> None:
+    with pytest.raises(BadOption):
+        segment_prompt(disc(120, 160, radius=30)[0], prompt)
 
 
 def test_what_stands_out_in_the_box_is_found() -> None:

@@ -263,3 +263,32 @@ async def test_objects_are_corrected_and_removed(run_js: RunJs, api: Api) -> Non
     found = await run_js(code, video(1))
     assert [item["id"] for item in found["corrected"]["objects"]] == [1, 2]
     assert [item["id"] for item in api.state(found["id"])["objects"]] == [2]
+
+
+async def test_a_point_becomes_a_mask_and_a_stroke_adds_to_it(run_js: RunJs) -> None:
+    image = base64.b64encode(scene.jpeg(0, objects=2)).decode()
+    y, x = np.argwhere(scene.labels(0, objects=2) == 2).mean(0)
+    code = """async (tamvt, { image, x, y }) => {
+        const blob = await (await fetch(`data:image/jpeg;base64,${image}`)).blob();
+        const client = new tamvt.Client();
+        const first = await client.refine(blob, { points: [[18, 18, 1]], strokes: [] });
+        const strokes = [{ points: [x - 4, y, x + 4, y] }];
+        return [first, await client.refine(blob, { strokes, previous: first.rle })];
+    }"""
+    first, second = await run_js(code, {"image": image, "x": x, "y": y})
+    assert jaccard(decode_rle(first["rle"]), scene.labels(0) == 1) > 0.9
+    assert jaccard(decode_rle(second["rle"]), scene.labels(0, objects=2) > 0) > 0.9
+    assert len(second["warnings"]) == 1
+
+
+async def test_a_session_is_rewound_to_a_frame_in_the_middle(run_js: RunJs) -> None:
+    code = f"""async (tamvt, given) => {{
+        {IMAGES}
+        await session.append(images.slice(1), {{ firstFrame: 1 }});
+        const sent = [];
+        const rewound = await session.rewind(3, (n) => {{ sent.push(n); return images[n]; }});
+        await rewound.correct([given.object]);
+        const ends = [session, rewound].map(({state}) => state.next_frame);
+        return [...ends, sent, rewound.id !== session.id];
+    }}"""
+    assert await run_js(code, video(7)) == [7, 4, [3], True]

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -180,7 +180,7 @@ def _correct(random: Random) -> Call:
 
 
 def _refine(random: Random) -> Call:
-    prompts = {
+    prompts: dict[str, list[Any]] = {
         "box": samples.boxes(),
         "points": [[[8, 8, 1], [40, 30, 0]]],
         "strokes": [[{"points": [8, 8, 20, 20], "label": 1}]],

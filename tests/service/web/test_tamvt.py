@@ -288,7 +288,7 @@ async def test_a_session_is_rewound_to_a_frame_in_the_middle(run_js: RunJs) -> N
         const sent = [];
         const rewound = await session.rewind(3, (n) => {{ sent.push(n); return images[n]; }});
         await rewound.correct([given.object]);
-        const ends = [session, rewound].map(({state}) => state.next_frame);
+        const ends = [session, rewound].map((each) => each.state.next_frame);
         return [...ends, sent, rewound.id !== session.id];
     }}"""
     assert await run_js(code, video(7)) == [7, 4, [3], True]

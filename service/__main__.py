@@ -46,6 +46,14 @@ COMMANDS = {
             "tamvt track frames/ --mask 00000.png -o out --url http://127.0.0.1:8000",
         ),
     ),
+    "convert": Command(
+        "write masks in the format of another tool",
+        TRACKING,
+        (
+            "tamvt convert masks.json --format cvat -o out",
+            "tamvt convert out --format coco -o coco",
+        ),
+    ),
     "demo": Command(
         "start the service and track a sample through it",
         TRACKING,

@@ -3,6 +3,7 @@
 OUT/masks/<stem of the image, or five digits>.png   palette PNGs
 OUT/states.csv                                       frame, object, state, confidence
 OUT/overlay.mp4                                      with --overlay
+OUT/<format>/                                        with --format: for other tools
 OUT/.tamvt/                                          what is needed to go on after a stop
 """
 
@@ -28,10 +29,12 @@ from model.core.palette import read_label_map
 from model.core.pixels import ImageLimits, TooLarge
 from service.commands.failures import report_failures
 from service.commands.sending import send_frames, whole_clips
+from service.commands.track_export import export_formats, read_prompt
 from service.commands.track_results import LostMasks, TrackResults, locked
 from service.commands.track_state import JobIdentity, TrackState, sent_digest, source_digest
 from service.errors import BadOption, BadVideo, DamagedVideo, PictureTooLarge
 from service.local.private_service import private_service
+from service.media.formats.registry import FormatName
 from service.media.images import decode_image
 from service.media.overlay import paint, write_overlay
 from service.media.video import Source, SourceFrame, open_source
@@ -101,9 +104,17 @@ class Job:
 class TrackArguments:
     """The options of `tamvt track`."""
 
-    mask: Annotated[Path, Parameter(help="PNG of the objects in the reference frame")]
+    mask: Annotated[
+        Path, Parameter(help="PNG of the objects in the reference frame, or annotations")
+    ]
     out: Annotated[Path, Parameter(name=("-o", "--out"), help="folder for the masks")]
     overlay: Annotated[bool, Parameter(help="also write OUT/overlay.mp4")] = False
+    formats: Annotated[
+        tuple[FormatName, ...],
+        Parameter(
+            name="--format", help="also write OUT/FORMAT/ for other tools", consume_multiple=True
+        ),
+    ] = ()
     url: Annotated[str | None, Parameter(help="a running service; without it one is started")] = (
         None
     )
@@ -150,6 +161,8 @@ def run(
             # A second pass over the video, so that it is whole after any number of stops.
             write_overlay(job.out / "overlay.mp4", _painted(job))
             print(f"overlay in {job.out / 'overlay.mp4'}")
+        for line in export_formats(args.formats, job.results, job.source, job.limits):
+            print(line)
     print(f"masks in {job.results.masks}")
     if damage:
         raise DamagedVideo(f"{damage}; the frames before it are tracked")
@@ -165,7 +178,7 @@ def _job(video: Path, args: TrackArguments) -> Job:
     limits = ImageLimits(
         settings.max_frame_bytes, settings.max_frame_width, settings.max_frame_height
     )
-    mask = args.mask.read_bytes()
+    mask = read_prompt(args.mask, source, args.reference_frame, limits)
     try:
         read = read_mask_image(mask, limits)
     except TooLarge as error:

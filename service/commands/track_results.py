@@ -88,6 +88,14 @@ class TrackResults:
                 for item in masks.objects
             )
 
+    def states_of(self) -> dict[str, dict[int, tuple[str, float]]]:
+        """Return state and confidence of each object in each frame, by the frame's name."""
+        found: dict[str, dict[int, tuple[str, float]]] = {}
+        for row in self._rows():
+            judged = (row["state"], float(row["confidence"]))
+            found.setdefault(row["frame"], {})[int(row["object"])] = judged
+        return found
+
     def told_of_lost(self) -> list[str]:
         """Return a sentence for each object that is lost in some frame."""
         rows = self._rows()

@@ -5,9 +5,10 @@ H and W are a frame's height and width; every picture is uint8 RGB (H, W, 3).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self, cast
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from model.core.frame_files import FolderError, list_frames, read_frame_file
 from model.core.image_headers import PixelError
 from service.errors import BadVideo
-from service.media.images import encode_jpeg, fitting_image, turned
+from service.media.images import decode_image, encode_jpeg, fitting_image, turned
 from service.media.video_reader import Picture, open_video
 
 FOLDER_FPS = 24.0
@@ -47,13 +48,14 @@ class Source:
     """A video file, or a folder of images in natural order (`images` is empty for a file).
 
     `count` is the number of frames, None if a file does not say; `left_out` says what else lies in
-    a folder.
+    a folder. `fps` is the mean number of frames a second, for a folder what is usual.
     """
 
     path: Path
     images: tuple[Path, ...]
     count: int | None
     left_out: str = ""
+    fps: float = FOLDER_FPS
 
     def name_of(self, number: int) -> str:
         """Return what a message calls a frame: its file, or its number."""
@@ -62,6 +64,23 @@ class Source:
     def stem_of(self, number: int) -> str:
         """Return the stem of a frame's mask file."""
         return self.images[number].stem if self.images else f"{number:05d}"
+
+    def image_of(self, number: int) -> str:
+        """Return the name of a frame's picture: its file's, or one by its number."""
+        return self.images[number].name if self.images else f"{number:05d}.jpg"
+
+    def pictures(self) -> Iterator[tuple[int, float, Callable[[], NDArray[np.uint8]]]]:
+        """Yield number and seconds of every frame, and what gives its picture (H, W, 3) by then.
+
+        Raises:
+            DamagedVideo: what comes after the frames that were yielded cannot be decoded.
+        """
+        for number, image in enumerate(self.images):
+            yield number, number / self.fps, partial(_read_picture, image)
+        if not self.images:
+            with self.path.open("rb") as file, open_video(file) as video:
+                for picture in video.pictures():
+                    yield picture.number, picture.time_s, partial(upright, picture)
 
     def frames(self, *, first: int = 0) -> Iterator[SourceFrame]:
         """Yield the frames from number `first` on, with the same bytes in every call.
@@ -87,6 +106,10 @@ class Source:
                     yield SourceFrame(number, self.stem_of(number), encode_jpeg(rgb), time_s)
 
 
+def _read_picture(image: Path) -> NDArray[np.uint8]:
+    return decode_image(fitting_image(read_frame_file(image)))
+
+
 def open_source(path: Path, *, mask: Path | None = None) -> Source:
     """Open the video at `path`: a file, or a folder of images, of which the `mask` is none.
 
@@ -105,7 +128,7 @@ def open_source(path: Path, *, mask: Path | None = None) -> Source:
     if not path.is_file():
         raise BadVideo(f"there is no video or folder {str(path)!r}")
     with path.open("rb") as file, open_video(file) as video:
-        return Source(path=path, images=(), count=video.count)
+        return Source(path=path, images=(), count=video.count, fps=video.fps)
 
 
 def decode_video(

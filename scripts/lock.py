@@ -22,9 +22,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PROJECTS = (ROOT / "pyproject.toml", ROOT / "clients" / "python" / "pyproject.toml")
 LOCKS = {
-    "gateway": ("demo", "redis", "triton"),
+    "gateway": ("demo", "openvino", "redis", "triton"),
     "trainer": ("model",),
-    "development": ("demo", "dev", "model", "redis", "triton"),
+    "development": ("demo", "dev", "model", "openvino", "redis", "triton"),
 }
 OWN = ("tamvt-client", "tamvt-serve", "torch")
 # What no resolver on this Python sees: redis needs async-timeout before Python 3.11.3.

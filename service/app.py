@@ -20,6 +20,7 @@ from service.access.origins import Access, read_hosts, read_origins
 from service.access.tickets import Tickets
 from service.engines.base import Engine, EngineLimits
 from service.engines.embedded import embedded_engine
+from service.engines.runtimes import RuntimeOptions
 from service.errors import Misconfigured, StoreUnavailable
 from service.http import objects, operations, page, prompts, sessions
 from service.http.dependencies import Service, UploadLimits
@@ -201,7 +202,11 @@ def chosen_engine(settings: Settings) -> AbstractAsyncContextManager[Engine]:
     )
     if settings.engine == "embedded":
         return embedded_engine(
-            settings.weights, settings.model, threads=settings.engine_threads, limits=limits
+            settings.weights,
+            settings.model,
+            threads=settings.engine_threads,
+            limits=limits,
+            runtime=RuntimeOptions(settings.runtime, settings.runtime_files),
         )
     # Imported where it is needed: its client is an extra, and takes a while to import.
     try:

@@ -37,6 +37,16 @@ class Settings(BaseSettings):
     engine_threads: int = Field(
         default=0, ge=0, le=256, description="Threads of one inference; 0: one for each processor."
     )
+    runtime: Literal["auto", "onnxruntime", "openvino"] = Field(
+        default="auto",
+        description="What runs the embedded engine's graphs; `auto`: OpenVINO in bf16 where it is "
+        "installed, faster, and was measured to lose little.",
+    )
+    runtime_files: Path = Field(
+        default=Path("~/.cache/tamvt"),
+        description="Folder of graphs that OpenVINO compiled, at most 512 MB; one that cannot be "
+        "written is done without.",
+    )
     bank_bytes: int = Field(
         default=2**30, ge=1, description="Bytes of all banks; the least recently used are dropped."
     )
@@ -223,7 +233,7 @@ class Settings(BaseSettings):
         default="info", description="Least level of the log lines on stderr."
     )
 
-    @field_validator("state", "weights")
+    @field_validator("runtime_files", "state", "weights")
     @classmethod
     def expand_home(cls, path: Path) -> Path:
         """Return the path with ~ replaced by the home folder."""

@@ -50,9 +50,10 @@ class EmbeddedBank:
         for name, tensor in self._tensors.items():
             tensor[slot] = entry[name]
 
-    def inputs(self) -> dict[str, NDArray[Any]]:
-        """Return the bank's inputs of `segment`, B = 1: views of the n lowest slots."""
+    def inputs(self, *, whole: bool = False) -> dict[str, NDArray[Any]]:
+        """Return the bank's inputs of `segment`, B = 1: views of the n lowest slots, or of all."""
         used = 1 + max(entry.slot for entry in self.memory.entries)
+        used = self.memory.capacity if whole else used
         tensors = {name: tensor[None, :used] for name, tensor in self._tensors.items()}
         valid = self.memory.entry_valid(self.object_ids)  # (O, N)
         ages = self.memory.ages()[None, :used]  # (N,) -> (1, n)

@@ -49,6 +49,7 @@ class EngineLimits:
 
 
 DEFAULT_LIMITS: Final = EngineLimits()
+TRITON: Final = "triton"  # a runtime that is its own affair
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class ClipMasks:
     confidence: NDArray[np.float32]  # (L, O)
     batch_size: int  # clips that the model ran together, this one included
     weights_sha256: str  # of the model
+    runtime: str = ""  # see Engine.runtime
 
 
 class BankLease(Protocol):
@@ -92,6 +94,11 @@ class Engine(Protocol):
 
     @property
     def spec(self) -> ModelSpec: ...
+
+    @property
+    def runtime(self) -> str:
+        """Return what runs the model, and in which precision: `openvino/bf16`, or `triton`."""
+        ...
 
     async def ready(self) -> None:
         """Raise EngineUnavailable unless the model can answer."""

@@ -1,4 +1,4 @@
-"""The embedded engine: ONNX Runtime in this process, in a bounded pool of threads.
+"""The embedded engine: the model in this process, in a bounded pool of threads.
 
 Letters: B entries of a batch, L frames, O objects, h and w the model's size.
 """
@@ -28,8 +28,10 @@ from service.engines.base import (
     EntryPicture,
     Pictures,
 )
-from service.engines.graphs import Graphs, Inference, open_graphs
+from service.engines.graphs import Graphs, open_graphs
+from service.engines.inference import Inference
 from service.engines.pictures import MASKS_PER_BATCH, BankSource, arrange_masks, clear_unknown
+from service.engines.runtimes import ONNX_RUNTIME_ONLY, RuntimeOptions, choose_runtime
 from service.errors import EngineUnavailable, Overloaded
 
 T = TypeVar("T")
@@ -44,14 +46,18 @@ async def embedded_engine(
     threads: int = 0,
     workers: int = 1,
     limits: EngineLimits = DEFAULT_LIMITS,
+    runtime: RuntimeOptions = ONNX_RUNTIME_ONLY,
 ) -> AsyncIterator[EmbeddedEngine]:
-    """Open a warm engine for the model `name` in `folder`; raise ModelMissing, ModelMismatch.
+    """Open a warm engine for the model `name` in `folder`.
+
+    Raise ModelMissing, ModelMismatch, or Misconfigured if the runtime is not installed.
 
     `threads` are those of one inference (0: one for each processor), `workers` the inferences at
     once.
     """
     threads = threads or len(os.sched_getaffinity(0))
     graphs = await asyncio.to_thread(open_graphs, folder, name, threads=threads)
+    graphs = await asyncio.to_thread(choose_runtime, graphs, folder, runtime, threads=threads)
     pool = Pool(workers=workers, queue=limits.waiting, deadline_s=limits.clip_deadline_s)
     engine = EmbeddedEngine(graphs, pool, BankCache(limit_bytes=limits.bank_bytes))
     try:
@@ -121,6 +127,10 @@ class EmbeddedEngine:
     def spec(self) -> ModelSpec:
         return self._graphs.spec
 
+    @property
+    def runtime(self) -> str:
+        return self._graphs.runtime
+
     async def ready(self) -> None:
         """See `base.Engine.ready`."""
         self._pool.check()
@@ -130,7 +140,8 @@ class EmbeddedEngine:
         height, width = self.spec.buckets.sizes[0]
         frames = np.zeros((self.spec.clip_length, height, width, 3), np.uint8)
         blank = EntryPicture(frames[0], np.zeros((1, height, width), np.uint8))
-        memory = Memory.start(0, [1], capacity=1)
+        usual = 1 if self._graphs.any_shape else self.spec.memory_size
+        memory = Memory.start(0, [1], capacity=usual)
         bank = EmbeddedBank(self.spec, (height, width), memory, [1])
         await self._pool.run(lambda run: rebuild(self._graphs, run, bank, [blank]))
         await self._pool.run(lambda run: segment(self._graphs, run, bank, frames))
@@ -229,13 +240,16 @@ def segment(
     graphs: Graphs, run: Inference, bank: EmbeddedBank, frames: NDArray[np.uint8]
 ) -> tuple[ClipMasks, Tensors]:
     """Return the masks of frames (L, h, w, 3) and the last one's entry, (T, C) or (O, T, C)."""
-    outputs = run(graphs.segment, {"frames": frames[None], **bank.inputs()})
+    outputs = run(
+        graphs.segment, {"frames": frames[None], **bank.inputs(whole=not graphs.any_shape)}
+    )
     entry = {t.name: outputs[entry_output(t.name)][0] for t in graphs.spec.bank}
     found = ClipMasks(
         outputs["masks"][0],
         outputs["confidence"][0],
         batch_size=1,
         weights_sha256=graphs.spec.weights_sha256,
+        runtime=graphs.runtime,
     )
     return found, entry
 
@@ -245,7 +259,7 @@ def rebuild(
 ) -> None:
     """Fill the bank with the entries of its memory; the pictures are in the same order."""
     entries = bank.memory.entries
-    size = max(1, MASKS_PER_BATCH // len(bank.object_ids))
+    size = max(1, MASKS_PER_BATCH // len(bank.object_ids)) if graphs.any_shape else 1
     pairs = list(zip(entries, pictures, strict=True))
     for batch in (pairs[start : start + size] for start in range(0, len(pairs), size)):
         frame = np.stack([picture.frame for _, picture in batch])  # (B, h, w, 3)

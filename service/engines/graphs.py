@@ -1,16 +1,14 @@
-"""The two graphs of a model in ONNX Runtime, compared with the contract when they are opened."""
+"""The two graphs of a model, compared with the contract when they are opened."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import onnxruntime
-from numpy.typing import NDArray
-from onnxruntime.capi import onnxruntime_pybind11_state as states
 
 from model.core.contract import (
     METADATA_KEY,
@@ -23,59 +21,46 @@ from model.core.contract import (
     segment_outputs,
 )
 from service.engines.base import check_served
-from service.errors import EngineUnavailable, ModelMismatch, ModelMissing
+from service.engines.inference import Graph
+from service.engines.onnx_runtime import ONNX_RUNTIME, OnnxGraph, open_session
+from service.errors import ModelMismatch, ModelMissing
 
 TYPES = {"float32": "float"}  # where ONNX's name differs from numpy's
-FAILURES = tuple(
-    getattr(states, name)
-    for name in (
-        "EPFail",
-        "EngineError",
-        "Fail",
-        "InvalidArgument",
-        "InvalidGraph",
-        "InvalidProtobuf",
-        "NoModel",
-        "NoSuchFile",
-        "NotImplemented",
-        "RuntimeException",
-    )
-)
-
-
-class Inference:
-    """One inference that can be stopped at its next node."""
-
-    def __init__(self) -> None:
-        self._options = onnxruntime.RunOptions()
-
-    def stop(self) -> None:
-        self._options.terminate = True
-
-    def __call__(self, graph: Graph, inputs: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-        """Return the outputs by name; raise EngineUnavailable if ONNX Runtime fails or stops."""
-        try:
-            values = graph.session.run(graph.outputs, dict(inputs), self._options)
-        except FAILURES as error:
-            raise EngineUnavailable(f"the model failed: {_line(error)}") from error
-        return dict(zip(graph.outputs, values, strict=True))
-
-
-@dataclass(frozen=True, slots=True)
-class Graph:
-    """One graph, ready to run in any thread."""
-
-    session: onnxruntime.InferenceSession
-    outputs: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Graphs:
-    """Both graphs of one model, and the spec that both carry."""
+    """Both graphs of one model, the spec that both carry, and what runs them."""
 
     spec: ModelSpec
     memorize: Graph
     segment: Graph
+    runtime: str = ONNX_RUNTIME  # and its precision
+    any_shape: bool = True  # at no cost; else each shape is compiled
+
+    def on(self, runtime: CompilingRuntime, folder: Path) -> Graphs:
+        """Return the same graphs, which lie in `folder`, on another runtime."""
+        memorize, segment = (
+            runtime.open(
+                folder / f"{self.spec.graph(verb)}.onnx", tuple(tensor.name for tensor in outputs)
+            )
+            for verb, outputs in (
+                ("memorize", memorize_outputs(self.spec)),
+                ("segment", segment_outputs(self.spec)),
+            )
+        )
+        return replace(
+            self, memorize=memorize, segment=segment, runtime=runtime.name, any_shape=False
+        )
+
+
+class CompilingRuntime(Protocol):
+    """A runtime that compiles each shape."""
+
+    @property
+    def name(self) -> str: ...
+
+    def open(self, path: Path, outputs: Sequence[str]) -> Graph: ...
 
 
 def open_graphs(folder: Path, name: str, *, threads: int) -> Graphs:
@@ -89,7 +74,7 @@ def open_graphs(folder: Path, name: str, *, threads: int) -> Graphs:
     for path in (*paths.values(), weights):
         if not path.is_file():
             raise ModelMissing(f"no model {name!r}: {path} does not exist")
-    memorize, segment = (_open(path, threads=threads) for path in paths.values())
+    memorize, segment = (open_session(path, threads=threads) for path in paths.values())
     spec = _spec(memorize, paths["memorize"])
     if spec != _spec(segment, paths["segment"]) or spec.name != name:
         raise ModelMismatch(f"the two graphs of {name!r} are not of the same model")
@@ -101,24 +86,9 @@ def open_graphs(folder: Path, name: str, *, threads: int) -> Graphs:
     _check(segment, segment_inputs(spec), segment_outputs(spec), spec.graph("segment"))
     return Graphs(
         spec,
-        Graph(memorize, tuple(tensor.name for tensor in memorize_outputs(spec))),
-        Graph(segment, tuple(tensor.name for tensor in segment_outputs(spec))),
+        OnnxGraph(memorize, tuple(tensor.name for tensor in memorize_outputs(spec))),
+        OnnxGraph(segment, tuple(tensor.name for tensor in segment_outputs(spec))),
     )
-
-
-def _open(path: Path, *, threads: int) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # Spinning threads starve whatever else runs; without it a lone clip takes 4 % longer.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3  # errors come to us as exceptions
-    try:
-        return onnxruntime.InferenceSession(
-            str(path), sess_options=options, providers=["CPUExecutionProvider"]
-        )
-    except FAILURES as error:
-        raise ModelMismatch(f"{path} cannot be opened: {_line(error)}") from error
 
 
 def _spec(session: onnxruntime.InferenceSession, path: Path) -> ModelSpec:
@@ -142,8 +112,3 @@ def _check(
         if there != expected:
             names = sorted(name for name, *_ in there ^ expected)
             raise ModelMismatch(f"graph {graph} breaks the contract at {', '.join(names)}")
-
-
-def _line(error: BaseException) -> str:
-    """Return an error of ONNX Runtime as one line."""
-    return " ".join(str(error).split())[:300]

@@ -21,7 +21,8 @@ from model.core.pixels import ImageLimits
 from service.engines.bank import EmbeddedBank
 from service.engines.base import EntryPicture
 from service.engines.embedded import rebuild, segment
-from service.engines.graphs import Graphs, Inference, open_graphs
+from service.engines.graphs import Graphs, open_graphs
+from service.engines.inference import Inference
 from service.engines.pictures import clear_unknown
 from service.sessions.annotations import read_annotation
 from service.sessions.clips import clip_pixels, conclude, plan

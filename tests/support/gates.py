@@ -56,6 +56,10 @@ class GatedEngine:
     def spec(self) -> ModelSpec:
         return self._engine.spec
 
+    @property
+    def runtime(self) -> str:
+        return self._engine.runtime
+
     async def ready(self) -> None:
         await self._engine.ready()
 

@@ -15,7 +15,7 @@ from tritonclient.grpc import InferInput, InferRequestedOutput, InferResult
 
 from model.core.contract import BATCH_SIZE, ModelSpec, entry_output
 from model.core.memory import Entry, Memory
-from service.engines.base import ClipMasks, EntryPicture
+from service.engines.base import TRITON, ClipMasks, EntryPicture
 from service.engines.pictures import MASKS_PER_BATCH, arrange_masks
 from service.engines.triton.client import TritonClient, UnknownRegion
 from service.engines.triton.layout import Layout, TensorLocation
@@ -120,6 +120,7 @@ class TritonBank:
             self.storage.array(outputs["confidence"])[:, :objects].copy(),
             batch_size=int(self.storage.array(outputs[BATCH_SIZE.name])[0]),
             weights_sha256=self.weights_sha256,
+            runtime=TRITON,
         )
 
     def remember(self, after: Memory) -> None:

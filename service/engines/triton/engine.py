@@ -21,7 +21,14 @@ from numpy.typing import NDArray
 from model.core.contract import ModelSpec
 from model.core.memory import Memory
 from service.engines.bank import BankCache
-from service.engines.base import DEFAULT_LIMITS, BankLease, ClipMasks, EngineLimits, Pictures
+from service.engines.base import (
+    DEFAULT_LIMITS,
+    TRITON,
+    BankLease,
+    ClipMasks,
+    EngineLimits,
+    Pictures,
+)
 from service.engines.pictures import BankSource
 from service.engines.triton.bank import TritonBank
 from service.engines.triton.client import TritonClient, triton_client
@@ -113,6 +120,10 @@ class TritonEngine:
     @property
     def spec(self) -> ModelSpec:
         return self._client.served.spec
+
+    @property
+    def runtime(self) -> str:
+        return TRITON
 
     async def ready(self) -> None:
         """See `base.Engine.ready`."""

@@ -14,7 +14,8 @@ import pytest
 from model.core.memory import Memory
 from service.engines.base import Engine, EngineLimits, EntryPicture
 from service.engines.embedded import Pool, embedded_engine
-from service.engines.graphs import Inference, open_graphs
+from service.engines.graphs import open_graphs
+from service.engines.inference import Inference
 from service.errors import CorruptSession, EngineUnavailable, Overloaded
 from tests.support.scenes import SIZE, clip, faded, picture, true_masks
 from tests.support.videos import Video

@@ -1,0 +1,185 @@
+"""OpenVINO, in bf16 or fp32: each shape is compiled once, and kept in memory and on disk.
+
+Imported where it is wanted: the package is an extra.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import onnxruntime
+import openvino
+from numpy.typing import NDArray
+from openvino import opset15
+
+from service.engines.compiled_files import CompiledFiles
+from service.engines.inference import Inference
+from service.engines.onnx_runtime import FAILURES, one_line
+from service.errors import EngineUnavailable
+
+Precision = Literal["bf16", "fp32"]
+Shapes = Mapping[str, tuple[int, ...]]
+KEPT_SHAPES: Final = 8  # of each graph; one takes some 70 MB
+RECIPE: Final = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()  # how it is compiled
+HINTS: Final = {"bf16": "bf16", "fp32": "f32"}
+
+
+@dataclass(frozen=True, slots=True)
+class OpenVino:
+    """OpenVINO on this processor, with a number of threads for one run."""
+
+    core: openvino.Core
+    precision: Precision
+    threads: int
+    files: CompiledFiles | None  # none: nothing is kept on disk
+
+    @property
+    def name(self) -> str:
+        """Return what an engine's identity says of it."""
+        return f"openvino/{self.precision}"
+
+    def open(self, path: Path, outputs: Sequence[str]) -> OpenVinoGraph:
+        """Return a graph; its shapes are compiled when they come first."""
+        return OpenVinoGraph(self, path, tuple(outputs))
+
+    def compile(self, path: Path, shapes: Shapes, identity: str) -> openvino.CompiledModel:
+        """Return the graph in `path` for these shapes of its inputs, from disk if it is there."""
+        config = {
+            "INFERENCE_PRECISION_HINT": HINTS[self.precision],
+            "INFERENCE_NUM_THREADS": self.threads,
+            "PERFORMANCE_HINT": "LATENCY",
+            "ENABLE_CPU_PINNING": False,  # two workers would be pinned to the same processors
+        }
+        key = json.dumps([openvino.__version__, processor(), RECIPE, config, identity, shapes])
+        stored = self.files.read(key) if self.files else None
+        if stored is not None:
+            try:
+                return self.core.import_model(io.BytesIO(stored), "CPU", config)
+            except RuntimeError:  # another build of the same version: compiled again
+                pass
+        with tempfile.TemporaryDirectory() as folder:
+            model = self.core.read_model(fix_shapes(path, shapes, Path(folder)))
+            model.reshape({name: list(shape) for name, shape in shapes.items()})
+            enter_through_bytes(model)
+            compiled = self.core.compile_model(model, "CPU", config)
+        if self.files:
+            self.files.write(key, compiled.export_model().getvalue())
+        return compiled
+
+
+class OpenVinoGraph:
+    """One graph in OpenVINO, compiled for the shapes that are run."""
+
+    def __init__(self, runtime: OpenVino, path: Path, outputs: tuple[str, ...]) -> None:
+        self._runtime, self._path, self._outputs = runtime, path, outputs
+        self._identity = graph_identity(path)
+        self._lock = threading.Lock()
+        self._compiled: OrderedDict[str, openvino.CompiledModel] = OrderedDict()
+
+    def run(self, inputs: Mapping[str, NDArray[Any]], inference: Inference) -> dict[str, Any]:
+        """See `inference.Graph.run`. The first run of a shape takes the time to compile it."""
+        try:
+            request = self._compile({name: each.shape for name, each in inputs.items()})
+            with inference.stoppable(request.cancel):
+                request.start_async(dict(inputs), share_inputs=True)
+                request.wait()
+        except (RuntimeError, *FAILURES) as error:
+            raise EngineUnavailable(f"the model failed: {one_line(error)}") from error
+        # Copies: the request's own arrays are written again by its next run.
+        return {name: np.array(request.get_tensor(name).data) for name in self._outputs}
+
+    @property
+    def shapes(self) -> int:
+        """Return for how many shapes it is compiled now."""
+        return len(self._compiled)
+
+    def _compile(self, shapes: Shapes) -> openvino.InferRequest:
+        key = json.dumps(shapes)
+        with self._lock:
+            compiled = self._compiled.get(key)
+            if compiled is None:
+                compiled = self._runtime.compile(self._path, shapes, self._identity)
+                self._compiled[key] = compiled
+                if len(self._compiled) > KEPT_SHAPES:
+                    self._compiled.popitem(last=False)
+            self._compiled.move_to_end(key)
+        return compiled.create_infer_request()
+
+
+def fix_shapes(path: Path, shapes: Shapes, folder: Path) -> Path:
+    """Write the graph with its shapes fixed and folded into `folder`; return its path.
+
+    OpenVINO refuses the graph with free dimensions when it is reshaped: what computes shapes has
+    to be folded first, which ONNX Runtime does.
+    """
+    dimensions = onnxruntime.InferenceSession(
+        str(path), providers=["CPUExecutionProvider"]
+    ).get_inputs()
+    options = onnxruntime.SessionOptions()
+    for each in dimensions:
+        for symbol, size in zip(each.shape, shapes[each.name], strict=True):
+            if isinstance(symbol, str):
+                options.add_free_dimension_override_by_name(symbol, size)
+    fixed = folder / path.name
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(fixed)
+    prefix = "session.optimized_model_external_initializers"
+    options.add_session_config_entry(f"{prefix}_file_name", f"{path.stem}.weights")
+    options.add_session_config_entry(f"{prefix}_min_size_in_bytes", "1024")
+    onnxruntime.InferenceSession(
+        str(path), sess_options=options, providers=["CPUExecutionProvider"]
+    )
+    return fixed
+
+
+def enter_through_bytes(model: openvino.Model) -> None:
+    """Let what is made of the masks begin at their bytes, as `memorize` does with given ones.
+
+    `segment` rounds the masks inside and makes the entry of the rounded numbers; OpenVINO fuses
+    that otherwise than numbers that come as bytes, and an entry would not be, bit for bit, the one
+    that `memorize` makes of the same masks.
+    """
+    masks = next((each for each in model.outputs if "masks" in each.names), None)
+    if masks is None:
+        return
+    cast = masks.get_node().input_value(0).get_node()
+    if cast.get_type_name() != "Convert":
+        return
+    rounded = cast.input_value(0)
+    for reader in list(rounded.get_target_inputs()):
+        frame = reader.get_node()
+        if frame.get_type_name() != "Gather":  # which takes the clip's last frame
+            continue
+        floats, readers = rounded.get_element_type(), list(frame.output(0).get_target_inputs())
+        reader.replace_source_output(cast.output(0))
+        frame.validate_and_infer_types()
+        again = opset15.convert(frame.output(0), floats.to_string())
+        for each in readers:
+            each.replace_source_output(again.output(0))
+
+
+def graph_identity(path: Path) -> str:
+    """Return a graph's name and digest; the graph itself names the digest of its weights' file."""
+    return f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+
+
+def processor() -> str:
+    """Return the processor's name and abilities as Linux tells them."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    told = [next((x for x in lines if x.startswith(name)), "") for name in ("model name", "flags")]
+    return " ".join(told)
+
+
+def computes_bf16() -> bool:
+    """Return whether this processor computes in bf16, rather than imitating it."""
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(processor().split())

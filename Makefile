@@ -1,13 +1,16 @@
 # `make help` lists the targets. Each does all of its own set-up, the first time only.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve triton test test-faults fuzz mutants check measure lock audit bench train ablate clean
+.PHONY: help setup demo serve triton test test-faults fuzz mutants check manifests sbom measure lock audit bench train ablate clean
 
 BIN := .venv/bin
 ARGS ?=
 HOST ?= 127.0.0.1
 PORT ?= 8000
 FAULT_SEEDS ?= 5
+VALUES ?= cpu
+CHART := deploy/kubernetes/chart
+HELM := .venv/tools/deploy/bin/helm
 
 # Videos to train, evaluate and show with; everything works without them.
 TAMVT_DATA ?= $(if $(wildcard ../shared/data),$(abspath ../shared/data),data)
@@ -49,12 +52,24 @@ fuzz: setup  ## attack parsers and a real service with changed inputs (ARGS="--s
 mutants: setup  ## break the code place by place: tests must notice (ARGS="--only drain"; an hour)
 	@$(BIN)/python -m scripts.mutants $(ARGS)
 
-check:  ## format, lint, types, direction of imports
-	@scripts/setup packages
+check:  ## format, lint, types, direction of imports; images, Compose file and chart
+	@scripts/setup deploy
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m scripts.check_deploy
+
+manifests:  ## render the chart to build/manifests (VALUES=cpu, gpu or gpu-tensorrt; ARGS for helm)
+	@scripts/setup deploy
+	@mkdir -p build/manifests
+	@$(HELM) template tamvt $(CHART) -n tamvt -f $(CHART)/values/$(VALUES).yaml $(ARGS) >build/manifests/rendered.yaml
+	@cp deploy/kubernetes/overlay/*.yaml build/manifests
+	@echo "build/manifests: kubectl apply -k build/manifests"
+
+sbom:  ## write a bill of materials (CycloneDX) of each image's packages to build/sbom
+	@scripts/setup packages
+	@$(BIN)/python -m scripts.sbom build/sbom
 
 measure:  ## print how well the house is kept (docs/architecture.md)
 	@scripts/setup packages

@@ -17,7 +17,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from scripts.lock import LOCKS
+from scripts.lock import LOCKS, NAMES
 
 ROOT = Path(__file__).resolve().parents[1]
 SKIPPING_TEST = "import pytest\n\ndef test_nothing():\n    pytest.skip('no time')\n"
@@ -99,11 +99,11 @@ def test_the_locks_are_those_of_the_requirements() -> None:
     assert run.returncode == 0, run.stderr
 
 
-@pytest.mark.parametrize("name", LOCKS)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_locked_package_has_its_hashes_and_no_address(name: str) -> None:
     text = (ROOT / "requirements" / f"{name}.txt").read_text()
     packages = re.findall(r"^([\w.-]+)==[^\n]*", text, re.MULTILINE)
-    assert len(packages) > 20
+    assert len(packages) > 10
     assert len(packages) == len(
         re.findall(r"^[\w.-]+==[^\n]* \\\n    --hash=sha256:", text, re.MULTILINE)
     )

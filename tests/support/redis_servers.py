@@ -49,6 +49,7 @@ class RedisServer:
     program: str = field(default_factory=find_redis)
     options: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
+    password: str | None = None
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -57,7 +58,7 @@ class RedisServer:
 
     def client(self) -> Redis:
         """Return a client that the test closes."""
-        return Redis(port=self.port, socket_timeout=DEADLINE_S)
+        return Redis(port=self.port, password=self.password, socket_timeout=DEADLINE_S)
 
     def start(self) -> None:
         """Run it and wait until it answers."""

@@ -15,15 +15,15 @@ import pytest
 from model.__main__ import build_app
 
 ROOT = Path(__file__).resolve().parents[3]
-FILES = ("docker-compose.yml", "deploy/kubernetes/train-job.yaml")
-COMMAND = re.compile(r"^\s+(?:tamvt-model|torchrun .* -m model) (.*?)(?: &)?$", re.MULTILINE)
+FILES = ("docker-compose.yml", "deploy/kubernetes/chart/files/train.sh")
+COMMAND = re.compile(r"^\s*(?:tamvt-model|torchrun .* -m model) (.*?)(?: &)?$", re.MULTILINE)
 
 
 def commands(file: str) -> list[list[str]]:
     """The arguments of every `tamvt-model` in a file, its variables replaced by the defaults."""
     text = (ROOT / file).read_text()
     text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
-    text = re.sub(r"\$(RECIPE|BUILD)", "tamvt-mobile", text)
+    text = re.sub(r"\$(RECIPE|BUILD)", "tamvt-mobile", text).replace("$WORKERS", "4")
     return [shlex.split(found) for found in COMMAND.findall(text)]
 
 
@@ -45,7 +45,8 @@ def test_both_build_the_same_target() -> None:
     targets = re.findall(r"^FROM \S+ AS (\w+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     assert "trainer" in targets
     assert "target: trainer" in (ROOT / "docker-compose.yml").read_text()
-    assert "image: tamvt-trainer" in (ROOT / "deploy/kubernetes/train-job.yaml").read_text()
+    values = (ROOT / "deploy/kubernetes/chart/values.yaml").read_text()
+    assert "trainer: {repository: tamvt-trainer," in values
 
 
 TRAINER = """#!/bin/bash
@@ -62,7 +63,8 @@ def test_a_trainer_that_is_stopped_saves_before_its_container_ends(
     for name in ("tamvt-model", "torchrun"):
         (tmp_path / name).write_text(TRAINER)
         (tmp_path / name).chmod(0o755)
-    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "RECIPE": "smoke", "BUILD": "small"}
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    environment = {"PATH": path, "RECIPE": "smoke", "BUILD": "small", "WORKERS": "4"}
     shell = subprocess.Popen(["bash", "-ec", script(file)], cwd=tmp_path, env=environment)
     told = tmp_path / "told"
     deadline = time.monotonic() + 20
@@ -78,6 +80,8 @@ def test_a_trainer_that_is_stopped_saves_before_its_container_ends(
 
 def script(file: str) -> str:
     """What the container's shell is given."""
+    if file.endswith(".sh"):
+        return (ROOT / file).read_text()
     lines = (ROOT / file).read_text().splitlines()
     begin = next(k for k, line in enumerate(lines) if line.strip() == "- |")
     depth = len(lines[begin]) - len(lines[begin].lstrip())

@@ -22,7 +22,7 @@ from service.engines.base import Engine, EngineLimits
 from service.engines.embedded import embedded_engine
 from service.engines.runtimes import RuntimeOptions
 from service.errors import Misconfigured, StoreUnavailable
-from service.http import objects, operations, page, prompts, sessions
+from service.http import convert, objects, operations, page, prompts, sessions
 from service.http.dependencies import Service, UploadLimits
 from service.http.middleware import Drain, EquivalentRequests, RequestMeter, SafeHeaders
 from service.http.schemas import ObjectIn, OptionsIn, StrokeIn
@@ -81,6 +81,7 @@ def create_app(
     app.include_router(sessions.router)
     app.include_router(objects.router)
     app.include_router(prompts.router)
+    app.include_router(convert.router)
     app.include_router(routes.router)
     app.include_router(operations.router)
     app.include_router(page.router)

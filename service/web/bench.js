@@ -178,7 +178,7 @@ export class Bench {
     $("undo").disabled = $("clear").disabled = !(idle && this.edited);
     $("suggest").hidden = !(source?.kind === "sample" && !this.session && shown === 0 && !this.edited);
     $("files").hidden = !this.session;
-    for (const name of ["zip", "coco", "film"]) $(name).disabled = !(idle && this.session);
+    for (const name of ["zip", "coco", "film", "annotations"]) $(name).disabled = !(idle && this.session);
     $("marks").toggleAttribute("data-off", !this.mayDraw());
   }
 

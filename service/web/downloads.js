@@ -1,4 +1,4 @@
-/** What can be taken home: masks in a ZIP, COCO JSON and a film, named and sized like the files. */
+/** What can be taken home: masks in a ZIP, annotations and a film, named and sized like the files. */
 
 import { encodeRle, within } from "./tamvt.js";
 import { palettePng, zip } from "./archives.js";
@@ -9,6 +9,8 @@ import { BROWSER_S, pause } from "./video.js";
 const LAST_PICTURE_MS = 300; // the encoder runs behind
 const DRAWN_MS = 1000; // a page that nobody sees is not drawn
 const MASKS_IN_ZIP = 5000;
+const BYTES_IN_ZIP = 200_000_000;
+const ENDINGS = { "application/json": "json", "application/xml": "xml", "text/plain": "txt", "application/zip": "zip" };
 
 function save(blob, name) {
   const link = document.createElement("a");
@@ -73,11 +75,16 @@ async function* savedFrames({ results, source, start }, onProgress) {
   }
 }
 
+/** The name of the PNG of each frame n of the source that has masks. */
+function mapNames({ results, source, start }) {
+  const numbers = [...results.frames.keys()].map((frame) => start + frame);
+  return new Map(maskNames(numbers.map((n) => pictureName(source, n))).map((name, place) => [numbers[place], name]));
+}
+
 /** Palette PNGs in ZIPs of at most 5,000. */
 export async function saveMasks(bench, { onProgress } = {}) {
-  const { results, source, start } = bench;
-  const numbers = [...results.frames.keys()].map((frame) => start + frame);
-  const names = new Map(maskNames(numbers.map((n) => pictureName(source, n))).map((name, place) => [numbers[place], name]));
+  const { source } = bench;
+  const names = mapNames(bench);
   let [files, part] = [[], 1];
   const write = () => save(zip(files.splice(0)), `${stem(source.name)}-masks${part++ > 1 ? `-${part - 1}` : ""}.zip`);
   for await (const { n, size, labels } of savedFrames(bench, onProgress)) {
@@ -92,6 +99,43 @@ export async function saveCoco(bench, options) {
   save(new Blob([text], { type: "application/json" }), `${stem(bench.source.name)}-coco.json`);
 }
 
+/**
+ * The masks in another tool's files. The service writes them of the COCO file, which has the names
+ * and sizes that it never sees: one writer of each format serves the page and the command line.
+ */
+export async function saveAs(bench, { format, onProgress }) {
+  if (format === "cutouts") return saveCutouts(bench, { onProgress });
+  const body = JSON.stringify(await cocoJson(bench, { onProgress }));
+  const headers = { "Content-Type": "application/json" };
+  const answer = await bench.client.call(`v1/masks/convert?format=${format}`, { method: "POST", headers, body });
+  const suffix = ENDINGS[answer.headers.get("Content-Type").split(";")[0]];
+  save(await answer.blob(), `${stem(bench.source.name)}-${format}.${suffix}`);
+}
+
+/** The objects alone, in their own colors on nothing: PNGs with alpha in ZIPs. */
+async function saveCutouts(bench, { onProgress }) {
+  const { source } = bench;
+  const names = mapNames(bench);
+  let [files, part, bytes] = [[], 1, 0];
+  const write = () => save(zip(files.splice(0)), `${stem(source.name)}-cutouts${part++ > 1 ? `-${part - 1}` : ""}.zip`);
+  for await (const { n, size, labels } of savedFrames(bench, onProgress)) {
+    const [height, width] = size;
+    const canvas = new OffscreenCanvas(width, height);
+    const context = canvas.getContext("2d");
+    const picture = await source.picture(n);
+    context.drawImage(picture, 0, 0, width, height);
+    picture.close?.();
+    const pixels = context.getImageData(0, 0, width, height);
+    for (let at = 0; at < labels.length; at++) if (!labels[at]) pixels.data.fill(0, 4 * at, 4 * at + 4);
+    context.putImageData(pixels, 0, 0);
+    const blob = await within(BROWSER_S, "Writing a cut-out", canvas.convertToBlob({ type: "image/png" }));
+    files.push([names.get(n), new Uint8Array(await blob.arrayBuffer())]);
+    bytes += blob.size;
+    if (bytes > BYTES_IN_ZIP) [bytes] = [0, write()];
+  }
+  if (files.length) write();
+}
+
 export async function saveFilm(bench, { opacity, onProgress }) {
   const { source, start, newest } = bench;
   const labelsAt = (n) => bench.labelsAt(n);
@@ -101,7 +145,7 @@ export async function saveFilm(bench, { opacity, onProgress }) {
 
 /** COCO's JSON: an image per frame, an annotation per object in it, a category per object. */
 export async function cocoJson(bench, { onProgress } = {}) {
-  const { names, results, source } = bench;
+  const { names, results, source, start } = bench;
   const [images, annotations] = [[], []];
   for await (const { frame, n, size, labels } of savedFrames(bench, onProgress)) {
     const [height, width] = size;
@@ -117,7 +161,8 @@ export async function cocoJson(bench, { onProgress } = {}) {
     }
   }
   const categories = [...names].map(([id, name]) => ({ id, name: name || `Object ${id}` }));
-  return { info: { description: source.name }, images, annotations, categories };
+  const info = { description: stem(source.name), fps: source.rate, frames: Math.max(source.count, start + results.frames.size) };
+  return { info, images, annotations, categories };
 }
 
 /** How many pixels an object has, and the box [x, y, width, height] around them. */

@@ -1,7 +1,7 @@
 /** The page: what its controls do. Everything begins here. */
 
 import { Bench } from "./bench.js";
-import { saveCoco, saveFilm, saveMasks } from "./downloads.js";
+import { saveAs, saveCoco, saveFilm, saveMasks } from "./downloads.js";
 import { explained } from "./messages.js";
 import { $, say } from "./view.js";
 
@@ -45,6 +45,7 @@ $("play").addEventListener("click", () => told(bench.play()));
 $("seek").addEventListener("input", () => told(bench.seek(Number($("seek").value))));
 $("zip").addEventListener("click", () => bench.attempt(() => saved("masks", saveMasks)));
 $("coco").addEventListener("click", () => bench.attempt(() => saved("annotations", saveCoco)));
+$("annotations").addEventListener("click", () => bench.attempt(() => saved("annotations", saveAs, { format: $("format").value })));
 $("film").addEventListener("click", () => bench.attempt(film));
 $("marks").addEventListener("pointerdown", () => bench.explain());
 
@@ -69,9 +70,9 @@ function told(looking) {
   return looking.catch((error) => say(explained(error), { wrong: true }));
 }
 
-async function saved(what, save) {
+async function saved(what, save, options = {}) {
   const onProgress = (share) => say(`Writing the ${what}: ${Math.round(share * 100)} %`);
-  await save(bench, { onProgress });
+  await save(bench, { ...options, onProgress });
   say(`The ${what} are saved.`);
 }
 

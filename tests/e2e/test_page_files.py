@@ -5,18 +5,22 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import zipfile
 from typing import Any
 
 import av
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from playwright.async_api import FilePayload, Page, expect
 from pycocotools import mask as coco_masks
 from pycocotools.coco import COCO
 
 from model.core.encoding import decode_rle
+from model.core.image_headers import ImageLimits
 from model.core.j_and_f import jaccard
+from model.core.palette import read_label_map
 from tests.support import scene
 from tests.support.page import (
     CUP,
@@ -32,6 +36,18 @@ from tests.support.page import (
 )
 
 pytestmark = pytest.mark.anyio
+
+# A file that must be in the ZIP; None where it is one file.
+OTHER_FILES = {
+    "cvat": None,
+    "coco-video": None,
+    "mots": None,
+    "label-studio": "images.json",
+    "yolo": "labels/shot 2.txt",
+    "youtube-vos": "meta.json",
+    "davis": "Images/shot 2.png",
+    "cutouts": "shot 2.png",
+}
 
 
 async def test_a_video_file_is_tracked(page: Page) -> None:
@@ -156,6 +172,30 @@ async def test_an_object_that_was_removed_is_gone_from_the_picture_and_the_files
         assert not (await labels(page))[35:65, 565:595].any()
     await page.click("#add")
     await expect(page.get_by_label("Name of object 1", exact=True)).to_have_count(0)
+
+
+async def test_masks_are_saved_in_the_files_of_other_tools(page: Page) -> None:
+    images = {f"shot {number}.png": scene.png(number) for number in range(3)}
+    await open_images(page, **images)
+    await paint(page, (24, 24), (26, 26))
+    await track(page)
+    masks = await zipped_masks(page)
+    for kind, name in OTHER_FILES.items():
+        await page.select_option("#format", kind)
+        data = await download(page, "#annotations")
+        if name is None:
+            assert data[:1] in (b"<", b"{", b"0")
+            assert b"1" in data
+            continue
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            assert name in archive.namelist()
+            content = archive.read(name)
+        if kind == "davis":
+            assert np.array_equal(read_label_map(content, ImageLimits()), masks["shot 2.png"])
+        if kind == "cutouts":
+            with Image.open(io.BytesIO(content)) as cutout:
+                alpha = np.asarray(cutout)[..., 3]
+            assert np.array_equal(alpha == 255, masks["shot 2.png"] > 0)
 
 
 async def coco_file(page: Page) -> dict[str, Any]:

@@ -57,7 +57,7 @@ class AnnotatedFrame:
     @property
     def stem(self) -> str:
         """The name of what is written for this frame alone, without its suffix."""
-        return PurePosixPath(self.image).stem
+        return PurePosixPath(self.image.replace("\\", "/")).stem
 
     def labels(self) -> NDArray[np.uint8]:
         """Return the label map (H, W); where masks overlap, the lowest id is seen."""

@@ -7,9 +7,11 @@ seconds), an annotation `track_id`, `score` and `state`: the page writes the sam
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
@@ -26,6 +28,8 @@ from service.media.formats.annotated import (
 
 Side = Annotated[int, Field(ge=1, le=1 << 16)]
 ObjectId = Annotated[int, Field(ge=1, le=254)]
+# Names of files and objects go into paths, XML and lines: without what ends them.
+Name = Annotated[str, Field(max_length=1000, pattern="^[^\\x00-\\x1f\\x7f\\ufffe\\uffff]*$")]
 
 
 class Image(BaseModel):
@@ -36,7 +40,7 @@ class Image(BaseModel):
     id: int
     width: Side
     height: Side
-    file_name: Annotated[str, Field(max_length=1000)]
+    file_name: Name
     video_frame: Annotated[int, Field(ge=0, le=1 << 53)] | None = None
     timestamp: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] | None = None
 
@@ -60,7 +64,7 @@ class Category(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     id: int
-    name: Annotated[str, Field(max_length=200)]
+    name: Name
 
 
 class Info(BaseModel):
@@ -68,7 +72,7 @@ class Info(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    description: Annotated[str, Field(max_length=1000)] = "video"
+    description: Name = "video"
     fps: Annotated[float, Field(gt=0, le=1000)] = USUAL_FPS
     frames: Annotated[int, Field(ge=0, le=1 << 53)] = 0
 
@@ -133,23 +137,37 @@ def annotation_json(number: int, image_id: int, each: AnnotatedObject) -> dict[s
     }
 
 
-def read(text: bytes, *, name: str) -> AnnotatedVideo:
-    """Return the video of a COCO file, whose masks are decoded when they are gone through.
-
-    Raises:
-        MaskError: it is no such file; `name` stands in the message.
-    """
+def parse(text: bytes, *, name: str) -> Document:
+    """Return a COCO file's members; raise MaskError, in which `name` stands, where it is none."""
     try:
-        document = DOCUMENT.validate_json(text)
+        return DOCUMENT.validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(str(step) for step in first["loc"]) or "its JSON"
+        where = ".".join(str(step)[:100] for step in first["loc"]) or "its JSON"
         raise MaskError(f"{name} is no COCO file: {where}: {first['msg']}") from error
-    return video_of(document)
+
+
+def count_pixels(document: Document) -> int:
+    """Return how many pixels all masks and images have together."""
+    sizes = {image.id: image.width * image.height for image in document.images}
+    drawn = sum(sizes.get(each.image_id, 0) for each in document.annotations)
+    return drawn + sum(image.width * image.height for image in document.images)
+
+
+def largest_frame(document: Document) -> int:
+    """Return the bytes of the frame that takes most, decoded: its masks, and its label map."""
+    masks = Counter(each.image_id for each in document.annotations)
+    return max(
+        (image.width * image.height * (masks[image.id] + 2) for image in document.images), default=0
+    )
 
 
 def video_of(document: Document) -> AnnotatedVideo:
-    """Return the video; raise MaskError where objects or images do not fit together."""
+    """Return the video, whose masks are decoded when they are gone through.
+
+    Raises:
+        MaskError: objects or images do not fit together.
+    """
     known = {image.id for image in document.images}
     if len(known) != len(document.images):
         raise MaskError("two images of the COCO file have one id")
@@ -169,7 +187,8 @@ def video_of(document: Document) -> AnnotatedVideo:
     )
     frames = _CocoFrames([image for _, image in ordered], document.annotations, document.info.fps)
     count = max([document.info.frames, *(number + 1 for number in frames.numbers)])
-    return AnnotatedVideo(document.info.description, labels, frames, count, document.info.fps)
+    name = PurePosixPath(document.info.description.replace("\\", "/")).name or "video"
+    return AnnotatedVideo(name, labels, frames, count, document.info.fps)
 
 
 @dataclass(frozen=True)

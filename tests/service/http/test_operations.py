@@ -80,6 +80,7 @@ def test_openapi_describes_every_route(api: Api) -> None:
         "DELETE /v1/sessions/{session_id}/objects/{object_id}",
         "POST /v1/sessions/{session_id}/fork",
         "POST /v1/sessions/{session_id}/tickets",
+        "POST /v1/masks/convert",
         "POST /v1/masks/refine",
         "GET /v1/sessions/{session_id}/masks",
         "GET /v1/sessions/{session_id}/masks/{frame}.png",

@@ -5,7 +5,7 @@ Each part is opened once, in the lifespan, and all are closed in reverse.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -19,7 +19,7 @@ from service.access.admission import Admission
 from service.access.origins import Access, read_hosts, read_origins
 from service.access.tickets import Tickets
 from service.engines.base import Engine, EngineLimits
-from service.engines.embedded import embedded_engine
+from service.engines.embedded import embedded_engines
 from service.engines.runtimes import RuntimeOptions
 from service.errors import Misconfigured, StoreUnavailable
 from service.http import convert, objects, operations, page, prompts, sessions
@@ -45,26 +45,26 @@ from service.telemetry.health import Health
 from service.telemetry.metrics import Metrics
 from tamvt_client.messages import Problem
 
-OpenEngine = Callable[[Settings], AbstractAsyncContextManager[Engine]]
+OpenEngines = Callable[[Settings], AbstractAsyncContextManager[Mapping[str, Engine]]]
 
 API_VERSION = "1"
 DESCRIPTION = "Tracks objects through video: one frame and a mask in, masks of every frame out."
 
 
 def create_app(
-    settings: Settings | None = None, *, open_engine: OpenEngine | None = None
+    settings: Settings | None = None, *, open_engines: OpenEngines | None = None
 ) -> FastAPI:
     """Return the application; its parts are opened when its lifespan begins.
 
-    Without `settings` they are read from the environment. `open_engine` opens another engine than
-    the settings choose.
+    Without `settings` they are read from the environment. `open_engines` opens other
+    engines, by model, than the settings choose.
     """
     settings = settings or read_settings()
     metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_service(settings, metrics, open_engine or chosen_engine) as parts:
+        async with open_service(settings, metrics, open_engines or chosen_engines) as parts:
             app.state.service, app.state.streams = parts
             yield
 
@@ -103,7 +103,7 @@ def create_app(
 
 @asynccontextmanager
 async def open_service(
-    settings: Settings, metrics: Metrics, open_engine: OpenEngine
+    settings: Settings, metrics: Metrics, open_engines: OpenEngines
 ) -> AsyncIterator[tuple[Service, StreamHost]]:
     """Open every part of the service; raise StartupError if one cannot be opened."""
     # The workers are the parallelism: OpenCV's own threads would only compete with them.
@@ -111,14 +111,14 @@ async def open_service(
     session_limits, stream_limits, upload_limits = _choose_limits(settings)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(_open_store(settings))
-        engine = await stack.enter_async_context(open_engine(settings))
+        engines = await stack.enter_async_context(open_engines(settings))
         workers = stack.enter_context(
             Workers(threads=settings.threads, stuck_s=settings.request_deadline_s)
         )
         backend = SessionBackend(
             store,
             workers,
-            engines={engine.spec.name: engine},
+            engines=engines,
             snapshots=SnapshotPolicy(settings.rollback_clips, settings.rollback_snapshots),
             videos=VideoDecoder(processes=settings.threads),
         )
@@ -194,29 +194,29 @@ def _choose_limits(settings: Settings) -> tuple[Limits, StreamLimits, UploadLimi
     return session, stream, upload
 
 
-def chosen_engine(settings: Settings) -> AbstractAsyncContextManager[Engine]:
-    """Return the engine that the settings choose, to be opened."""
+def chosen_engines(settings: Settings) -> AbstractAsyncContextManager[Mapping[str, Engine]]:
+    """Return the engines of the served models, to be opened; the default model's is the first."""
     limits = EngineLimits(
         waiting=settings.max_requests,
         bank_bytes=settings.bank_bytes,
         clip_deadline_s=settings.clip_deadline_s,
     )
     if settings.engine == "embedded":
-        return embedded_engine(
+        return embedded_engines(
             settings.weights,
-            settings.model,
+            settings.served_models,
             threads=settings.engine_threads,
             limits=limits,
             runtime=RuntimeOptions(settings.runtime, settings.runtime_files),
         )
     # Imported where it is needed: its client is an extra, and takes a while to import.
     try:
-        from service.engines.triton.engine import SharedMemory, triton_engine
+        from service.engines.triton.engine import SharedMemory, triton_engines
     except ModuleNotFoundError as error:
         raise Misconfigured(f"TAMVT_ENGINE: pip install 'tamvt-serve[triton]' ({error})") from error
-    return triton_engine(
+    return triton_engines(
         settings.triton_url,
-        settings.model,
+        settings.served_models,
         in_flight=settings.triton_in_flight,
         start_deadline_s=settings.triton_start_deadline_s,
         limits=limits,

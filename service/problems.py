@@ -74,7 +74,7 @@ KINDS: Final[Mapping[type[errors.TamvtError], Kind]] = {
     errors.LastObject: Kind(409, "last-object", "The session's only object"),
     errors.TooManyCorrections: Kind(409, "memory-full", "The memory is full of corrections"),
     errors.RollbackTooFar: Kind(409, "rollback-too-far", "The frame is too old to go back to"),
-    errors.UnknownModel: Kind(422, "unknown-model", "The model is not served here"),
+    errors.UnknownModel: Kind(404, "unknown-model", "The model is not served here"),
     errors.Conflict: Kind(409, "conflict", "The session is elsewhere"),
     errors.FrameAhead: Kind(409, "frame-ahead", "Frames are left out"),
     errors.FrameChanged: Kind(409, "frame-changed", "The frame was other content before"),

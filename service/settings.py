@@ -30,9 +30,15 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, env_ignore_empty=True)
 
     # What runs
-    model: str = Field(default="tamvt-mobile", description="Name of the served model.")
+    models: str = Field(
+        default="",
+        description="Names of the served models, separated by commas, the default first; empty: "
+        "`TAMVT_MODEL` alone.",
+    )
+    model: str = Field(default="tamvt-mobile", description="Name of the only served model.")
     weights: Path = Field(
-        default=SHIPPED_WEIGHTS, description="Folder with the model's graphs, weights and card."
+        default=SHIPPED_WEIGHTS,
+        description="Folder with the graphs and weights of all served models.",
     )
     engine_threads: int = Field(
         default=0, ge=0, le=256, description="Threads of one inference; 0: one for each processor."
@@ -48,7 +54,9 @@ class Settings(BaseSettings):
         "written is done without.",
     )
     bank_bytes: int = Field(
-        default=2**30, ge=1, description="Bytes of all banks; the least recently used are dropped."
+        default=2**30,
+        ge=1,
+        description="Bytes of all banks of all models; the least recently used are dropped.",
     )
     engine: Literal["embedded", "triton"] = Field(
         default="embedded", description="What runs the model: this process, or a Triton."
@@ -233,11 +241,30 @@ class Settings(BaseSettings):
         default="info", description="Least level of the log lines on stderr."
     )
 
+    @field_validator("models")
+    @classmethod
+    def check_models(cls, names: str) -> str:
+        """Return the names as they are; raise ValueError for one that is empty or named twice."""
+        each = read_names(names)
+        if names.strip() and (not all(each) or len(set(each)) < len(each)):
+            raise ValueError("name each model once, with commas between them")
+        return names
+
+    @property
+    def served_models(self) -> tuple[str, ...]:
+        """Return the names of the served models, the default first."""
+        return read_names(self.models) if self.models.strip() else (self.model,)
+
     @field_validator("runtime_files", "state", "weights")
     @classmethod
     def expand_home(cls, path: Path) -> Path:
         """Return the path with ~ replaced by the home folder."""
         return path.expanduser()
+
+
+def read_names(names: str) -> tuple[str, ...]:
+    """Return what stands between the commas, without spaces."""
+    return tuple(name.strip() for name in names.split(","))
 
 
 def read_settings() -> Settings:

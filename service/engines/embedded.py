@@ -48,21 +48,44 @@ async def embedded_engine(
     limits: EngineLimits = DEFAULT_LIMITS,
     runtime: RuntimeOptions = ONNX_RUNTIME_ONLY,
 ) -> AsyncIterator[EmbeddedEngine]:
-    """Open a warm engine for the model `name` in `folder`.
+    """Open a warm engine for the model `name` in `folder`; see `embedded_engines`."""
+    opening = embedded_engines(
+        folder, [name], threads=threads, workers=workers, limits=limits, runtime=runtime
+    )
+    async with opening as engines:
+        yield engines[name]
+
+
+@asynccontextmanager
+async def embedded_engines(
+    folder: Path,
+    names: Sequence[str],
+    *,
+    threads: int = 0,
+    workers: int = 1,
+    limits: EngineLimits = DEFAULT_LIMITS,
+    runtime: RuntimeOptions = ONNX_RUNTIME_ONLY,
+) -> AsyncIterator[dict[str, EmbeddedEngine]]:
+    """Open warm engines for the models in `folder`, by name.
 
     Raise ModelMissing, ModelMismatch, or Misconfigured if the runtime is not installed.
 
     `threads` are those of one inference (0: one for each processor), `workers` the inferences at
-    once.
+    once. The models share workers and queue, and the bytes of all banks.
     """
     threads = threads or len(os.sched_getaffinity(0))
-    graphs = await asyncio.to_thread(open_graphs, folder, name, threads=threads)
-    graphs = await asyncio.to_thread(choose_runtime, graphs, folder, runtime, threads=threads)
     pool = Pool(workers=workers, queue=limits.waiting, deadline_s=limits.clip_deadline_s)
-    engine = EmbeddedEngine(graphs, pool, BankCache(limit_bytes=limits.bank_bytes))
+    banks: BankCache[EmbeddedBank] = BankCache(limit_bytes=limits.bank_bytes)
+    engines: dict[str, EmbeddedEngine] = {}
     try:
-        await engine.warm_up()
-        yield engine
+        for name in names:
+            graphs = await asyncio.to_thread(open_graphs, folder, name, threads=threads)
+            graphs = await asyncio.to_thread(
+                choose_runtime, graphs, folder, runtime, threads=threads
+            )
+            engines[name] = EmbeddedEngine(graphs, pool, banks)
+            await engines[name].warm_up()
+        yield engines
     finally:
         # A clip that is under way ends at its next step; a longer one is left behind.
         with suppress(TimeoutError):

@@ -37,6 +37,7 @@ ObjectId = Annotated[Whole, Path(ge=1, le=254)]
             errors.SessionTooLarge,
             errors.TooMany,
             errors.UnknownSession,
+            errors.UnknownModel,
             errors.Conflict,
             errors.TooManyCorrections,
             errors.BadMask,

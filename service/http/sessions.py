@@ -83,6 +83,7 @@ async def start_session(
         **documented(
             *UPLOAD_ERRORS,
             errors.UnknownSession,
+            errors.UnknownModel,
             errors.Conflict,
             errors.FrameAhead,
             errors.FrameChanged,

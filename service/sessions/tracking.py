@@ -149,6 +149,10 @@ class TrackingService:
         async with self._deadline():
             return await self._store.load(session_id, tenant=tenant)
 
+    def check_model(self, session: Session) -> None:
+        """Raise UnknownModel unless the session's model is served here."""
+        self._backend.engine(session.model)
+
     async def masks(
         self, session_id: str, *, tenant: str, first: int, last: int | None, most: int
     ) -> Page:

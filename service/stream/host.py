@@ -120,6 +120,7 @@ class StreamHost:
         ownership = self._parts.watch.ownership(session_id)
         await ownership.claim()
         session = await tracker.session(session_id, tenant=tenant)
+        tracker.check_model(session)
         check_first(request.options.first, session)
         connection = Connection(
             channel,

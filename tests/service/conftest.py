@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from model.export.triton.repository import write_repository
 from service.local.private_redis import private_redis
 from service.local.triton import LocalTriton, local_triton
+from tests.support.toy_model import LESS_STEEP, write_toy_model
 from tests.support.tritons import write_gated_repository
 
 
@@ -21,9 +23,11 @@ async def redis_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[s
 
 @pytest.fixture(scope="session")
 def toy_repository(toy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The toy model as Triton's Python backend serves it."""
-    target = tmp_path_factory.mktemp("triton")
+    """The toy model as Triton's Python backend serves it, and another one beside it."""
+    target, other = tmp_path_factory.mktemp("triton"), tmp_path_factory.mktemp("other")
     write_gated_repository(toy_folder, target)
+    write_toy_model(other, name="other", weights=LESS_STEEP)
+    write_repository(other, "other", target, threads=1)
     return target
 
 

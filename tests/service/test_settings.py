@@ -21,6 +21,18 @@ def test_an_empty_variable_is_the_default(monkeypatch: pytest.MonkeyPatch) -> No
     assert read_settings().max_objects == 32
 
 
+def test_one_model_is_served_or_those_that_are_named() -> None:
+    assert Settings().served_models == ("tamvt-mobile",)
+    assert Settings(model="toy").served_models == ("toy",)
+    assert Settings(model="toy", models="stm-mobile, toy").served_models == ("stm-mobile", "toy")
+
+
+@pytest.mark.parametrize("names", ["toy,", "toy,toy", ","])
+def test_a_model_is_named_once(names: str) -> None:
+    with pytest.raises(ValidationError, match="name each model once"):
+        Settings(models=names)
+
+
 def test_folders_may_begin_with_the_home_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from model.core.contract import ModelSpec
 from model.core.memory import Memory
 from service.access.admission import Admission
-from service.app import chosen_engine, create_app
+from service.app import OpenEngines, chosen_engines, create_app
 from service.commands.serve import address, configure, listen
 from service.engines.base import BankLease, ClipMasks, Engine, Pictures
 from service.server.workers import Workers
@@ -115,13 +115,13 @@ class Server(uvicorn.Server):
         self.ready.set()
 
 
-def gated(gate: Gate) -> Callable[[Settings], AbstractAsyncContextManager[Engine]]:
+def gated(gate: Gate) -> OpenEngines:
     @asynccontextmanager
-    async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
-        async with chosen_engine(settings) as engine:
-            yield GatedEngine(engine, gate)
+    async def open_engines(settings: Settings) -> AsyncIterator[dict[str, Engine]]:
+        async with chosen_engines(settings) as engines:
+            yield {name: GatedEngine(engine, gate) for name, engine in engines.items()}
 
-    return open_engine
+    return open_engines
 
 
 class Serving(NamedTuple):
@@ -136,7 +136,7 @@ class Serving(NamedTuple):
 @asynccontextmanager
 async def served(gate: Gate, settings: Settings) -> AsyncIterator[Serving]:
     """Serve the application with these settings at the URL until the end of the block."""
-    app = create_app(settings, open_engine=gated(gate))
+    app = create_app(settings, open_engines=gated(gate))
     async with app.router.lifespan_context(app):
         with listen("127.0.0.1", 0, settings) as listener:
             server = Server(configure(app, settings))

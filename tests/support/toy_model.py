@@ -42,6 +42,7 @@ WEIGHTS: dict[str, NDArray[Any]] = {
     "steepness": np.array(12.0, dtype=np.float32),
     "tiny": np.array(1e-6, dtype=np.float32),
 }
+LESS_STEEP = {**WEIGHTS, "steepness": np.array(9.0, np.float32)}  # another model's
 TYPES = {
     "uint8": TensorProto.UINT8,
     "float16": TensorProto.FLOAT16,

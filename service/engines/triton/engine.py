@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,38 +67,68 @@ async def triton_engine(
     limits: EngineLimits = DEFAULT_LIMITS,
     memory: SharedMemory | None = HOST_MEMORY,
 ) -> AsyncIterator[TritonEngine]:
-    """Open an engine for the model `name` of the Triton at `url` (host:port of gRPC).
+    """Open an engine for the model `name`; see `triton_engines`."""
+    opening = triton_engines(
+        url,
+        [name],
+        in_flight=in_flight,
+        start_deadline_s=start_deadline_s,
+        limits=limits,
+        memory=memory,
+    )
+    async with opening as engines:
+        yield engines[name]
 
-    `in_flight` requests run at once. The limits' `bank_bytes` bounds the banks of all processes of
-    this host. Without `memory` all tensors are sent inline. Raise ModelMismatch, and Misconfigured
-    if no Triton answers within `start_deadline_s`.
+
+@asynccontextmanager
+async def triton_engines(
+    url: str,
+    names: Sequence[str],
+    *,
+    in_flight: int = 16,
+    start_deadline_s: float = 30.0,
+    limits: EngineLimits = DEFAULT_LIMITS,
+    memory: SharedMemory | None = HOST_MEMORY,
+) -> AsyncIterator[dict[str, TritonEngine]]:
+    """Open engines for the models of the Triton at `url` (host:port of gRPC), by name.
+
+    Of each model `in_flight` requests run at once. The limits' `bank_bytes` bounds the banks of all
+    models and all processes of this host. Without `memory` all tensors are sent inline. Raise
+    ModelMismatch, and Misconfigured if no Triton answers within `start_deadline_s`.
     """
     async with AsyncExitStack() as stack:
-        try:
-            client = await stack.enter_async_context(
-                triton_client(
-                    url,
-                    name,
-                    start_deadline_s=start_deadline_s,
-                    clip_deadline_s=limits.clip_deadline_s,
-                    in_flight=in_flight,
-                    waiting=limits.waiting,
+        cache: BankCache[TritonBank] = BankCache(limit_bytes=limits.bank_bytes)
+        freeing = asyncio.Lock()
+        engines: dict[str, TritonEngine] = {}
+        for name in names:
+            try:
+                client = await stack.enter_async_context(
+                    triton_client(
+                        url,
+                        name,
+                        start_deadline_s=start_deadline_s,
+                        clip_deadline_s=limits.clip_deadline_s,
+                        in_flight=in_flight,
+                        waiting=limits.waiting,
+                    )
                 )
-            )
-        except EngineUnavailable as error:
-            raise Misconfigured(f"TAMVT_TRITON_URL: {error}") from error
-        regions = None
-        if memory is not None:
-            regions = Regions(
-                client,
-                limit_bytes=limits.bank_bytes,
-                idle_s=memory.idle_s,
-                folder=memory.folder,
-                prefix=memory.prefix,
-            )
-        engine = TritonEngine(client, regions, BankCache(limit_bytes=limits.bank_bytes))
-        await stack.enter_async_context(engine.tidying())
-        yield engine
+            except EngineUnavailable as error:
+                raise Misconfigured(f"TAMVT_TRITON_URL: {error}") from error
+            regions = None
+            if memory is not None:
+                # Each model's own, so that one which is away keeps no other from its regions.
+                regions = Regions(
+                    client,
+                    limit_bytes=limits.bank_bytes,
+                    idle_s=memory.idle_s,
+                    folder=memory.folder,
+                    prefix=memory.prefix,
+                    freeing=freeing,
+                )
+            engines[name] = TritonEngine(client, regions, cache)
+        for engine in engines.values():
+            await stack.enter_async_context(engine.tidying(engines.values()))
+        yield engines
 
 
 class TritonEngine:
@@ -174,12 +204,15 @@ class TritonEngine:
             log.warning("tensors go to Triton inline, which is slower: %s", reason)
 
     @asynccontextmanager
-    async def tidying(self) -> AsyncIterator[None]:
-        """Drop useless regions within the block, and those of this process at its end."""
+    async def tidying(self, engines: Collection[TritonEngine]) -> AsyncIterator[None]:
+        """Drop useless regions within the block, and those of this engine at its end.
+
+        Those that any of the `engines` can use are of use.
+        """
         if self._regions is None or self._shared is None:
             yield
             return
-        task = asyncio.create_task(self._tidy(self._regions))
+        task = asyncio.create_task(self._tidy(self._regions, engines))
         try:
             yield
         finally:
@@ -188,7 +221,7 @@ class TritonEngine:
                 await task
             await self._shared.close()
 
-    async def _tidy(self, regions: Regions) -> None:
+    async def _tidy(self, regions: Regions, engines: Collection[TritonEngine]) -> None:
         """Remove scheduled regions soon, and sweep all of them every `SWEEP_S`."""
         loop = asyncio.get_running_loop()
         sweep_at = 0.0
@@ -198,7 +231,8 @@ class TritonEngine:
                     await regions.remove_scheduled()
                 if loop.time() >= sweep_at:
                     sweep_at = loop.time() + SWEEP_S
-                    await regions.sweep(weights_sha256=self.spec.weights_sha256)
+                    served = {engine.spec.weights_sha256 for engine in engines}
+                    await regions.sweep(weights_sha256=served)
             except (EngineUnavailable, OSError) as error:
                 log.debug("regions are tidied later: %s", error)
             self._removal_scheduled.clear()

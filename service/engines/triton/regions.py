@@ -13,7 +13,7 @@ import hashlib
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -62,12 +62,14 @@ class Regions:
         idle_s: float,
         folder: Path = SHARED_MEMORY,
         prefix: str = PREFIX,
+        freeing: asyncio.Lock | None = None,
     ) -> None:
+        """See regions through `registry`; those of one process share `freeing`."""
         self._registry = registry
         self._limit_bytes = limit_bytes
         self._idle_s = idle_s
         self._folder, self._prefix = folder, prefix
-        self._freeing = asyncio.Lock()
+        self._freeing = freeing or asyncio.Lock()
         self.scheduled: set[str] = set()  # names of regions to remove once Triton forgets them
 
     def holding(self, session_id: str) -> Iterator[Region]:
@@ -156,12 +158,13 @@ class Regions:
                 region.unlink()
             region.close()
 
-    async def sweep(self, *, weights_sha256: str) -> None:
+    async def sweep(self, *, weights_sha256: Collection[str]) -> None:
         """Drop all regions that are of no use to any process; raise EngineUnavailable.
 
-        These are dirty, damaged, of other weights, or not used for long. Names whose file is
-        missing are taken off Triton's list.
+        These are dirty, damaged, of weights not among these, or not used for long. Names whose
+        file is missing are taken off Triton's list.
         """
+        served = {bytes.fromhex(digest) for digest in weights_sha256}
         for file in self._files():
             idle_s = time.time() - file.used_at
             if not file.nbytes and idle_s > EMPTY_S:
@@ -170,7 +173,7 @@ class Regions:
             if region is None:
                 continue
             header = region.header()
-            is_of_use = header is not None and header.weights == bytes.fromhex(weights_sha256)
+            is_of_use = header is not None and header.weights in served
             if is_of_use and idle_s <= self._idle_s:
                 region.close()
             else:

@@ -13,11 +13,12 @@ import pytest
 
 from model.core.memory import Memory
 from service.engines.base import Engine, EngineLimits, EntryPicture
-from service.engines.embedded import Pool, embedded_engine
+from service.engines.embedded import Pool, embedded_engine, embedded_engines
 from service.engines.graphs import open_graphs
 from service.engines.inference import Inference
 from service.errors import CorruptSession, EngineUnavailable, Overloaded
 from tests.support.scenes import SIZE, clip, faded, picture, true_masks
+from tests.support.toy_model import LESS_STEEP, write_toy_model
 from tests.support.videos import Video
 
 pytestmark = pytest.mark.anyio
@@ -185,6 +186,22 @@ async def test_banks_are_bounded_and_sessions_go_on_without_them(toy_folder: Pat
                 answer = await video.append(engine, first, first + 1)
                 assert (answer.masks == true_masks(first, first + 1)).all()
     assert [video.rebuilds for video in videos] == [3] * 5
+
+
+async def test_the_banks_of_all_models_share_one_budget(tmp_path: Path) -> None:
+    """There is room for one bank: each session takes that of the other model's."""
+    write_toy_model(tmp_path)
+    write_toy_model(tmp_path, name="other", weights=LESS_STEEP)
+    async with embedded_engines(
+        tmp_path, ["toy", "other"], threads=1, limits=EngineLimits(bank_bytes=400)
+    ) as engines:
+        assert list(engines) == ["toy", "other"]
+        videos = {name: Video(session_id=name) for name in engines}
+        for first in (1, 3, 5):
+            for name, video in videos.items():
+                answer = await video.append(engines[name], first, first + 1)
+                assert answer.weights_sha256 == engines[name].spec.weights_sha256
+    assert [video.rebuilds for video in videos.values()] == [3, 3]
 
 
 async def test_sessions_at_once_do_not_disturb_each_other(toy_folder: Path) -> None:

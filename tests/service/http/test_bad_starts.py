@@ -93,7 +93,7 @@ def test_bad_objects_are_refused(api: Api, name: str) -> None:
 BAD_OPTIONS: dict[str, tuple[bytes, int, str]] = {
     "unknown": (b'{"clip_lenght": 2}', 422, "bad-option"),
     "no object": (b"[]", 422, "bad-option"),
-    "a model that is not served": (b'{"model": "sam"}', 422, "unknown-model"),
+    "a model that is not served": (b'{"model": "sam"}', 404, "unknown-model"),
     "a clip too long": (b'{"clip_length": 5}', 422, "bad-option"),
     "a clip of nothing": (b'{"clip_length": 0}', 422, "bad-option"),
     "half a frame": (b'{"clip_length": 1.5}', 422, "bad-option"),

@@ -332,8 +332,8 @@ async def test_nobody_answering_is_said_in_one_line() -> None:
 
 
 async def test_a_model_that_is_not_served_is_said_in_one_line(triton: LocalTriton) -> None:
-    with pytest.raises(Misconfigured, match="'other'"):
-        async with triton_engine(triton.url, "other", start_deadline_s=0.3):
+    with pytest.raises(Misconfigured, match="'missing'"):
+        async with triton_engine(triton.url, "missing", start_deadline_s=0.3):
             pass
 
 

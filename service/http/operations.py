@@ -19,7 +19,10 @@ router = APIRouter(tags=["operations"], dependencies=[Depends(check_request)])
 async def list_models(service: ServiceOf) -> Response:
     """List the models that are served; the first one is the default."""
     models = [
-        {name: getattr(spec, name) for name in ModelOut.model_fields}
+        {
+            **{name: getattr(spec, name) for name in ModelOut.model_fields if name != "runtime"},
+            "runtime": service.tracker.runtime(spec.name),
+        }
         for spec in service.tracker.specs
     ]
     return Response(

@@ -240,6 +240,7 @@ class ClipPipeline:
                 self._backend.snapshots,
             ),
             weights_sha256=outcomes[-1].weights_sha256,
+            runtime=outcomes[-1].runtime,
         )
         self.session = await self._backend.store.append(
             before,

@@ -61,6 +61,7 @@ class Outcome:
     confidences: tuple[ObjectConfidence, ...]  # one for each frame
     after: Memory
     weights_sha256: str  # of the model that made the masks
+    runtime: str  # that ran it
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ def conclude(
         gate=session.memory_gate,
         retention=retention,
     )
-    return Outcome(step, confidences, after, found.weights_sha256)
+    return Outcome(step, confidences, after, found.weights_sha256, found.runtime)
 
 
 def clip_pixels(step: Step, *, model_size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -40,6 +40,10 @@ class TrackingService:
         """The models that are served; the first one is the default."""
         return self._backend.specs
 
+    def runtime(self, model: str) -> str:
+        """Return what runs this model; raise UnknownModel."""
+        return self._backend.engine(model).runtime
+
     async def start(
         self,
         image: bytes,

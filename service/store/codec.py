@@ -55,6 +55,7 @@ def pack_session(session: Session) -> bytes:
         "tenant": session.tenant,
         "model": session.model,
         "weights_sha256": session.weights_sha256,
+        "runtime": session.runtime,
         "frame_size": session.frame_size,
         "model_size": session.model_size,
         "object_ids": session.object_ids,

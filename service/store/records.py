@@ -112,6 +112,7 @@ class Session:
     kept_from: int = 0  # the oldest frame whose masks are kept
     snapshots: tuple[Snapshot, ...] = ()  # what can be forked, oldest first; the last one is now
     state: str = ""  # see SnapshotContents
+    runtime: str = ""  # what ran the model for the newest masks; empty before the first clip
     stored_bytes: int = field(default=0, compare=False)  # of masks and entries, as Redis counts
     reserved_bytes: int = field(default=0, compare=False)  # with the tenant's quota
     expires_at: datetime = field(default=datetime.fromtimestamp(0, UTC), compare=False)
@@ -133,6 +134,7 @@ class Session:
         next_frame: int,
         snapshots: tuple[Snapshot, ...] | None = None,
         weights_sha256: str | None = None,
+        runtime: str | None = None,
     ) -> Session:
         """Return the session after one more commit; `None` keeps what it has."""
         return replace(
@@ -142,6 +144,7 @@ class Session:
             version=self.version + 1,
             snapshots=self.snapshots if snapshots is None else snapshots,
             weights_sha256=weights_sha256 or self.weights_sha256,
+            runtime=runtime or self.runtime,
         )
 
 

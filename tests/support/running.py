@@ -53,7 +53,8 @@ def run_tamvt(
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
     """Return this process's environment, with these settings of the service only."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TAMVT_")}
-    return {**kept, "TAMVT_ENGINE_THREADS": "1", **settings}
+    own = {"TAMVT_ENGINE_THREADS": "1", "TAMVT_RUNTIME": "onnxruntime"}
+    return {**kept, **own, **settings}
 
 
 @contextmanager

@@ -75,7 +75,8 @@ class SessionObject(Message):
 class SessionOut(Message):
     """A session as it is committed; frame_size is [height, width].
 
-    `weights_sha256` is the hash of the weights that made its newest masks. `notes`, in the answer
+    `weights_sha256` is the hash of the weights that made its newest masks, `runtime` what ran them
+    and in which precision (`openvino/bf16`), empty before the first clip. `notes`, in the answer
     to a start, say which objects a mask image shows, what had to be decided to read it, and what
     was cut off at the frame.
     """
@@ -83,6 +84,7 @@ class SessionOut(Message):
     session_id: str
     model: str
     weights_sha256: str
+    runtime: str = ""
     frame_size: tuple[int, int]
     objects: tuple[SessionObject, ...]
     clip_length: int
@@ -160,7 +162,10 @@ class MasksOut(Message):
 
 
 class ModelOut(Message):
-    """A model that is served, with the defaults and limits of its sessions."""
+    """A model that is served, with the defaults and limits of its sessions.
+
+    `runtime` is what runs it and in which precision: `onnxruntime/fp32`, `openvino/bf16`, `triton`.
+    """
 
     name: str
     short_side: int
@@ -172,6 +177,7 @@ class ModelOut(Message):
     lost_below: float | None
     max_objects: int
     weights_sha256: str
+    runtime: str = ""
     license: str
 
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -20,6 +21,9 @@ from service.engines.inference import Inference
 from service.engines.open_vino import KEPT_SHAPES, OpenVinoGraph
 from service.engines.runtimes import RuntimeOptions, open_vino
 from service.errors import EngineUnavailable
+from tests.support import scene as drawn
+from tests.support.redis_servers import running_redis
+from tests.support.running import PATIENCE_S, Api, running_service
 from tests.support.scenes import true_masks
 from tests.support.videos import Video
 
@@ -165,3 +169,29 @@ def test_threads_share_a_graph(graphs: Graphs, toy_folder: Path) -> None:
         thread.join()
     for number, answers in found.items():
         assert all(np.array_equal(answer, wanted[number]) for answer in answers)
+
+
+def test_a_session_tells_which_runtime_went_on_with_it(
+    toy_folder: Path, files: Path, tmp_path: Path
+) -> None:
+    found = []
+    session = ""
+    with running_redis(tmp_path / "redis") as redis:
+        for first, runtime in ((1, "onnxruntime"), (3, "openvino")):
+            settings = {
+                "TAMVT_REDIS_URL": redis.url,
+                "TAMVT_RUNTIME": runtime,
+                "TAMVT_RUNTIME_FILES": str(files),
+            }
+            with (
+                running_service(state=tmp_path, weights=toy_folder, settings=settings) as service,
+                httpx.Client(base_url=service.url, timeout=PATIENCE_S) as http,
+            ):
+                api = Api(http)
+                session = session or api.start()
+                sent = [drawn.jpeg(number) for number in (first, first + 1)]
+                assert api.append(session, sent, first=first).status_code == 200
+                (model,) = http.get("/v1/models").json()["models"]
+                assert api.state(session)["runtime"] == model["runtime"]
+                found.append(model["runtime"].partition("/")[0])
+    assert found == ["onnxruntime", "openvino"]

@@ -42,6 +42,7 @@ def test_a_session_starts_with_one_frame_and_a_mask(api: Api) -> None:
     assert {name: body[name] for name in body if name not in ("session_id", "expires_at")} == {
         "model": "toy",
         "weights_sha256": SPEC.weights_sha256,
+        "runtime": "",
         "frame_size": [scene.HEIGHT, scene.WIDTH],
         "objects": [{"id": 1, "label": None}],
         "clip_length": 2,

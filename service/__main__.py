@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cyclopts import App, CycloptsError, Group, Parameter
 from cyclopts.help import DefaultFormatter, PanelSpec
@@ -20,11 +20,15 @@ OTHERS = Group("Others", sort_key=4)
 
 
 class Command(NamedTuple):
-    """What the help tells of a command without importing it."""
+    """What the help tells of a command without importing it.
+
+    `parts` are the names of its own commands, and of the functions that they run.
+    """
 
     help: str
     group: Group
     examples: tuple[str, ...]
+    parts: tuple[tuple[str, str], ...] = ()
 
 
 COMMANDS = {
@@ -37,6 +41,16 @@ COMMANDS = {
         "serve the model with a Triton on this machine",
         SERVING,
         ("tamvt-model export --triton models && tamvt triton models",),
+    ),
+    "keys": Command(
+        "make, list and revoke API keys",
+        SERVING,
+        (
+            "TAMVT_KEYS=keys.json tamvt keys create --tenant ann --expires 90d",
+            "TAMVT_KEYS=keys.json tamvt keys list",
+            "TAMVT_KEYS=keys.json tamvt keys revoke 1f0c8a7b2d3e",
+        ),
+        parts=(("create", "create"), ("list", "list_keys"), ("revoke", "revoke")),
     ),
     "track": Command(
         "track objects through a video or a folder of images",
@@ -111,13 +125,17 @@ def build_app() -> App:
     )
     for name, command in COMMANDS.items():
         lines = "\n".join(f"  {example}" for example in command.examples)
-        app.command(
-            f"service.commands.{name}:run",
-            name=name,
-            help=command.help,
-            group=command.group,
-            help_epilogue=f"Examples:\n\n{lines}",
-        )
+        told: dict[str, Any] = {
+            "help": command.help,
+            "group": command.group,
+            "help_epilogue": f"Examples:\n\n{lines}",
+        }
+        if not command.parts:
+            app.command(f"service.commands.{name}:run", name=name, **told)
+            continue
+        own = app.command(App(name=name, **told))
+        for part, function in command.parts:
+            own.command(f"service.commands.{name}:{function}", name=part)
     app.register_install_completion_command(add_to_startup=False)
     return app
 

@@ -5,8 +5,10 @@ Each part is opened once, in the lifespan, and all are closed in reverse.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -16,6 +18,9 @@ from starlette.middleware.cors import CORSMiddleware
 from model.core.image_headers import ImageLimits
 from service import problems
 from service.access.admission import Admission
+from service.access.callers import Callers, read_networks
+from service.access.key_stores import IN_REDIS, KeyFile, RedisKeys
+from service.access.keys import KeyStore
 from service.access.origins import Access, read_hosts, read_origins
 from service.access.tickets import Tickets
 from service.engines.base import Engine, EngineLimits
@@ -45,6 +50,7 @@ from service.telemetry.health import Health
 from service.telemetry.metrics import Metrics
 from tamvt_client.messages import Problem
 
+log = logging.getLogger(__name__)
 OpenEngines = Callable[[Settings], AbstractAsyncContextManager[Mapping[str, Engine]]]
 
 API_VERSION = "1"
@@ -130,12 +136,7 @@ async def open_service(
         admission = Admission(
             max_requests=settings.max_requests, max_bytes=settings.max_request_bytes
         )
-        access = Access(
-            hosts=read_hosts(settings.allowed_hosts),
-            origins=read_origins(settings.allowed_origins),
-            tenant_header=settings.tenant_header,
-            tickets_required=settings.tickets_required,
-        )
+        access, callers = await open_access(settings, store)
         streams = StreamHost(
             StreamParts(
                 tracker=tracker,
@@ -146,6 +147,7 @@ async def open_service(
             ),
             admission=admission,
             access=access,
+            callers=callers,
             open_streams=OpenStreams(
                 max_streams=settings.max_streams, max_tenant_streams=settings.max_tenant_streams
             ),
@@ -157,6 +159,7 @@ async def open_service(
             admission=admission,
             metrics=metrics,
             access=access,
+            callers=callers,
             health=Health(),
             uploads=upload_limits,
             deadline_s=settings.request_deadline_s,
@@ -252,6 +255,48 @@ async def _open_store(settings: Settings) -> AsyncIterator[SessionStore]:
         except StoreUnavailable as error:
             raise Misconfigured(f"TAMVT_REDIS_URL: {error}") from error
         yield store
+
+
+async def open_access(settings: Settings, store: SessionStore) -> tuple[Access, Callers]:
+    """Return from where calls may come, and what tells who calls; raise Misconfigured.
+
+    Where anybody may call the log says so.
+    """
+    keys: KeyStore | None = None
+    if settings.keys == IN_REDIS:
+        keys = RedisKeys(store.redis, deadline_s=settings.redis_deadline_s)
+    elif settings.keys:
+        keys = KeyFile(Path(settings.keys))
+        keys.check()
+    tokens = None
+    if settings.oidc_issuer:
+        # Imported where it is needed: cryptography takes a while to import.
+        from service.access.tokens import Issuer, TokenVerifier
+
+        tokens = TokenVerifier(
+            Issuer(
+                url=settings.oidc_issuer,
+                audience=settings.oidc_audience,
+                jwks_url=settings.oidc_jwks_url,
+                tenant_claim=settings.oidc_tenant_claim,
+                scope_claim=settings.oidc_scope_claim,
+            )
+        )
+        await tokens.fetch()
+    if not settings.is_guarded:
+        log.warning("open: no key is asked for, and everybody is one tenant (TAMVT_KEYS)")
+    access = Access(
+        hosts=read_hosts(settings.allowed_hosts),
+        origins=read_origins(settings.allowed_origins),
+        tickets_required=settings.tickets_required,
+    )
+    callers = Callers(
+        keys=keys,
+        tokens=tokens,
+        tenant_header=settings.tenant_header,
+        proxies=read_networks(settings.trusted_proxies),
+    )
+    return access, callers
 
 
 def _describe(app: FastAPI) -> None:

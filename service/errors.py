@@ -29,6 +29,8 @@ TamvtError
 │   ├── SlowUpload               the body did not arrive within its deadline
 │   ├── Idle                     a stream without a message for too long
 │   ├── BadTicket                missing, unknown, used or expired
+│   ├── Unauthenticated          without a valid key or token; never says why
+│   ├── MissingScope             a key or token that does not allow this
 │   ├── ForeignHost              a name that this service does not have
 │   ├── ForeignOrigin            a page that may not use this service
 │   ├── TooMany                  more sessions, bytes or streams of one tenant than allowed
@@ -47,6 +49,7 @@ TamvtError
 │   │   └── StoreFull            Redis has no memory left; nothing was written
 │   ├── EngineUnavailable        the model gave no answer
 │   ├── DecoderUnavailable       no process decodes the video
+│   ├── IssuerUnavailable        the issuer of tokens has not told its keys
 │   └── Overloaded               a bounded queue is full
 ├── CorruptSession               stored data fails its checks: carries the session's id
 └── StartupError                 the service cannot start; the text is one line that says why
@@ -192,6 +195,14 @@ class BadTicket(Refused):
     """A ticket that is missing, unknown, used, expired, or another session's."""
 
 
+class Unauthenticated(Refused):
+    """A call without a valid key or token. The text never says what is wrong with a given one."""
+
+
+class MissingScope(Refused):
+    """A key or token that is valid and does not allow this."""
+
+
 class ForeignHost(Refused):
     """A request to a name that this service does not have."""
 
@@ -283,6 +294,10 @@ class EngineUnavailable(Unavailable):
 
 class DecoderUnavailable(Unavailable):
     """The process that decodes videos has not started, or has ended."""
+
+
+class IssuerUnavailable(Unavailable):
+    """The issuer of tokens has not told its keys, so that no token can be checked."""
 
 
 class Overloaded(Unavailable):

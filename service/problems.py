@@ -65,6 +65,8 @@ KINDS: Final[Mapping[type[errors.TamvtError], Kind]] = {
     errors.SlowUpload: Kind(408, "slow-upload", "The body took too long"),
     errors.Idle: Kind(408, "idle", "The stream was idle"),
     errors.BadTicket: Kind(401, "bad-ticket", "The ticket is not valid"),
+    errors.Unauthenticated: Kind(401, "unauthenticated", "A valid key or token is needed"),
+    errors.MissingScope: Kind(403, "missing-scope", "The key does not allow this"),
     errors.ForeignHost: Kind(403, "foreign-host", "The service has another name"),
     errors.ForeignOrigin: Kind(403, "foreign-origin", "The page may not use this service"),
     errors.TooMany: Kind(429, "too-many", "There are too many"),
@@ -83,6 +85,7 @@ KINDS: Final[Mapping[type[errors.TamvtError], Kind]] = {
     errors.StoreFull: Kind(503, "store-full", "The session store is full"),
     errors.EngineUnavailable: Kind(503, "engine-unavailable", "The model gave no answer"),
     errors.DecoderUnavailable: Kind(503, "decoder-unavailable", "The video was not decoded"),
+    errors.IssuerUnavailable: Kind(503, "issuer-unavailable", "Tokens cannot be checked"),
     errors.Overloaded: Kind(503, "overloaded", "Too much at once"),
     errors.CorruptSession: Kind(500, "corrupt-session", "The stored session is damaged"),
     errors.StartupError: Kind(500, "startup-error", "The service could not start"),
@@ -90,6 +93,14 @@ KINDS: Final[Mapping[type[errors.TamvtError], Kind]] = {
     errors.ModelMissing: Kind(500, "model-missing", "The model is missing"),
     errors.ModelMismatch: Kind(500, "model-mismatch", "The model's files do not match"),
 }
+
+# What every route may answer.
+OF_ALL_ROUTES: Final = (
+    errors.BadOption,
+    errors.Unavailable,
+    errors.Unauthenticated,
+    errors.MissingScope,
+)
 
 # Attributes of errors that a client can act on: members of the problem.
 MEMBERS: Final = ("expected", "oldest", "limit", "session_id", "retry_after_s")
@@ -133,9 +144,19 @@ def write_refusal(error: errors.TamvtError) -> bytes:
     return "\r\n".join((*lines, "", "")).encode() + body
 
 
+def headers_of(error: errors.TamvtError) -> dict[str, str]:
+    """Return the headers that go with the problem of an error."""
+    headers = {}
+    if isinstance(error, errors.Unavailable | errors.TooMany):
+        headers["Retry-After"] = str(math.ceil(error.retry_after_s))
+    if isinstance(error, errors.Unauthenticated):
+        headers["WWW-Authenticate"] = 'Bearer realm="tamvt"'
+    return headers
+
+
 def documented(*raised: type[errors.TamvtError]) -> dict[int | str, dict[str, Any]]:
-    """Return FastAPI's `responses` of a route that may raise these errors, and 422 and 503."""
-    kinds = sorted({KINDS[error] for error in (*raised, errors.BadOption, errors.Unavailable)})
+    """Return FastAPI's `responses` of a route that may raise these errors, and those of all."""
+    kinds = sorted({KINDS[error] for error in (*raised, *OF_ALL_ROUTES)})
     return {
         status: {
             "description": "; ".join(f"`{kind.slug}`" for kind in kinds if kind.status == status),
@@ -162,10 +183,7 @@ def install(app: FastAPI, *, count: Callable[[str], None]) -> None:
         assert isinstance(error, errors.TamvtError)
         if kind_of(error).status == HTTPStatus.INTERNAL_SERVER_ERROR:
             log.error("%s", error)
-        headers = {}
-        if isinstance(error, errors.Unavailable | errors.TooMany):
-            headers["Retry-After"] = str(math.ceil(error.retry_after_s))
-        return answer(problem(error), headers)
+        return answer(problem(error), headers_of(error))
 
     async def invalid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)

@@ -12,14 +12,15 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model.core.contract import SHIPPED_WEIGHTS
 from service.errors import Misconfigured
 
 PREFIX = "TAMVT_"
-OTHERS = {"TAMVT_DATA"}  # read by other programs than the service
+API_KEY = "TAMVT_API_KEY"  # what `tamvt track --url` shows to the service
+OTHERS = {"TAMVT_DATA", API_KEY}  # read by other programs than the service
 # What Kubernetes and Docker tell of a service that is called tamvt or tamvt-something.
 SERVICE_LINK = re.compile(r"TAMVT_(\w+_)?(SERVICE_(HOST|PORT)|PORT_\d+_(TCP|UDP))")
 
@@ -171,9 +172,43 @@ class Settings(BaseSettings):
     tickets_required: bool = Field(
         default=False, description="Whether a stream is opened with a ticket only."
     )
+    keys: str = Field(
+        default="",
+        description="Where the API keys are: a file, or `redis` for the Redis of the sessions; "
+        "empty: none are taken.",
+    )
+    oidc_issuer: str = Field(
+        default="",
+        description="OpenID Connect issuer whose tokens are taken, as it names itself in `iss`; "
+        "empty: none.",
+    )
+    oidc_audience: str = Field(
+        default="", description="What a token must name in `aud`; needed with an issuer."
+    )
+    oidc_jwks_url: str = Field(
+        default="", description="Where the issuer tells its keys; empty: found by discovery."
+    )
+    oidc_tenant_claim: str = Field(
+        default="tenant", description="The claim of a token that names the tenant."
+    )
+    oidc_scope_claim: str = Field(
+        default="scope",
+        description="The claim of a token that lists `read`, `write`, `admin`, or these after "
+        "`tamvt:`, with spaces.",
+    )
+    open_access: bool = Field(
+        default=False,
+        description="Whether a service that asks nobody who they are may listen on more than "
+        "loopback.",
+    )
     tenant_header: str = Field(
         default="",
-        description="Header in which your proxy names the tenant; empty: everybody is one.",
+        description="Header in which your proxy names the tenant; empty: no such header is read.",
+    )
+    trusted_proxies: str = Field(
+        default="127.0.0.0/8,::1",
+        description="Addresses and networks of the proxies that name the tenant, separated by "
+        "commas; others may not call then.",
     )
     tenant_sessions: int = Field(
         default=10_000,
@@ -255,6 +290,23 @@ class Settings(BaseSettings):
         """Return the names of the served models, the default first."""
         return read_names(self.models) if self.models.strip() else (self.model,)
 
+    @property
+    def is_guarded(self) -> bool:
+        """Return whether callers prove who they are, to the service or to the proxy before it."""
+        return bool(self.keys or self.oidc_issuer or self.tenant_header)
+
+    @model_validator(mode="after")
+    def check_access(self) -> Settings:
+        """Raise ValueError for settings of access that contradict each other."""
+        if self.tenant_header and (self.keys or self.oidc_issuer):
+            raise ValueError(
+                "TAMVT_TENANT_HEADER: a proxy names the tenant, or keys and tokens do "
+                "(TAMVT_KEYS, TAMVT_OIDC_ISSUER): not both"
+            )
+        if self.oidc_issuer and not self.oidc_audience:
+            raise ValueError("TAMVT_OIDC_AUDIENCE: needed with TAMVT_OIDC_ISSUER")
+        return self
+
     @field_validator("runtime_files", "state", "weights")
     @classmethod
     def expand_home(cls, path: Path) -> Path:
@@ -281,6 +333,8 @@ def read_settings() -> Settings:
     except ValidationError as error:
         wrong = (
             f"{PREFIX}{str(problem['loc'][0]).upper()}: {problem['msg']}"
+            if problem["loc"]
+            else problem["msg"].removeprefix("Value error, ")  # it names the settings itself
             for problem in error.errors()
         )
         raise Misconfigured("; ".join(wrong)) from error

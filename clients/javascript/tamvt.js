@@ -149,15 +149,15 @@ async function* presented(video, signal) {
   }
 }
 
-/** A service. `headers` go with every request, such as an API key; an answer takes `deadlineS` at most. */
+/** A service. `key` (an API key or a token) and `headers` go with every request; an answer takes `deadlineS` at most. */
 export class Client {
-  constructor(url = globalThis.location?.origin, { headers = {}, deadlineS = 60 } = {}) {
-    Object.assign(this, { url: url.replace(/\/$/, ""), headers, deadlineS });
+  constructor(url = globalThis.location?.origin, { key, headers = {}, deadlineS = 60 } = {}) {
+    Object.assign(this, { url: url.replace(/\/$/, ""), key, headers, deadlineS });
   }
 
   /** The Response of a request; a Problem where the service refuses. */
   async call(path, options = {}) {
-    const headers = { ...this.headers, ...options.headers };
+    const headers = { ...(this.key && { Authorization: `Bearer ${this.key}` }), ...this.headers, ...options.headers };
     const signal = AbortSignal.timeout(this.deadlineS * 1000); // it bounds the answer's body too
     const response = await fetch(new URL(path, `${this.url}/`), { signal, ...options, headers });
     if (response.ok) return response;

@@ -1,8 +1,4 @@
-"""Who may do what, as far as that is known before a request is read: origins and tenants.
-
-A tenant is who shares limits. Where a proxy names it in a header it is that name, else everybody
-is one tenant; the service itself asks nobody for a password.
-"""
+"""Where a call may come from, as far as browsers say so: names of the service, origins of pages."""
 
 from __future__ import annotations
 
@@ -13,7 +9,6 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from service.errors import ForeignHost, ForeignOrigin, echo
-from service.store.records import DEFAULT_TENANT
 
 EVERYBODY: Final = "*"
 SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
@@ -28,20 +23,7 @@ class Access:
 
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
-    tenant_header: str = ""
     tickets_required: bool = False
-
-    def tenant(self, headers: Mapping[str, str]) -> str:
-        """Return the tenant whose limits count."""
-        named = headers.get(self.tenant_header) if self.tenant_header else None
-        return named or DEFAULT_TENANT
-
-    def holder(self, headers: Mapping[str, str], peer: str) -> str:
-        """Return whose share of the places counts: the tenant's, or the peer's where all are one.
-
-        `peer` is the address that the request comes from.
-        """
-        return self.tenant(headers) if self.tenant_header else peer
 
     def check_host(self, headers: Mapping[str, str]) -> None:
         """Raise ForeignHost for a name that is none of the service's.

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator
 from service.errors import BadOption
 
 MAX_PARAMETERS: Final = 20
+LEAKED: Final = re.compile(r"tamvt_[0-9a-f]{12}_|^eyJ[\w-]+\.[\w-]+\.")  # an API key, a JWT
 _WHOLE: Final = re.compile("0|[1-9][0-9]{0,15}")
 
 
@@ -31,5 +32,10 @@ def check_parameters(given: Sequence[tuple[str, str]]) -> None:
     """Raise BadOption for too many parameters, or one that is given twice: either may be meant."""
     if len(given) > MAX_PARAMETERS:
         raise BadOption(f"{len(given)} query parameters; at most {MAX_PARAMETERS} are read")
+    if any(LEAKED.search(text) for pair in given for text in pair):
+        raise BadOption(
+            "a key or token never stands in an address, where logs keep it: revoke this one, and "
+            "send the next in the header Authorization"
+        )
     if len({name for name, _ in given}) < len(given):
         raise BadOption("a query parameter is given twice")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from service.errors import Misconfigured
 from service.server.malloc import keep_large_blocks
 
 if TYPE_CHECKING:
@@ -33,8 +34,14 @@ def run(
     catch_native_output()
     configure_logging(settings.log_level)
     with listen(host, port, settings) as listener:
-        if not settings.allowed_hosts and ip_address(listener.getsockname()[0]).is_loopback:
-            settings = settings.model_copy(update={"allowed_hosts": "localhost"})
+        if ip_address(listener.getsockname()[0]).is_loopback:
+            if not settings.allowed_hosts:
+                settings = settings.model_copy(update={"allowed_hosts": "localhost"})
+        elif not settings.is_guarded and not settings.open_access:
+            raise Misconfigured(
+                f"TAMVT_KEYS: on {host} anybody could use it: set this or TAMVT_OIDC_ISSUER, "
+                "TAMVT_TENANT_HEADER behind a proxy, or TAMVT_OPEN_ACCESS=true"
+            )
         asyncio.run(serve(listener, settings))
     return 0
 

@@ -9,6 +9,7 @@ OUT/.tamvt/                                          what is needed to go on aft
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -38,7 +39,7 @@ from service.media.formats.registry import FormatName
 from service.media.images import decode_image
 from service.media.overlay import paint, write_overlay
 from service.media.video import Source, SourceFrame, open_source
-from service.settings import read_settings
+from service.settings import API_KEY, read_settings
 from tamvt_client import Client, NotFound, Rejected, SessionOptions, SessionOut
 
 FRAMES_PER_APPEND = 8
@@ -236,7 +237,12 @@ def _track(job: Job, state: TrackState | None, *, url: str | None) -> None:
         raise BadVideo(f"the video has no frame {job.reference_frame}")
     settings = {"TAMVT_SESSION_TTL_S": str(SESSION_TTL_S)}
     own = private_service(job.service_state, settings=settings)
-    with nullcontext(url) if url is not None else own as address, Client(address) as client:
+    # From the environment: everybody on a machine sees the arguments of a command.
+    key = os.environ.get(API_KEY, "") if url is not None else ""
+    with (
+        nullcontext(url) if url is not None else own as address,
+        Client(address, key=key) as client,
+    ):
         taken_up = _taken_up(client, job, state)
         session, state = taken_up or _started(client, job, reference, url=url)
         job.results.begin(job.labels, job.names(state.next_frame))

@@ -9,7 +9,8 @@ from fastapi import Depends, Request
 
 from model.core.image_headers import ImageLimits
 from service.access.admission import Admission
-from service.access.origins import Access
+from service.access.callers import Caller, Callers
+from service.access.origins import SAFE_METHODS, Access
 from service.access.parameters import check_parameters
 from service.server.workers import Workers
 from service.sessions.tracking import TrackingService
@@ -40,6 +41,7 @@ class Service:
     uploads: UploadLimits
     deadline_s: float  # of the work on one request
     access: Access
+    callers: Callers
     health: Health
 
 
@@ -50,26 +52,40 @@ async def service_of(request: Request) -> Service:
     return service
 
 
-async def tenant_of(request: Request) -> str:
-    """Return the tenant that calls: whose sessions it may use, and whose quotas count."""
-    return (await service_of(request)).access.tenant(request.headers)
-
-
-async def holder_of(request: Request) -> str:
-    """Return whose share of the places this request takes."""
-    peer = request.client.host if request.client else ""
-    return (await service_of(request)).access.holder(request.headers, peer)
-
-
 async def check_host(request: Request) -> None:
     """Raise ForeignHost where the request names another host than this one."""
     (await service_of(request)).access.check_host(request.headers)
 
 
-async def check_request(request: Request) -> None:
+async def check_public(request: Request) -> None:
     """Raise ForeignHost, ForeignOrigin or BadOption before anything else of the request is read."""
     (await service_of(request)).access.check(request.headers, method=request.method)
     check_parameters(request.query_params.multi_items())
+
+
+async def caller_of(request: Request) -> Caller:
+    """Return who calls; raise Unauthenticated, and what `check_public` raises before."""
+    await check_public(request)
+    peer = request.client.host if request.client else ""
+    return await (await service_of(request)).callers.identify(request.headers, peer)
+
+
+CallerOf = Annotated[Caller, Depends(caller_of)]
+
+
+async def check_request(request: Request, caller: CallerOf) -> None:
+    """Raise Unauthenticated or MissingScope before anything else of the request is read."""
+    caller.require("read" if request.method in SAFE_METHODS else "write")
+
+
+async def tenant_of(caller: CallerOf) -> str:
+    """Return the tenant that calls: whose sessions it may use, and whose quotas count."""
+    return caller.tenant
+
+
+async def holder_of(caller: CallerOf) -> str:
+    """Return whose share of the places this request takes."""
+    return caller.holder
 
 
 HolderOf = Annotated[str, Depends(holder_of)]

@@ -8,14 +8,19 @@ from fastapi import APIRouter, Depends
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse, Response
 
-from service.http.dependencies import ServiceOf, check_request
+from service.http.dependencies import CallerOf, ServiceOf, check_public, check_request
 from service.problems import documented
 from tamvt_client.messages import ModelOut, ModelsOut, StatusOut
 
-router = APIRouter(tags=["operations"], dependencies=[Depends(check_request)])
+router = APIRouter(tags=["operations"], dependencies=[Depends(check_public)])
 
 
-@router.get("/v1/models", response_model=None, responses={200: {"model": ModelsOut}})
+@router.get(
+    "/v1/models",
+    response_model=None,
+    responses={200: {"model": ModelsOut}, **documented()},
+    dependencies=[Depends(check_request)],
+)
 async def list_models(service: ServiceOf) -> Response:
     """List the models that are served; the first one is the default."""
     models = [
@@ -55,9 +60,13 @@ async def readiness(service: ServiceOf) -> Response:
 @router.get(
     "/metrics",
     response_model=None,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    responses={
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+        **documented(),
+    },
 )
-async def metrics(service: ServiceOf) -> Response:
-    """Return the metrics in Prometheus' text format."""
+async def metrics(service: ServiceOf, caller: CallerOf) -> Response:
+    """Return the metrics in Prometheus' text format. They are of all tenants: for operators."""
+    caller.require("admin")
     service.metrics.tasks.set(len(asyncio.all_tasks()))
     return Response(service.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})

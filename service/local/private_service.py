@@ -38,6 +38,8 @@ def private_service(
     log = state / "service.log"
     search = os.pathsep.join(filter(None, [str(PACKAGE_ROOT), os.environ.get("PYTHONPATH")]))
     own = {"TAMVT_STATE": str(state), "PYTHONPATH": search, "PYTHONUNBUFFERED": "1"}
+    # It is on loopback and ours alone: no key is asked for, whatever the environment says.
+    own |= {f"TAMVT_{name}": "" for name in ("KEYS", "OIDC_ISSUER", "TENANT_HEADER")}
     command = [sys.executable, "-P", "-m", "service", "serve", "--port", "0"]
     process = start_child(command, log=log, environment={**os.environ, **own, **(settings or {})})
     try:

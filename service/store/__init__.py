@@ -16,7 +16,10 @@ The keys. What stands in braces is a key's hash tag: keys with the same tag shar
     tamvt:{tenant:<name>}:sessions          sorted set: session id -> next check in ms since 1970
     tamvt:{tenant:<name>}:bytes             hash: session id -> bytes reserved for it, total
 
+    tamvt:{key:<key id>}:record             string: JSON of an API key, without its secret
+    tamvt:{keys}:ids                        set: the ids of all API keys
+
 A name is `<frame>` or, after a change by hand, `<frame>.<revision>`. The first three keys expire
-together, each other one by itself. `codec.py` seals and reads the bytes,
+together, those of API keys never, each other one by itself. `codec.py` seals and reads the bytes,
 `lua/` holds the scripts, `quotas.py` the sets of the tenants.
 """

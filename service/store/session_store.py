@@ -125,7 +125,7 @@ class SessionStore:
         kept_frames: int = 10_000,
         limits: StoreLimits = NO_LIMITS,
     ) -> None:
-        self._redis = redis
+        self.redis = self._redis = redis  # for what else is kept there, such as keys
         self._ttl = timedelta(seconds=ttl_s)
         self._deadline_s = deadline_s
         self._kept_frames = kept_frames

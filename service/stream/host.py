@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from service.access.admission import Admission, Reservation
+from service.access.callers import Caller, Callers
 from service.access.origins import Access
 from service.access.tickets import Tickets
-from service.errors import BadMessage, TamvtError
+from service.errors import BadMessage, BadTicket, TamvtError
 from service.stream.connection import (
     GOODBYE,
     RESTART,
@@ -27,6 +28,7 @@ from service.stream.connection import (
 )
 from service.stream.open_streams import OpenStreams
 from service.stream.tasks import end_tasks
+from service.telemetry.audit import audit
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -39,7 +41,7 @@ class StreamRequest:
 
     session_id: str
     options: ConnectionOptions
-    tenant: str
+    caller: Caller
     ticket: str | None
 
 
@@ -52,11 +54,13 @@ class StreamHost:
         *,
         admission: Admission,
         access: Access,
+        callers: Callers,
         open_streams: OpenStreams,
         tickets: Tickets,
     ) -> None:
         self.tickets = tickets
         self.access = access
+        self.callers = callers
         self.admission = admission
         self._parts = parts
         self._open_streams = open_streams
@@ -96,7 +100,7 @@ class StreamHost:
             return CloseReason(RESTART, "the service restarts; connect again", GOODBYE)
         request = read_request()
         async with AsyncExitStack() as stack:
-            stack.enter_context(self._open_streams.reserve(request.tenant))
+            stack.enter_context(self._open_streams.reserve())
             reservation = stack.enter_context(self.admission.reservation())
             opening = self._open(channel, request, reservation, stack)
             connection = await _before_any_message(channel, opening)
@@ -110,10 +114,8 @@ class StreamHost:
         stack: AsyncExitStack,
     ) -> Connection:
         """Claim the session and return the connection that serves it."""
-        tenant = request.tenant
-        if request.ticket is not None:
-            # A browser's WebSocket carries no header: the ticket says whose it is.
-            tenant = await self.tickets.use(request.session_id, request.ticket) or tenant
+        tenant = await self._tenant_of(request)
+        stack.enter_context(self._open_streams.reserve_of_tenant(tenant))
         session_id, tracker = request.session_id, self._parts.tracker
         await tracker.session(session_id, tenant=tenant)  # an unknown one is not claimed
         slot = await stack.enter_async_context(self._open_streams.slot(session_id))
@@ -132,6 +134,22 @@ class StreamHost:
         )
         slot.attach(connection)
         return connection
+
+    async def _tenant_of(self, request: StreamRequest) -> str:
+        """Return whose stream it is; raise BadTicket.
+
+        A browser's WebSocket carries no header of ours: its ticket says whose it is.
+        """
+        caller = request.caller
+        if request.ticket is None:
+            return caller.tenant
+        tenant = await self.tickets.use(request.session_id, request.ticket)
+        if tenant is None and not self.callers.are_proved:
+            return caller.tenant  # the ticket of an older gateway
+        if tenant is None or (caller.name and tenant != caller.tenant):
+            audit("access.denied", reason="a ticket of another tenant", tenant=caller.tenant)
+            raise BadTicket("the ticket is unknown, used, expired, or of another session")
+        return tenant
 
 
 async def _before_any_message(channel: Channel, opening: Coroutine[Any, Any, T]) -> T:

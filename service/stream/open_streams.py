@@ -67,10 +67,22 @@ class OpenStreams:
         return self._open
 
     @contextmanager
-    def reserve(self, tenant: str) -> Iterator[None]:
-        """Count one more stream for the block; raise Overloaded or TooMany at the quota."""
+    def reserve(self) -> Iterator[None]:
+        """Count one more stream for the block; raise Overloaded where there are too many."""
         if self._open >= self._max_streams:
             raise Overloaded(f"{self._max_streams} streams are open; try again")
+        self._open += 1
+        self._all_left.clear()
+        try:
+            yield
+        finally:
+            self._open -= 1
+            if not self._open:
+                self._all_left.set()
+
+    @contextmanager
+    def reserve_of_tenant(self, tenant: str) -> Iterator[None]:
+        """Count one more stream of this tenant for the block; raise TooMany at the quota."""
         if self._of_tenant[tenant] >= self._max_tenant_streams:
             limit = self._max_tenant_streams
             raise TooMany(
@@ -78,18 +90,13 @@ class OpenStreams:
                 "TAMVT_MAX_TENANT_STREAMS",
                 limit=limit,
             )
-        self._open += 1
         self._of_tenant[tenant] += 1
-        self._all_left.clear()
         try:
             yield
         finally:
-            self._open -= 1
             self._of_tenant[tenant] -= 1
             if not self._of_tenant[tenant]:
                 del self._of_tenant[tenant]
-            if not self._open:
-                self._all_left.set()
 
     @asynccontextmanager
     async def slot(self, session_id: str) -> AsyncIterator[SessionSlot]:

@@ -11,8 +11,9 @@ from starlette.responses import Response
 from starlette.websockets import WebSocketDisconnect, WebSocketDisconnected
 
 from service import errors
+from service.access.callers import Caller
 from service.access.parameters import Whole, check_parameters
-from service.problems import MEDIA_TYPE, documented, kind_of, problem
+from service.problems import MEDIA_TYPE, documented, headers_of, kind_of, problem
 from service.stream.connection import ConnectionOptions, Disconnected
 from service.stream.host import StreamHost, StreamRequest
 from service.stream.outbox import Message
@@ -92,10 +93,11 @@ class SocketChannel:
 async def issue_ticket(session_id: str, request: Request, streams: StreamsOf) -> Response:
     """A ticket that opens one stream of this session, once and soon."""
     streams.access.check(request.headers, method=request.method)
-    tenant = streams.access.tenant(request.headers)
     peer = request.client.host if request.client else ""
-    with streams.admission.admit(streams.access.holder(request.headers, peer)):
-        ticket = await streams.tickets.issue(session_id, tenant=tenant)
+    caller = await streams.callers.identify(request.headers, peer)
+    caller.require("write")
+    with streams.admission.admit(caller.holder):
+        ticket = await streams.tickets.issue(session_id, tenant=caller.tenant)
     headers = {"Cache-Control": "no-store"}
     body = TicketOut(ticket=ticket, expires_in_s=streams.tickets.ttl_s).to_json()
     return Response(body, status_code=201, headers=headers, media_type="application/json")
@@ -110,19 +112,25 @@ async def stream(socket: WebSocket, session_id: str) -> None:
         streams.access.check_origin(socket.headers)
         if wire.SUBPROTOCOL not in socket.scope["subprotocols"]:
             raise errors.BadOption(f"a stream speaks the subprotocol {wire.SUBPROTOCOL}")
+        peer = socket.client.host if socket.client else ""
+        has_ticket = "ticket" in socket.query_params
+        caller = await streams.callers.identify_stream(socket.headers, peer, has_ticket=has_ticket)
+        caller.require("write")
     except errors.TamvtError as error:
         status = kind_of(error).status
         body = Problem.model_validate(problem(error)).model_dump_json(exclude_unset=True)
-        denial = Response(body, status_code=status, media_type=MEDIA_TYPE)
+        headers = headers_of(error)
+        denial = Response(body, status_code=status, headers=headers, media_type=MEDIA_TYPE)
         await socket.send_denial_response(denial)
         return
     await socket.accept(subprotocol=wire.SUBPROTOCOL)
-    tenant = streams.access.tenant(socket.headers)
-    request = partial(_request, socket, session_id, tenant, streams)
+    request = partial(_request, socket, session_id, caller, streams)
     await streams.serve(SocketChannel(socket), request)
 
 
-def _request(socket: WebSocket, session_id: str, tenant: str, streams: StreamHost) -> StreamRequest:
+def _request(
+    socket: WebSocket, session_id: str, caller: Caller, streams: StreamHost
+) -> StreamRequest:
     """What the client asks for; BadOption, BadTicket."""
     given = socket.query_params.multi_items()
     check_parameters(given)
@@ -136,4 +144,4 @@ def _request(socket: WebSocket, session_id: str, tenant: str, streams: StreamHos
     if query.ticket is None and streams.access.tickets_required:
         raise errors.BadTicket("a stream needs a ticket here")
     options = ConnectionOptions(query.mode, query.masks, query.first, query.max_wait_ms / 1000)
-    return StreamRequest(session_id, options, tenant=tenant, ticket=query.ticket)
+    return StreamRequest(session_id, options, caller=caller, ticket=query.ticket)

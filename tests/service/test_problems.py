@@ -71,5 +71,5 @@ def test_a_problem_carries_what_a_client_can_act_on() -> None:
 
 def test_a_route_documents_its_problems_by_status() -> None:
     answers = documented(errors.UnknownSession, errors.UnknownFrame)
-    assert list(answers) == [404, 422, 503]
+    assert list(answers) == [401, 403, 404, 422, 503]
     assert answers[404]["description"] == "`unknown-frame`; `unknown-session`"

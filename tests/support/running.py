@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 
@@ -59,15 +59,20 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
 
 @contextmanager
 def running_service(
-    *, state: Path, weights: Path, settings: Mapping[str, str] | None = None
+    *,
+    state: Path,
+    weights: Path,
+    settings: Mapping[str, str] | None = None,
+    stderr: IO[str] | None = None,
 ) -> Iterator[Running]:
-    """Serve the toy model on a free port until the end of the block."""
+    """Serve the toy model on a free port until the end of the block; its log goes to `stderr`."""
     own = {"TAMVT_STATE": str(state), "TAMVT_WEIGHTS": str(weights), "TAMVT_MODEL": "toy"}
     process = subprocess.Popen(
         tamvt("serve", "--port", "0"),
         cwd=ROOT,
         env=environment({**own, **(settings or {})}),
         stdout=subprocess.PIPE,
+        stderr=stderr,
         text=True,
     )
     try:

@@ -22,13 +22,23 @@ def is_loopback(url: str) -> bool:
         return False
 
 
-def http_client(url: str, *, deadline_s: float) -> httpx.AsyncClient:
+def credential(key: str) -> dict[str, str]:
+    """Return the header that proves who calls; none without a key or token."""
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def http_client(url: str, *, deadline_s: float, key: str = "") -> httpx.AsyncClient:
     """Return a client with `deadline_s` for each wait, and less to connect.
 
     Raise Unreachable where the environment names a proxy that cannot be used.
     """
     timeout = httpx.Timeout(deadline_s, connect=min(deadline_s, CONNECT_DEADLINE_S))
     try:
-        return httpx.AsyncClient(base_url=url, timeout=timeout, trust_env=not is_loopback(url))
+        return httpx.AsyncClient(
+            base_url=url,
+            timeout=timeout,
+            headers=credential(key),
+            trust_env=not is_loopback(url),
+        )
     except (ImportError, ValueError) as error:  # SOCKS without its package; no proxy's address
         raise Unreachable(f"the proxy that the environment names: {error}") from error

@@ -47,15 +47,18 @@ T = TypeVar("T")
 class AsyncClient:
     """Calls the service; images are read and encoded off the event loop.
 
-    `deadline_s` bounds each wait for the service: to send, and to hear. Leave the block, or await
-    `close()`, to close the connections. A proxy of the environment is used unless the service is
-    on this machine.
+    `key` is an API key, or a token of the issuer that the service trusts. `deadline_s` bounds each
+    wait for the service: to send, and to hear. Leave the block, or await `close()`, to close the
+    connections. A proxy of the environment is used unless the service is on this machine.
     """
 
-    def __init__(self, url: str, *, deadline_s: float = 120.0, retry: Retry | None = None) -> None:
+    def __init__(
+        self, url: str, *, key: str = "", deadline_s: float = 120.0, retry: Retry | None = None
+    ) -> None:
         self._retry = retry or Retry()
         self._deadline_s = deadline_s
-        self._http = http_client(url, deadline_s=deadline_s)
+        self._key = key
+        self._http = http_client(url, deadline_s=deadline_s, key=key)
 
     async def __aenter__(self) -> Self:
         return self
@@ -170,6 +173,7 @@ class AsyncClient:
             deadline_s=self._deadline_s,
             on_progress=on_progress,
             get_ticket=partial(self.ticket, session_id) if with_tickets else None,
+            key=self._key,
         )
         async with aclosing(stream_masks(stream, frames)) as streamed:
             async for item in streamed:

@@ -51,8 +51,10 @@ class Client:
     Leave the block, or call `close()`, to close the connections and end the thread.
     """
 
-    def __init__(self, url: str, *, deadline_s: float = 120.0, retry: Retry | None = None) -> None:
-        self._client = AsyncClient(url, deadline_s=deadline_s, retry=retry)
+    def __init__(
+        self, url: str, *, key: str = "", deadline_s: float = 120.0, retry: Retry | None = None
+    ) -> None:
+        self._client = AsyncClient(url, key=key, deadline_s=deadline_s, retry=retry)
         with ExitStack() as stack:
             self._portal = stack.enter_context(start_blocking_portal(name="tamvt-client"))
             # What is left under way, such as a stream that nobody reads any more, is cancelled.

@@ -50,6 +50,10 @@ class Rejected(ProblemResponse):
     """The request is at fault and changed nothing."""
 
 
+class InvalidCredentials(Rejected):
+    """The service asks for a valid key or token: pass `key` to the client."""
+
+
 class NotFound(ProblemResponse):
     """What was asked for is unknown, deleted or expired."""
 
@@ -78,7 +82,12 @@ class ServiceFault(ProblemResponse):
 
 def problem_error(problem: Problem) -> ProblemResponse:
     """The error for a problem, by its status."""
-    by_status: dict[int, type[ProblemResponse]] = {404: NotFound, 409: FrameConflict, 503: Busy}
+    by_status: dict[int, type[ProblemResponse]] = {
+        401: InvalidCredentials,
+        404: NotFound,
+        409: FrameConflict,
+        503: Busy,
+    }
     if problem.status == 409 and problem.expected is None:
         return Rejected(problem)  # a conflict of another kind: a full memory, for example
     fallback = ServiceFault if problem.status >= 500 else Rejected

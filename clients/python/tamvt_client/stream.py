@@ -18,7 +18,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 from websockets.typing import Subprotocol
 
 from tamvt_client import wire
-from tamvt_client.addresses import is_loopback
+from tamvt_client.addresses import credential, is_loopback
 from tamvt_client.errors import (
     Busy,
     ClientError,
@@ -98,6 +98,7 @@ class ResumingStream:
         deadline_s: float,
         on_progress: OnProgress | None = None,
         get_ticket: GetTicket | None = None,
+        key: str = "",
     ) -> None:
         self._url = url
         self._options = options
@@ -105,6 +106,7 @@ class ResumingStream:
         self._deadline_s = deadline_s
         self._on_progress = on_progress
         self._get_ticket = get_ticket
+        self._key = key
         self._sending: Sending = Window() if options.mode == "lossless" else Newest()
         self._exhausted = False  # the source
         self._changed = asyncio.Event()
@@ -177,6 +179,7 @@ class ResumingStream:
                 compression=None,
                 max_size=MAX_MESSAGE_BYTES,
                 open_timeout=self._deadline_s,
+                additional_headers=credential(self._key),
                 proxy=None if is_loopback(self._url) else True,
             ) as socket:
                 yield socket

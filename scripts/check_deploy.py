@@ -62,9 +62,9 @@ def resources(manifests: str) -> list[dict[str, Any]]:
     return [resource for resource in yaml.safe_load_all(manifests) if resource]
 
 
-def check_dockerfile() -> None:
+def check_dockerfile(path: Path) -> None:
     """Raise CheckFailed where hadolint finds something."""
-    run(BIN / "hadolint", "--failure-threshold", "style", ROOT / "Dockerfile")
+    run(BIN / "hadolint", "--failure-threshold", "style", path)
 
 
 def check_compose(text: str) -> None:
@@ -113,7 +113,7 @@ def check_safety(manifests: dict[str, str]) -> None:
 
 def checks() -> Iterator[str]:
     """Yield what was found right, one after the other; raise CheckFailed at the first fault."""
-    check_dockerfile()
+    check_dockerfile(ROOT / "Dockerfile")
     yield "Dockerfile (hadolint)"
     check_compose((ROOT / "docker-compose.yml").read_text())
     yield "docker-compose.yml (Compose schema)"

@@ -26,9 +26,9 @@ LOCKS = {
     "trainer": ("model",),
     "development": ("demo", "dev", "model", "openvino", "redis", "triton"),
 }
-# Programs that stand in environments of their own: dependency groups of pyproject.toml.
-TOOLS = ("deploy", "checkov")
-NAMES = (*LOCKS, *TOOLS)
+# What stands in environments of its own: dependency groups of pyproject.toml.
+GROUPS = ("deploy", "backend", "checkov")
+NAMES = (*LOCKS, *GROUPS)
 OWN = ("tamvt-client", "tamvt-serve", "torch")
 # What no resolver on this Python sees: redis needs async-timeout before Python 3.11.3.
 ALWAYS = ("async-timeout>=4.0.3,<6",)
@@ -37,8 +37,8 @@ OF_TORCH = ("filelock>=3.20,<5", "fsspec>=2025.12,<2027")
 
 
 def requirements(name: str) -> list[str]:
-    """Return what a lock is made of: a group of tools, or extras and what they hide."""
-    if name in TOOLS:
+    """Return what a lock is made of: a dependency group, or extras and what they hide."""
+    if name in GROUPS:
         groups = tomllib.loads(PROJECTS[0].read_text(encoding="utf-8"))["dependency-groups"]
         return sorted(groups[name])
     extras = LOCKS[name]

@@ -83,7 +83,8 @@ def script(file: str) -> str:
     if file.endswith(".sh"):
         return (ROOT / file).read_text()
     lines = (ROOT / file).read_text().splitlines()
-    begin = next(k for k, line in enumerate(lines) if line.strip() == "- |")
+    trainer = lines.index("  trainer:")
+    begin = next(k for k in range(trainer, len(lines)) if lines[k].strip() == "- |")
     depth = len(lines[begin]) - len(lines[begin].lstrip())
     end = next(
         k for k in range(begin + 1, len(lines)) if len(lines[k]) - len(lines[k].lstrip()) <= depth

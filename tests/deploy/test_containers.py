@@ -1,0 +1,150 @@
+"""The Dockerfile and the Compose file: what is pinned, who runs it, what it may hold."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from redis.exceptions import AuthenticationError
+
+from scripts import check_deploy
+from scripts.check_deploy import ROOT, CheckFailed
+from service.local.private_redis import find_redis
+from service.settings import Settings
+from tests.support.redis_servers import RedisServer, free_port, wait_until
+
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, Any] = COMPOSE["services"]
+
+
+def stages() -> dict[str, str]:
+    """The text of each stage of the Dockerfile by its name."""
+    parts = re.split(r"^FROM \S+ AS (\w+)$", DOCKERFILE, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def test_the_three_targets_run_as_nobody() -> None:
+    assert {"gateway", "triton", "trainer"} <= set(stages())
+    for name in ("gateway", "triton", "trainer"):
+        assert re.findall(r"^USER (.*)$", stages()[name], re.MULTILINE)[-1] == "10001:10001"
+
+
+def test_every_image_has_an_exact_version() -> None:
+    images = re.findall(r"^ARG \w+_IMAGE=(\S+)$", DOCKERFILE, re.MULTILINE)
+    images += [one["image"] for one in SERVICES.values() if "image" in one]
+    assert len(images) >= 6
+    for image in images:
+        assert re.search(r":v?\d+\.\d+(\.\d+)?[\w.-]*$", image), image
+
+
+def test_every_package_comes_from_a_lock() -> None:
+    installs = re.findall(r"pip install ((?:[^&\n]|\\\n)*)", DOCKERFILE)
+    assert len(installs) >= 6
+    for words in installs:
+        is_own = "--no-deps ./clients/python ." in words
+        assert (
+            is_own
+            or "--require-hashes -r " in words
+            or words.strip().startswith("--no-cache-dir torch==2.13.0")
+        ), words
+
+
+def test_what_is_copied_is_sent_to_the_builder() -> None:
+    sent = [line[1:] for line in (ROOT / ".dockerignore").read_text().split() if line[0] == "!"]
+    copied = re.findall(r"^COPY (?!--from)(.*) \S+$", DOCKERFILE, re.MULTILINE)
+    for path in (word for words in copied for word in words.split()):
+        assert (ROOT / path).exists(), path
+        assert any(path == kept or path.startswith(f"{kept}/") for kept in sent), path
+
+
+def test_hadolint_finds_a_package_without_a_version(tmp_path: Path) -> None:
+    wrong = DOCKERFILE.replace("--require-hashes -r /opt/tamvt/backend.txt", "numpy")
+    (tmp_path / "Dockerfile").write_text(wrong)
+    with pytest.raises(CheckFailed, match="DL3013"):
+        check_deploy.check_dockerfile(tmp_path / "Dockerfile")
+
+
+def test_the_schema_finds_a_word_that_compose_does_not_know() -> None:
+    text = (ROOT / "docker-compose.yml").read_text()
+    check_deploy.check_compose(text)
+    with pytest.raises(CheckFailed, match="mem_limits"):
+        check_deploy.check_compose(text.replace("mem_limit:", "mem_limits:", 1))
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_is_confined(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["mem_limit"]
+    assert not service.get("privileged")
+
+
+def test_the_profiles_are_those_of_the_documents() -> None:
+    profiles = {word for one in SERVICES.values() for word in one.get("profiles", [])}
+    assert profiles == {"triton", "gpu", "train", "observability", "tls"}
+    default = {name for name, one in SERVICES.items() if "profiles" not in one}
+    assert default == {"gateway", "redis"}
+
+
+def test_only_the_proxy_is_reached_from_other_machines() -> None:
+    open_to_all = {
+        name
+        for name, one in SERVICES.items()
+        for port in one.get("ports", ())
+        if not port.startswith("127.0.0.1:")
+    }
+    assert open_to_all == {"proxy"}
+    assert COMPOSE["networks"]["store"] == {"internal": True}
+    assert SERVICES["redis"]["networks"] == ["store"]
+
+
+def test_every_setting_in_the_compose_file_exists() -> None:
+    known = {f"TAMVT_{name.upper()}" for name in Settings.model_fields}
+    named = {word for one in SERVICES.values() for word in one.get("environment", {})}
+    assert {word for word in named if word.startswith("TAMVT_")} <= known
+
+
+def test_a_gpu_is_reserved_where_it_is_used() -> None:
+    (device,) = SERVICES["triton-gpu"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+    assert [name for name, one in SERVICES.items() if "deploy" in one] == ["triton-gpu"]
+
+
+def test_every_file_that_is_mounted_is_there() -> None:
+    mounted = [word for one in SERVICES.values() for word in one.get("volumes", ())]
+    files = [word.split(":")[0] for word in mounted if word.startswith("./deploy/compose")]
+    assert files
+    assert [file for file in files if not (ROOT / file).exists()] == []
+
+
+def test_the_redis_of_compose_asks_for_its_password(tmp_path: Path) -> None:
+    """Its own command and configuration, run with a real Redis in other folders."""
+    port, password = free_port(), "a-password-for-this-test"
+    places = {"/run/redis": tmp_path / "run", "/etc/redis": tmp_path / "etc", "/data": tmp_path}
+    script = SERVICES["redis"]["command"][-1].replace("$$", "$")
+    script = script.replace("redis-server", find_redis())
+    config = (ROOT / "deploy/compose/redis.conf").read_text()
+    for path, place in places.items():
+        place.mkdir(exist_ok=True)
+        script, config = script.replace(path, str(place)), config.replace(path, str(place))
+    (tmp_path / "etc" / "redis.conf").write_text(f"{config}port {port}\nbind 127.0.0.1\n")
+    environment = {"REDIS_PASSWORD": password, "PATH": "/usr/bin:/bin"}
+    with subprocess.Popen(
+        ["sh", "-ec", script], env=environment, stdout=subprocess.DEVNULL
+    ) as process:
+        try:
+            wait_until(
+                RedisServer(tmp_path, port, password=password).answers, what="a guarded Redis"
+            )
+            with pytest.raises(AuthenticationError):
+                RedisServer(tmp_path, port).client().ping()
+            assert password not in Path(f"/proc/{process.pid}/cmdline").read_text()
+        finally:
+            process.terminate()

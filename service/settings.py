@@ -224,6 +224,20 @@ class Settings(BaseSettings):
         default=256, ge=1, description="Streams of one tenant open at once."
     )
 
+    tls_certificate: str = Field(
+        default="",
+        description="File with the service's certificate and its chain (PEM); empty: no TLS.",
+    )
+    tls_key: str = Field(
+        default="",
+        description="File with the certificate's private key; empty: it is in the same file.",
+    )
+    tls_client_ca: str = Field(
+        default="",
+        description="File with the authorities whose certificates clients must show (mTLS); "
+        "empty: none are asked for.",
+    )
+
     # What may happen at once, and for how long
     max_connections: int = Field(
         default=1000, ge=1, description="Connections open at once; one more is answered 503."
@@ -293,16 +307,18 @@ class Settings(BaseSettings):
     @property
     def is_guarded(self) -> bool:
         """Return whether callers prove who they are, to the service or to the proxy before it."""
-        return bool(self.keys or self.oidc_issuer or self.tenant_header)
+        return bool(self.keys or self.oidc_issuer or self.tenant_header or self.tls_client_ca)
 
     @model_validator(mode="after")
-    def check_access(self) -> Settings:
-        """Raise ValueError for settings of access that contradict each other."""
+    def check_together(self) -> Settings:
+        """Raise ValueError for settings that contradict each other."""
         if self.tenant_header and (self.keys or self.oidc_issuer):
             raise ValueError(
                 "TAMVT_TENANT_HEADER: a proxy names the tenant, or keys and tokens do "
                 "(TAMVT_KEYS, TAMVT_OIDC_ISSUER): not both"
             )
+        if not self.tls_certificate and (self.tls_key or self.tls_client_ca):
+            raise ValueError("TAMVT_TLS_CERTIFICATE: needed with the other settings of TLS")
         if self.oidc_issuer and not self.oidc_audience:
             raise ValueError("TAMVT_OIDC_AUDIENCE: needed with TAMVT_OIDC_ISSUER")
         return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from ipaddress import ip_address
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from service.server.bounds import ServerConfig
     from service.server.listener import Listener
+    from service.server.uvicorn_server import Tls
     from service.settings import Settings
 
 
@@ -33,6 +35,7 @@ def run(
     settings = read_settings()
     catch_native_output()
     configure_logging(settings.log_level)
+    tls_files(settings)  # before anything is opened
     with listen(host, port, settings) as listener:
         if ip_address(listener.getsockname()[0]).is_loopback:
             if not settings.allowed_hosts:
@@ -70,13 +73,14 @@ async def serve(listener: Listener, settings: Settings, app: FastAPI | None = No
     app = app or create_app(settings)
     # We open it, not uvicorn, which would turn one clear line into a traceback (decision 19).
     async with app.router.lifespan_context(app):
+        tls = bool(settings.tls_certificate)
         server = Server(
             configure(app, settings),
             begin_closing=app.state.service.health.begin_closing,
             streams=app.state.streams,
             delay_s=settings.shutdown_delay_s,
             grace_s=settings.shutdown_grace_s,
-            on_ready=lambda: print(f"listening on {address(listener)}", flush=True),
+            on_ready=lambda: print(f"listening on {address(listener, tls)}", flush=True),
         )
         await server.serve(sockets=[listener])
     end_if_stuck(executor)
@@ -95,10 +99,22 @@ def configure(app: FastAPI, settings: Settings) -> ServerConfig:
         frame_bytes=settings.max_frame_bytes,
         ping_s=settings.stream_ping_s,
         bounds=Bounds(unread, write_refusal),
+        tls=tls_files(settings),
     )
 
 
-def address(listener: socket.socket) -> str:
+def tls_files(settings: Settings) -> Tls:
+    """Return the files of TLS; raise Misconfigured if they cannot be used."""
+    from service.server.uvicorn_server import Tls
+
+    names = (settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
+    tls = Tls(*(str(Path(name).expanduser()) if name else "" for name in names))
+    tls.check()
+    return tls
+
+
+def address(listener: socket.socket, tls: bool = False) -> str:
     """Return the URL of a listening socket."""
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if tls else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

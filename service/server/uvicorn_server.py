@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from service.errors import Misconfigured
 from service.server.bounds import Bounds, ServerConfig
 from service.server.http_protocol import BoundedHttp
 from service.server.websocket_protocol import BoundedWebSocket
@@ -34,7 +37,51 @@ class Drainable(Protocol):
         ...
 
 
-def server_config(app: ASGIApp, *, frame_bytes: int, ping_s: float, bounds: Bounds) -> ServerConfig:
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Files of the service's certificate, its key, and the authorities of its clients' ones.
+
+    Without a certificate there is no TLS, without authorities clients need no certificate.
+    """
+
+    certificate: str = ""
+    key: str = ""
+    client_ca: str = ""
+
+    def check(self) -> None:
+        """Raise Misconfigured, naming the setting, unless the files can be used."""
+        if not self.certificate:
+            return
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            context.load_cert_chain(self.certificate, self.key or None, password="")
+        except (OSError, ValueError) as error:
+            raise Misconfigured(f"TAMVT_TLS_CERTIFICATE, TAMVT_TLS_KEY: {error}") from error
+        if self.client_ca:
+            try:
+                context.load_verify_locations(self.client_ca)
+            except OSError as error:
+                raise Misconfigured(f"TAMVT_TLS_CLIENT_CA: {error}") from error
+
+    def options(self) -> dict[str, Any]:
+        """Return what uvicorn is told."""
+        if not self.certificate:
+            return {}
+        asked = ssl.CERT_REQUIRED if self.client_ca else ssl.CERT_NONE
+        return {
+            "ssl_certfile": self.certificate,
+            "ssl_keyfile": self.key or None,
+            "ssl_ca_certs": self.client_ca or None,
+            "ssl_cert_reqs": asked,
+        }
+
+
+NO_TLS: Final = Tls()
+
+
+def server_config(
+    app: ASGIApp, *, frame_bytes: int, ping_s: float, bounds: Bounds, tls: Tls = NO_TLS
+) -> ServerConfig:
     """Return uvicorn's configuration; the caller opens the lifespan (decision 19)."""
     return ServerConfig(
         app,
@@ -50,6 +97,7 @@ def server_config(app: ASGIApp, *, frame_bytes: int, ping_s: float, bounds: Boun
         ws_ping_interval=ping_s,
         ws_ping_timeout=ping_s,
         ws_per_message_deflate=False,  # images do not get smaller
+        **tls.options(),
     )
 
 

@@ -78,7 +78,7 @@ def running_service(
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
-        assert line.startswith("listening on http://"), line
+        assert line.startswith("listening on http"), line
         yield Running(url=line.split()[-1], process=process)
     finally:
         process.terminate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from ipaddress import ip_address
 
 import httpx
@@ -27,7 +28,9 @@ def credential(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
-def http_client(url: str, *, deadline_s: float, key: str = "") -> httpx.AsyncClient:
+def http_client(
+    url: str, *, deadline_s: float, key: str = "", tls: ssl.SSLContext | None = None
+) -> httpx.AsyncClient:
     """Return a client with `deadline_s` for each wait, and less to connect.
 
     Raise Unreachable where the environment names a proxy that cannot be used.
@@ -38,6 +41,7 @@ def http_client(url: str, *, deadline_s: float, key: str = "") -> httpx.AsyncCli
             base_url=url,
             timeout=timeout,
             headers=credential(key),
+            verify=tls or True,
             trust_env=not is_loopback(url),
         )
     except (ImportError, ValueError) as error:  # SOCKS without its package; no proxy's address

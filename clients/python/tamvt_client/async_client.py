@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
@@ -47,18 +48,26 @@ T = TypeVar("T")
 class AsyncClient:
     """Calls the service; images are read and encoded off the event loop.
 
-    `key` is an API key, or a token of the issuer that the service trusts. `deadline_s` bounds each
-    wait for the service: to send, and to hear. Leave the block, or await `close()`, to close the
-    connections. A proxy of the environment is used unless the service is on this machine.
+    `key` is an API key, or a token of the issuer that the service trusts. `tls` names authorities
+    of your own, and a certificate of the client where the service asks for one. `deadline_s` bounds
+    each wait for the service: to send, and to hear. Leave the block, or await `close()`, to close
+    the connections. A proxy of the environment is used unless the service is on this machine.
     """
 
     def __init__(
-        self, url: str, *, key: str = "", deadline_s: float = 120.0, retry: Retry | None = None
+        self,
+        url: str,
+        *,
+        key: str = "",
+        deadline_s: float = 120.0,
+        retry: Retry | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._retry = retry or Retry()
         self._deadline_s = deadline_s
         self._key = key
-        self._http = http_client(url, deadline_s=deadline_s, key=key)
+        self._tls = tls
+        self._http = http_client(url, deadline_s=deadline_s, key=key, tls=tls)
 
     async def __aenter__(self) -> Self:
         return self
@@ -174,6 +183,7 @@ class AsyncClient:
             on_progress=on_progress,
             get_ticket=partial(self.ticket, session_id) if with_tickets else None,
             key=self._key,
+            tls=self._tls,
         )
         async with aclosing(stream_masks(stream, frames)) as streamed:
             async for item in streamed:

@@ -12,6 +12,7 @@ connection.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -52,9 +53,15 @@ class Client:
     """
 
     def __init__(
-        self, url: str, *, key: str = "", deadline_s: float = 120.0, retry: Retry | None = None
+        self,
+        url: str,
+        *,
+        key: str = "",
+        deadline_s: float = 120.0,
+        retry: Retry | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._client = AsyncClient(url, key=key, deadline_s=deadline_s, retry=retry)
+        self._client = AsyncClient(url, key=key, deadline_s=deadline_s, retry=retry, tls=tls)
         with ExitStack() as stack:
             self._portal = stack.enter_context(start_blocking_portal(name="tamvt-client"))
             # What is left under way, such as a stream that nobody reads any more, is cancelled.

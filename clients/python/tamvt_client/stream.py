@@ -6,6 +6,7 @@ docs/stream.md explains the protocol.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -99,6 +100,7 @@ class ResumingStream:
         on_progress: OnProgress | None = None,
         get_ticket: GetTicket | None = None,
         key: str = "",
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._url = url
         self._options = options
@@ -107,6 +109,7 @@ class ResumingStream:
         self._on_progress = on_progress
         self._get_ticket = get_ticket
         self._key = key
+        self._tls = tls
         self._sending: Sending = Window() if options.mode == "lossless" else Newest()
         self._exhausted = False  # the source
         self._changed = asyncio.Event()
@@ -180,6 +183,7 @@ class ResumingStream:
                 max_size=MAX_MESSAGE_BYTES,
                 open_timeout=self._deadline_s,
                 additional_headers=credential(self._key),
+                ssl=self._tls,
                 proxy=None if is_loopback(self._url) else True,
             ) as socket:
                 yield socket

@@ -97,6 +97,13 @@ class AppendQuery(Strict):
     ] = None
 
 
+class SessionsQuery(Strict):
+    """Which of the tenant's sessions: those whose ids come after `after`."""
+
+    after: Annotated[str, Field(max_length=64, pattern="^[A-Za-z0-9_-]*$")] = ""
+    limit: Annotated[Whole, Field(ge=1, le=100)] = 50
+
+
 class MasksQuery(Strict):
     """Which masks, both ends included, and how they are written."""
 

@@ -13,12 +13,12 @@ from service.http.append_body import APPEND_BODY, read_source
 from service.http.dependencies import HolderOf, ServiceOf, TenantOf, check_request
 from service.http.forms import BINARY, BODY_ERRORS
 from service.http.masks_response import write_answer
-from service.http.schemas import AppendQuery, MasksQuery
+from service.http.schemas import AppendQuery, MasksQuery, SessionsQuery
 from service.http.start_body import START_BODY, read_start
 from service.problems import documented
 from service.sessions import responses
 from service.telemetry.stage_times import StageTimes
-from tamvt_client.messages import AppendedOut, MasksOut, SessionOut
+from tamvt_client.messages import AppendedOut, MasksOut, SessionOut, SessionsOut
 
 PAGE_FRAMES: Final = 500
 DRAWN_BYTES: Final = 4  # of a pixel, while a mask is drawn
@@ -144,6 +144,26 @@ async def append_frames(
     repeated = appended.replayed == len(appended.frames)
     headers = {"Idempotent-Replay": "true"} if repeated else None
     return Response(body, media_type=JSON, headers=headers)
+
+
+@router.get("", response_model=None, responses={200: {"model": SessionsOut}, **documented()})
+async def list_sessions(
+    request: Request,
+    service: ServiceOf,
+    tenant: TenantOf,
+    holder: HolderOf,
+    query: Annotated[SessionsQuery, Query()],
+) -> Response:
+    """List the caller's sessions in the order of their ids, a page at a time."""
+    with service.admission.admit(holder):
+        page = await service.tracker.sessions(tenant=tenant, after=query.after, most=query.limit)
+    following = None
+    if page.following is not None:
+        following = f"{request.url.path}?after={page.following}&limit={query.limit}"
+    found = tuple(responses.session_message(session) for session in page.sessions)
+    body = SessionsOut(sessions=found, next=following).to_json()
+    headers = {"Link": f'<{following}>; rel="next"'} if following else None
+    return Response(body, headers=headers, media_type=JSON)
 
 
 @router.get(

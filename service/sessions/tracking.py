@@ -18,6 +18,7 @@ from service.sessions.frames import Frame, Limits, Source, frame_of_image
 from service.sessions.options import ChosenOptions
 from service.sessions.pages import Page, read_page
 from service.sessions.session_locks import SessionLocks
+from service.store.listing import SessionPage, list_sessions
 from service.store.records import Session
 from service.telemetry.stage_times import StageTimes
 
@@ -156,6 +157,11 @@ class TrackingService:
     def check_model(self, session: Session) -> None:
         """Raise UnknownModel unless the session's model is served here."""
         self._backend.engine(session.model)
+
+    async def sessions(self, *, tenant: str, after: str, most: int) -> SessionPage:
+        """Return the tenant's sessions after the id `after`, at most `most`."""
+        async with self._deadline():
+            return await list_sessions(self._store, tenant=tenant, after=after, most=most)
 
     async def masks(
         self, session_id: str, *, tenant: str, first: int, last: int | None, most: int

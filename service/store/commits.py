@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 
 from model.core.memory import Memory
-from service.errors import MasksTooLarge, SessionTooLarge
+from service.errors import Conflict, MasksTooLarge, SessionTooLarge, UnknownSession
 from service.store.codec import pack_entry, pack_masks, pack_snapshot, pack_state
 from service.store.records import (
     EncodedEntry,
@@ -120,3 +120,12 @@ def pruned_frames(before: Session | None, after: Session) -> list[int]:
     dropped = (one.frame for one in before.snapshots if one.frame < before.kept_from)
     pruned = {*range(before.kept_from, after.kept_from), *dropped}
     return sorted(pruned - needed)
+
+
+def check_status(status: bytes, session_id: str, *, expected: int) -> None:
+    """Raise what a script's status says: UnknownSession, Conflict, or none."""
+    if status == b"unknown":
+        raise UnknownSession(session_id)
+    if status == b"conflict":
+        message = f"the session was changed meanwhile and expects frame {expected}"
+        raise Conflict(message, expected=expected)

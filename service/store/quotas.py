@@ -39,7 +39,6 @@ class SessionQuota:
     ) -> None:
         self._redis = redis
         self._limits = limits
-        self._counts = bool(limits.tenant_sessions or limits.tenant_bytes)
         self._deadline_s = deadline_s
         self._first_check_ms = round(1000 * DEADLINES * deadline_s)
         self._ttl_ms = ttl_ms
@@ -51,9 +50,6 @@ class SessionQuota:
 
         Raise TooMany if the quota of sessions or of bytes is used up.
         """
-        if not self._counts:
-            yield 0
-            return
         reserved = await self._count(tenant, session_id, nbytes)
         try:
             yield reserved
@@ -78,9 +74,15 @@ class SessionQuota:
 
     async def release(self, tenant: str, session_id: str) -> None:
         """Count a deleted session no longer. If Redis does not answer, the next check does it."""
-        if self._counts:
-            with suppress(StoreUnavailable):
-                await self._settle(tenant, [(session_id, MISSING)])
+        with suppress(StoreUnavailable):
+            await self._settle(tenant, [(session_id, MISSING)])
+
+    async def session_ids(self, tenant: str) -> list[str]:
+        """Return the ids of the counted sessions, in order; some may have expired."""
+        with translate_errors():
+            async with asyncio.timeout(self._deadline_s):
+                found = await self._redis.zrange(key(f"tenant:{tenant}", "sessions"), 0, -1)
+        return sorted(name.decode() for name in found if isinstance(name, bytes))
 
     async def _count(self, tenant: str, session_id: str, nbytes: int) -> int:
         """Count session and bytes, after checks where they may help; raise TooMany."""

@@ -20,7 +20,7 @@ from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from service.errors import Conflict, CorruptSession, TamvtError, UnknownSession
+from service.errors import CorruptSession, TamvtError, UnknownSession
 from service.server.workers import run_aside
 from service.store import lua
 from service.store.codec import (
@@ -34,6 +34,7 @@ from service.store.codec import (
     unpack_state,
 )
 from service.store.commits import (
+    check_status,
     dropped_snapshots,
     memory_fields,
     needed_bytes,
@@ -130,7 +131,7 @@ class SessionStore:
         self._deadline_s = deadline_s
         self._kept_frames = kept_frames
         self._limits = limits
-        self._quota = SessionQuota(redis, limits=limits, ttl_ms=self._ttl_ms, deadline_s=deadline_s)
+        self.quota = SessionQuota(redis, limits=limits, ttl_ms=self._ttl_ms, deadline_s=deadline_s)
 
     async def ping(self) -> None:
         """Raise StoreUnavailable unless Redis serves."""
@@ -159,7 +160,7 @@ class SessionStore:
         records = sealed_records(session, entries, states)
         sealed = await self._seal(session.session_id, masks)
         nbytes = needed_bytes(0, sealed, records, self._limits)
-        async with self._quota.reserve(session.tenant, session.session_id, nbytes) as reserved:
+        async with self.quota.reserve(session.tenant, session.session_id, nbytes) as reserved:
             session = replace(session, reserved_bytes=reserved)
             return await self._commit(None, session, masks=sealed, records=records)
 
@@ -194,7 +195,7 @@ class SessionStore:
         written = await self._seal(after.session_id, masks)
         if written:  # what removes an object is always taken
             nbytes = needed_bytes(before.stored_bytes, written, records, self._limits)
-            reserved = await self._quota.grow(
+            reserved = await self.quota.grow(
                 after.tenant, after.session_id, nbytes, reserved=before.reserved_bytes
             )
             after = replace(after, reserved_bytes=reserved)
@@ -206,7 +207,14 @@ class SessionStore:
         Another tenant's session is unknown. One that was stored before sessions had a tenant is
         the caller's, and becomes so for all with its next commit.
         """
-        answer = await self._send(lua.LOAD, session_id, [self._ttl_ms, tenant])
+        return await self._load(session_id, tenant, renewed_ms=self._ttl_ms)
+
+    async def peek(self, session_id: str, *, tenant: str) -> Session:
+        """Return the session as `load` does, without renewing its time to live."""
+        return await self._load(session_id, tenant, renewed_ms=0)
+
+    async def _load(self, session_id: str, tenant: str, *, renewed_ms: int) -> Session:
+        answer = await self._send(lua.LOAD, session_id, [renewed_ms, tenant])
         if not answer:
             raise UnknownSession(session_id)
         state, version, next_frame, kept_from, owner, stored, reserved, left_ms = answer
@@ -258,7 +266,7 @@ class SessionStore:
     async def _records(self, session: Session, names: Sequence[str]) -> list[bytes]:
         arguments = [session.version, *names]
         status, expected, *sealed = await self._send(lua.ENTRIES, session.session_id, arguments)
-        _check(status, session.session_id, expected=expected)
+        check_status(status, session.session_id, expected=expected)
         return [
             self._present(session.session_id, f"the record {name}", data)
             for name, data in zip(names, sealed, strict=True)
@@ -284,7 +292,7 @@ class SessionStore:
         """Delete the session and count it no longer as its tenant's; raise UnknownSession."""
         async with self._deadline(session_id):
             existed = await self._run(lua.DELETE, session_id, [tenant])
-        await self._quota.release(tenant, session_id)
+        await self.quota.release(tenant, session_id)
         if not existed:
             raise UnknownSession(session_id)
 
@@ -354,7 +362,7 @@ class SessionStore:
         )
         # decision 11: the token makes a second sending harmless.
         answer = await self._send(lua.COMMIT, session.session_id, list(arguments))
-        _check(answer[0], session.session_id, expected=answer[1])
+        check_status(answer[0], session.session_id, expected=answer[1])
         return replace(
             session,
             snapshots=tuple(replace(one, contents=None) for one in session.snapshots),
@@ -389,12 +397,3 @@ class SessionStore:
 
 def _text(value: Value) -> str | None:
     return value.decode() if isinstance(value, bytes) else value
-
-
-def _check(status: bytes, session_id: str, *, expected: int) -> None:
-    """Raise what a script's status says: UnknownSession, Conflict, or none."""
-    if status == b"unknown":
-        raise UnknownSession(session_id)
-    if status == b"conflict":
-        message = f"the session was changed meanwhile and expects frame {expected}"
-        raise Conflict(message, expected=expected)

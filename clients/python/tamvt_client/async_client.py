@@ -246,6 +246,17 @@ class AsyncClient:
         """Return the session as it is now."""
         return await self._send(calls.read_session(session_id))
 
+    async def sessions(self) -> AsyncGenerator[SessionOut, None]:
+        """Give the caller's sessions in the order of their ids, page by page."""
+        call = calls.list_sessions()
+        while True:
+            page = await self._send(call)
+            for session in page.sessions:
+                yield session
+            if page.next is None:
+                return
+            call = calls.list_sessions(page.next)
+
     async def masks(
         self,
         session_id: str,

@@ -41,6 +41,7 @@ from tamvt_client.messages import (
     RefinedOut,
     SessionOptions,
     SessionOut,
+    SessionsOut,
     StrokePrompt,
     TicketOut,
 )
@@ -182,6 +183,11 @@ def fork_session(session_id: str, *, at: int | None) -> Call[SessionOut]:
 def read_session(session_id: str) -> Call[SessionOut]:
     """GET /v1/sessions/{id}."""
     return Call("GET", f"/v1/sessions/{session_id}", _reader(SessionOut))
+
+
+def list_sessions(address: str = "/v1/sessions") -> Call[SessionsOut]:
+    """GET /v1/sessions, or the page at the address that the page before names."""
+    return Call("GET", address, _reader(SessionsOut))
 
 
 def read_masks(

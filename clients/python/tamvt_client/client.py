@@ -224,6 +224,10 @@ class Client:
         """Return the session as it is now."""
         return self._wait(self._client.session, session_id)
 
+    def sessions(self) -> Iterator[SessionOut]:
+        """Give the caller's sessions in the order of their ids, page by page."""
+        return self._iterate(self._client.sessions())
+
     def masks(
         self,
         session_id: str,

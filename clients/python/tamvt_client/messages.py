@@ -154,6 +154,13 @@ class CorrectedOut(FrameMasksOut):
     notes: tuple[str, ...] = ()
 
 
+class SessionsOut(Message):
+    """A page of sessions; `next` is the address of the following page, null on the last one."""
+
+    sessions: tuple[SessionOut, ...]
+    next: str | None
+
+
 class MasksOut(Message):
     """A page of masks; `next` is the address of the following page, null on the last one."""
 

@@ -1,4 +1,4 @@
--- The session, kept alive by being read. ARGV: ttl_ms, tenant.
+-- The session, kept alive by being read. ARGV: ttl_ms (0: it is only looked at), tenant.
 -- Answers {state, version, next_frame, kept_from, tenant, bytes, reserved bytes, ttl_ms left}; {} if
 -- there is none, or it is another tenant's.
 local stored = redis.call('HMGET', KEYS[1], 'state', 'version', 'next_frame', 'kept_from', 'tenant',
@@ -6,7 +6,7 @@ local stored = redis.call('HMGET', KEYS[1], 'state', 'version', 'next_frame', 'k
 if not stored[2] or stored[5] and stored[5] ~= ARGV[2] then return {} end
 local left = redis.call('PTTL', KEYS[1])
 -- Each refresh is a write that waits for the disk: a tenth of the time may pass without one.
-if left < 0.9 * tonumber(ARGV[1]) then
+if tonumber(ARGV[1]) > 0 and left < 0.9 * tonumber(ARGV[1]) then
   for _, key in ipairs(KEYS) do
     redis.call('PEXPIRE', key, ARGV[1])
   end

@@ -217,11 +217,11 @@ async def test_starts_and_forks_count_and_deletions_make_room(
         assert (await start(http, tenant)).status_code == 201
 
 
-async def test_without_a_limit_nothing_is_counted(
+async def test_without_a_limit_sessions_are_counted_to_be_listed_alone(
     redis_url: str, toy_folder: Path, tenant: str
 ) -> None:
     async with service(redis_url, toy_folder, limit=0) as http:
         for _ in range(3):
             assert (await start(http, tenant)).status_code == 201
     async with Redis.from_url(redis_url) as redis:
-        assert not await redis.exists(f"tamvt:{{tenant:{tenant}}}:sessions")
+        assert await redis.zcard(f"tamvt:{{tenant:{tenant}}}:sessions") == 3

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import onnx
 from cyclopts import Parameter
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from model.commands.options import Graphs, Model
 from model.core.confidence import Calibration
-from model.core.contract import METADATA_KEY, SHIPPED_WEIGHTS, ModelSpec
+from model.core.contract import SHIPPED_WEIGHTS
 from model.data.degradation import make_degraded_videos
 from model.data.errors import DataError
 from model.data.reappearance import (
@@ -32,6 +31,7 @@ from model.data.reappearance import (
 from model.data.static import Pixels
 from model.evaluation.confidence_quality import Observation, Quality, observe_object, quality
 from model.evaluation.runtime import GraphRuntime
+from model.export.graph_export import rewrite_spec
 
 RIDGE = 1.0  # pulls the weights towards 0, the bias not
 STEPS = 50
@@ -80,7 +80,7 @@ def run(model: Model = "tamvt-mobile", /, *, args: CalibrateArguments = BY_DEFAU
         calibration = replace(fit(observations, args.threshold), memory_gate=args.memory_gate)
     except ValueError as error:  # the core's, for a threshold that is none
         raise DataError(str(error)) from error
-    spec = write_calibration(args.graphs, model, calibration)
+    spec = rewrite_spec(args.graphs, model, calibration=calibration)
     print(describe_fit(calibration, quality(reclassify(observations, calibration))))
     print(f"{args.graphs}: {spec.name} is calibrated")
     return 0
@@ -137,23 +137,6 @@ def reclassify(observations: Sequence[Observation], calibration: Calibration) ->
         lost = each.features is None or confidence < calibration.threshold
         reclassified.append(replace(each, confidence=confidence, lost=lost))
     return reclassified
-
-
-def write_calibration(folder: Path, name: str, calibration: Calibration) -> ModelSpec:
-    """Write a calibration into both graphs' spec and return that; their tensors stay as they are.
-
-    Each is written aside and renamed. Between the two they do not fit, and are refused.
-    """
-    for verb in ("memorize", "segment"):
-        path = folder / f"{name}_{verb}.onnx"
-        graph = onnx.load(str(path), load_external_data=False)
-        properties = {entry.key: entry.value for entry in graph.metadata_props}
-        spec = replace(ModelSpec.from_json(properties[METADATA_KEY]), calibration=calibration)
-        onnx.helper.set_model_props(graph, {**properties, METADATA_KEY: spec.to_json()})
-        aside = path.with_suffix(".part")
-        aside.write_bytes(graph.SerializeToString())
-        aside.replace(path)
-    return spec
 
 
 def describe_fit(calibration: Calibration, found: Quality) -> str:

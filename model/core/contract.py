@@ -26,6 +26,7 @@ METADATA_KEY = "tamvt"
 CONTRACTS = (1, 2)  # those that we speak: 2 adds a state, entries by memorize, retention, biases
 CAPABILITIES = ("aggregated", "state", "late-objects-approximate")
 ENTRY_VERBS = ("segment", "memorize")
+EXPERIMENTAL_BELOW = 60.0  # J on `dev`, in percent
 
 
 class ContractError(ValueError):
@@ -81,6 +82,22 @@ class Buckets:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """What was measured of a model when it was exported, and since: nothing depends on it.
+
+    `parity` is the largest difference of a soft mask from PyTorch's, of 255, and `agreement` the
+    share of pixels with equal labels. `macs` are the multiply-adds of one frame in use with one
+    object and a full memory, at the first size that is served. `dev_j` is J on `dev` in percent.
+    """
+
+    parity: int
+    agreement: float
+    parameters: int
+    macs: int
+    dev_j: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSpec:
     """What a model says about itself. Both graphs carry the same spec."""
 
@@ -105,16 +122,20 @@ class ModelSpec:
     entry_by: str = "segment"  # or memorize: the caller runs it on what is to be remembered
     calibration: Calibration | None = None  # none: the raw confidence, lost without a pixel
     loop_bias: LoopBias = NO_BIAS
+    measured: Measured | None = None
 
     def to_json(self) -> str:
         """Return compact JSON with sorted keys: equal specs give equal text.
 
-        What only contract 2 has is left out of contract 1, whose graphs stay as they were.
+        What only contract 2 has is left out of contract 1, and what was not measured of either:
+        such graphs stay as they were.
         """
         fields = asdict(self)
         if self.contract == 1:
             fields |= {"retention": {}}
             del fields["state"], fields["entry_by"], fields["loop_bias"]
+        if self.measured is None:
+            del fields["measured"]
         return json.dumps(fields, sort_keys=True, separators=(",", ":"))
 
     @classmethod
@@ -145,6 +166,12 @@ class ModelSpec:
     def aggregated(self) -> bool:
         """Return whether the graphs' masks are aggregated probabilities, not each object's own."""
         return "aggregated" in self.capabilities
+
+    @property
+    def experimental(self) -> bool:
+        """Return whether the model was measured to follow too badly to be offered to everybody."""
+        dev_j = None if self.measured is None else self.measured.dev_j
+        return dev_j is not None and dev_j < EXPERIMENTAL_BELOW
 
     def graph(self, verb: str) -> str:
         """Return the name of one of the two graphs; `verb` is memorize or segment."""
@@ -246,6 +273,9 @@ def _spec(raw: Mapping[str, Any]) -> ModelSpec:
         fields = {key: fitted[key] for key in Calibration.__dataclass_fields__ if key in fitted}
         known["calibration"] = Calibration(**fields)
     known["loop_bias"] = LoopBias(**raw.get("loop_bias", {}))
+    if (measured := raw.get("measured")) is not None:
+        fields = {key: measured[key] for key in Measured.__dataclass_fields__ if key in measured}
+        known["measured"] = Measured(**fields)
     return ModelSpec(**known)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import onnx
@@ -263,3 +263,20 @@ def move_out(
     tensor.raw_data = b"\0"  # only a tensor with raw data may be set external
     set_external_data(tensor, location, offset, length)
     tensor.ClearField("raw_data")
+
+
+def rewrite_spec(folder: Path, name: str, **changes: Any) -> ModelSpec:
+    """Change members of the spec in both graphs and return it; their tensors stay as they are.
+
+    Each is written aside and renamed. Between the two they do not fit, and are refused.
+    """
+    for verb in ("memorize", "segment"):
+        path = folder / f"{name}_{verb}.onnx"
+        graph = onnx.load(str(path), load_external_data=False)
+        properties = {entry.key: entry.value for entry in graph.metadata_props}
+        spec = replace(ModelSpec.from_json(properties[METADATA_KEY]), **changes)
+        onnx.helper.set_model_props(graph, {**properties, METADATA_KEY: spec.to_json()})
+        aside = path.with_suffix(".part")
+        aside.write_bytes(graph.SerializeToString())
+        aside.replace(path)
+    return spec

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 
 from fastapi import APIRouter, Depends
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse, Response
 
+from model.core.contract import ModelSpec
 from service.http.dependencies import CallerOf, ServiceOf, check_public, check_request
 from service.problems import documented
 from tamvt_client.messages import ModelOut, ModelsOut, StatusOut
@@ -24,14 +26,26 @@ router = APIRouter(tags=["operations"], dependencies=[Depends(check_public)])
 async def list_models(service: ServiceOf) -> Response:
     """List the models that are served; the first one is the default."""
     models = [
-        {
-            **{name: getattr(spec, name) for name in ModelOut.model_fields if name != "runtime"},
-            "runtime": service.tracker.runtime(spec.name),
-        }
+        model_message(spec, runtime=service.tracker.runtime(spec.name))
         for spec in service.tracker.specs
     ]
-    return Response(
-        ModelsOut.model_validate({"models": models}).to_json(), media_type="application/json"
+    return Response(ModelsOut(models=tuple(models)).to_json(), media_type="application/json")
+
+
+def model_message(spec: ModelSpec, *, runtime: str) -> ModelOut:
+    """Return what is told of a model."""
+    size, own = spec.buckets.sizes[0], ModelSpec.__dataclass_fields__.keys()
+    return ModelOut.model_validate(
+        {
+            **{name: getattr(spec, name) for name in ModelOut.model_fields if name in own},
+            "memory_gate": spec.memory_gate,
+            "lost_below": spec.lost_below,
+            "experimental": spec.experimental,
+            "runtime": runtime,
+            "entry_bytes": spec.slot_bytes(size, objects=1),
+            "state_bytes": sum(tensor.slot_bytes(size, objects=1) for tensor in spec.state),
+            "measured": None if spec.measured is None else asdict(spec.measured),
+        }
     )
 
 

@@ -20,7 +20,7 @@ export class Bench {
   session = null; drawing = null; tracking = null; still = null; sample = null; busy = false;
   names = new Map([[1, ""]]); chosen = 1; figures = new Figures();
   results = new Results({ kept: (id) => this.names.has(id) });
-  start = 0; drawnAt = 0; tool = "brush"; radius = 12;
+  start = 0; drawnAt = 0; options = {}; tool = "brush"; radius = 12;
 
   constructor() {
     this.viewer = new Viewer({ labelsAt: (n) => this.labelsAt(n), onShown: () => this.render() });
@@ -283,7 +283,7 @@ export class Bench {
   async open() {
     const image = this.still ?? (await this.encoded(this.drawnAt));
     const ids = this.drawing.ids().filter((id) => this.names.has(id));
-    this.session = await this.client.start(image, this.drawing.objects(ids, this.names));
+    this.session = await this.client.start(image, this.drawing.objects(ids, this.names), this.options);
     this.start = this.drawnAt;
     await this.readMasks(0);
     if (this.source.live) return;

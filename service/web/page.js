@@ -83,9 +83,20 @@ async function film() {
   await bench.seek(bench.shown);
 }
 
+/** Lets a person choose among these models; of one there is no choice. */
+function offer(names) {
+  $("model").textContent = names.length > 1 ? "" : names[0];
+  $("models").hidden = names.length < 2;
+  $("models").append(...names.map((name) => new Option(name)));
+  $("models").addEventListener("change", () => {
+    bench.options = { model: $("models").value };
+    if (bench.session) say(`Press Start over to track with ${bench.options.model}.`);
+  });
+}
+
 async function begin() {
-  const { models: [model] } = await bench.client.json("v1/models");
-  $("model").textContent = model.name;
+  const { models } = await bench.client.json("v1/models");
+  offer(models.filter((model, n) => !n || !model.experimental).map((model) => model.name));
   const [, id] = /^#session=(.+)$/.exec(location.hash) ?? [];
   await bench.attempt(() => (id ? bench.resume(decodeURIComponent(id)) : bench.choose("sample")));
   if (!bench.source) await bench.attempt(() => bench.choose("sample", [], { quiet: true }));

@@ -14,6 +14,7 @@ from model.core.contract import (
     BankTensor,
     Buckets,
     ContractError,
+    Measured,
     ModelSpec,
     memorize_inputs,
     memorize_outputs,
@@ -64,6 +65,16 @@ def test_a_card_comes_back_as_it_was(calibration: Calibration | None) -> None:
 
 def test_a_card_of_contract_2_comes_back_as_it_was() -> None:
     assert ModelSpec.from_json(STATEFUL.to_json()) == STATEFUL
+
+
+def test_what_was_measured_comes_back_and_says_whether_a_model_is_experimental() -> None:
+    """It is in no card of a model that was not measured: those stay as they were, byte for byte."""
+    assert "measured" not in json.loads(SPEC.to_json())
+    for dev_j, experimental in ((None, False), (59.9, True), (60.0, False)):
+        measured = Measured(parity=1, agreement=0.9999, parameters=7, macs=9, dev_j=dev_j)
+        spec = ModelSpec.from_json(replace(SPEC, measured=measured).to_json())
+        assert (spec.measured, spec.experimental) == (measured, experimental)
+    assert not SPEC.experimental
 
 
 def test_a_card_of_contract_1_says_what_it_said_before() -> None:

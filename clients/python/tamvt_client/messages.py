@@ -168,10 +168,28 @@ class MasksOut(Message):
     next: str | None
 
 
+class MeasuredOut(Message):
+    """What was measured of a model: how far its graphs are from PyTorch, what a frame costs, J.
+
+    `parity` is the largest difference of a soft mask, of 255, `agreement` the share of pixels with
+    equal labels. `macs` are the multiply-adds of a frame with one object and a full memory.
+    `dev_j` is J in percent on the six videos that models are chosen with; null: not measured.
+    """
+
+    parity: int
+    agreement: float
+    parameters: int
+    macs: int
+    dev_j: float | None = None
+
+
 class ModelOut(Message):
     """A model that is served, with the defaults and limits of its sessions.
 
     `runtime` is what runs it and in which precision: `onnxruntime/fp32`, `openvino/bf16`, `triton`.
+    `entry_bytes` are those of one entry of one object in a bank, at the first size that is served,
+    `state_bytes` those of what the model carries from clip to clip. An `experimental` model was
+    measured to follow badly.
     """
 
     name: str
@@ -186,6 +204,11 @@ class ModelOut(Message):
     weights_sha256: str
     runtime: str = ""
     license: str
+    capabilities: tuple[str, ...] = ()
+    entry_bytes: int = 0
+    state_bytes: int = 0
+    experimental: bool = False
+    measured: MeasuredOut | None = None
 
 
 class ModelsOut(Message):

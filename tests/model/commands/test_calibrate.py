@@ -12,11 +12,11 @@ from model.commands.calibrate import (
     fit,
     fit_logistic,
     reclassify,
-    write_calibration,
 )
 from model.core.confidence import Calibration
 from model.data.errors import DataError
 from model.evaluation.confidence_quality import Observation, quality
+from model.export.graph_export import rewrite_spec
 from service.engines.graphs import open_graphs
 from tests.model.data.drawings import write_palette
 from tests.support import scene
@@ -79,7 +79,7 @@ def test_the_calibration_goes_into_both_graphs_and_nothing_else_changes(
     folder = tmp_path / "graphs"
     shutil.copytree(toy_folder, folder)
     before = open_graphs(folder, "toy", threads=1).spec
-    written = write_calibration(folder, "toy", CALIBRATION)
+    written = rewrite_spec(folder, "toy", calibration=CALIBRATION)
     after = open_graphs(folder, "toy", threads=1).spec
     assert after == written
     assert after.calibration == CALIBRATION
@@ -92,7 +92,7 @@ def test_the_calibration_goes_into_both_graphs_and_nothing_else_changes(
 def test_a_model_is_calibrated_anew(toy_folder: Path, tmp_path: Path) -> None:
     write_toy_model(tmp_path, calibration=CALIBRATION)
     other = Calibration(0.0, 1.0, 0.0, 0.0, 0.5)
-    assert write_calibration(tmp_path, "toy", other).calibration == other
+    assert rewrite_spec(tmp_path, "toy", calibration=other).calibration == other
 
 
 def test_it_says_what_it_fitted() -> None:

@@ -45,6 +45,8 @@ def test_the_models_that_are_served(api: Api) -> None:
     (model,) = api.http.get("/v1/models").json()["models"]
     assert set(model) == set(messages.ModelOut.model_fields)
     assert (model["name"], model["short_side"], model["clip_length"]) == ("toy", 64, 2)
+    tokens = 2 * 3  # of 32x32 pixels at 64x96
+    assert (model["entry_bytes"], model["state_bytes"]) == (2 * (3 + 4) * tokens, 0)
 
 
 def test_frames_clips_and_sessions_are_counted(api: Api) -> None:

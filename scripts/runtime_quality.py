@@ -20,13 +20,13 @@ from pathlib import Path
 import numpy as np
 
 from model.commands.machine import processor
-from model.commands.options import data_folder
+from model.commands.options import choose_data_folder
 from model.core.contract import SHIPPED_WEIGHTS, ModelSpec
 from model.data.layouts import VideoSet
 from model.data.yardstick import SETS, make_clips, open_stock
 from model.evaluation.runtime import Runtime, Tensors
 from model.evaluation.scoring import predict, read_truth, score
-from model.evaluation.tables import mean_measures
+from model.evaluation.tables import average_measures
 from model.evaluation.yardstick import paired_interval, score_clip
 from service.engines.graphs import Graphs, open_graphs
 from service.engines.inference import Inference
@@ -69,10 +69,10 @@ class ServedRuntime:
 def dev_rows(runtimes: Sequence[Runtime]) -> tuple[list[str], float]:
     """Return a row for each video with J&F by both runtimes, and the points lost in the mean."""
     rows, means = [], []
-    for video in VideoSet("shared", data_folder(None) / "video", "dev").open():
+    for video in VideoSet("shared", choose_data_folder(None) / "video", "dev").open():
         truth = read_truth(video)
         both = [
-            100 * mean_measures(score(video, truth, predict(runtime, video, truth)))["j_and_f"]
+            100 * average_measures(score(video, truth, predict(runtime, video, truth)))["j_and_f"]
             for runtime in runtimes
         ]
         means.append(both)
@@ -89,7 +89,7 @@ def row(name: str, both: Sequence[float]) -> str:
 
 def yardstick_row(name: str, runtimes: Sequence[Runtime]) -> str:
     """Return the J of one set by both runtimes, and the interval of their difference."""
-    stock = open_stock(data_folder(None))
+    stock = open_stock(choose_data_folder(None))
     scores: list[list[float]] = [[], []]
     for clip in make_clips(stock, name):
         for found, runtime in zip(scores, runtimes, strict=True):

@@ -23,7 +23,7 @@ import torch
 from onnxruntime import InferenceSession, SessionOptions
 from torch import Tensor, nn
 
-from model.commands.options import size_of
+from model.commands.options import parse_size
 from model.export.replacements.shared_levels import SharedPixelDecoder
 from model.networks.registry import build_network
 from model.networks.tamvt.pixel_decoder import PixelDecoder
@@ -97,7 +97,7 @@ def measure(args: argparse.Namespace, *, objects: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--build", choices=("tamvt-r50", "tamvt-mobile"), default="tamvt-r50")
-    parser.add_argument("--size", type=size_of, default=(480, 864), metavar="HxW")
+    parser.add_argument("--size", type=parse_size, default=(480, 864), metavar="HxW")
     parser.add_argument("--objects", type=int, nargs="+", default=(1, 3))
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)

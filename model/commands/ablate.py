@@ -12,12 +12,12 @@ from typing import Annotated
 import torch
 from cyclopts import Parameter
 
-from model.commands.machine import described
-from model.commands.options import Data, Numbers, Output, Words, data_folder
+from model.commands.machine import describe_machine
+from model.commands.options import Data, Numbers, Output, Words, choose_data_folder
 from model.commands.train import STOPPED, find_start
 from model.data.layouts import VideoSet
 from model.data.video import Video
-from model.evaluation.results import NOT_GIVEN, Row, add_row, measured, read_rows, today
+from model.evaluation.results import NOT_GIVEN, Row, add_row, read_rows, today, track_and_score
 from model.evaluation.tables import write_tables
 from model.export.graph_export import describe
 from model.export.serving import prepare_serving
@@ -75,7 +75,7 @@ def run(*, args: AblateArguments) -> int:
     """
     if args.threads:
         torch.set_num_threads(args.threads)
-    data = data_folder(args.data)
+    data = choose_data_folder(args.data)
     runs = plan_runs(data, args.rows, args.seeds, args.steps)
     videos = VideoSet("shared", data / "video", "dev").open()
     with checkpoints.locked(args.output):
@@ -116,7 +116,7 @@ def ablate(runs: Sequence[Run], videos: Sequence[Video], folder: Path, *, worker
             return STOPPED
         network = rebuild(each.config, trained)
         runtime = TorchRuntime(prepare_serving(network), describe(network, "0" * 64))
-        result = measured(runtime, videos)
+        result = track_and_score(runtime, videos)
         write_tables(trained.parent, result.scores)
         rows = add_row(folder / ROWS_FILE, {**each.key, **result.cells(), "date": today()})
         write_table(rows, runs, len(videos), folder)
@@ -167,7 +167,8 @@ def write_table(rows: Sequence[Row], runs: Sequence[Run], videos: int, folder: P
     text = (
         f"{config.steps} steps of {clips.batch} clips of {clips.frames} frames at "
         f"{clips.crop}x{clips.crop} each, averaged weights; J and F in percent on {videos} videos "
-        f"of `dev`, means over the seeds ({described('cpu', threads=torch.get_num_threads())}).\n"
+        f"of `dev`, means over the seeds "
+        f"({describe_machine('cpu', threads=torch.get_num_threads())}).\n"
         f"\n{table(done)}\n"
     )
     (folder / TABLE_FILE).write_text(text, encoding="utf-8")
@@ -187,27 +188,27 @@ def table(rows: Sequence[Row]) -> str:
     ]
     for name, own in found.items():
         if own:
-            cells = [f"{mean(own, key):.1f}" for key in ("j", "f", "j_and_f")]
+            cells = [f"{average_measure(own, key):.1f}" for key in ("j", "f", "j_and_f")]
             seeds = ", ".join(row["seed"] for row in own)
             apart = f"{spread(own):.1f}" if len(own) > 1 else ""
-            compared = (*against(own, found[BASE]),) if name != BASE else ("", "")
+            compared = (*compare_with_base(own, found[BASE]),) if name != BASE else ("", "")
             line = (f"`{name}`", seeds, *cells, apart, *compared, NOT_GIVEN)
             lines.append(f"| {' | '.join(line)} |")
     return "\n".join(lines)
 
 
-def against(own: Sequence[Row], base: Sequence[Row]) -> tuple[str, str]:
+def compare_with_base(own: Sequence[Row], base: Sequence[Row]) -> tuple[str, str]:
     """Return the difference of J&F to `base`, and what it is worth."""
     if not base:
         return "", f"`{BASE}` is not done"
-    difference = mean(own, "j_and_f") - mean(base, "j_and_f")
+    difference = average_measure(own, "j_and_f") - average_measure(base, "j_and_f")
     if min(len(own), len(base)) < 2:
         return f"{difference:+.1f}", "one seed tells no spread"
     within = max(spread(own), spread(base)) > abs(difference)
     return f"{difference:+.1f}", "not separable at our scale" if within else ""
 
 
-def mean(rows: Sequence[Mapping[str, str]], measure: str) -> float:
+def average_measure(rows: Sequence[Mapping[str, str]], measure: str) -> float:
     """Return the mean of a measure, in percent."""
     return 100 * sum(float(row[measure]) for row in rows) / len(rows)
 

@@ -22,10 +22,10 @@ from cyclopts import Parameter
 from torch import Tensor
 
 from model.commands.bench_training import TrainingArguments, report
-from model.commands.machine import described
-from model.commands.operator_profile import operator_times, times_table
+from model.commands.machine import describe_machine
+from model.commands.operator_profile import time_operators, write_times_table
 from model.commands.options import SEVERAL, SPACED, Size
-from model.evaluation.runtime import GraphRuntime, Runtime, Tensors, stacked
+from model.evaluation.runtime import GraphRuntime, Runtime, Tensors, stack_entries
 from model.export.graph_export import export
 from model.networks.base import PublishedForm, TrackingNetwork, soft_masks
 from model.networks.registry import build_network, publish_form
@@ -140,7 +140,7 @@ def make_clip_inputs(
     """Return what `segment` takes with a full memory."""
     entry = graphs.memorize({"frame": frames[:1], "masks": masks[None]})
     return {
-        **stacked([entry] * setting.memory_size),
+        **stack_entries([entry] * setting.memory_size),
         "frames": frames[None],
         "age": np.arange(setting.memory_size - 1, -1, -1, dtype=np.int32)[None],
         "entry_valid": np.ones((1, len(masks), setting.memory_size), dtype=np.bool_),
@@ -162,12 +162,13 @@ def table(timings: Sequence[Timing]) -> str:
     return "\n".join(lines)
 
 
-def circumstances(setting: Setting, *, threads: int, rounds: int) -> str:
+def describe_run(setting: Setting, *, threads: int, rounds: int) -> str:
     """Return what was measured, where and when."""
     return (
         f"{BUILD}, {setting.height}x{setting.width}, N = {setting.memory_size}, "
         f"L = {setting.clip_length}, fp32, random weights: seconds per clip step, median of "
-        f"{rounds}\n{described('cpu', threads=threads)}, ONNX Runtime {onnxruntime.__version__}"
+        f"{rounds}\n{describe_machine('cpu', threads=threads)}, "
+        f"ONNX Runtime {onnxruntime.__version__}"
     )
 
 
@@ -211,7 +212,7 @@ def run(
     height, width = args.size
     setting = Setting(height, width, args.clip_length, args.memory_size)
     network = build_network(BUILD).eval()
-    print(circumstances(setting, threads=args.threads, rounds=args.rounds), flush=True)
+    print(describe_run(setting, threads=args.threads, rounds=args.rounds), flush=True)
     with TemporaryDirectory() as fresh:
         folder = args.graphs or Path(fresh)
         if args.graphs is None:
@@ -220,8 +221,8 @@ def run(
         for objects in args.objects if args.profile else ():
             inputs = make_clip_inputs(graphs, *draw_pictures(setting, objects=objects), setting)
             path = folder / f"{BUILD}_segment.onnx"
-            times = operator_times(path, inputs, threads=args.threads)
-            print(f"\n{objects} objects\n{times_table(times)}", flush=True)
+            times = time_operators(path, inputs, threads=args.threads)
+            print(f"\n{objects} objects\n{write_times_table(times)}", flush=True)
     if not args.profile:
         timings = [
             measure(network, graphs, setting, objects=objects, rounds=args.rounds)

@@ -25,14 +25,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from model.commands.machine import described
-from model.commands.options import Data, data_folder, one_of
-from model.data.samples import SampleBatch, sample_batches
+from model.commands.machine import describe_machine
+from model.commands.options import Data, allow_only, choose_data_folder
+from model.data.samples import SampleBatch, yield_batches
 from model.networks.registry import build_network
 from model.training.errors import SettingsError
 from model.training.recipes import RECIPES, TrainConfig
 from model.training.trainer import Trainer, group_parameters
-from model.training.training_log import Speed, peak_memory_bytes, resident_bytes
+from model.training.training_log import Speed, peak_memory_bytes, read_resident_bytes
 from model.training.unroll import SampleLoss
 
 GB = 1e9
@@ -109,7 +109,7 @@ def run_step(config: TrainConfig, size: tuple[int, int]) -> tuple[int, float]:
 
     The bytes are what the process grew by at its largest (on a GPU: what was allocated there).
     """
-    before = 0 if config.device.startswith("cuda") else resident_bytes()
+    before = 0 if config.device.startswith("cuda") else read_resident_bytes()
     with TemporaryDirectory() as folder:
         trainer = Trainer(config, Path(folder))
         start = time.perf_counter()
@@ -132,7 +132,7 @@ def make_noise(config: TrainConfig, size: tuple[int, int]) -> Iterator[SampleBat
 
 def time_steps(config: TrainConfig, *, workers: int) -> Speed:
     """Run the steps of a recipe on its own data; return their speed without the first."""
-    batches = sample_batches(config.samples, 0, workers, parts=range(config.accumulate))
+    batches = yield_batches(config.samples, 0, workers, parts=range(config.accumulate))
     with TemporaryDirectory() as folder:
         trainer = Trainer(config, Path(folder))
         for _ in range(config.steps + 1):
@@ -146,7 +146,8 @@ class TrainingArguments:
     """The options of `tamvt-model bench` that are for training."""
 
     train: Annotated[
-        str | None, Parameter(validator=one_of(RECIPES), help="time the training of this recipe")
+        str | None,
+        Parameter(validator=allow_only(RECIPES), help="time the training of this recipe"),
     ] = None
     steps: Annotated[int, Parameter(help="that are timed")] = 20
     workers: Annotated[int, Parameter(help="processes that make samples")] = 1
@@ -167,15 +168,15 @@ def report(args: TrainingArguments, size: tuple[int, int]) -> Iterator[str]:
     """
     if args.train is None:
         raise SettingsError("name the recipe: --train RECIPE")
-    config = configured(args, RECIPES[args.train](data_folder(args.data)))
+    config = configured(args, RECIPES[args.train](choose_data_folder(args.data)))
     if args.memory:
-        yield title(config, size)
-        yield memory_table(config, size)
+        yield describe_run(config, size)
+        yield write_memory_table(config, size)
         if not args.count_only:
             grown, took = run_step(config, size)
             yield f"one real step took {grown / GB:.1f} GB and {took:.0f} s"
         return
-    yield title(config, (config.samples.crop, config.samples.crop))
+    yield describe_run(config, (config.samples.crop, config.samples.crop))
     speed = time_steps(config, workers=args.workers)
     yield f"{speed.steps} steps: {speed}; {100 * (1 - speed.share_waiting):.1f} % in the model"
 
@@ -199,17 +200,17 @@ def configured(args: TrainingArguments, config: TrainConfig) -> TrainConfig:
     )
 
 
-def title(config: TrainConfig, size: tuple[int, int]) -> str:
+def describe_run(config: TrainConfig, size: tuple[int, int]) -> str:
     """Return what is measured, where and when."""
     products = "bfloat16" if config.half else "fp32"
     return (
         f"{config.build}, {config.samples.batch} clips of {config.samples.frames} frames of "
         f"{size[0]}x{size[1]}, matrix products in {products}\n"
-        f"{described(config.device, threads=torch.get_num_threads())}"
+        f"{describe_machine(config.device, threads=torch.get_num_threads())}"
     )
 
 
-def memory_table(config: TrainConfig, size: tuple[int, int]) -> str:
+def write_memory_table(config: TrainConfig, size: tuple[int, int]) -> str:
     """Return the counted memory of a step, with activations kept and computed again."""
     lines = [
         "| GB | weights, gradients, optimizer | kept for the backward pass | peak |",

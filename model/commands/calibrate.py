@@ -29,7 +29,12 @@ from model.data.reappearance import (
     open_sources,
 )
 from model.data.static import Pixels
-from model.evaluation.confidence_quality import Observation, Quality, observe_object, quality
+from model.evaluation.confidence_quality import (
+    Observation,
+    Quality,
+    measure_quality,
+    observe_object,
+)
 from model.evaluation.runtime import GraphRuntime
 from model.export.graph_export import rewrite_spec
 
@@ -81,7 +86,7 @@ def run(model: Model = "tamvt-mobile", /, *, args: CalibrateArguments = BY_DEFAU
     except ValueError as error:  # the core's, for a threshold that is none
         raise DataError(str(error)) from error
     spec = rewrite_spec(args.graphs, model, calibration=calibration)
-    print(describe_fit(calibration, quality(reclassify(observations, calibration))))
+    print(describe_fit(calibration, measure_quality(reclassify(observations, calibration))))
     print(f"{args.graphs}: {spec.name} is calibrated")
     return 0
 
@@ -133,7 +138,7 @@ def reclassify(observations: Sequence[Observation], calibration: Calibration) ->
     """Return the same frames as this calibration classifies them."""
     reclassified = []
     for each in observations:
-        confidence = 0.0 if each.features is None else calibration.weighed(each.features)
+        confidence = 0.0 if each.features is None else calibration.weigh_features(each.features)
         lost = each.features is None or confidence < calibration.threshold
         reclassified.append(replace(each, confidence=confidence, lost=lost))
     return reclassified

@@ -17,8 +17,16 @@ import torch
 from cyclopts import Parameter, Token
 from tqdm import tqdm
 
-from model.commands.machine import described
-from model.commands.options import SEVERAL, SPACED, Data, Numbers, data_folder, one_of, split_words
+from model.commands.machine import describe_machine
+from model.commands.options import (
+    SEVERAL,
+    SPACED,
+    Data,
+    Numbers,
+    allow_only,
+    choose_data_folder,
+    split_words,
+)
 from model.core.loop_bias import LARGEST, NO_BIAS, LoopBias
 from model.core.memory import MAX_CAPACITY
 from model.data.yardstick import SETS, HardClip, make_clips, make_extra_clips, open_stock
@@ -66,7 +74,7 @@ class LoopArguments:
         SEVERAL,
         SPACED,
         Parameter(
-            validator=one_of((*SETS, EXTRA)),
+            validator=allow_only((*SETS, EXTRA)),
             help="whose clips are tracked: the yardstick's, and the `extra` videos",
         ),
     ] = FITTED_SETS
@@ -108,13 +116,13 @@ def run(
         state = checkpoints.read(checkpoint, torch.device("cpu"), needed=("build", "model"))
         network = build_network(state["build"])
         load_strictly(network, state["model"], checkpoint)
-        clips = open_clips(data_folder(args.data), args.sets, count=args.clips)
+        clips = open_clips(choose_data_folder(args.data), args.sets, count=args.clips)
         as_it_is = LoopSetting(NO_BIAS, network.config.memory_size)
         settings = list_settings(args, as_it_is)
         scores = score_settings(network, clips, settings)
         best = choose_setting(scores, as_it_is)
         print(settings_table(scores, as_it_is, clips))
-        print(f"\n{described('cpu', threads=torch.get_num_threads())}\n{checkpoint}: {best}")
+        print(f"\n{describe_machine('cpu', threads=torch.get_num_threads())}\n{checkpoint}: {best}")
         loop = {**asdict(best.bias), "memory_size": best.memory_size}
         checkpoints.write({**state, "loop": loop}, checkpoint)
     return 0

@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 
 from model.evaluation.scoring import ObjectScore
-from model.evaluation.tables import by_subset, by_video, mean_measures
+from model.evaluation.tables import average_measures, group_by_subset, group_by_video
 from model.export.graph_export import describe
 from model.export.serving import prepare_serving
 from model.export.torch_runtime import TorchRuntime
 from model.networks.registry import NETWORKS, build_network
-from model.networks.weights import loop_of
+from model.networks.weights import read_loop
 from model.training import checkpoints
 from model.training.checkpoints import load_strictly
 from model.training.errors import CheckpointError
@@ -42,13 +42,13 @@ def read_candidate(name: str, path: Path, *, raw: bool) -> Candidate:
     state = checkpoints.read(path, CPU, needed=("build", "step", part))
     if state["build"] not in NETWORKS:
         raise CheckpointError(f"{path} is of {state['build']!r}; there are {', '.join(NETWORKS)}")
-    model = build_network(state["build"], **loop_of(state))
+    model = build_network(state["build"], **read_loop(state))
     load_strictly(model, state[part], path)
     spec = describe(model, "0" * 64)
     return Candidate(name, path, int(state["step"]), TorchRuntime(prepare_serving(model), spec))
 
 
-def short_names(paths: Sequence[Path]) -> dict[str, Path]:
+def shorten_names(paths: Sequence[Path]) -> dict[str, Path]:
     """Return the paths by what tells them apart: `step1000`, or `seed1/last` and `seed2/last`."""
     forms: tuple[Callable[[Path], str], ...] = (
         lambda path: path.stem,
@@ -72,21 +72,21 @@ def spread_table(scores: Mapping[str, Sequence[ObjectScore]]) -> str:
     lines = [f"| J / F / J&F | {' | '.join(heads)} |", "|---|" + "---:|" * len(heads)]
     groups = [group_by_row(each) for each in scores.values()]
     for row in groups[0]:
-        means = [mean_measures(group[row]) for group in groups]
+        means = [average_measures(group[row]) for group in groups]
         cells = [" / ".join(f"{100 * mean[name]:.1f}" for name in SHOWN.values()) for mean in means]
         if several:
             spread = measure_spread([mean["j_and_f"] for mean in means])
             cells += [f"{100 * value:.1f}" for value in spread]
         lines.append(f"| {row} | {' | '.join(cells)} |")
     if several:
-        lines += ["", *list_overall([mean_measures(each) for each in scores.values()])]
+        lines += ["", *list_overall([average_measures(each) for each in scores.values()])]
     return "\n".join(lines)
 
 
 def group_by_row(scores: Sequence[ObjectScore]) -> dict[str, Sequence[ObjectScore]]:
     """Return the objects of each row: every video, all, and every subset."""
-    subsets = {f"*{name}*": group for name, group in by_subset(scores).items()}
-    return {**by_video(scores), "**all**": scores, **subsets}
+    subsets = {f"*{name}*": group for name, group in group_by_subset(scores).items()}
+    return {**group_by_video(scores), "**all**": scores, **subsets}
 
 
 def measure_spread(values: Sequence[float]) -> tuple[float, float, float]:

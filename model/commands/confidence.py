@@ -16,11 +16,11 @@ from cyclopts import Parameter
 from tqdm import tqdm
 
 from model.commands.calibrate import open_runtime
-from model.commands.options import Graphs, Model, data_folder
+from model.commands.options import Graphs, Model, choose_data_folder
 from model.core.contract import SHIPPED_WEIGHTS
 from model.data.reappearance import DataHalf, ReappearanceVideo, make_reappearances, open_sources
 from model.data.video import Video, open_video, read_mask, read_names
-from model.evaluation.confidence_quality import Observation, observe_object, quality
+from model.evaluation.confidence_quality import Observation, measure_quality, observe_object
 from model.evaluation.runtime import Runtime
 
 MEASURED_HALF: DataHalf = 1
@@ -81,7 +81,7 @@ BY_DEFAULT = ConfidenceArguments()
 
 def run(model: Model = "tamvt-mobile", /, *, args: ConfidenceArguments = BY_DEFAULT) -> int:
     """Print the tables; return 0."""
-    root = data_folder(None)
+    root = choose_data_folder(None)
     runtime = open_runtime(args.graphs, model, threads=args.threads)
     names = read_names(root / "video" / f"{args.split}.txt")
     videos = [open_video(root / "video", name) for name in names]
@@ -123,10 +123,10 @@ def report(watched: Sequence[Watched], split: str, *, calibrated: bool) -> str:
     parts = [f"The graphs are {'' if calibrated else 'not '}calibrated."]
     if clips:
         parts += [table(RETURNS, return_rows(clips)), gain(clips)]
-        parts += [table(QUALITY, quality_rows(clips))]
+        parts += [table(QUALITY, yield_quality_rows(clips))]
     if videos:
-        parts += [f"`{split}`:", table(VIDEOS, video_rows(videos))]
-        parts += [table(QUALITY, quality_rows(videos))]
+        parts += [f"`{split}`:", table(VIDEOS, yield_video_rows(videos))]
+        parts += [table(QUALITY, yield_quality_rows(videos))]
     return "\n\n".join(parts)
 
 
@@ -142,19 +142,21 @@ def return_rows(clips: Sequence[Watched]) -> Iterator[list[str]]:
     for kind in kinds:
         for gate in GATES:
             chosen = [e for e in clips if e.gate is gate and kind in (e.kind, "all")]
-            means = np.mean([phases(each.observations) for each in chosen], axis=0)
+            means = np.mean([measure_phases(each.observations) for each in chosen], axis=0)
             yield [f"{kind} ({len(chosen)})", on(gate), *(f"{100 * m:.1f}" for m in means)]
 
 
 def gain(clips: Sequence[Watched]) -> str:
     """Return what the gate brings after the return, with its standard error over the clips."""
-    after = {gate: [phases(e.observations)[3] for e in clips if e.gate is gate] for gate in GATES}
+    after = {
+        gate: [measure_phases(e.observations)[3] for e in clips if e.gate is gate] for gate in GATES
+    }
     gains = 100 * (np.array(after[True]) - np.array(after[False]))
     error = gains.std(ddof=1) / np.sqrt(len(gains)) if len(gains) > 1 else np.nan
     return f"J after the return, gate on less off: {gains.mean():+.1f}, standard error {error:.1f}."
 
 
-def phases(observations: Sequence[Observation]) -> tuple[float, float, float, float, float]:
+def measure_phases(observations: Sequence[Observation]) -> tuple[float, float, float, float, float]:
     """Return what `RETURNS` heads, of one clip.
 
     J before the object leaves; the shares of the frames without it that have a mask, and that have
@@ -168,11 +170,11 @@ def phases(observations: Sequence[Observation]) -> tuple[float, float, float, fl
         float(np.mean([each.share > 0 for each in away])),
         float(np.mean([each.share > 0 and not each.lost for each in away])),
         float(np.mean([each.iou for each in after])),
-        float(np.mean([emptied(each) for each in after])),
+        float(np.mean([score_emptied(each) for each in after])),
     )
 
 
-def video_rows(videos: Sequence[Watched]) -> Iterator[list[str]]:
+def yield_video_rows(videos: Sequence[Watched]) -> Iterator[list[str]]:
     """Yield what `VIDEOS` heads, by video, and the means over them."""
     names = dict.fromkeys(each.name for each in videos)
     for gate in GATES:
@@ -180,7 +182,7 @@ def video_rows(videos: Sequence[Watched]) -> Iterator[list[str]]:
         values = {
             name: (
                 float(np.mean([each.iou for each in found[name]])),
-                float(np.mean([emptied(each) for each in found[name]])),
+                float(np.mean([score_emptied(each) for each in found[name]])),
                 float(np.mean([each.lost for each in found[name]])),
             )
             for name in names
@@ -189,16 +191,18 @@ def video_rows(videos: Sequence[Watched]) -> Iterator[list[str]]:
             yield [name, on(gate), *(f"{100 * value:.1f}" for value in row)]
 
 
-def quality_rows(watched: Sequence[Watched]) -> Iterator[list[str]]:
+def yield_quality_rows(watched: Sequence[Watched]) -> Iterator[list[str]]:
     """Yield what `QUALITY` heads, over all frames."""
     for gate in GATES:
-        found = quality([s for each in watched if each.gate is gate for s in each.observations])
+        found = measure_quality(
+            [s for each in watched if each.gate is gate for s in each.observations]
+        )
         numbers = (found.raw_error, found.error, found.precision, found.recall)
         counts = (str(found.frames), str(found.not_good))
         yield ["all frames", on(gate), *counts, *(f"{number:.3f}" for number in numbers)]
 
 
-def emptied(observation: Observation) -> float:
+def score_emptied(observation: Observation) -> float:
     """Return IoU where the mask of a lost object is taken away."""
     return float(observation.away) if observation.lost else observation.iou
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from model.commands.options import AT_LEAST_ONE, Data, data_folder
+from model.commands.options import AT_LEAST_ONE, Data, choose_data_folder
 from model.data.measure import measure, write_sheet
 from model.training.recipes import RECIPES
 
@@ -42,7 +42,7 @@ def run(
     if recipe not in RECIPES:
         print(f"tamvt-model: no recipe {recipe}, but {', '.join(RECIPES)}", file=sys.stderr)
         return 2
-    samples = RECIPES[recipe](data_folder(args.data)).samples
+    samples = RECIPES[recipe](choose_data_folder(args.data)).samples
     config = samples if args.frames is None else replace(samples, frames=args.frames)
     print(measure(config, args.batches).text())
     if args.output is not None:

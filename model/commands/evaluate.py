@@ -19,14 +19,20 @@ import torch
 from cyclopts import Parameter
 from tqdm import tqdm
 
-from model.commands.comparison import Candidate, read_candidate, short_names, spread_table
-from model.commands.options import SEVERAL, Graphs, Model, Positive, data_folder
+from model.commands.comparison import Candidate, read_candidate, shorten_names, spread_table
+from model.commands.options import SEVERAL, Graphs, Model, Positive, choose_data_folder
 from model.core.contract import SHIPPED_WEIGHTS
 from model.data.errors import DataError
 from model.data.layouts import VideoLayout, VideoSet
 from model.data.static import read_rgb
 from model.data.video import Video, open_video
-from model.evaluation.report import errors_in_red, page, png, row_of, worst_frames
+from model.evaluation.report import (
+    choose_worst_frames,
+    encode_png,
+    join_row,
+    paint_errors,
+    render_page,
+)
 from model.evaluation.runtime import GraphRuntime, Runtime
 from model.evaluation.scoring import (
     DAVIS,
@@ -41,7 +47,7 @@ from model.evaluation.scoring import (
     score,
     write_labels,
 )
-from model.evaluation.tables import markdown, write_tables
+from model.evaluation.tables import write_markdown, write_tables
 from model.training.checkpoints import locked
 
 WORST_SHOWN = 4
@@ -105,7 +111,7 @@ def run(model: Model = "tamvt-mobile", /, *, args: EvaluateArguments = BY_DEFAUL
 def compare(args: EvaluateArguments, weights: Sequence[Path], videos: Sequence[Video]) -> None:
     """Print the scores of each checkpoint as they are there, then of several side by side."""
     torch.set_num_threads(args.threads or os.cpu_count() or 1)
-    named = short_names(weights).items()
+    named = shorten_names(weights).items()
     # All are read first: a broken one is told before hours are spent on the others.
     candidates = [read_candidate(name, path, raw=args.raw) for name, path in named]
     scores = {}
@@ -121,11 +127,11 @@ def compare(args: EvaluateArguments, weights: Sequence[Path], videos: Sequence[V
     if len(candidates) > 1:
         print(table)
     if args.output is not None:
-        text = f"{circumstances(args, candidates)}\n\n{table}\n"
+        text = f"{describe_run(args, candidates)}\n\n{table}\n"
         (args.output / "spread.md").write_text(text, encoding="utf-8")
 
 
-def circumstances(args: EvaluateArguments, candidates: Sequence[Candidate]) -> str:
+def describe_run(args: EvaluateArguments, candidates: Sequence[Candidate]) -> str:
     """Return what was scored, of which weights and when."""
     kind = "raw" if args.raw else "averaged"
     steps = ", ".join(f"{each.name} (step {each.step})" for each in candidates)
@@ -137,7 +143,7 @@ def circumstances(args: EvaluateArguments, candidates: Sequence[Candidate]) -> s
 
 def choose_videos(args: EvaluateArguments) -> list[Video]:
     """Return the videos to score; raise DataError for a name that the list does not have."""
-    root = args.root or data_folder(None) / "video"
+    root = args.root or choose_data_folder(None) / "video"
     if args.dataset == "shared" and args.videos:
         return [open_video(root, name) for name in args.videos]
     videos = {video.name: video for video in VideoSet(args.dataset, root, args.split).open()}
@@ -227,20 +233,20 @@ def evaluate(
             worst[video.name] = draw_worst(video, truth, labels, found)
     if not scores:
         raise DataError("no object has a frame that counts")
-    print(markdown(scores, labeled.rates))
+    print(write_markdown(scores, labeled.rates))
     if folder is not None:
         write_tables(folder, scores)
         title = f"{name} on {args.dataset} {args.split}"
-        (folder / "report.html").write_text(page(title, scores, worst), encoding="utf-8")
+        (folder / "report.html").write_text(render_page(title, scores, worst), encoding="utf-8")
     return scores
 
 
 def draw_worst(video: Video, truth: Labels, labels: Labels, scores: Sequence[ObjectScore]) -> bytes:
     """Return the worst frames of a video side by side as PNG, wrong pixels in red."""
-    stems = worst_frames(scores, count=WORST_SHOWN)
+    stems = choose_worst_frames(scores, count=WORST_SHOWN)
     frames = {path.stem: path for path in video.frames}
     cells = []
     for stem in stems:
         shown = (labels[stem] > 0).astype(np.uint8) if video.united else labels[stem]
-        cells.append(errors_in_red(read_rgb(frames[stem]), shown, truth[stem]))
-    return png(row_of(cells))
+        cells.append(paint_errors(read_rgb(frames[stem]), shown, truth[stem]))
+    return encode_png(join_row(cells))

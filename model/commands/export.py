@@ -7,17 +7,17 @@ from typing import Annotated
 import torch
 from cyclopts import Parameter
 
-from model.commands.options import Output, one_of
+from model.commands.options import Output, allow_only
 from model.core.contract import Measured
 from model.evaluation.runtime import GraphRuntime
 from model.export.cost import count_macs
 from model.export.graph_export import export, rewrite_spec
-from model.export.parity import check_parity, real_videos
+from model.export.parity import check_parity, read_real_videos
 from model.export.serving import prepare_serving
 from model.export.torch_runtime import TorchRuntime
 from model.networks.base import count_parameters
 from model.networks.registry import NETWORKS, build_network
-from model.networks.weights import load_weights, loop_of, read_file
+from model.networks.weights import load_weights, read_file, read_loop
 
 
 @Parameter(name="*")
@@ -34,7 +34,7 @@ class ExportArguments:
 
 
 def run(
-    build: Annotated[str, Parameter(validator=one_of(NETWORKS), help="which model")],
+    build: Annotated[str, Parameter(validator=allow_only(NETWORKS), help="which model")],
     /,
     *,
     args: ExportArguments,
@@ -44,7 +44,7 @@ def run(
     What is measured is written into the graphs, for `/v1/models` to tell.
     """
     torch.manual_seed(0)
-    loop = {} if args.weights is None else loop_of(read_file(args.weights))
+    loop = {} if args.weights is None else read_loop(read_file(args.weights))
     network = build_network(build, **loop)
     if args.weights is not None:
         load_weights(network, args.weights)
@@ -53,7 +53,7 @@ def run(
     print(f"{spec.name}: {size / 1e6:.1f} MB in {args.output}, weights {spec.weights_sha256[:12]}")
     ours = TorchRuntime(prepare_serving(network), spec)
     theirs = GraphRuntime(args.output, spec.name)
-    parity = check_parity(ours, theirs, real_videos(), clips=args.clips)
+    parity = check_parity(ours, theirs, read_real_videos(), clips=args.clips)
     print(parity)
     measured = Measured(
         parity=parity.largest_difference,

@@ -15,7 +15,7 @@ def processor() -> str:
     return next(names, platform.processor() or platform.machine())
 
 
-def described(device: str, *, threads: int) -> str:
+def describe_machine(device: str, *, threads: int) -> str:
     """Return the device, PyTorch's version and today's date."""
     on_gpu = device.startswith("cuda")
     name = torch.cuda.get_device_name(device) if on_gpu else f"{processor()}, {threads} threads"

@@ -12,7 +12,7 @@ from model.evaluation.runtime import Tensors
 WARM_UPS = 2
 
 
-def operator_times(
+def time_operators(
     path: Path, inputs: Tensors, *, threads: int, rounds: int = 3
 ) -> dict[str, float]:
     """Return seconds of one run by operator, the slowest first.
@@ -28,10 +28,10 @@ def operator_times(
         for _ in range(WARM_UPS + rounds):
             session.run(None, inputs)
         events = json.loads(Path(session.end_profiling()).read_text())
-    return measured(events, rounds=rounds)
+    return read_profile(events, rounds=rounds)
 
 
-def measured(events: list[dict[str, object]], *, rounds: int) -> dict[str, float]:
+def read_profile(events: list[dict[str, object]], *, rounds: int) -> dict[str, float]:
     """Return seconds by operator of the last `rounds` runs in a profile."""
     runs = sorted(_number(event, "ts") for event in events if event["name"] == "model_run")
     begin = runs[-rounds]
@@ -48,7 +48,7 @@ def _number(event: dict[str, object], name: str) -> int:
     return int(str(event[name]))
 
 
-def times_table(times: dict[str, float], *, rows: int = 8) -> str:
+def write_times_table(times: dict[str, float], *, rows: int = 8) -> str:
     """Return the slowest operators as a Markdown table."""
     whole = sum(times.values())
     lines = ["| operator | ms | share |", "|---|---:|---:|"]

@@ -18,13 +18,13 @@ def split_numbers(_type: object, tokens: Sequence[Token]) -> tuple[int, ...]:
     return tuple(int(word) for word in split_words(_type, tokens))
 
 
-def size_of(text: str) -> tuple[int, int]:
+def parse_size(text: str) -> tuple[int, int]:
     """Return (480, 864) for `480x864`; raise ValueError for what is no size."""
     height, width = map(int, text.split("x"))
     return height, width
 
 
-def one_of(names: Iterable[str]) -> Callable[[object, str | tuple[str, ...] | None], None]:
+def allow_only(names: Iterable[str]) -> Callable[[object, str | tuple[str, ...] | None], None]:
     """Return a validator that raises ValueError for a name that is not one of these."""
 
     def check(_type: object, named: str | tuple[str, ...] | None) -> None:
@@ -36,7 +36,7 @@ def one_of(names: Iterable[str]) -> Callable[[object, str | tuple[str, ...] | No
     return check
 
 
-def data_folder(named: Path | None) -> Path:
+def choose_data_folder(named: Path | None) -> Path:
     """Return the folder of data: the one that was named, else TAMVT_DATA, else `data`."""
     return named or Path(os.environ.get("TAMVT_DATA", "data"))
 
@@ -59,7 +59,7 @@ Size = Annotated[
     tuple[int, int],
     Parameter(
         n_tokens=1,
-        converter=lambda _type, tokens: size_of(tokens[0].value),
+        converter=lambda _type, tokens: parse_size(tokens[0].value),
         show_default=lambda size: f"{size[0]}x{size[1]}",
     ),
 ]

@@ -12,13 +12,13 @@ import onnxruntime
 from cyclopts import Parameter
 
 from model.commands.machine import processor
-from model.commands.options import Data, Graphs, Model, Numbers, Output, data_folder
+from model.commands.options import Data, Graphs, Model, Numbers, Output, choose_data_folder
 from model.core.contract import SHIPPED_WEIGHTS
 from model.core.memory import MAX_CAPACITY
 from model.data.errors import DataError
 from model.data.layouts import VideoSet
 from model.data.video import Video
-from model.evaluation.results import NOT_GIVEN, Row, add_row, measured, read_rows, today
+from model.evaluation.results import NOT_GIVEN, Row, add_row, read_rows, today, track_and_score
 from model.evaluation.runtime import GraphRuntime
 from model.training import checkpoints
 from model.training.errors import SettingsError
@@ -52,7 +52,7 @@ def run(model: Model = "tamvt-mobile", /, *, args: SweepArguments) -> int:
     if not (args.graphs / f"{model}_segment.onnx").is_file():
         raise DataError(f"there are no graphs of {model} in {args.graphs}")
     check_sizes(args.memory_sizes, args.clip_lengths)
-    data = data_folder(args.data)
+    data = choose_data_folder(args.data)
     videos = VideoSet("shared", data / "video", args.split).open()
     runtime = GraphRuntime(args.graphs, model, threads=args.threads)
     with checkpoints.locked(args.output):
@@ -89,7 +89,7 @@ def sweep(
     for point in dict.fromkeys((*by_size, *by_length)):
         if found(rows, weights, point) is None:
             print(f"N = {point.memory_size}, L = {point.clip_length}", flush=True)
-            result = measured(runtime, videos, **point._asdict())
+            result = track_and_score(runtime, videos, **point._asdict())
             row = {**key(weights, point), **result.cells(), "date": today()}
             rows = add_row(folder / ROWS_FILE, row)
     where = f"{processor()}, ONNX Runtime {onnxruntime.__version__}, {today()}"

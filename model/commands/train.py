@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import torch
 from cyclopts import Parameter, Token
 
-from model.commands.options import Data, Output, data_folder, one_of
+from model.commands.options import Data, Output, allow_only, choose_data_folder
 from model.training import checkpoints
 from model.training.distributed import Distributed
 from model.training.errors import SettingsError
@@ -21,7 +21,7 @@ THE_LAST = Path()  # stands for last.pt of the output folder
 STOPPED = 128 + signal.SIGTERM  # not 0: a Job that was told to stop has not succeeded
 
 
-def device_name(_type: object, tokens: Sequence[Token]) -> str:
+def check_device(_type: object, tokens: Sequence[Token]) -> str:
     """Return the name of a device as it is; raise ValueError for what names none."""
     text = tokens[0].value
     try:
@@ -54,7 +54,7 @@ class TrainArguments:
     fp32: Annotated[bool, Parameter(help="compute in fp32, not in bfloat16")] = False
     device: Annotated[
         str | None,
-        Parameter(converter=device_name, help="cpu or cuda (default: a GPU if there is one)"),
+        Parameter(converter=check_device, help="cpu or cuda (default: a GPU if there is one)"),
     ] = None
     resume: Annotated[
         tuple[Path, ...] | None,
@@ -71,7 +71,7 @@ class TrainArguments:
 
 def configure(recipe: str, args: TrainArguments, distributed: Distributed) -> TrainConfig:
     """Return the recipe with what the command line changes; raise SettingsError if it cannot be."""
-    config = RECIPES[recipe](data_folder(args.data))
+    config = RECIPES[recipe](choose_data_folder(args.data))
     samples = {name: getattr(args, name) for name in ("seed", "batch", "frames")}
     config = replace(config, samples=replace(config.samples, **drop_none(samples)))
     own = {name: getattr(args, name) for name in ("steps", "accumulate", "weights", "device")}
@@ -93,7 +93,7 @@ def drop_none(values: dict[str, Any]) -> dict[str, Any]:
 def run(
     config: Annotated[
         str,
-        Parameter(validator=one_of(RECIPES), help=f"the recipe, one of {', '.join(RECIPES)}"),
+        Parameter(validator=allow_only(RECIPES), help=f"the recipe, one of {', '.join(RECIPES)}"),
     ],
     /,
     *,

@@ -20,14 +20,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from model.commands.options import SEVERAL, Graphs, Output, data_folder, one_of
+from model.commands.options import SEVERAL, Graphs, Output, allow_only, choose_data_folder
 from model.core.contract import SHIPPED_WEIGHTS
 from model.core.frame_files import read_frame_file
 from model.data.errors import DataError
 from model.data.static import Pixels, read_rgb
 from model.data.video import Video, open_video, read_names
-from model.evaluation.figures import hide_frame, svg
-from model.evaluation.report import errors_in_red, row_of
+from model.evaluation.figures import hide_frame, render_svg
+from model.evaluation.report import join_row, paint_errors
 from model.evaluation.runtime import GraphRuntime
 from model.evaluation.scoring import predict, read_predictions, read_truth
 from model.evaluation.tracker import OfflineTracker
@@ -37,7 +37,7 @@ from model.export.torch_runtime import TorchRuntime
 from model.networks.base import Bank, TrackingNetwork
 from model.networks.position import RelativeTimeEncoding
 from model.networks.registry import NETWORKS, build_network
-from model.networks.weights import load_weights, loop_of, read_file
+from model.networks.weights import load_weights, read_file, read_loop
 
 FIGURES = ("time", "attention", "rows")
 CELL = 0.47  # inches of the heat map; 72 points each
@@ -52,7 +52,7 @@ class VisualizeArguments:
     """The options of `tamvt-model visualize`."""
 
     output: Output
-    build: Annotated[str, Parameter(validator=one_of(NETWORKS))] = "tamvt-mobile"
+    build: Annotated[str, Parameter(validator=allow_only(NETWORKS))] = "tamvt-mobile"
     weights: Annotated[Path | None, Parameter(help="checkpoint, for `time` and `attention`")] = None
     graphs: Annotated[Graphs, Parameter(help="graphs, for `rows`")] = SHIPPED_WEIGHTS
     predictions: Annotated[
@@ -125,8 +125,8 @@ def draw_rows(args: VisualizeArguments) -> list[Path]:
             path = video.frames[int(place)]
             said = labels[path.stem]
             shown = (said > 0).astype(np.uint8) if video.united else said
-            cells.append(errors_in_red(read_rgb(path), shown, truth[path.stem]))
-        rows.append(row_of(cells))
+            cells.append(paint_errors(read_rgb(path), shown, truth[path.stem]))
+        rows.append(join_row(cells))
     width = max(row.shape[1] for row in rows)
     padded = [
         np.pad(row, ((0, 4), (0, width - row.shape[1]), (0, 0)), constant_values=255)
@@ -149,14 +149,14 @@ def load_network(args: VisualizeArguments) -> TrackingNetwork:
     """Return the build with the weights that were named, in evaluation mode."""
     if args.weights is None:
         raise DataError("`time` and `attention` need --weights")
-    network = build_network(args.build, **loop_of(read_file(args.weights))).eval()
+    network = build_network(args.build, **read_loop(read_file(args.weights))).eval()
     load_weights(network, args.weights)
     return network
 
 
 def choose_videos(args: VisualizeArguments) -> list[Video]:
     """Return the videos that were named, or those of `dev.txt`."""
-    root = args.root or data_folder(None) / "video"
+    root = args.root or choose_data_folder(None) / "video"
     return [open_video(root, name) for name in args.videos or read_names(root / "dev.txt")]
 
 
@@ -182,7 +182,7 @@ def draw_time_svg(encoding: RelativeTimeEncoding) -> str:
     axes.set(xlim=(-0.5, encoding.rows - 0.5), ylim=(encoding.rows + 0.5, 0.5))
     axes.set(xticks=ages, yticks=[age + 1 for age in ages])
     hide_frame(axes)
-    return add_titles(svg(figure, name="time"), titles)
+    return add_titles(render_svg(figure, name="time"), titles)
 
 
 def add_titles(text: str, titles: Mapping[str, str]) -> str:
@@ -222,7 +222,7 @@ def draw_attention_picture(
         entries = [
             overlay(cell, heat[entry.slot]) for cell, entry in zip(cells, newest, strict=True)
         ]
-        rows.append(row_of([np.asarray(own, dtype=np.uint8), *entries], height=140))
+        rows.append(join_row([np.asarray(own, dtype=np.uint8), *entries], height=140))
     return np.vstack(rows)
 
 

@@ -9,7 +9,15 @@ from cyclopts import Parameter
 from tqdm import tqdm
 
 from model.commands.machine import processor
-from model.commands.options import SEVERAL, SPACED, Data, Graphs, Model, data_folder, one_of
+from model.commands.options import (
+    SEVERAL,
+    SPACED,
+    Data,
+    Graphs,
+    Model,
+    allow_only,
+    choose_data_folder,
+)
 from model.core.contract import SHIPPED_WEIGHTS
 from model.data.errors import DataError
 from model.data.yardstick import SETS, make_clips, open_stock
@@ -37,7 +45,7 @@ class YardstickArguments:
     ] = None
     data: Data = None
     sets: Annotated[
-        tuple[str, ...], SEVERAL, SPACED, Parameter(validator=one_of(SETS), help="which sets")
+        tuple[str, ...], SEVERAL, SPACED, Parameter(validator=allow_only(SETS), help="which sets")
     ] = tuple(SETS)
     clip_length: Annotated[int | None, Parameter(help="L (default: the model's own)")] = None
     memory_size: Annotated[int | None, Parameter(help="N (default: the model's own)")] = None
@@ -59,7 +67,7 @@ def run(model: Model = "tamvt-mobile", /, *, args: YardstickArguments = BY_DEFAU
     try:
         if not (args.graphs / f"{model}_segment.onnx").is_file():
             raise DataError(f"there are no graphs of {model} in {args.graphs}")
-        stock = open_stock(data_folder(args.data))
+        stock = open_stock(choose_data_folder(args.data))
     except DataError as error:
         print(f"tamvt-model yardstick: {error}", file=sys.stderr)
         return 2

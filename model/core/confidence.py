@@ -51,12 +51,12 @@ class Calibration:  # decision 50
         if not 0 <= self.threshold <= 1 or not isinstance(self.memory_gate, bool):
             raise ValueError(f"threshold {self.threshold}, memory_gate {self.memory_gate}")
 
-    def probability(self, raw: float, mask: NDArray[np.bool_]) -> float:
-        """Return 0 to 1, of a mask (h, w) that is not empty, with its raw confidence."""
-        return self.weighed(features(raw, mask))
+    def estimate_probability(self, raw: float, mask: NDArray[np.bool_]) -> float:
+        """Return the calibrated confidence, 0 to 1, of a mask (h, w) that is not empty."""
+        return self.weigh_features(measure_mask(raw, mask))
 
-    def weighed(self, found: Features) -> float:
-        """Return 0 to 1, of what `features` finds."""
+    def weigh_features(self, found: Features) -> float:
+        """Return the calibrated confidence, 0 to 1, of what `measure_mask` found."""
         weights = (self.sureness, self.wholeness, self.size)
         logit = self.bias + sum(w * x for w, x in zip(weights, found, strict=True))
         return 1 / (1 + math.exp(-max(-STEEPEST, min(STEEPEST, logit))))
@@ -64,13 +64,13 @@ class Calibration:  # decision 50
 
 @dataclass(frozen=True, slots=True)
 class ObjectConfidence:
-    """What is said of each object in one frame, in the order of the object ids."""
+    """Confidence of each object in one frame and whether it is lost, by order of object ids."""
 
     confidence: tuple[float, ...]  # four digits
     lost: tuple[bool, ...]
 
 
-def features(raw: float, mask: NDArray[np.bool_]) -> Features:
+def measure_mask(raw: float, mask: NDArray[np.bool_]) -> Features:
     """Return sureness, wholeness and size of a mask (h, w) that is not empty, to be weighed.
 
     Parts are counted on every other row and column, which is enough and four times as fast.
@@ -86,7 +86,7 @@ def features(raw: float, mask: NDArray[np.bool_]) -> Features:
 def classify_objects(
     soft: NDArray[np.uint8], raw: NDArray[np.float32], calibration: Calibration | None
 ) -> tuple[ObjectConfidence, ...]:
-    """Return what is said of the L frames of soft masks (L, O, h, w) with raw confidence (L, O).
+    """Classify the objects of L frames by soft masks (L, O, h, w) and raw confidence (L, O).
 
     A mask without a pixel has confidence 0 and is lost. Without a calibration the confidence is
     the raw one, and nothing else is lost.
@@ -119,12 +119,12 @@ def remember_clip(
 def _classify_masks(
     masks: NDArray[np.bool_], raw: Sequence[float], calibration: Calibration | None
 ) -> ObjectConfidence:
-    """Return what is said of the soft masks (O, h, w) of one frame."""
+    """Classify the objects of one frame by their soft masks (O, h, w)."""
     sure, lost = [], []
     for mask, said in zip(masks, raw, strict=True):
         there = bool(mask.any())
         if there and calibration is not None:
-            said = calibration.probability(said, mask)
+            said = calibration.estimate_probability(said, mask)
         confidence = round(said, DIGITS) if there else 0.0
         sure.append(confidence)
         lost.append(not there or (calibration is not None and confidence < calibration.threshold))

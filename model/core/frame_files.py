@@ -94,13 +94,13 @@ def list_frames(folder: Path, *, mask: Path | None = None) -> FrameFiles:
                 others.append(entry.name)
             else:
                 found[entry.name] = folder / entry.name
-    frames = tuple(found[name] for name in natural_order(found))
+    frames = tuple(found[name] for name in sort_naturally(found))
     return FrameFiles(
-        folder, frames, *(tuple(natural_order(names)) for names in (hidden, folders, others))
+        folder, frames, *(tuple(sort_naturally(names)) for names in (hidden, folders, others))
     )
 
 
-def natural_order(names: Iterable[str]) -> list[str]:
+def sort_naturally(names: Iterable[str]) -> list[str]:
     """Return names with their numbers in order of size: frame2 before frame10, -1 before 1.
 
     A point between digits is a decimal point, unless one name shows that it counts: 1.9 and 1.10,

@@ -73,7 +73,7 @@ def _with_ignored(values: Values, read: MaskImage) -> MaskImage:
 def _read_values(values: Values) -> MaskImage:
     """Return gray values: ids, or the brightness of one object with soft edges."""
     used = np.flatnonzero(count_pixels(values)).tolist()
-    background, notes = _background_value(values, used)
+    background, notes = _find_background(values, used)
     if background:
         values = np.where(values == background, 0, np.where(values == 0, background, values))
     objects = [value for value in np.flatnonzero(count_pixels(values)).tolist() if value]
@@ -94,7 +94,7 @@ def _read_values(values: Values) -> MaskImage:
     return MaskImage(cut * np.uint8(1 if strongest == IGNORE else strongest), (*notes, note))
 
 
-def _background_value(values: Values, used: list[int]) -> tuple[int, tuple[str, ...]]:
+def _find_background(values: Values, used: list[int]) -> tuple[int, tuple[str, ...]]:
     """Return the value of the background, and a note where it is not 0."""
     if 0 in used or len(used) == 1:
         return 0, ()
@@ -103,11 +103,11 @@ def _background_value(values: Values, used: list[int]) -> tuple[int, tuple[str, 
             f"no pixel is 0, the background, but {len(used)} values occur: "
             "give the background the value 0"
         )
-    most = _most_of_the_border(values)
+    most = _find_border_value(values)
     return most, (f"no pixel is 0: the value {most}, which fills the border, is the background",)
 
 
-def _most_of_the_border(values: NDArray[np.generic]) -> int:
+def _find_border_value(values: NDArray[np.generic]) -> int:
     """Return the value that most of the border's pixels have."""
     border = np.concatenate((values[0], values[-1], values[:, 0], values[:, -1]))
     found, counts = np.unique(border, return_counts=True)
@@ -296,7 +296,7 @@ def _read_flat_colors(
     if black:
         background = black[0]
     elif len(flat) == 2 or len(colors) == 2:
-        background = _most_of_the_border(indices)
+        background = _find_border_value(indices)
         shown = _shown(colors[background])
         notes = (f"no pixel is black: {shown} fills the border, and is the background",)
     else:

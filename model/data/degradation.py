@@ -55,17 +55,17 @@ def draw_degraded(
         start = int(rng.integers(len(video.frames) - span + 1))
         chosen = range(start, start + span, step)
         hardship = draw_hardship(rng, most=most)
-        masks = np.stack([shrunk(read_mask(video.masks[i]), hardship, size) for i in chosen])
+        masks = np.stack([shrink(read_mask(video.masks[i]), hardship, size) for i in chosen])
         if np.count_nonzero(masks[0]) >= LEAST_PIXELS:
             break
     images = [
-        degrade(shrunk(read_rgb(video.frames[index]), hardship, size), hardship, rng)
+        degrade(shrink(read_rgb(video.frames[index]), hardship, size), hardship, rng)
         for index in chosen
     ]
     return video.name, images, masks
 
 
-def shrunk(pixels: Pixels, hardship: Hardship, size: tuple[int, int]) -> Pixels:
+def shrink(pixels: Pixels, hardship: Hardship, size: tuple[int, int]) -> Pixels:
     """Return a picture at `size`, the scene in its middle made smaller; a mask has no border."""
     height, width = size
     fit = np.array([width / pixels.shape[1], height / pixels.shape[0]])

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.data.augment import motion_kernel, recolor
-from model.data.motion import Matrix, Path, Wave, Window, apply, source_map
+from model.data.motion import Matrix, Path, Wave, Window, apply, map_sources
 from model.data.static import Pixels
 
 _SOLID = 128  # alpha from which a pixel belongs to the layer
@@ -103,7 +103,7 @@ def soften(mask: Pixels) -> Pixels:
     return np.asarray(cv2.blur(inside, (3, 3)), dtype=np.uint8)
 
 
-def with_alpha(image: Pixels, alpha: Pixels) -> Pixels:
+def join_alpha(image: Pixels, alpha: Pixels) -> Pixels:
     """Return the surface (H, W, 4) of an image (H, W, 3) and its alpha (H, W)."""
     return np.asarray(cv2.merge([*cv2.split(image), alpha]), dtype=np.uint8)
 
@@ -114,7 +114,7 @@ def blend(below: Pixels, above: Pixels, alpha: Pixels) -> Pixels:
     return np.asarray(cv2.blendLinear(above, below, share, 1 - share), dtype=np.uint8)
 
 
-def first_mask(layers: Sequence[Layer], *, size: int) -> tuple[Pixels, Pixels]:
+def find_first_mask(layers: Sequence[Layer], *, size: int) -> tuple[Pixels, Pixels]:
     """Return what is seen of the target in the first frame, and all of it, both (size, size)."""
     seen, whole = np.zeros((2, size, size), np.uint8)
     for layer in layers:
@@ -219,7 +219,7 @@ def _points(layer: Layer, moment: int, window: Window) -> NDArray[np.float32]:
     matrix = layer.path[moment]
     if layer.wave is not None:
         inverse = np.asarray(cv2.invertAffineTransform(matrix[:2]))
-        return source_map(inverse, layer.wave, moment, window=window)
+        return map_sources(inverse, layer.wave, moment, window=window)
     shifted: Matrix = matrix.copy()
     shifted[:2, 2] -= window[:2]
     return shifted[:2].astype(np.float32)

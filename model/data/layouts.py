@@ -15,9 +15,9 @@ from model.data.errors import DataError
 from model.data.pictures import (
     LabeledStill,
     coco_stills,
-    ecssd_stills,
+    list_ecssd_stills,
+    list_voc_stills,
     msra10k_stills,
-    voc_stills,
 )
 from model.data.video import Video, open_video, read_frames, read_names
 
@@ -42,7 +42,7 @@ class VideoSet:
 
     def open(self) -> tuple[Video, ...]:
         """Return its videos in the order of its list; raise DataError for none."""
-        return nonempty(VIDEO_READERS[self.layout](self.root, self.split), self.root)
+        return require_some(VIDEO_READERS[self.layout](self.root, self.split), self.root)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,44 +56,44 @@ class StillSet:
 
     def open(self) -> tuple[LabeledStill, ...]:
         """Return its pictures that have labels; raise DataError for none."""
-        return nonempty(STILL_READERS[self.layout](self.root, self.split), self.root)
+        return require_some(STILL_READERS[self.layout](self.root, self.split), self.root)
 
 
-def nonempty(found: tuple[T, ...], root: Path) -> tuple[T, ...]:
+def require_some(found: tuple[T, ...], root: Path) -> tuple[T, ...]:
     """Return what was found, if anything was."""
     if not found:
         raise DataError(f"the data set in {root} is empty")
     return found
 
 
-def shared_videos(root: Path, split: str) -> tuple[Video, ...]:
+def list_shared_videos(root: Path, split: str) -> tuple[Video, ...]:
     """Return `<name>/{frames,masks}` with a list `<split>.txt` of names."""
     return tuple(open_video(root, name) for name in read_names(root / f"{split}.txt"))
 
 
-def extra_videos(root: Path, split: str) -> tuple[Video, ...]:
+def list_extra_videos(root: Path, split: str) -> tuple[Video, ...]:
     """Return the videos `<set>/<name>/{frames,masks}` with instance masks, named `<set>-<name>`.
 
     The split `held-out` is HELD_OUT, any other all the rest, among them the videos of
     `davis2017_instances`, whose frames lie in `video` beside `root`.
     """
     folders = sorted(path.parent for path in root.glob("*/*/masks"))
-    videos = (extra_video(folder, root) for folder in folders)
+    videos = (open_extra_video(folder, root) for folder in folders)
     held_out = split == "held-out"
     return tuple(video for video in videos if (video.name in HELD_OUT) == held_out)
 
 
-def extra_video(folder: Path, root: Path) -> Video:
+def open_extra_video(folder: Path, root: Path) -> Video:
     """Return one of the `extra` videos; several ids are several objects."""
     images = folder / "frames"
     if folder.parent.name == INSTANCES:
         images = root.parent / "video" / folder.name / "frames"
     name = f"{folder.parent.name}-{folder.name}"
     weight = _MOTION_ONLY[1] if folder.parent.name == _MOTION_ONLY[0] else 1.0
-    return replace(paired(name, images, folder / "masks"), united=False, weight=weight)
+    return replace(pair_frames(name, images, folder / "masks"), united=False, weight=weight)
 
 
-def davis_2016(root: Path, split: str) -> tuple[Video, ...]:
+def list_davis_2016(root: Path, split: str) -> tuple[Video, ...]:
     """Return one united object a video; the lists name frames and masks by path, or videos.
 
     DAVIS 2016 lists pairs in `ImageSets/480p/<split>.txt`; DAVIS 2017's package lists the names of
@@ -104,21 +104,21 @@ def davis_2016(root: Path, split: str) -> tuple[Video, ...]:
         names = dict.fromkeys(line.split()[0].split("/")[-2] for line in text.splitlines() if line)
     else:
         names = dict.fromkeys(read_names(root / "ImageSets" / "2016" / f"{split}.txt"))
-    return tuple(davis_video(root, name, united=True) for name in names)
+    return tuple(open_davis_video(root, name, united=True) for name in names)
 
 
-def davis_2017(root: Path, split: str) -> tuple[Video, ...]:
+def list_davis_2017(root: Path, split: str) -> tuple[Video, ...]:
     """Return several objects a video; names in `ImageSets/2017/<split>.txt`."""
     names = read_names(root / "ImageSets" / "2017" / f"{split}.txt")
-    return tuple(davis_video(root, name, united=False) for name in names)
+    return tuple(open_davis_video(root, name, united=False) for name in names)
 
 
-def davis_video(root: Path, name: str, *, united: bool) -> Video:
+def open_davis_video(root: Path, name: str, *, united: bool) -> Video:
     images, masks = root / "JPEGImages" / "480p" / name, root / "Annotations" / "480p" / name
-    return replace(paired(name, images, masks), united=united, rate=DAVIS_RATE)
+    return replace(pair_frames(name, images, masks), united=united, rate=DAVIS_RATE)
 
 
-def youtube_vos(root: Path, split: str) -> tuple[Video, ...]:
+def list_youtube_vos(root: Path, split: str) -> tuple[Video, ...]:
     """Return `<split>/{JPEGImages,Annotations}/<video>`, listed in `<split>/meta.json`.
 
     Masks exist for some of the frames only; objects may appear later than in the first.
@@ -136,7 +136,7 @@ def youtube_vos(root: Path, split: str) -> tuple[Video, ...]:
         raise DataError(f"{path} is no list of videos with their objects") from error
     return tuple(
         replace(
-            paired(name, folder / "JPEGImages" / name, folder / "Annotations" / name),
+            pair_frames(name, folder / "JPEGImages" / name, folder / "Annotations" / name),
             united=False,
             late=True,
             rate=YOUTUBE_RATE,
@@ -146,7 +146,7 @@ def youtube_vos(root: Path, split: str) -> tuple[Video, ...]:
     )
 
 
-def vost(root: Path, split: str) -> tuple[Video, ...]:
+def list_vost(root: Path, split: str) -> tuple[Video, ...]:
     """Return `{JPEGImages,Annotations}/<video>`, listed in `ImageSets/<split>.txt`.
 
     All ids of a video are instances of the one object that is transformed; 255 is ignored.
@@ -154,7 +154,7 @@ def vost(root: Path, split: str) -> tuple[Video, ...]:
     names = read_names(root / "ImageSets" / f"{split}.txt")
     return tuple(
         replace(
-            paired(name, root / "JPEGImages" / name, root / "Annotations" / name),
+            pair_frames(name, root / "JPEGImages" / name, root / "Annotations" / name),
             united=False,
             rate=VOST_RATE,
             instances=True,
@@ -163,7 +163,7 @@ def vost(root: Path, split: str) -> tuple[Video, ...]:
     )
 
 
-def visor(root: Path, split: str) -> tuple[Video, ...]:
+def list_visor(root: Path, split: str) -> tuple[Video, ...]:
     """Return VISOR's videos as its benchmark unpacks them, `480p` and year folders or not.
 
     Videos of kitchens that no training saw (`val_unseen.txt`) carry the tag `unseen`, the others
@@ -177,7 +177,7 @@ def visor(root: Path, split: str) -> tuple[Video, ...]:
     unseen = frozenset(read_names(unseen_list) if unseen_list.is_file() else ())
     return tuple(
         replace(
-            paired(name, images / name, masks / name),
+            pair_frames(name, images / name, masks / name),
             united=False,
             tags=("unseen" if name in unseen else "seen",) if unseen else (),
         )
@@ -185,7 +185,7 @@ def visor(root: Path, split: str) -> tuple[Video, ...]:
     )
 
 
-def paired(name: str, images: Path, masks: Path) -> Video:
+def pair_frames(name: str, images: Path, masks: Path) -> Video:
     """Return the frames of a folder with the masks of another.
 
     Frames without a mask are only seen.
@@ -211,20 +211,20 @@ def read_text(path: Path) -> str:
 
 VIDEO_READERS: Mapping[str, Callable[[Path, str], tuple[Video, ...]]] = MappingProxyType(
     {
-        "shared": shared_videos,
-        "extra": extra_videos,
-        "davis2016": davis_2016,
-        "davis2017": davis_2017,
-        "youtube-vos": youtube_vos,
-        "vost": vost,
-        "visor": visor,
+        "shared": list_shared_videos,
+        "extra": list_extra_videos,
+        "davis2016": list_davis_2016,
+        "davis2017": list_davis_2017,
+        "youtube-vos": list_youtube_vos,
+        "vost": list_vost,
+        "visor": list_visor,
     }
 )
 STILL_READERS: Mapping[str, Callable[[Path, str], tuple[LabeledStill, ...]]] = MappingProxyType(
     {
-        "ecssd": ecssd_stills,
+        "ecssd": list_ecssd_stills,
         "msra10k": msra10k_stills,
         "coco": coco_stills,
-        "voc": voc_stills,
+        "voc": list_voc_stills,
     }
 )

@@ -70,7 +70,7 @@ def measure(config: SampleConfig, batches: int) -> Measurement:
         batch=config.batch,
         batch_s=median(spent for _, spent, _ in made),
         batch_wall_s=median(wall for _, _, wall in made),
-        shares=shares_of(samples),
+        shares=measure_shares(samples),
         absent=float(np.mean([not mask.any() for sample in samples for mask in sample.masks])),
     )
 
@@ -82,7 +82,7 @@ def _make(config: SampleConfig, step: int) -> tuple[list[Sample], float, float]:
     return samples, time.process_time() - spent, time.perf_counter() - wall
 
 
-def shares_of(samples: Sequence[Sample]) -> dict[str, float]:
+def measure_shares(samples: Sequence[Sample]) -> dict[str, float]:
     """Return the share of the clips with each source and each trait, the sources first."""
     sources = Counter(sample.source.split("/")[0] for sample in samples)
     traits = Counter(trait for sample in samples for trait in set(sample.traits))

@@ -191,7 +191,7 @@ def bend(points: NDArray[np.float64], wave: Wave, moment: int) -> NDArray[np.flo
     return np.asarray(points + rise @ wave.pushes)
 
 
-def source_map(inverse: Matrix, wave: Wave, moment: int, *, window: Window) -> NDArray[np.float32]:
+def map_sources(inverse: Matrix, wave: Wave, moment: int, *, window: Window) -> NDArray[np.float32]:
     """Return the source pixel (x, y) of each pixel of the window, float32 (h, w, 2)."""
     left, top, width, height = window
     columns = (np.arange(-(-width // _CELL) + 2) - 1) * _CELL + (_CELL - 1) / 2 + left

@@ -21,11 +21,11 @@ from model.data.scene_objects import (
     draw_occluder,
     draw_placement,
     draw_target_layers,
-    fitted,
-    moved_to,
+    fit_to_share,
+    move_to,
 )
 from model.data.static import PERSON, Pixels
-from model.data.synthetic import MIN_SHARE, as_object, draw_backdrop, draw_stage, traits_of
+from model.data.synthetic import MIN_SHARE, draw_backdrop, draw_stage, follow_as_object, list_traits
 
 _BORDER_SHARE = 0.02  # of a side that an object may touch and still be shown whole elsewhere
 _TRIES = 4  # pictures looked at for an object that is not cut off
@@ -77,7 +77,7 @@ def add_things(
     frames, seen, traits = footage
     missing = objects - int(seen.max())
     count, size = len(frames), frames.shape[1]
-    places, extent, radius = _whereabouts(seen)
+    places, extent, radius = _locate_target(seen)
     stage = _still_stage(count, size, speed=size * 0.02 * float(np.exp(rng.normal(0.0, 0.7))))
     layers: tuple[Layer, ...] = ()
     drawn = int(rng.choice([1, 2, 3], p=[0.5, 0.3, 0.2]))
@@ -87,18 +87,20 @@ def add_things(
         if item is None:
             continue
         share = float(np.clip(extent / size * np.exp(rng.normal(-0.1, 0.5)), 0.05, 0.6))
-        item = fitted(item, share=share, size=size)
+        item = fit_to_share(item, share=share, size=size)
         aim = places[int(rng.integers(count))] + rng.normal(0.0, 0.25 * size, size=2)
-        place = moved_to(draw_placement(item, rng, size=size, share=share), item.center, aim)
+        place = move_to(draw_placement(item, rng, size=size, share=share), item.center, aim)
         mover = draw_mover(item, place, stage, rng, leaves=0.05)
-        layers += (as_object(mover, objects - missing + 1 + number) if number < missing else mover,)
+        layers += (
+            follow_as_object(mover, objects - missing + 1 + number) if number < missing else mover,
+        )
     if radius < 0.4 * size and rng.random() < 0.3:
         picture = stills.draw_still(rng).image
         layers += (draw_occluder(places, 1.1 * radius, picture, rng, size=size),)
     images, masks = np.empty_like(frames), np.empty_like(seen)
     for moment in range(count):
         images[moment], masks[moment] = render_over(frames[moment], seen[moment], layers, moment)
-    occluder = ("occluder",) if "occluder" in traits_of(layers) else ()
+    occluder = ("occluder",) if "occluder" in list_traits(layers) else ()
     return VideoFootage(images, masks, (*traits, "things over video", *occluder))
 
 
@@ -116,7 +118,7 @@ def add_small_target(
     if item is None:
         return None
     share = float(np.exp(rng.uniform(np.log(0.04), np.log(0.16))))
-    item = fitted(item, share=share, size=size)
+    item = fit_to_share(item, share=share, size=size)
     speed = size * 0.035 * float(np.exp(rng.normal(0.0, 0.6)))
     stage = _still_stage(count, size, speed=speed)
     place = draw_placement(item, rng, size=size, share=share)
@@ -128,7 +130,7 @@ def add_small_target(
         if behind:
             images[moment] = blend(images[moment], frame, soften(own[moment]))
             masks[moment] *= own[moment] == 0
-    return VideoFootage(images, masks, ("small target on video", *traits_of(layers)))
+    return VideoFootage(images, masks, ("small target on video", *list_traits(layers)))
 
 
 def add_twin(
@@ -140,11 +142,11 @@ def add_twin(
     at that border. None where the object is cut off by borders of both directions.
     """
     frames, seen, _ = footage
-    free = free_directions(seen == 1)
+    free = find_free_directions(seen == 1)
     if not free.any():
         return None
     count, size = len(frames), frames.shape[1]
-    places, extent, _ = _whereabouts((seen == 1).astype(np.uint8))
+    places, extent, _ = _locate_target((seen == 1).astype(np.uint8))
     order, zoom = np.arange(count), 1.0
     if free.all():
         order = order[::-1] if rng.random() < 0.5 else order
@@ -208,7 +210,7 @@ def transplant(
     return VideoFootage(images, masks, ("transplanted",))
 
 
-def free_directions(seen: NDArray[np.uint8] | NDArray[np.bool_]) -> NDArray[np.bool_]:
+def find_free_directions(seen: NDArray[np.uint8] | NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return whether a copy may move along x and y: not where a border cuts the target off."""
     sides = ((seen[:, :, 0], seen[:, :, -1]), (seen[:, 0], seen[:, -1]))
     most = _BORDER_SHARE * seen.shape[1]
@@ -224,7 +226,7 @@ def _still_stage(frames: int, size: int, *, speed: float) -> Stage:
     return Stage(np.tile(np.eye(3), (frames, 1, 1)), size, speed)
 
 
-def _whereabouts(seen: Pixels) -> tuple[NDArray[np.float64], float, float]:
+def _locate_target(seen: Pixels) -> tuple[NDArray[np.float64], float, float]:
     """Return the target's centers (F, 2), the last where it is unseen, its extent and radius."""
     centers, extents, radii = [], [0.0], [0.0]
     last = np.full(2, seen.shape[1] / 2)

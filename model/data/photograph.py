@@ -10,7 +10,7 @@ HEIGHT, WIDTH = 360, 480
 FACE = (225, 120, 58, 74)  # of scikit-image's `astronaut`: center x, y and half axes, in pixels
 
 
-def moving_photograph(frames: int) -> tuple[Pixels, Pixels]:
+def make_moving_photograph(frames: int) -> tuple[Pixels, Pixels]:
     """Return a drifting portrait: frames uint8 (F, 360, 480, 3), masks of 0 and 1 (F, 360, 480)."""
     picture = data.astronaut()[:HEIGHT, :WIDTH]
     x, y, half_width, half_height = FACE

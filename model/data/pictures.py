@@ -71,19 +71,19 @@ class CocoStill:
             raise DataError(f"{self.image} has an instance that is no shape") from error
 
 
-def ecssd_stills(root: Path, split: str) -> tuple[FileStill, ...]:
+def list_ecssd_stills(root: Path, split: str) -> tuple[FileStill, ...]:
     """Return `images/<id>.jpg` with `ground_truth_mask/<id>.png`; it has no splits."""
-    return file_stills(root / "images", root / "ground_truth_mask")
+    return list_file_stills(root / "images", root / "ground_truth_mask")
 
 
 def msra10k_stills(root: Path, split: str) -> tuple[FileStill, ...]:
     """Return `Imgs/<id>.jpg` beside `Imgs/<id>.png`; it has no splits."""
     folder = root / "MSRA10K_Imgs_GT" / "Imgs"
     folder = folder if folder.is_dir() else root / "Imgs"
-    return file_stills(folder, folder)
+    return list_file_stills(folder, folder)
 
 
-def voc_stills(root: Path, split: str) -> tuple[FileStill, ...]:
+def list_voc_stills(root: Path, split: str) -> tuple[FileStill, ...]:
     """Return `JPEGImages` with `SegmentationObject`, by `ImageSets/Segmentation/<split>.txt`."""
     names = read_names(root / "ImageSets" / "Segmentation" / f"{split}.txt")
     pairs = [
@@ -96,7 +96,7 @@ def voc_stills(root: Path, split: str) -> tuple[FileStill, ...]:
     return tuple(FileStill(pair) for pair in pairs)
 
 
-def file_stills(images: Path, masks: Path) -> tuple[FileStill, ...]:
+def list_file_stills(images: Path, masks: Path) -> tuple[FileStill, ...]:
     """Return every `<id>.jpg` with its mask `<id>.png`; a picture without one is a DataError."""
     found = sorted(path for path in images.glob("*.jpg") if not path.name.startswith("."))
     pairs = [StillPaths(path, masks / f"{path.stem}.png") for path in found]

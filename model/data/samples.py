@@ -160,10 +160,12 @@ def open_sources(config: SampleConfig) -> Sources:
     videos, video_weights = _open_videos(config) if config.synthetic_share < 1 else ((), [])
     wanted = config.synthetic_share > 0 or config.pastes
     sets, set_weights = _open_stills(config) if wanted else ((), [])
-    return Sources(sets, _shares(set_weights), videos, _shares(video_weights), _by_category(sets))
+    return Sources(
+        sets, _shares(set_weights), videos, _shares(video_weights), _group_by_category(sets)
+    )
 
 
-def _by_category(
+def _group_by_category(
     sets: tuple[tuple[StillPaths, ...] | tuple[LabeledStill, ...], ...],
 ) -> Mapping[str, tuple[StillPaths, ...]]:
     """Return the pictures that show each kind of object, as far as kinds are known."""
@@ -289,7 +291,7 @@ class _Steps(Dataset[SampleBatch]):
         return make_batch(self._config, step, part=part)
 
 
-def sample_batches(
+def yield_batches(
     config: SampleConfig, first_step: int, workers: int = 1, *, parts: Sequence[int] = (0,)
 ) -> Iterator[SampleBatch]:
     """Yield the batches of first_step, first_step + 1, ... without end: the given parts of each.

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.data.augment import draw_color
-from model.data.layers import Cutout, Layer, Texture, cut_out, soften, with_alpha
+from model.data.layers import Cutout, Layer, Texture, cut_out, join_alpha, soften
 from model.data.motion import (
     Matrix,
     Pace,
@@ -77,10 +77,10 @@ def draw_target_layers(
 def _part_layer(layer: Layer, part: Part, trait: str) -> Layer:
     alpha, texture = soften(part.mask), layer.texture
     if texture is not None:
-        texture = replace(texture, surface=with_alpha(texture.surface[..., :3], alpha))
+        texture = replace(texture, surface=join_alpha(texture.surface[..., :3], alpha))
     return replace(
         layer,
-        surface=with_alpha(layer.surface[..., :3], alpha),
+        surface=join_alpha(layer.surface[..., :3], alpha),
         texture=texture,
         mask=part.mask,
         box=box_of(part),
@@ -99,7 +99,7 @@ def draw_mover(
     start, frames, size = apply(place, item.center), stage.frames, stage.size
     scales, traits = np.ones(frames), []
     if rng.random() < leaves:
-        radius = item.radius * scale_of(place)
+        radius = item.radius * measure_scale(place)
         shifts, scales = draw_absence(rng, frames=frames, start=start, size=size, radius=radius)
         traits.append("leaves")
     else:
@@ -116,7 +116,7 @@ def draw_mover(
         color = draw_color(rng, frames=frames, start=0.3, drift=drift)
         traits.append("recolored")
     return Layer(
-        surface=with_alpha(item.image, soften(item.mask)),
+        surface=join_alpha(item.image, soften(item.mask)),
         mask=None,
         path=stage.camera @ own @ place,
         center=item.center,
@@ -133,16 +133,16 @@ def retextured(layer: Layer, other: Pixels, frames: int, rng: np.random.Generato
     left, top = layer.box[:2]
     height, width = layer.surface.shape[:2]
     # The other picture is laid out from the corner of the box on, mirrored where it ends.
-    rows = mirrored_indices(np.arange(height) - top, len(other))
-    columns = mirrored_indices(np.arange(width) - left, other.shape[1])
+    rows = mirror_indices(np.arange(height) - top, len(other))
+    columns = mirror_indices(np.arange(width) - left, other.shape[1])
     begin, end = rng.uniform(0.0, 0.5), rng.uniform(0.6, 1.2)
     ramp = np.clip((np.linspace(0.0, 1.0, frames) - begin) / (end - begin), 0.0, 1.0)
-    other = with_alpha(other[np.ix_(rows, columns)], layer.surface[..., 3])
+    other = join_alpha(other[np.ix_(rows, columns)], layer.surface[..., 3])
     texture = Texture(other, ramp * rng.uniform(0.4, 0.9))
     return replace(layer, texture=texture, traits=(*layer.traits, "retextured"))
 
 
-def mirrored_indices(places: NDArray[np.intp], length: int) -> NDArray[np.intp]:
+def mirror_indices(places: NDArray[np.intp], length: int) -> NDArray[np.intp]:
     """Return indices below `length` that run forth and back: ... 1 0 0 1 ... n-1 n-1 ...
 
     For places.
@@ -151,7 +151,7 @@ def mirrored_indices(places: NDArray[np.intp], length: int) -> NDArray[np.intp]:
     return np.where(folded < length, folded, 2 * length - 1 - folded)
 
 
-def fitted(item: Cutout, *, share: float, size: int) -> Cutout:
+def fit_to_share(item: Cutout, *, share: float, size: int) -> Cutout:
     """Return `item` smaller where it is to take a small `share` of the side, lest it flicker."""
     zoom = 2.0 * share * size / item.extent
     if zoom >= 1.0:
@@ -177,10 +177,10 @@ def draw_placement(
     cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
     place = np.array([[flip * cos, -sin, 0.0], [flip * sin, cos, 0.0], [0.0, 0.0, 1.0]])
     spot = rng.uniform(0.15, 0.85, size=2) * size
-    return moved_to(place, item.center, spot)
+    return move_to(place, item.center, spot)
 
 
-def moved_to(place: Matrix, point: NDArray[np.float64], spot: NDArray[np.float64]) -> Matrix:
+def move_to(place: Matrix, point: NDArray[np.float64], spot: NDArray[np.float64]) -> Matrix:
     """Return `place`, shifted such that the source point lands on the spot of the clip."""
     moved = place.copy()
     moved[:2, 2] += spot - apply(place, point)
@@ -229,7 +229,7 @@ def draw_occluder(
     path = np.tile(turn @ scale, (frames, 1, 1))
     path[:, :2, 2] += shifts
     return Layer(
-        surface=with_alpha(picture, np.full((height, columns), 255, np.uint8)),
+        surface=join_alpha(picture, np.full((height, columns), 255, np.uint8)),
         mask=None,
         path=path,
         center=center,
@@ -239,7 +239,7 @@ def draw_occluder(
     )
 
 
-def scale_of(matrix: Matrix) -> float:
+def measure_scale(matrix: Matrix) -> float:
     """Return how many times longer things become."""
     return float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
 

@@ -64,7 +64,7 @@ class Still:
     labels: Pixels
     kinds: tuple[str, ...] = ()
 
-    def kind_of(self, label: int) -> str | None:
+    def find_kind(self, label: int) -> str | None:
         """Return what the label shows, or None where that is not known."""
         return self.kinds[label - 1] if 0 < label <= len(self.kinds) else None
 
@@ -175,8 +175,8 @@ def pick_instance(
     areas[0] = 0.0
     areas[areas < min_share] = 0.0
     if kind is not None:
-        areas[[label for label in range(1, 256) if still.kind_of(label) != kind]] = 0.0
-    areas[_backdrops(still, areas)] = 0.0
+        areas[[label for label in range(1, 256) if still.find_kind(label) != kind]] = 0.0
+    areas[_find_backdrops(still, areas)] = 0.0
     candidates = np.flatnonzero(areas)
     if not candidates.size:
         return None
@@ -185,7 +185,7 @@ def pick_instance(
     mask = (labels == chosen).astype(np.uint8)
     if kind is None and rng.random() < 0.2:
         mask = _unite_with_neighbor(mask, labels)
-    return Instance(mask, still.kind_of(chosen))
+    return Instance(mask, still.find_kind(chosen))
 
 
 def label_others(
@@ -195,7 +195,7 @@ def label_others(
     areas = np.bincount(still.labels[target == 0], minlength=256) / still.labels.size
     areas[0] = 0.0
     areas[areas < MIN_INSTANCE] = 0.0
-    areas[_backdrops(still, areas)] = 0.0
+    areas[_find_backdrops(still, areas)] = 0.0
     found = rng.permutation(np.flatnonzero(areas))[:most]
     if not found.size:
         return None
@@ -217,7 +217,7 @@ def keep_shown(masks: Pixels, *, least: float) -> Pixels:
     return np.asarray(table[masks], np.uint8)
 
 
-def _backdrops(still: Still, areas: NDArray[np.float64]) -> list[int]:
+def _find_backdrops(still: Still, areas: NDArray[np.float64]) -> list[int]:
     """Return labels of what lies behind or under everything, such as a table: large, on 3 borders.
 
     A person who fills the picture is none.
@@ -228,7 +228,7 @@ def _backdrops(still: Still, areas: NDArray[np.float64]) -> list[int]:
         (np.bincount(edge, minlength=256) > 0.1 * edge.size).astype(int) for edge in edges
     )
     large = (areas > _HUGE) | ((areas > _LARGE) & (touched >= 3))
-    return [int(each) for each in np.flatnonzero(large) if still.kind_of(int(each)) != PERSON]
+    return [int(each) for each in np.flatnonzero(large) if still.find_kind(int(each)) != PERSON]
 
 
 def _unite_with_neighbor(mask: Pixels, labels: Pixels) -> Pixels:

@@ -12,7 +12,7 @@ import numpy as np
 
 from model.data.augment import draw_color, draw_look, finish
 from model.data.fill import fill_hole
-from model.data.layers import Cutout, Layer, first_mask, render
+from model.data.layers import Cutout, Layer, find_first_mask, render
 from model.data.motion import (
     Matrix,
     Pace,
@@ -33,9 +33,9 @@ from model.data.scene_objects import (
     draw_shutter,
     draw_target_layers,
     draw_view,
-    fitted,
-    moved_to,
-    scale_of,
+    fit_to_share,
+    measure_scale,
+    move_to,
 )
 from model.data.static import Pixels, Still, keep_shown, label_others
 
@@ -82,16 +82,16 @@ def make_sample(
         images[moment] = finish(image, look, moment, rng)
     if objects > 1:
         masks = keep_shown(masks, least=MIN_SHARE)
-    return MadeSample(images, masks, traits_of(layers) + look.traits)
+    return MadeSample(images, masks, list_traits(layers) + look.traits)
 
 
 def shows_target(layers: tuple[Layer, ...], *, size: int) -> bool:
     """Return whether the first frame shows enough of the target."""
-    seen, whole = first_mask(layers, size=size)
+    seen, whole = find_first_mask(layers, size=size)
     return bool(MIN_SHARE <= seen.mean() <= MAX_SHARE and seen.sum() >= 0.6 * whole.sum())
 
 
-def traits_of(layers: tuple[Layer, ...]) -> tuple[str, ...]:
+def list_traits(layers: tuple[Layer, ...]) -> tuple[str, ...]:
     """Return what was drawn to make the layers, each once."""
     return tuple(dict.fromkeys(trait for layer in layers for trait in layer.traits))
 
@@ -120,18 +120,18 @@ def _draw_scene(
     whole, in_place = (0.45, 0.9) if target.cropped else (0.25, 0.55)
     kind = rng.random()
     if kind < whole:
-        base = _whole_picture(target, stage, rng)
+        base = _move_whole_picture(target, stage, rng)
     elif kind < in_place:
-        base = _moved_in_place(target, stills, stage, rng)
+        base = _move_in_place(target, stills, stage, rng)
     else:
         share = float(np.exp(rng.uniform(np.log(0.06), np.log(0.75))))
-        target = fitted(target, share=share, size=stage.size)
+        target = fit_to_share(target, share=share, size=stage.size)
         backdrop = replace(draw_backdrop(stills, stage, rng), traits=("pasted",))
         place = draw_placement(target, rng, size=stage.size, share=share)
         base = (backdrop, *draw_target_layers(target, place, stage, stills, rng))
     place = base[-1].path[0]
     if objects > 1:
-        base = _with_others(base, still, target, rng, most=objects - 1)
+        base = _add_others(base, still, target, rng, most=objects - 1)
     known = 1 + max(int(layer.mask.max()) - 1 for layer in base if layer.mask is not None)
     extras: list[Layer] = []
     drawn = int(rng.choice([0, 1, 2, 3], p=[0.35, 0.35, 0.2, 0.1]))
@@ -139,20 +139,20 @@ def _draw_scene(
         extra = _draw_extra(target, still, place, stills, stage, rng)
         extras += [] if extra is None else [extra]
     for index, extra in enumerate(extras[: objects - known]):
-        extras[index] = as_object(extra, known + 1 + index)
+        extras[index] = follow_as_object(extra, known + 1 + index)
     backdrop, *own = base
     # Extras lie above a target that is in the base, but for some of them.
     under = int(rng.binomial(len(extras), _UNDER)) if own else 0
     layers = (backdrop, *extras[:under], *own, *extras[under:])
     if rng.random() < _OCCLUDER:
         places = np.stack([apply(matrix, target.center) for matrix in base[-1].path])
-        radius = 1.1 * target.radius * scale_of(place)
+        radius = 1.1 * target.radius * measure_scale(place)
         picture = stills.draw_still(rng).image
         layers += (draw_occluder(places, radius, picture, rng, size=stage.size),)
     return layers
 
 
-def _with_others(
+def _add_others(
     base: tuple[Layer, ...], still: Still, target: Cutout, rng: np.random.Generator, *, most: int
 ) -> tuple[Layer, ...]:
     """Return `base` with the other instances of its backdrop, if that is the target's picture."""
@@ -167,19 +167,21 @@ def _with_others(
     return (replace(backdrop, mask=mask.astype(np.uint8)), *own)
 
 
-def as_object(layer: Layer, label: int) -> Layer:
+def follow_as_object(layer: Layer, label: int) -> Layer:
     """Return a moving layer that is followed as object `label`."""
     alpha = np.asarray(cv2.extractChannel(layer.surface, 3), np.uint8)
     return replace(layer, mask=alpha, label=label)
 
 
-def _whole_picture(target: Cutout, stage: Stage, rng: np.random.Generator) -> tuple[Layer, ...]:
+def _move_whole_picture(
+    target: Cutout, stage: Stage, rng: np.random.Generator
+) -> tuple[Layer, ...]:
     """Return the picture as it is, moving and bending as one."""
     place = _frame_target(target, rng, size=stage.size)
     pace = Pace(turn=0.02, growth=0.02, shear=0.01)
     own = draw_path(rng, np.zeros((stage.frames, 2)), pivot=apply(place, target.center), pace=pace)
     motion = stage.camera @ own
-    picture = _backdrop(target.image, motion, place, rng, size=stage.size)
+    picture = _draw_backdrop_layer(target.image, motion, place, rng, size=stage.size)
     wave = draw_wave(rng, extent=1.5 * target.extent, strength=rng.uniform(0.2, 1.1))
     return (
         replace(
@@ -188,7 +190,7 @@ def _whole_picture(target: Cutout, stage: Stage, rng: np.random.Generator) -> tu
     )
 
 
-def _moved_in_place(
+def _move_in_place(
     target: Cutout, stills: Stills, stage: Stage, rng: np.random.Generator
 ) -> tuple[Layer, ...]:
     """Make the object move over its own picture, the hole behind it filled."""
@@ -196,7 +198,7 @@ def _moved_in_place(
     hole = np.asarray(cv2.dilate(target.mask, np.ones((7, 7), np.uint8)), dtype=np.uint8)
     place = _frame_target(target, rng, size=stage.size)
     filled = fill_hole(target.image, hole, rng)
-    backdrop = _backdrop(filled, stage.camera, place, rng, size=stage.size)
+    backdrop = _draw_backdrop_layer(filled, stage.camera, place, rng, size=stage.size)
     place = backdrop.path[0]
     # Slower, as most of such a motion uncovers made-up pixels.
     slower = replace(stage, speed=0.7 * stage.speed)
@@ -211,10 +213,10 @@ def draw_backdrop(stills: Stills, stage: Stage, rng: np.random.Generator) -> Lay
     zoom = stage.size * rng.uniform(1.05, 1.6) / min(height, width)
     room = np.array([width, height]) * zoom - stage.size
     view = draw_view(zoom, room * rng.uniform(0.1, 0.9, size=2), rng, size=stage.size)
-    return _backdrop(image, stage.camera, view, rng, size=stage.size)
+    return _draw_backdrop_layer(image, stage.camera, view, rng, size=stage.size)
 
 
-def _backdrop(
+def _draw_backdrop_layer(
     image: Pixels, motion: Path, place: Matrix, rng: np.random.Generator, *, size: int
 ) -> Layer:
     """Return a solid layer that fills the clip.
@@ -243,7 +245,7 @@ def _draw_extra(
     """Draw something else that moves: a twin, one of the target's kind, a neighbor, a stranger."""
     kind = rng.random()
     if kind < _TWIN:
-        return _twin(target, place, stage, rng)
+        return _draw_twin(target, place, stage, rng)
     item, trait = None, "distractor"
     if kind < _SAME_CATEGORY and target.kind is not None:
         other = stills.draw_same_category(target.kind, rng)
@@ -257,12 +259,12 @@ def _draw_extra(
         item = draw_cutout(stills.draw_still(rng), rng)
     if item is None:
         return None
-    return replace_traits(_extra(item, target, place, stage, rng), trait)
+    return replace_traits(_place_extra(item, target, place, stage, rng), trait)
 
 
-def _twin(target: Cutout, place: Matrix, stage: Stage, rng: np.random.Generator) -> Layer:
+def _draw_twin(target: Cutout, place: Matrix, stage: Stage, rng: np.random.Generator) -> Layer:
     """Return a copy of the target, mirrored or not, of other colors or the same."""
-    layer = _extra(target, target, place, stage, rng)
+    layer = _place_extra(target, target, place, stage, rng)
     if rng.random() < 0.5:
         color = draw_color(rng, frames=stage.frames, start=0.9, drift=0.2)
         layer = replace(layer, color=color)
@@ -273,19 +275,19 @@ def replace_traits(layer: Layer, *traits: str) -> Layer:
     return replace(layer, traits=traits)
 
 
-def _extra(
+def _place_extra(
     item: Cutout, target: Cutout, place: Matrix, stage: Stage, rng: np.random.Generator
 ) -> Layer:
     """Draw `item`, as large as the target at `place`, anywhere or setting off near it."""
-    share = target.extent * scale_of(place) / stage.size * np.exp(rng.normal(0.0, 0.4))
+    share = target.extent * measure_scale(place) / stage.size * np.exp(rng.normal(0.0, 0.4))
     share = float(np.clip(share, 0.05, 0.6))
-    twin, item = item is target, fitted(item, share=share, size=stage.size)
+    twin, item = item is target, fit_to_share(item, share=share, size=stage.size)
     own = draw_placement(item, rng, size=stage.size, share=share)
     if twin or rng.random() < 0.5:
         # Near enough to occlude it in some frame; but a twin not right on it.
         angle, distance = rng.uniform(0, 2 * np.pi), stage.size * rng.uniform(0.2, 0.5)
         aim = apply(place, target.center) + distance * np.array([np.cos(angle), np.sin(angle)])
-        own = moved_to(own, item.center, aim)
+        own = move_to(own, item.center, aim)
     faster = replace(stage, speed=1.3 * stage.speed)
     return draw_mover(item, own, faster, rng, leaves=0.05)
 

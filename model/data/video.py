@@ -205,14 +205,14 @@ def _draw_crop(
     drift = _draw_drift(rng, frames=len(masks))
     if empty:
         anywhere = rng.integers(0, (width, height), size=(1, 2))
-        window = _random_window(anywhere[:, 0], anywhere[:, 1], (height, width), rng, size=size)
+        window = _draw_window(anywhere[:, 0], anywhere[:, 1], (height, width), rng, size=size)
         path = drift @ covering(window, drift, (width, height), size=size)
         return path, _warp_masks(masks, path, size=size)
     ys, xs = np.nonzero(masks[0])
     if not xs.size:
         return None
     for _ in range(8):
-        window = _random_window(xs, ys, (height, width), rng, size=size)
+        window = _draw_window(xs, ys, (height, width), rng, size=size)
         window = covering(window, drift, (width, height), size=size)
         path = drift @ window
         cropped = _warp_masks(masks, path, size=size)
@@ -225,7 +225,7 @@ def _draw_crop(
     return None
 
 
-def _random_window(
+def _draw_window(
     xs: NDArray[np.integer],
     ys: NDArray[np.integer],
     shape: tuple[int, ...],

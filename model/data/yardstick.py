@@ -91,7 +91,7 @@ def _numbered(name: str, count: int) -> Iterator[tuple[str, np.random.Generator]
         yield f"{name}-{number:02d}", np.random.default_rng(seed)
 
 
-def _twins(stock: Stock) -> Iterator[HardClip]:
+def _make_twins(stock: Stock) -> Iterator[HardClip]:
     """Yield two copies of one thing that cross, one before the other, and part again."""
     for name, rng in _numbered("twins", 12):
         item = size_item(_whole_item(stock, rng), rng, share=rng.uniform(0.2, 0.35))
@@ -108,7 +108,7 @@ def _twins(stock: Stock) -> Iterator[HardClip]:
         yield _compose(stock, rng, name, items)
 
 
-def _many(stock: Stock) -> Iterator[HardClip]:
+def _make_many(stock: Stock) -> Iterator[HardClip]:
     """Yield ten things that wander about and hide each other."""
     for name, rng in _numbered("many", 6):
         items = []
@@ -120,7 +120,7 @@ def _many(stock: Stock) -> Iterator[HardClip]:
         yield _compose(stock, rng, name, items)
 
 
-def _tiny(stock: Stock) -> Iterator[HardClip]:
+def _make_tiny(stock: Stock) -> Iterator[HardClip]:
     """Yield one thing, 12 pixels high, before a real video."""
     for name, rng in _numbered("tiny", 12):
         item = _tiny_item(stock, rng)
@@ -139,7 +139,7 @@ def _tiny_item(stock: Stock, rng: np.random.Generator) -> Item:
     raise DataError("no still picture has a compact object")
 
 
-def _thin(stock: Stock) -> Iterator[HardClip]:
+def _make_thin(stock: Stock) -> Iterator[HardClip]:
     """Yield a pole of a few pixels, cut from a picture, that turns and moves."""
     for name, rng in _numbered("thin", 10):
         length, width = int(rng.integers(70, 150)), int(rng.integers(*_THIN, endpoint=True))
@@ -156,29 +156,29 @@ def _thin(stock: Stock) -> Iterator[HardClip]:
         yield _compose(stock, rng, name, [MovingItem(item, moving.places, turns, moving.scales)])
 
 
-def _reappearing(stock: Stock) -> Iterator[HardClip]:
+def _make_reappearing(stock: Stock) -> Iterator[HardClip]:
     """Yield one thing that leaves or is covered, and comes back (`reappearance`)."""
     for number, made in enumerate(make_reappearances(stock.sources, seed=SEED, count=14)):
         yield HardClip(f"returning-{number:02d}", made.images, made.masks)
 
 
-def _dark(stock: Stock) -> Iterator[HardClip]:
+def _make_dark(stock: Stock) -> Iterator[HardClip]:
     """Yield real videos at 15 % of their brightness, with a sensor's noise."""
     for video in (*stock.dev, *stock.held_out):
         rng = np.random.default_rng([SEED, len(video.name)])
         share, deviation = _DARK
-        frames, labels = _real(video, first=0, count=50)
+        frames, labels = _cut_real(video, first=0, count=50)
         dim = (np.asarray(cv2.convertScaleAbs(each, alpha=share), np.uint8) for each in frames)
         images = tuple(_encoded(add_noise(each, deviation, rng)) for each in dim)
         yield HardClip(f"dark-{video.name}", images, labels)
 
 
-def _scene_cut(stock: Stock) -> Iterator[HardClip]:
+def _make_scene_cut(stock: Stock) -> Iterator[HardClip]:
     """Yield real videos with some frames of another scene in between."""
     videos = (*stock.dev, *stock.held_out)
     for number, video in enumerate(videos):
-        frames, labels = _real(video, first=0, count=50)
-        others, _ = _real(videos[(number + 3) % len(videos)], first=0, count=50)
+        frames, labels = _cut_real(video, first=0, count=50)
+        others, _ = _cut_real(videos[(number + 3) % len(videos)], first=0, count=50)
         begin, end = _CUT
         for moment in range(begin, min(end, len(frames))):
             frames[moment], labels[moment] = others[moment % len(others)], 0
@@ -211,19 +211,19 @@ def make_extra_clips(root: Path) -> Iterator[HardClip]:
 
 
 def _whole(name: str, video: Video) -> HardClip:
-    frames, labels = _real(video, first=0, count=len(video.frames))
+    frames, labels = _cut_real(video, first=0, count=len(video.frames))
     return HardClip(f"{name}-{video.name}", tuple(map(_encoded, frames)), labels)
 
 
 SETS: Mapping[str, Callable[[Stock], Iterator[HardClip]]] = MappingProxyType(
     {
-        "twins": _twins,
-        "returning": _reappearing,
-        "dark": _dark,
-        "tiny": _tiny,
-        "thin": _thin,
-        "many": _many,
-        "cut": _scene_cut,
+        "twins": _make_twins,
+        "returning": _make_reappearing,
+        "dark": _make_dark,
+        "tiny": _make_tiny,
+        "thin": _make_thin,
+        "many": _make_many,
+        "cut": _make_scene_cut,
         "long": _long,
         "held-out": _held_out,
     }
@@ -271,7 +271,7 @@ def _compose(
     return HardClip(name, tuple(images), labels)
 
 
-def _real(video: Video, *, first: int, count: int) -> tuple[list[Pixels], Pixels]:
+def _cut_real(video: Video, *, first: int, count: int) -> tuple[list[Pixels], Pixels]:
     """Return frames at the yardstick's size, and labels (F, H, W) of the first frame's objects."""
     size = SIZE[::-1]
     chosen = range(first, min(first + count, len(video.frames)))

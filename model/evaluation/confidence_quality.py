@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.core.confidence import INSIDE, Features, features
+from model.core.confidence import INSIDE, Features, measure_mask
 from model.data.static import Pixels
 from model.evaluation.runtime import Runtime
 from model.evaluation.tracker import OfflineFrame, OfflineTracker
@@ -61,12 +61,12 @@ def observe_object(
     tracker = OfflineTracker(runtime, images[0], masks[0], memory_gate=gate)
     tracked = tracker.track(images[1:])
     return [
-        seen(number, frame, mask)
+        pair_with_truth(number, frame, mask)
         for number, (frame, mask) in enumerate(zip(tracked, masks[1:], strict=True), start=1)
     ]
 
 
-def seen(number: int, frame: OfflineFrame, mask: Pixels) -> Observation:
+def pair_with_truth(number: int, frame: OfflineFrame, mask: Pixels) -> Observation:
     """Return a frame beside its true mask (H, W)."""
     said, true = frame.labels > 0, mask > 0
     union = np.count_nonzero(said | true)
@@ -79,11 +79,11 @@ def seen(number: int, frame: OfflineFrame, mask: Pixels) -> Observation:
         raw=frame.raw[0],
         confidence=frame.confidence[0],
         lost=frame.lost[0],
-        features=features(frame.raw[0], inside) if inside.any() else None,
+        features=measure_mask(frame.raw[0], inside) if inside.any() else None,
     )
 
 
-def quality(observations: Sequence[Observation]) -> Quality:
+def measure_quality(observations: Sequence[Observation]) -> Quality:
     """Return the quality of what was said; of at least one frame."""
     good = np.array([each.good for each in observations])
     lost = np.array([each.lost for each in observations])
@@ -91,14 +91,14 @@ def quality(observations: Sequence[Observation]) -> Quality:
     return Quality(
         frames=len(good),
         not_good=int(np.count_nonzero(~good)),
-        raw_error=calibration_error(np.array([each.raw for each in observations]), good),
-        error=calibration_error(np.array([each.confidence for each in observations]), good),
+        raw_error=measure_calibration_error(np.array([each.raw for each in observations]), good),
+        error=measure_calibration_error(np.array([each.confidence for each in observations]), good),
         precision=hits / lost.sum() if lost.any() else float("nan"),
         recall=hits / (~good).sum() if not good.all() else float("nan"),
     )
 
 
-def calibration_error(said: NDArray[np.float64], good: NDArray[np.bool_]) -> float:
+def measure_calibration_error(said: NDArray[np.float64], good: NDArray[np.bool_]) -> float:
     """Return the expected calibration error: mean |said - happened| over bins, by their size.
 
     Guo et al., On Calibration of Modern Neural Networks (2017), eq. 3.

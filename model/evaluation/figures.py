@@ -17,7 +17,7 @@ WIDTH = 7.2  # inches; 72 points each
 BAR = 0.24  # height of a bar with the space around it
 
 
-def bars(values: Mapping[str, float]) -> str:
+def draw_bars(values: Mapping[str, float]) -> str:
     """Return horizontal bars of values from 0 to 1, the first on top, each with its percentage."""
     figure = Figure(figsize=(WIDTH, BAR * len(values) + 0.4), layout="constrained")
     axes = figure.add_subplot()
@@ -25,10 +25,10 @@ def bars(values: Mapping[str, float]) -> str:
     axes.bar_label(drawn, fmt="%.1f", padding=4)
     axes.set(xlim=(0, 108), xticks=[], ylim=(len(values) - 0.4, -0.6))
     hide_frame(axes)
-    return svg(figure, name="bars")
+    return render_svg(figure, name="bars")
 
 
-def curves(name: str, scores: Sequence[ObjectScore]) -> str:
+def draw_curves(name: str, scores: Sequence[ObjectScore]) -> str:
     """Return J over a video's frames, one line for each object in its color of the masks."""
     figure = Figure(figsize=(WIDTH, 1.6), layout="constrained")
     axes = figure.add_subplot()
@@ -40,7 +40,7 @@ def curves(name: str, scores: Sequence[ObjectScore]) -> str:
     axes.margins(x=0)
     axes.grid(axis="y", color="#dde2e7")
     hide_frame(axes)
-    return svg(figure, name=f"curves {name}")
+    return render_svg(figure, name=f"curves {name}")
 
 
 def hide_frame(axes: Axes) -> None:
@@ -49,7 +49,7 @@ def hide_frame(axes: Axes) -> None:
     axes.tick_params(length=0, colors="#5b6670")
 
 
-def svg(figure: Figure, *, name: str) -> str:
+def render_svg(figure: Figure, *, name: str) -> str:
     """Return a figure as an <svg> element with its words as text, the same at every call.
 
     The ids in it follow from `name`, so that two figures of one page do not share any.

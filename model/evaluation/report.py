@@ -10,9 +10,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from model.data.static import Pixels
-from model.evaluation.figures import bars, curves
+from model.evaluation.figures import draw_bars, draw_curves
 from model.evaluation.scoring import ObjectScore
-from model.evaluation.tables import ERRORS, by_subset, by_video, mean_measures
+from model.evaluation.tables import ERRORS, average_measures, group_by_subset, group_by_video
 
 RED = (255, 0, 0)
 # Colors of right pixels, by object in turn; DAVIS's first color is a red.
@@ -29,7 +29,7 @@ COLUMNS = {
 }
 
 
-def page(title: str, scores: Sequence[ObjectScore], worst: Mapping[str, bytes]) -> str:
+def render_page(title: str, scores: Sequence[ObjectScore], worst: Mapping[str, bytes]) -> str:
     """Return the page; `worst` are PNG pictures of each video's worst frames, by name."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -38,10 +38,12 @@ def page(title: str, scores: Sequence[ObjectScore], worst: Mapping[str, bytes]) 
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    videos = sorted(by_video(scores).items(), key=lambda item: mean_measures(item[1])["j_and_f"])
+    videos = sorted(
+        group_by_video(scores).items(), key=lambda item: average_measures(item[1])["j_and_f"]
+    )
     rows = []
-    for name, group in (("all", scores), *by_subset(scores).items()):
-        mean = mean_measures(group)
+    for name, group in (("all", scores), *group_by_subset(scores).items()):
+        mean = average_measures(group)
         rows.append(
             (name, len(group), [mean[column] for column in COLUMNS], [mean[e] for e in ERRORS])
         )
@@ -49,12 +51,12 @@ def page(title: str, scores: Sequence[ObjectScore], worst: Mapping[str, bytes]) 
         title=title,
         heads=COLUMNS.values(),
         rows=rows,
-        bars=bars({name: mean_measures(group)["j_and_f"] for name, group in videos}),
+        bars=draw_bars({name: average_measures(group)["j_and_f"] for name, group in videos}),
         videos=[
             {
                 "name": name,
                 "scores": group,
-                "curves": curves(name, group),
+                "curves": draw_curves(name, group),
                 "picture": base64.b64encode(worst.get(name, b"")).decode(),
             }
             for name, group in videos
@@ -62,7 +64,7 @@ def page(title: str, scores: Sequence[ObjectScore], worst: Mapping[str, bytes]) 
     )
 
 
-def errors_in_red(image: Pixels, labels: Pixels, truth: Pixels) -> Pixels:
+def paint_errors(image: Pixels, labels: Pixels, truth: Pixels) -> Pixels:
     """Return the frame (H, W, 3): right pixels in a color of their object, wrong ones in red."""
     colors = np.array(RIGHT, np.float32)[(labels.astype(int) - 1) % len(RIGHT)]
     shown = image.astype(np.float32)
@@ -73,7 +75,7 @@ def errors_in_red(image: Pixels, labels: Pixels, truth: Pixels) -> Pixels:
     return shown.astype(np.uint8)
 
 
-def row_of(cells: Sequence[Pixels], *, height: int = 180) -> Pixels:
+def join_row(cells: Sequence[Pixels], *, height: int = 180) -> Pixels:
     """Return pictures side by side, scaled to one height."""
     scaled = [
         cv2.resize(cell, (round(cell.shape[1] * height / cell.shape[0]), height)) for cell in cells
@@ -81,7 +83,7 @@ def row_of(cells: Sequence[Pixels], *, height: int = 180) -> Pixels:
     return np.hstack(scaled).astype(np.uint8)
 
 
-def worst_frames(scores: Sequence[ObjectScore], *, count: int) -> list[str]:
+def choose_worst_frames(scores: Sequence[ObjectScore], *, count: int) -> list[str]:
     """Return the frames of a video where its objects' mean J is lowest, in order of time."""
     sums: dict[str, list[float]] = {}
     for score in scores:
@@ -91,7 +93,7 @@ def worst_frames(scores: Sequence[ObjectScore], *, count: int) -> list[str]:
     return sorted(lowest)
 
 
-def png(image: NDArray[np.uint8]) -> bytes:
+def encode_png(image: NDArray[np.uint8]) -> bytes:
     """Return an RGB picture as PNG."""
     _, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     return data.tobytes()

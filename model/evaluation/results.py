@@ -17,7 +17,7 @@ from tqdm import tqdm
 from model.data.video import Video
 from model.evaluation.runtime import Runtime
 from model.evaluation.scoring import ObjectScore, Tracking, predict, read_truth, score
-from model.evaluation.tables import mean_measures, write_csv
+from model.evaluation.tables import average_measures, write_csv
 
 MEASURES = ("j", "f", "j_and_f", "j_tr")
 NOT_GIVEN = "not given here"  # a figure of the paper that our description of it does not carry
@@ -34,14 +34,14 @@ class TrackingResult:
 
     def cells(self) -> dict[str, str]:
         """Return what a row keeps of it, as text: means over objects from 0 to 1, and the rate."""
-        means = mean_measures(self.scores)
+        means = average_measures(self.scores)
         return {
             **{name: f"{means[name]:.6f}" for name in MEASURES},
             "frames_a_second": f"{self.rate:.2f}",
         }
 
 
-def measured(
+def track_and_score(
     runtime: Runtime, videos: Sequence[Video], **memory: Unpack[Tracking]
 ) -> TrackingResult:
     """Return whole videos followed from their first masks by the offline loop, and scored.

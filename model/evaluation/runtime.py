@@ -57,6 +57,6 @@ def run_graph(session: onnxruntime.InferenceSession, inputs: Tensors) -> Tensors
     return dict(zip(names, session.run(names, inputs), strict=True))
 
 
-def stacked(entries: list[Tensors]) -> Tensors:
+def stack_entries(entries: list[Tensors]) -> Tensors:
     """Return entries, each (1, ...), as a bank (1, N, ...) whose slots are in their order."""
     return {name: np.stack([entry[name] for entry in entries], axis=1) for name in entries[0]}

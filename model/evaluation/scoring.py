@@ -42,7 +42,7 @@ class Rules:
     last_counts: bool = False
     strangers_allowed: bool = False  # they are left out, as VOST's toolkit leaves them out
 
-    def counted(self, stems: Sequence[str]) -> Sequence[str]:
+    def select_counted(self, stems: Sequence[str]) -> Sequence[str]:
         """Return those of an object's frames that count, the first being where it is given."""
         return stems[1:] if self.last_counts else stems[1:-1]
 
@@ -85,10 +85,10 @@ def read_truth(video: Video) -> dict[str, Pixels]:
     for frame, path in zip(video.frames, video.masks, strict=True):
         labels = read_labels(path)
         size = size or labels.shape
-        if not labels.shape == size == picture_size(frame):
+        if not labels.shape == size == read_picture_size(frame):
             raise DataError(
-                f"{path} is {labels.shape}, its frame is {picture_size(frame)}, and the first mask "
-                f"of {video.name} is {size}"
+                f"{path} is {labels.shape}, its frame is {read_picture_size(frame)}, and the first "
+                f"mask of {video.name} is {size}"
             )
         truth[path.stem] = labels
     values = np.unique(np.concatenate([np.unique(labels) for labels in truth.values()]))
@@ -97,7 +97,7 @@ def read_truth(video: Video) -> dict[str, Pixels]:
     return {stem: np.where(labels == IGNORE, np.uint8(0), labels) for stem, labels in truth.items()}
 
 
-def picture_size(path: Path) -> tuple[int, int]:
+def read_picture_size(path: Path) -> tuple[int, int]:
     """Return height and width of a picture, as its header says."""
     try:
         with Image.open(path) as image:
@@ -106,7 +106,7 @@ def picture_size(path: Path) -> tuple[int, int]:
         raise DataError(f"cannot read the picture {path}") from error
 
 
-def starts(video: Video, truth: Labels) -> dict[int, str]:
+def list_starts(video: Video, truth: Labels) -> dict[int, str]:
     """Return each object with the stem of the frame that it is given in: the first, or a later.
 
     As VOST's toolkit counts: all ids up to the largest in the first frame.
@@ -128,7 +128,7 @@ def predict(
 
     Objects that are given in one frame are tracked together; groups meet in soft aggregation.
     """
-    given = starts(video, truth)
+    given = list_starts(video, truth)
     size = next(iter(truth.values())).shape
     frames = video.every or video.frames
     stems = [path.stem for path in frames]
@@ -136,11 +136,11 @@ def predict(
     for first in dict.fromkeys(given.values()):
         ids = [object_id for object_id, stem in given.items() if stem == first]
         mask = np.where(np.isin(truth[first], ids), truth[first], np.uint8(0))
-        groups.append(followed(runtime, frames[stems.index(first) :], mask, **options))
+        groups.append(track_video(runtime, frames[stems.index(first) :], mask, **options))
     labels = {}
     for stem in stems:
         said = [group[stem] for group in groups if stem in group]
-        labels[stem] = joined(said, (size[0], size[1]))
+        labels[stem] = join_label_maps(said, (size[0], size[1]))
         fresh = [object_id for object_id, first in given.items() if first == stem]
         if fresh:
             own = truth[stem]
@@ -148,7 +148,7 @@ def predict(
     return labels
 
 
-def followed(
+def track_video(
     runtime: Runtime, frames: Sequence[Path], mask: Pixels, **options: Unpack[Tracking]
 ) -> dict[str, tuple[tuple[int, ...], OfflineFrame]]:
     """Return what the tracker says of the frames after the first, by stem, with the object ids."""
@@ -158,13 +158,13 @@ def followed(
         tracker = OfflineTracker(runtime, read_frame_file(frames[0]), mask, **options)
         said = list(tracker.track(map(read_frame_file, frames[1:])))
     except PixelError as error:
-        raise DataError(f"{first_broken(frames)} cannot be decoded: {error}") from error
+        raise DataError(f"{find_first_broken(frames)} cannot be decoded: {error}") from error
     return {
         path.stem: (tracker.object_ids, frame) for path, frame in zip(frames[1:], said, strict=True)
     }
 
 
-def first_broken(frames: Sequence[Path]) -> Path:
+def find_first_broken(frames: Sequence[Path]) -> Path:
     """Return the first frame that cannot be decoded; the last, if all can."""
     for path in frames:
         try:
@@ -174,7 +174,9 @@ def first_broken(frames: Sequence[Path]) -> Path:
     return frames[-1]
 
 
-def joined(said: Sequence[tuple[tuple[int, ...], OfflineFrame]], size: tuple[int, int]) -> Pixels:
+def join_label_maps(
+    said: Sequence[tuple[tuple[int, ...], OfflineFrame]], size: tuple[int, int]
+) -> Pixels:
     """Return one label map (H, W) of what one or several trackers say of a frame."""
     if not said:
         return np.zeros(size, np.uint8)
@@ -186,16 +188,16 @@ def joined(said: Sequence[tuple[tuple[int, ...], OfflineFrame]], size: tuple[int
 
 def score(video: Video, truth: Labels, labels: Labels, rules: Rules = DAVIS) -> list[ObjectScore]:
     """Return the scores of every object that has a frame that counts."""
-    given = starts(video, truth)
+    given = list_starts(video, truth)
     stems = list(truth)
     results = []
     for object_id, first in given.items():
         shown = stems[stems.index(first) :]
-        counted = tuple(rules.counted(shown))
+        counted = tuple(rules.select_counted(shown))
         if not counted:
             continue
         true = {stem: truth[stem] == object_id for stem in shown}
-        pairs = [(mask_of(labels, stem, object_id, video), true[stem]) for stem in counted]
+        pairs = [(select_mask(labels, stem, object_id, video), true[stem]) for stem in counted]
         area = float(np.mean([mask.mean() for mask in true.values()]))
         results.append(
             ObjectScore(
@@ -207,19 +209,19 @@ def score(video: Video, truth: Labels, labels: Labels, rules: Rules = DAVIS) -> 
                     f_frames=tuple(boundary_f(*pair) for pair in pairs),
                 ),
                 area,
-                tuple(subsets(video, objects=len(given), area=area)),
+                tuple(list_subsets(video, objects=len(given), area=area)),
                 share_errors([count_errors(*pair) for pair in pairs]),
             )
         )
     return results
 
 
-def mask_of(labels: Labels, stem: str, object_id: int, video: Video) -> NDArray[np.bool_]:
+def select_mask(labels: Labels, stem: str, object_id: int, video: Video) -> NDArray[np.bool_]:
     """Return one object's mask (H, W); any object's where the video's are united."""
     return labels[stem] > 0 if video.united else labels[stem] == object_id
 
 
-def subsets(video: Video, *, objects: int, area: float) -> Iterator[str]:
+def list_subsets(video: Video, *, objects: int, area: float) -> Iterator[str]:
     """Yield the subsets of an object: VOST's, where there is enough to tell, and its data set's.
 
     Small objects are also in one of four bands of area, such as `0.5-1%`, its lower end included.
@@ -259,9 +261,9 @@ def read_predictions(
     folder = next((place for place in places if any(place.glob("*.png"))), None)
     if folder is None:
         raise DataError(f"no predictions (*.png) for {video.name} in {root}")
-    known = frozenset(starts(video, truth))
+    known = frozenset(list_starts(video, truth))
     found = {}
-    for stem in rules.counted(list(truth)):
+    for stem in rules.select_counted(list(truth)):
         path = folder / f"{stem}.png"
         labels = read_prediction(path)
         if labels.shape != truth[stem].shape:

@@ -14,7 +14,7 @@ MEASURES = (*SHOWN, "j_and_f")
 ERRORS = tuple(f"{kind}_{third}" for kind in PixelErrors._fields for third in range(1, THIRDS + 1))
 
 
-def measures(score: ObjectScore) -> dict[str, float]:
+def list_measures(score: ObjectScore) -> dict[str, float]:
     """Return all measures of one object, 0 to 1: `MEASURES`, and `missed_1` to `wrong_3`."""
     j, f = score.scores.j, score.scores.f
     quality = (j.mean, j.recall, j.decay, f.mean, f.recall, f.decay)
@@ -23,13 +23,13 @@ def measures(score: ObjectScore) -> dict[str, float]:
     return dict(zip((*MEASURES, *ERRORS), values, strict=True))
 
 
-def mean_measures(scores: Iterable[ObjectScore]) -> dict[str, float]:
+def average_measures(scores: Iterable[ObjectScore]) -> dict[str, float]:
     """Return the plain mean over objects of each measure, as DAVIS 2017 and VOST take it."""
-    each = [measures(score) for score in scores]
+    each = [list_measures(score) for score in scores]
     return {name: float(np.mean([one[name] for one in each])) for name in (*MEASURES, *ERRORS)}
 
 
-def by_video(scores: Sequence[ObjectScore]) -> dict[str, list[ObjectScore]]:
+def group_by_video(scores: Sequence[ObjectScore]) -> dict[str, list[ObjectScore]]:
     """Return the objects of each video, in order."""
     return {
         name: [score for score in scores if score.video == name]
@@ -37,7 +37,7 @@ def by_video(scores: Sequence[ObjectScore]) -> dict[str, list[ObjectScore]]:
     }
 
 
-def by_subset(scores: Sequence[ObjectScore]) -> dict[str, list[ObjectScore]]:
+def group_by_subset(scores: Sequence[ObjectScore]) -> dict[str, list[ObjectScore]]:
     """Return the objects of each subset that any is in."""
     names = sorted({name for score in scores for name in score.subsets})
     return {name: [score for score in scores if name in score.subsets] for name in names}
@@ -55,34 +55,39 @@ def write_tables(folder: Path, scores: Sequence[ObjectScore]) -> None:
                 "frames": len(score.frames),
                 "area": f"{score.area:.6f}",
                 "subsets": " ".join(score.subsets),
-                **rounded(measures(score)),
+                **round_digits(list_measures(score)),
             }
             for score in scores
         ),
     )
-    for kind, groups in (("video", by_video(scores)), ("subset", by_subset(scores))):
+    for kind, groups in (("video", group_by_video(scores)), ("subset", group_by_subset(scores))):
         rows = (
-            {kind: name, "objects": len(group), **rounded(mean_measures(group))}
+            {kind: name, "objects": len(group), **round_digits(average_measures(group))}
             for name, group in groups.items()
         )
         write_csv(folder / f"{kind}s.csv", rows)
     write_csv(
         folder / "frames.csv",
         (
-            {"video": score.video, "object": score.object_id, "frame": frame, **rounded(values)}
+            {
+                "video": score.video,
+                "object": score.object_id,
+                "frame": frame,
+                **round_digits(values),
+            }
             for score in scores
-            for frame, values in frame_measures(score)
+            for frame, values in list_frame_measures(score)
         ),
     )
 
 
-def frame_measures(score: ObjectScore) -> Iterable[tuple[str, dict[str, float]]]:
+def list_frame_measures(score: ObjectScore) -> Iterable[tuple[str, dict[str, float]]]:
     """Return J and F of every frame that counts."""
     pairs = zip(score.frames, score.scores.j_frames, score.scores.f_frames, strict=True)
     return ((frame, {"j": j, "f": f}) for frame, j, f in pairs)
 
 
-def rounded(values: Mapping[str, float]) -> dict[str, str]:
+def round_digits(values: Mapping[str, float]) -> dict[str, str]:
     """Return six digits: enough to compute on, few enough to read."""
     return {name: f"{value:.6f}" for name, value in values.items()}
 
@@ -97,7 +102,7 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
             writer.writerows(listed)
 
 
-def markdown(scores: Sequence[ObjectScore], rates: Mapping[str, float]) -> str:
+def write_markdown(scores: Sequence[ObjectScore], rates: Mapping[str, float]) -> str:
     """Return the scores by video, percent, with their mean over objects, and those of subsets.
 
     Missed and wrong pixels are shares of the union in the first, second and last third of the
@@ -105,21 +110,21 @@ def markdown(scores: Sequence[ObjectScore], rates: Mapping[str, float]) -> str:
     """
     heads = "J | recall | decay | F | recall | decay | J_tr | missed, in thirds | wrong, in thirds"
     lines = [f"| video | objects | {heads} | frames/s |", "|---|" + "---:|" * 11]
-    for name, group in by_video(scores).items():
+    for name, group in group_by_video(scores).items():
         speed = f"{rates[name]:.1f}" if name in rates else ""
-        lines.append(f"| {name} | {len(group)} | {percents(group)} | {speed} |")
-    lines.append(f"| **all** | {len(scores)} | {percents(scores)} | |")
-    for name, group in by_subset(scores).items():
-        lines.append(f"| *{name}* | {len(group)} | {percents(group)} | |")
-    total = mean_measures(scores)["j_and_f"]
-    videos = len(by_video(scores))
+        lines.append(f"| {name} | {len(group)} | {format_percents(group)} | {speed} |")
+    lines.append(f"| **all** | {len(scores)} | {format_percents(scores)} | |")
+    for name, group in group_by_subset(scores).items():
+        lines.append(f"| *{name}* | {len(group)} | {format_percents(group)} | |")
+    total = average_measures(scores)["j_and_f"]
+    videos = len(group_by_video(scores))
     lines.append(f"\nJ&F {100 * total:.1f} on {len(scores)} objects of {videos} videos")
     return "\n".join(lines)
 
 
-def percents(scores: Sequence[ObjectScore]) -> str:
+def format_percents(scores: Sequence[ObjectScore]) -> str:
     """Return the cells of one row."""
-    mean = mean_measures(scores)
+    mean = average_measures(scores)
     cells = [f"{100 * mean[name]:.1f}" for name in (*SHOWN, *ERRORS)]
     thirds = (cells[len(SHOWN) :][:THIRDS], cells[-THIRDS:])
     return " | ".join((*cells[: len(SHOWN)], *map(" ".join, thirds)))

@@ -60,10 +60,10 @@ class OfflineTracker:
         self.object_ids, masks = split_objects(labels)
         self.memory = Memory.start(0, self.object_ids, capacity=memory_size or spec.memory_size)
         soft = soft_masks(masks, self.size)
-        frame = seen_by_model(image, self.size)
+        frame = read_model_frame(image, self.size)
         self._state = begin_state(spec, self.size, objects=len(soft))
         entry = self._memorize(frame, soft, self._state)
-        self._bank = empty_bank(entry, slots=self.memory.capacity)
+        self._bank = make_empty_bank(entry, slots=self.memory.capacity)
         self._put(entry, self.memory.newest)
         self._next = 1
         # Of the newest frame: its pixels, and the soft mask of each object that is remembered.
@@ -73,7 +73,7 @@ class OfflineTracker:
         """Yield every following frame, in order; the last clip may be shorter."""
         rest = iter(images)
         while clip := tuple(islice(rest, self._clip_length)):
-            yield from self.segment([seen_by_model(image, self.size) for image in clip])
+            yield from self.segment([read_model_frame(image, self.size) for image in clip])
 
     def segment(self, frames: Sequence[Pixels]) -> list[OfflineFrame]:
         """Return the masks of one clip's frames, each (h, w, 3); its last frame is remembered."""
@@ -131,7 +131,7 @@ class OfflineTracker:
         nothing = np.zeros(self.size, np.uint8)
         soft = np.stack([known.get(object_id, nothing) for object_id in self.object_ids])
         entry = self._runtime.memorize({"frame": frame[None], "masks": soft[None]})
-        old, self._bank = self._bank, empty_bank(entry, slots=before.capacity)
+        old, self._bank = self._bank, make_empty_bank(entry, slots=before.capacity)
         self._put(entry, self.memory.newest)
         slots = {place.frame: place.slot for place in before.entries}
         columns = [rows.index(name) if name in rows else -1 for name in self.object_ids]
@@ -176,7 +176,7 @@ class OfflineTracker:
                 self._bank[tensor.name][:, place.slot, unknown] = 0
 
 
-def empty_bank(entry: Tensors, *, slots: int) -> Tensors:
+def make_empty_bank(entry: Tensors, *, slots: int) -> Tensors:
     """Return room for `slots` entries like `entry`, whose tensors are (1, ...)."""
     return {
         name: np.zeros((1, slots, *tensor.shape[1:]), dtype=tensor.dtype)
@@ -197,7 +197,7 @@ def take_state(spec: ModelSpec, outputs: Tensors) -> Tensors:
     return {tensor.name: outputs[next_output(tensor.name)] for tensor in spec.state}
 
 
-def seen_by_model(image: bytes, size: tuple[int, int]) -> Pixels:
+def read_model_frame(image: bytes, size: tuple[int, int]) -> Pixels:
     """Return what the model sees of an encoded image, (h, w, 3), just as in the service."""
     rgb = read_image(image, LIMITS)
     return model_frame(keep_frame(image, rgb, size), size)

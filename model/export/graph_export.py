@@ -135,7 +135,7 @@ def to_graph(
 ) -> onnx.ModelProto:
     """Return the module as an ONNX graph with the contract's names and free axes."""
     examples = tuple(make_example(tensor, spec) for tensor in inputs)
-    free = (free_axes(tensor, spec) for tensor in inputs)
+    free = (name_free_axes(tensor, spec) for tensor in inputs)
     shapes = tuple(dict.fromkeys(axes, Dim.DYNAMIC) for axes in free)
     with torch.no_grad(), silence_exporter():
         program = torch.export.export(module, examples, dynamic_shapes=(shapes,), strict=False)
@@ -191,7 +191,7 @@ def find_bank_tensor(tensor: ContractTensor, spec: ModelSpec) -> BankTensor | No
     return names.get(tensor.name)
 
 
-def free_axes(tensor: ContractTensor, spec: ModelSpec) -> dict[int, str]:
+def name_free_axes(tensor: ContractTensor, spec: ModelSpec) -> dict[int, str]:
     """Return the names of the axes that stay dynamic, by position; T by its stride (`T32`)."""
     part = find_bank_tensor(tensor, spec)
     free = {}
@@ -206,7 +206,7 @@ def free_axes(tensor: ContractTensor, spec: ModelSpec) -> dict[int, str]:
 
 def name_axes(value: onnx.ValueInfoProto, tensor: ContractTensor, spec: ModelSpec) -> None:
     """Give the free axes of an input or output the contract's letters."""
-    for position, name in free_axes(tensor, spec).items():
+    for position, name in name_free_axes(tensor, spec).items():
         value.type.tensor_type.shape.dim[position].dim_param = name
 
 

@@ -11,10 +11,10 @@ import numpy as np
 from model.core.frame_files import read_frame_file
 from model.core.masks import aggregate
 from model.core.palette import read_label_map, write_label_map
-from model.data.photograph import moving_photograph
+from model.data.photograph import make_moving_photograph
 from model.data.video import Video, open_video, read_names
 from model.evaluation.runtime import Runtime
-from model.evaluation.tracker import LIMITS, OfflineTracker, seen_by_model
+from model.evaluation.tracker import LIMITS, OfflineTracker, read_model_frame
 
 LARGEST_DIFFERENCE = 1  # of 255, in a soft mask
 LEAST_AGREEMENT = 0.999  # share of pixels with equal labels, over all frames
@@ -60,19 +60,19 @@ def check_parity(
     The bank is `theirs` throughout, so a difference in one step does not add up in the next.
     """
     share = -(-clips // len(videos))
-    steps = [step for video in videos for step in compared(ours, theirs, video, clips=share)]
+    steps = [step for video in videos for step in compare_clips(ours, theirs, video, clips=share)]
     differences, agreements, confidences = zip(*steps, strict=True)
     return Parity(len(steps), max(differences), float(np.mean(agreements)), max(confidences))
 
 
-def compared(
+def compare_clips(
     ours: Runtime, theirs: Runtime, video: RealVideo, *, clips: int
 ) -> Iterator[tuple[int, float, float]]:
     """Yield how far soft masks, labels (a share of equal ones) and confidence differ, by clip."""
     labels = read_label_map(video.mask, LIMITS)
     tracker = OfflineTracker(theirs, video.frames[0], labels)
     length = theirs.spec.clip_length
-    images = [seen_by_model(image, tracker.size) for image in video.frames[1:]]
+    images = [read_model_frame(image, tracker.size) for image in video.frames[1:]]
     for first in range(0, min(clips * length, len(images)), length):
         frames = images[first : first + length]
         mine = ours.segment(tracker.inputs(frames))
@@ -88,23 +88,23 @@ def compared(
         yield int(apart), float(np.mean(equal)), float(off)
 
 
-def real_videos(data: Path | None = None) -> list[RealVideo]:
+def read_real_videos(data: Path | None = None) -> list[RealVideo]:
     """Read the start of four training videos in `TAMVT_DATA`, else make a photograph move."""
     root = (data or Path(os.environ.get("TAMVT_DATA", "data"))) / "video"
     if not (root / "train.txt").is_file():
-        return [photograph()]
+        return [read_photograph()]
     names = read_names(root / "train.txt")[::6]
-    return [beginning(open_video(root, name)) for name in names]
+    return [read_beginning(open_video(root, name)) for name in names]
 
 
-def beginning(video: Video, frames: int = 17) -> RealVideo:
+def read_beginning(video: Video, frames: int = 17) -> RealVideo:
     """Return the first frames of a video."""
     images = tuple(map(read_frame_file, video.frames[:frames]))
     return RealVideo(images, video.masks[0].read_bytes())
 
 
-def photograph(frames: int = 17) -> RealVideo:
+def read_photograph(frames: int = 17) -> RealVideo:
     """Return a moving photograph, for where no video is at hand."""
-    images, masks = moving_photograph(frames)
+    images, masks = make_moving_photograph(frames)
     encoded = (cv2.imencode(".jpg", image[..., ::-1])[1].tobytes() for image in images)
     return RealVideo(tuple(encoded), write_label_map(masks[0]))

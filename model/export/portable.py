@@ -15,7 +15,7 @@ FUSED_DOMAIN = "com.microsoft"
 FUSED = "MultiHeadAttention"
 
 
-def portable(model: onnx.ModelProto) -> onnx.ModelProto:
+def make_portable(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a copy of the graph with every fused attention and every choice written out.
 
     It computes the same: of a choice, the branch stays that is right in both cases.

@@ -140,7 +140,7 @@ def unfold(network: TrackingNetwork, path: str, folded: FoldedConv) -> dict[str,
     norm = children[names[names.index(last) + 1]]
     if not isinstance(norm, FrozenBatchNorm):
         raise RecoveryError(f"no frozen norm behind {path}")
-    scale, shift = norm.scale_and_shift()
+    scale, shift = norm.fold_affine()
     if not torch.allclose(shift, folded.bias, atol=1e-5):
         raise RecoveryError(f"{path} was trained with other BatchNorm statistics")
     return {f"{path}.weight": folded.weight.detach() / scale[:, None, None, None]}

@@ -46,7 +46,7 @@ class FrozenBatchNorm(nn.Module):
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
 
-    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+    def fold_affine(self) -> tuple[Tensor, Tensor]:
         """Return the affine map's factor and offset, each (C,)."""
         scale = self.weight * torch.rsqrt(self.running_var + self.eps)
         return scale, self.bias - self.running_mean * scale
@@ -61,7 +61,7 @@ def convolve_and_norm(conv: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
         return conv(x)
     if not isinstance(conv, nn.Conv2d) or not isinstance(norm, FrozenBatchNorm):
         raise TypeError(f"expected a convolution and its frozen norm, not {conv} and {norm}")
-    scale, shift = norm.scale_and_shift()
+    scale, shift = norm.fold_affine()
     weight = fit_channels(conv.weight * scale[:, None, None, None], x)
     return functional.conv2d(x, weight, shift, conv.stride, conv.padding, 1, conv.groups)
 

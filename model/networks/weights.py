@@ -72,7 +72,7 @@ def _refuse(*args: object, **kwargs: object) -> None:
     raise pickle.UnpicklingError("no checkpoint of this century")
 
 
-def loop_of(content: object) -> dict[str, Any]:
+def read_loop(content: object) -> dict[str, Any]:
     """Return what `tamvt-model calibrate loop` wrote into a checkpoint.
 
     These are changes of the build's configuration; nothing where it was not calibrated. Raise

@@ -18,7 +18,7 @@ class Bootstrapping:
     end: int = 40_000
     share: float = 0.15
 
-    def share_at(self, step: int) -> float:
+    def schedule_share(self, step: int) -> float:
         """Return the share of a frame's pixels that counts at a step."""
         if step < self.begin:
             return 1.0
@@ -36,7 +36,7 @@ def bootstrapped_loss(
     Cross-entropy is the mean over the hardest pixels; dice, the mean over object slots, counts
     unused ones too, as published.
     """
-    share = (bootstrapping or Bootstrapping()).share_at(step)
+    share = (bootstrapping or Bootstrapping()).schedule_share(step)
     each = functional.cross_entropy(logits, target, reduction="none").flatten(1)
     hardest = each if share == 1 else each.topk(int(share * each.shape[1]), dim=1).values
     soft = logits.softmax(dim=1)[:, 1:].flatten(2)

@@ -101,13 +101,13 @@ def change_weights(target: Tensor, *, tau: float = 1.0, change: Change = "area")
     return torch.cat((torch.ones_like(weight[:, :1]), weight), dim=1)
 
 
-def area_change(target: Tensor) -> Tensor:
+def measure_area_change(target: Tensor) -> Tensor:
     """Return how many pixels the mask (B, F, H, W) grew or shrank by, plus 1, (B, F - 1)."""
     area = target.sum(dim=(-2, -1))
     return (area[:, 1:] - area[:, :-1]).abs() + 1
 
 
-def component_change(target: Tensor) -> Tensor:
+def measure_component_change(target: Tensor) -> Tensor:
     """Return the change of the number of connected parts (4-neighbors), plus 1, (B, F - 1)."""
     masks = (target.detach().cpu().numpy() > 0.5).astype(np.uint8)
     counts = [[cv2.connectedComponents(mask, connectivity=4)[0] - 1 for mask in m] for m in masks]
@@ -115,17 +115,17 @@ def component_change(target: Tensor) -> Tensor:
     return (parts[:, 1:] - parts[:, :-1]).abs() + 1
 
 
-def center_change(target: Tensor) -> Tensor:
+def measure_center_change(target: Tensor) -> Tensor:
     """Return the pixels that the center of mass moved in the mask's box, plus 1, (B, F - 1).
 
     The center counts from the box's top left corner, so that moving as one is no change; that of
     an empty mask is 0.
     """
-    place = torch.stack((own_center(target.sum(-1)), own_center(target.sum(-2))), dim=-1)
+    place = torch.stack((find_own_center(target.sum(-1)), find_own_center(target.sum(-2))), dim=-1)
     return (place[:, 1:] - place[:, :-1]).norm(dim=-1) + 1
 
 
-def own_center(profile: Tensor) -> Tensor:
+def find_own_center(profile: Tensor) -> Tensor:
     """Return the center (B, F) of profiles (B, F, X), counted from their first non-zero place."""
     index = torch.arange(profile.shape[-1], device=profile.device, dtype=profile.dtype)
     first = (profile > 0).to(torch.uint8).argmax(dim=-1)
@@ -134,7 +134,11 @@ def own_center(profile: Tensor) -> Tensor:
 
 
 CHANGES: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
-    {"area": area_change, "components": component_change, "center": center_change}
+    {
+        "area": measure_area_change,
+        "components": measure_component_change,
+        "center": measure_center_change,
+    }
 )
 
 
@@ -160,14 +164,14 @@ def paper_loss(
     another weighting.
     """
     config = config or LossConfig("published", "area", tau)
-    on_focal, on_dice = frame_weights(target, config)
-    full = [upsampled(logits.float(), target) for logits in layers]
+    on_focal, on_dice = weigh_frames(target, config)
+    full = [upsample_to(logits.float(), target) for logits in layers]
     focal = [(on_focal * focal_loss(logits, target)).mean() for logits in full]
     dice = [(on_dice * dice_loss(logits, target)).mean() for logits in full]
     return LossTerms(torch.stack(focal), torch.stack(dice))
 
 
-def frame_weights(target: Tensor, config: LossConfig) -> tuple[Tensor, Tensor]:
+def weigh_frames(target: Tensor, config: LossConfig) -> tuple[Tensor, Tensor]:
     """Return the weights (B, F) of frames in the focal and in the dice loss."""
     even = torch.ones(target.shape[:2], device=target.device)
     if config.change is None:
@@ -185,9 +189,9 @@ def training_loss(
     """Return the loss of all layers' logits (B, F, h, w) against masks (B, F, H, W), a scalar."""
     if config.kind == "published":
         return paper_loss(layers, target, config=config).total
-    weights = frame_weights(target, config)
+    weights = weigh_frames(target, config)
     small = functional.interpolate(target, size=layers[0].shape[-2:], mode="area")
-    last = upsampled(layers[-1].float(), target)
+    last = upsample_to(layers[-1].float(), target)
     loss = hard_loss(last, target, weights, share=hard_share, missed=config.missed)
     for logits in layers[:-1]:
         lower = hard_loss(logits.float(), small, weights, share=hard_share, missed=config.missed)
@@ -211,7 +215,7 @@ def hard_loss(
     return terms.mean()
 
 
-def upsampled(logits: Tensor, like: Tensor) -> Tensor:
+def upsample_to(logits: Tensor, like: Tensor) -> Tensor:
     """Return logits (B, F, h, w) at the size of `like` (B, F, H, W), bilinear."""
     return functional.interpolate(
         logits, size=like.shape[-2:], mode="bilinear", align_corners=False

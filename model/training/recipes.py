@@ -87,15 +87,17 @@ class TrainConfig:
         for kind in ("still_sets", "video_sets"):
             samples[kind] = [{**each, "root": None} for each in samples[kind]]
         del samples["data"]
-        return flat(values)
+        return flatten(values)
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool | None]:
+def flatten(
+    values: Mapping[str, Any], prefix: str = ""
+) -> dict[str, str | int | float | bool | None]:
     """Return nested settings under dotted names; lists as text."""
     out: dict[str, str | int | float | bool | None] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
-            out |= flat(value, f"{prefix}{name}.")
+            out |= flatten(value, f"{prefix}{name}.")
         else:
             plain = value is None or isinstance(value, str | int | float)
             out[prefix + name] = value if plain else str(value)

@@ -1,7 +1,7 @@
 """How training changes with its steps: learning rates, and how many pixels count."""
 
 
-def rate_factor(
+def schedule_rate(
     step: int, *, steps: int, warm_up: int, cool_down: float = 0.0, drops: tuple[float, ...] = ()
 ) -> float:
     """Return the learning rate of step `step` of `steps` as a share of the configured one.
@@ -17,7 +17,7 @@ def rate_factor(
     return min(warm, max(0.0, min(1.0, left))) * dropped
 
 
-def hard_share(step: int) -> float:
+def schedule_hard_share(step: int) -> float:
     """Return the share of pixels that cross-entropy counts: all, later the hardest quarter."""
     return max(0.25, 1.0 - 0.75 * step / 1_000)
 

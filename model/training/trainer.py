@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from model.data.samples import SampleBatch, sample_batches
+from model.data.samples import SampleBatch, yield_batches
 from model.export.recover import recover
 from model.networks.backbones import load_public_weights
 from model.networks.base import TrackingNetwork
@@ -23,8 +23,8 @@ from model.training.checkpoints import load_strictly
 from model.training.distributed import Distributed
 from model.training.errors import BadLoss, CheckpointError
 from model.training.recipes import TrainConfig
-from model.training.schedule import averaging, hard_share, rate_factor
-from model.training.training_log import Speed, TrainingLog, picture_of
+from model.training.schedule import averaging, schedule_hard_share, schedule_rate
+from model.training.training_log import Speed, TrainingLog, draw_picture
 from model.training.unroll import SampleLoss
 
 ALONE = Distributed()
@@ -86,7 +86,7 @@ class Trainer:
         """
         count, rank, passes = self.distributed.count, self.distributed.rank, self.config.accumulate
         parts = [each * count + rank for each in range(passes)]
-        batches = sample_batches(self.config.samples, self.step, workers, parts=parts)
+        batches = yield_batches(self.config.samples, self.step, workers, parts=parts)
         first = self.distributed.first
         log = TrainingLog(self.folder, first_step=self.step) if first else None
         bar = tqdm(
@@ -132,7 +132,7 @@ class Trainer:
     ) -> tuple[float, float, float]:
         """Do one optimizer step; return its loss, the seconds waited for data, and those in all."""
         start = time.perf_counter()
-        rate = rate_factor(
+        rate = schedule_rate(
             self.step,
             steps=self.config.steps,
             warm_up=self.config.warm_up,
@@ -154,7 +154,7 @@ class Trainer:
         if log is not None:
             log.step(self.step, loss=loss, rate=rate, waited=waited, took=took)
             if self.step % self.config.pictures_every == 0:
-                log.picture(self.step, picture_of(*shown))
+                log.log_picture(self.step, draw_picture(*shown))
         return loss, waited, took
 
     def descend(
@@ -176,7 +176,7 @@ class Trainer:
             masks = torch.from_numpy(batch.masks).to(self.device)
             with self.distributed.unsynchronized(self.loss, index + 1 < passes):
                 value, logits = self.loss(
-                    frames, masks, hard_share(self.step), config.half, batch.objects
+                    frames, masks, schedule_hard_share(self.step), config.half, batch.objects
                 )
                 (value / passes).backward()
             loss += value.item() / passes
@@ -191,7 +191,7 @@ class Trainer:
         Raise BadLoss unless loss and gradient are finite. The weights have not changed yet, so
         what is saved then is the last good state.
         """
-        mean, stopping, size = self.distributed.mean(
+        mean, stopping, size = self.distributed.average_over_processes(
             [loss, float(self.stopping), norm], self.device
         )
         self.stopping = stopping > 0

@@ -53,7 +53,7 @@ class TrainingLog:
             for name, value in values.items():
                 self._board.add_scalar(name, value, step)
 
-    def picture(self, step: int, image: Pixels) -> None:
+    def log_picture(self, step: int, image: Pixels) -> None:
         """Log a picture (H, W, 3) of what the model was shown and what it predicted."""
         path = self._folder / "pictures" / f"step{step:06d}.png"
         path.parent.mkdir(exist_ok=True)
@@ -67,7 +67,7 @@ class TrainingLog:
             self._board.close()
 
 
-def picture_of(batch: SampleBatch, logits: torch.Tensor) -> Pixels:
+def draw_picture(batch: SampleBatch, logits: torch.Tensor) -> Pixels:
     """Return clips as rows of frames, the truth outlined in green, the prediction in red.
 
     `logits` (B, F', h, w) are those of the last F' frames.
@@ -78,14 +78,14 @@ def picture_of(batch: SampleBatch, logits: torch.Tensor) -> Pixels:
     for frames, masks, found in list(zip(batch.frames, batch.masks, predicted, strict=True))[
         :CLIPS_SHOWN
     ]:
-        cells = [outlined(frames[0], masks[0], None)]
+        cells = [draw_outlined(frames[0], masks[0], None)]
         triples = zip(frames[-count:], masks[-count:], found, strict=True)
-        cells += [outlined(frame, mask, one) for frame, mask, one in triples]
+        cells += [draw_outlined(frame, mask, one) for frame, mask, one in triples]
         rows.append(np.hstack(cells[:FRAMES_SHOWN]))
     return np.vstack(rows)
 
 
-def outlined(frame: Pixels, true: Pixels, predicted: NDArray[np.bool_] | None) -> Pixels:
+def draw_outlined(frame: Pixels, true: Pixels, predicted: NDArray[np.bool_] | None) -> Pixels:
     """Return one cell of the picture."""
     size = (SIDE_SHOWN, SIDE_SHOWN)
     cell = np.ascontiguousarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA))
@@ -140,7 +140,7 @@ def peak_memory_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def resident_bytes() -> int:
+def read_resident_bytes() -> int:
     """Return the bytes of memory that this process uses now.
 
     Where the system does not tell, it is the most that it ever used.

@@ -124,7 +124,7 @@ def unroll(
                 continue
             after = memory.remember(first + step - 1, SOME_OBJECT, retention)
             if after is not memory:
-                soft = remember(last_masks(network, logits[-1], exists, frames), number)
+                soft = remember(take_last_masks(network, logits[-1], exists, frames), number)
                 last = take_frames(clip, slice(step - 1, None, step))
                 # A frame that is remembered updates the state as it was before the frame.
                 entry, state = run_checkpointed(again, network.memorize, last, soft, before)
@@ -133,7 +133,9 @@ def unroll(
     return [torch.cat(layer, dim=2) for layer in zip(*parts, strict=True)]
 
 
-def last_masks(network: TrackingNetwork, logits: Tensor, exists: Tensor, frames: Tensor) -> Tensor:
+def take_last_masks(
+    network: TrackingNetwork, logits: Tensor, exists: Tensor, frames: Tensor
+) -> Tensor:
     """Return soft masks (B, O, H, W) of the last of L frames, (B, L, O, h, w); no gradient."""
     size = (frames.shape[2], frames.shape[3])
     return network.soften(raise_logits(logits[:, -1:].detach(), size), exists)[:, 0]

@@ -10,7 +10,7 @@ from model.core.confidence import (
     Calibration,
     ObjectConfidence,
     classify_objects,
-    features,
+    measure_mask,
     remember_clip,
 )
 from model.core.memory import Memory
@@ -75,22 +75,22 @@ def test_a_mask_in_pieces_counts_against_the_object() -> None:
 
 def test_features_are_the_logit_the_share_of_the_largest_part_and_the_size() -> None:
     pieces = (square(side=8) | np.roll(square(side=8), 30, axis=1)) > 0
-    assert features(0.5, square() > 0)[:2] == (0.0, 0.0)
-    assert features(0.5, pieces)[:2] == pytest.approx((0.0, np.log(0.5)))
-    assert features(0.5, square() > 0)[2] == pytest.approx(np.log(400 / 2400))
+    assert measure_mask(0.5, square() > 0)[:2] == (0.0, 0.0)
+    assert measure_mask(0.5, pieces)[:2] == pytest.approx((0.0, np.log(0.5)))
+    assert measure_mask(0.5, square() > 0)[2] == pytest.approx(np.log(400 / 2400))
 
 
 @pytest.mark.parametrize("raw", [0.0, 0.5, 1.0])
 def test_features_of_any_mask_are_finite(raw: float) -> None:
     lone = np.zeros(SIZE, np.bool_)
     lone[1, 1] = True  # on a row that is not looked at
-    assert np.isfinite(features(raw, lone)).all()
+    assert np.isfinite(measure_mask(raw, lone)).all()
 
 
 @pytest.mark.parametrize("bias", [-1e6, 1e6])
 def test_a_probability_stays_between_0_and_1(bias: float) -> None:
     calibration = Calibration(bias=bias, sureness=1.0, wholeness=0.0, size=0.0, threshold=0.5)
-    assert 0 <= calibration.probability(0.9, square() > 0) <= 1
+    assert 0 <= calibration.estimate_probability(0.9, square() > 0) <= 1
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from model.core.frame_files import (
     FRAME_SUFFIXES,
     FolderError,
     list_frames,
-    natural_order,
     read_frame_file,
+    sort_naturally,
 )
 from model.core.image_headers import ImageLimits, Undecodable
 from model.core.pixels import read_image
@@ -110,4 +110,4 @@ def test_a_damaged_bitmap_is_refused(tmp_path: Path) -> None:
 
 def test_the_order_does_not_hang_on_the_order_given() -> None:
     names = [f"v{number}_{part}" for number in range(12) for part in ("1.5", "1.25", "-3")]
-    assert natural_order(names) == natural_order(reversed(names))
+    assert sort_naturally(names) == sort_naturally(reversed(names))

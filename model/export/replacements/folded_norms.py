@@ -11,7 +11,7 @@ class FoldedConv(nn.Module):
 
     def __init__(self, conv: nn.Conv2d, norm: FrozenBatchNorm) -> None:
         super().__init__()
-        scale, shift = norm.scale_and_shift()
+        scale, shift = norm.fold_affine()
         self.weight = nn.Parameter(conv.weight.detach() * scale[:, None, None, None])
         self.bias = nn.Parameter(shift.detach().clone())
         self.stride, self.padding, self.groups = conv.stride, conv.padding, conv.groups

@@ -63,7 +63,7 @@ def config_parts(
     spec: ModelSpec, verb: GraphName, *, backend: Backend, threads: int, cache: str
 ) -> Iterator[triton.ModelConfig]:
     """Yield messages that, merged, configure a graph."""
-    inputs, outputs = tensors(spec, verb)
+    inputs, outputs = list_tensors(spec, verb)
     kind = triton.ModelInstanceGroup
     yield triton.ModelConfig(name=spec.graph(verb))
     yield triton.ModelConfig(**PLATFORMS[backend])
@@ -84,14 +84,14 @@ def config_parts(
         yield triton.ModelConfig(model_warmup=[_warmup(spec, verb, warm)])
 
 
-def tensors(spec: ModelSpec, verb: GraphName) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+def list_tensors(spec: ModelSpec, verb: GraphName) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
     """Return the inputs and the outputs of a graph as Triton serves it."""
     if verb == "memorize":
         return memorize_inputs(spec), memorize_outputs(spec)
     return segment_inputs(spec), triton_segment_outputs(spec)
 
 
-def profile(spec: ModelSpec, verb: GraphName) -> tuple[Shapes, Shapes, Shapes]:
+def make_profile(spec: ModelSpec, verb: GraphName) -> tuple[Shapes, Shapes, Shapes]:
     """Return the least, the usual and the largest shape of every input that is served.
 
     A session may ask for shorter clips and another memory than its model's own: every clip length
@@ -99,8 +99,10 @@ def profile(spec: ModelSpec, verb: GraphName) -> tuple[Shapes, Shapes, Shapes]:
     """
     buckets = spec.buckets
     heights, widths = zip(*buckets.sizes, strict=True)
-    least = shapes(spec, verb, (min(heights), min(widths)), batch=1, length=1, slots=1, objects=1)
-    usual = shapes(
+    least = list_shapes(
+        spec, verb, (min(heights), min(widths)), batch=1, length=1, slots=1, objects=1
+    )
+    usual = list_shapes(
         spec,
         verb,
         buckets.sizes[0],
@@ -109,7 +111,7 @@ def profile(spec: ModelSpec, verb: GraphName) -> tuple[Shapes, Shapes, Shapes]:
         slots=max(buckets.memory_sizes),
         objects=1,
     )
-    largest = shapes(
+    largest = list_shapes(
         spec,
         verb,
         (max(heights), max(widths)),
@@ -121,7 +123,7 @@ def profile(spec: ModelSpec, verb: GraphName) -> tuple[Shapes, Shapes, Shapes]:
     return least, usual, largest
 
 
-def shapes(
+def list_shapes(
     spec: ModelSpec,
     verb: GraphName,
     size: tuple[int, int],
@@ -139,11 +141,11 @@ def shapes(
             letters.get(axis) or _bank_axis(bank.get(tensor.name), axis, size)
             for axis in tensor.axes
         )
-        for tensor in tensors(spec, verb)[0]
+        for tensor in list_tensors(spec, verb)[0]
     }
 
 
-def shapes_text(shapes: Shapes) -> str:
+def write_shapes(shapes: Shapes) -> str:
     """Return shapes as TensorRT's tools and provider take them: `name:1x2x3,other:4`."""
     return ",".join(f"{name}:{'x'.join(map(str, shape))}" for name, shape in shapes.items())
 
@@ -177,16 +179,16 @@ def _tensorrt_provider(
     spec: ModelSpec, verb: GraphName, *, cache: str
 ) -> triton.ModelOptimizationPolicy:
     """Return TensorRT under ONNX Runtime; what it cannot run falls back to CUDA."""
-    least, usual, largest = profile(spec, verb)
+    least, usual, largest = make_profile(spec, verb)
     options = {
         "precision_mode": "FP16",
         "trt_engine_cache_enable": "1",
         "trt_engine_cache_path": f"{cache}/{spec.graph(verb)}-{spec.weights_sha256[:16]}",
         "trt_timing_cache_enable": "1",
         "trt_layer_norm_fp32_fallback": "1",
-        "trt_profile_min_shapes": shapes_text(least),
-        "trt_profile_opt_shapes": shapes_text(usual),
-        "trt_profile_max_shapes": shapes_text(largest),
+        "trt_profile_min_shapes": write_shapes(least),
+        "trt_profile_opt_shapes": write_shapes(usual),
+        "trt_profile_max_shapes": write_shapes(largest),
     }
     provider = {"name": "tensorrt", "parameters": options}
     accelerators = {"gpu_execution_accelerator": [provider]}
@@ -202,13 +204,13 @@ def _warm_shapes(spec: ModelSpec, verb: GraphName, backend: Backend) -> Iterator
     for size, length, n, objects, batch in product(
         buckets.sizes, lengths, slots, buckets.objects, buckets.batch if gpu else (1,)
     ):
-        yield shapes(spec, verb, size, batch=batch, length=length, slots=n, objects=objects)
+        yield list_shapes(spec, verb, size, batch=batch, length=length, slots=n, objects=objects)
 
 
 def _warmup(spec: ModelSpec, verb: GraphName, shapes: Shapes) -> triton.ModelWarmup:
-    types = {tensor.name: TYPES[tensor.dtype] for tensor in tensors(spec, verb)[0]}
+    types = {tensor.name: TYPES[tensor.dtype] for tensor in list_tensors(spec, verb)[0]}
     return triton.ModelWarmup(
-        name=shapes_text(shapes),
+        name=write_shapes(shapes),
         batch_size=next(iter(shapes.values()))[0],
         inputs={
             name: triton.ModelWarmup.Input(data_type=types[name], dims=shape[1:], zero_data=True)

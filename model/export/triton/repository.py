@@ -16,8 +16,8 @@ import onnx
 from onnx import TensorProto, helper
 
 from model.core.contract import BATCH_SIZE, METADATA_KEY, ModelSpec, weights_version
-from model.export.portable import portable
-from model.export.triton.config import Backend, GraphName, config_text, profile, shapes_text
+from model.export.portable import make_portable
+from model.export.triton.config import Backend, GraphName, config_text, make_profile, write_shapes
 from model.export.triton.tensorrt import fit_tensorrt
 
 BACKENDS: tuple[Backend, ...] = ("python", "onnxruntime", "tensorrt")
@@ -53,7 +53,7 @@ def write_repository(
         if verb == "segment":
             _say_batch_size(graph)
         if backend != "python":
-            graph = fit_tensorrt(portable(graph))
+            graph = fit_tensorrt(make_portable(graph))
         (version / "model.onnx").write_bytes(graph.SerializeToString())
         # A copy, not a link: ONNX Runtime refuses weights that lie outside of the graph's folder.
         shutil.copy(folder / f"{name}.weights", version)
@@ -62,8 +62,8 @@ def write_repository(
         if backend == "tensorrt":
             # An option of trtexec in each line, for deploy/triton/build_engine.sh.
             names = ("--minShapes", "--optShapes", "--maxShapes")
-            ranges = zip(names, profile(spec, verb), strict=True)
-            options = [f"{name}={shapes_text(ends)}" for name, ends in ranges]
+            ranges = zip(names, make_profile(spec, verb), strict=True)
+            options = [f"{name}={write_shapes(ends)}" for name, ends in ranges]
             options.append(f"--key={spec.weights_sha256}")
             (served / "trtexec.args").write_text("\n".join(options) + "\n")
         text = config_text(spec, verb, backend=backend, threads=threads, cache=cache)

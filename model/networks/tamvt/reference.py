@@ -46,7 +46,7 @@ class SeparateNorm(nn.Module):
         self.conv, self.norm = conv, norm
 
     def forward(self, x: Tensor) -> Tensor:
-        scale, shift = self.norm.scale_and_shift()
+        scale, shift = self.norm.fold_affine()
         return self.conv(x) * scale[:, None, None] + shift[:, None, None]
 
 

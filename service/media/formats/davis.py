@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.core.frame_files import natural_order
+from model.core.frame_files import sort_naturally
 from model.core.image_headers import ImageLimits
 from model.core.masks import split_objects
 from model.core.palette import read_label_map, write_label_map
@@ -43,7 +43,7 @@ class _Folder(Iterable[AnnotatedFrame]):
 
     @property
     def names(self) -> list[str]:
-        return natural_order(path.name for path in self.folder.glob("*.png"))
+        return sort_naturally(path.name for path in self.folder.glob("*.png"))
 
     def __iter__(self) -> Iterator[AnnotatedFrame]:
         for number, name in enumerate(self.names):

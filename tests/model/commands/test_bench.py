@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from model.commands.bench import KEPT_BLOCKS, Setting, Timing, measure, table
-from model.commands.options import size_of
+from model.commands.options import parse_size
 from model.export.graph_export import describe
 from model.export.serving import prepare_serving
 from model.export.torch_runtime import TorchRuntime
@@ -45,7 +45,7 @@ def test_the_table_says_how_many_times_faster() -> None:
 
 
 def test_a_size_is_height_times_width() -> None:
-    assert size_of("480x864") == (480, 864)
+    assert parse_size("480x864") == (480, 864)
 
 
 def test_the_malloc_settings_are_those_of_the_makefile() -> None:

@@ -15,7 +15,7 @@ from model.commands.calibrate import (
 )
 from model.core.confidence import Calibration
 from model.data.errors import DataError
-from model.evaluation.confidence_quality import Observation, quality
+from model.evaluation.confidence_quality import Observation, measure_quality
 from model.export.graph_export import rewrite_spec
 from service.engines.graphs import open_graphs
 from tests.model.data.drawings import write_palette
@@ -62,7 +62,7 @@ def test_the_regression_finds_the_weights_that_made_the_data() -> None:
 def test_what_is_fitted_says_about_what_happens() -> None:
     observations = made_up(4000)
     calibration = fit(observations, 0.5)
-    found = quality(reclassify(observations, calibration))
+    found = measure_quality(reclassify(observations, calibration))
     assert found.error < 0.03 < found.raw_error
     assert found.precision > 0.75
     assert found.recall > 0.75
@@ -96,7 +96,7 @@ def test_a_model_is_calibrated_anew(toy_folder: Path, tmp_path: Path) -> None:
 
 
 def test_it_says_what_it_fitted() -> None:
-    text = describe_fit(CALIBRATION, quality(made_up(100)))
+    text = describe_fit(CALIBRATION, measure_quality(made_up(100)))
     assert "lost below 0.6; memory gate on" in text
     assert "100 frames" in text
 

@@ -20,7 +20,7 @@ from model.commands.comparison import read_candidate
 from model.core.loop_bias import NO_BIAS, LoopBias
 from model.data.yardstick import HardClip
 from model.networks.registry import NETWORKS, Blueprint, build_network
-from model.networks.weights import WeightsError, loop_of
+from model.networks.weights import WeightsError, read_loop
 from model.training.errors import SettingsError
 from tests.model.networks.recurrent import RECURRENT, RecurrentNetwork
 from tests.support import scene
@@ -90,7 +90,7 @@ def test_the_command_writes_what_it_chose_and_leaves_the_rest(
     assert after.keys() == before.keys()
     assert all(torch.equal(after["model"][key], before["model"][key]) for key in before["model"])
     assert "| memory +4, answer +4, N = 2 |" in told
-    changes = loop_of({"loop": loop})
+    changes = read_loop({"loop": loop})
     chosen = LoopSetting(changes["loop_bias"], changes["memory_size"])
     assert told.splitlines()[-1] == f"{checkpoint}: {chosen}"
     assert build_network("recurrent", **changes).config == replace(RECURRENT, **changes)
@@ -105,14 +105,14 @@ def test_a_checkpoint_is_run_as_its_loop_was_calibrated(checkpoint: Path) -> Non
 
 
 def test_a_checkpoint_without_a_loop_changes_nothing() -> None:
-    assert loop_of({"model": {}}) == {}
-    assert loop_of([1, 2]) == {}
+    assert read_loop({"model": {}}) == {}
+    assert read_loop([1, 2]) == {}
 
 
 @pytest.mark.parametrize("loop", [{"answer": 0.5}, {"answer": 9, "memory": 0, "memory_size": 3}, 7])
 def test_a_damaged_loop_is_told(loop: object) -> None:
     with pytest.raises(WeightsError, match="loop cannot be read"):
-        loop_of({"loop": loop})
+        read_loop({"loop": loop})
 
 
 def test_a_file_that_is_no_checkpoint_is_one_line(

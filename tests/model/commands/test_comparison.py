@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from model.__main__ import main
-from model.commands.comparison import measure_spread, read_candidate, short_names, spread_table
+from model.commands.comparison import measure_spread, read_candidate, shorten_names, spread_table
 from model.core.j_and_f import SequenceScores
 from model.evaluation.pixel_errors import share_errors
 from model.evaluation.scoring import ObjectScore
@@ -41,11 +41,11 @@ def scored(video: str, j: float, f: float) -> ObjectScore:
 
 def test_checkpoints_are_named_by_what_tells_them_apart() -> None:
     one, other = Path("run/step1.pt"), Path("run/step2.pt")
-    assert short_names([one, other]) == {"step1": one, "step2": other}
+    assert shorten_names([one, other]) == {"step1": one, "step2": other}
     seeds = [Path("seed1/last.pt"), Path("seed2/last.pt")]
-    assert list(short_names(seeds)) == ["seed1/last", "seed2/last"]
+    assert list(shorten_names(seeds)) == ["seed1/last", "seed2/last"]
     with pytest.raises(CheckpointError, match="same name"):
-        short_names([one, one])
+        shorten_names([one, one])
 
 
 def test_the_spread_is_that_of_a_sample() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from model.__main__ import main
-from model.commands.confidence import Watched, emptied, phases, report
+from model.commands.confidence import Watched, measure_phases, report, score_emptied
 from model.evaluation.confidence_quality import Observation
 
 
@@ -28,12 +28,12 @@ CLIP = (
 
 
 def test_a_clip_has_a_before_a_while_away_and_an_after() -> None:
-    assert phases(CLIP) == pytest.approx((0.8, 0.5, 0.25, 0.5, 0.3))
+    assert measure_phases(CLIP) == pytest.approx((0.8, 0.5, 0.25, 0.5, 0.3))
 
 
 @pytest.mark.parametrize(("index", "iou"), [(0, 0.8), (1, 0.0), (2, 1.0), (6, 0.0)])
 def test_an_emptied_mask_is_right_where_the_object_is_away(index: int, iou: float) -> None:
-    assert emptied(CLIP[index]) == iou
+    assert score_emptied(CLIP[index]) == iou
 
 
 def test_the_report_has_a_row_for_each_kind_and_gate() -> None:

@@ -11,7 +11,7 @@ import torch
 from model.__main__ import main
 from model.commands.visualize import draw_time_svg, find_center, measure_attention
 from model.data.video import open_video
-from model.evaluation.report import RED, errors_in_red
+from model.evaluation.report import RED, paint_errors
 from model.evaluation.scoring import read_truth, write_labels
 from model.evaluation.tracker import OfflineTracker
 from model.export.graph_export import describe
@@ -49,7 +49,7 @@ def test_attention_is_a_share_of_the_whole_memory(
 def test_wrong_pixels_are_red() -> None:
     image = np.zeros((1, 3, 3), np.uint8)
     truth, labels = np.array([[1, 1, 0]], np.uint8), np.array([[1, 0, 0]], np.uint8)
-    shown = errors_in_red(image, labels, truth)[0]
+    shown = paint_errors(image, labels, truth)[0]
     assert shown[1].tolist() == [int(0.7 * part) for part in RED]
     assert shown[2].tolist() == [0, 0, 0]
 

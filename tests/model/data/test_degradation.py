@@ -7,7 +7,7 @@ import pytest
 
 from model.core.image_headers import ImageLimits
 from model.core.pixels import read_image
-from model.data.degradation import Hardship, degrade, draw_hardship, make_degraded_videos, shrunk
+from model.data.degradation import Hardship, degrade, draw_hardship, make_degraded_videos, shrink
 from model.data.video import Video, open_video
 
 SIZE = (128, 224)
@@ -35,7 +35,7 @@ def test_without_hardship_nothing_changes() -> None:
     rng = np.random.default_rng(0)
     assert draw_hardship(rng, most=0.0) == Hardship(1.0, 0.0, 1.0, 0.0, 0.0, 90)
     image = np.full((*SIZE, 3), 90, np.uint8)
-    assert np.abs(shrunk(image, NONE, SIZE).astype(int) - 90).max() == 0
+    assert np.abs(shrink(image, NONE, SIZE).astype(int) - 90).max() == 0
     seen = read_image(degrade(image, NONE, rng), ImageLimits())
     assert np.abs(seen.astype(int) - 90).max() <= 2
 
@@ -43,7 +43,7 @@ def test_without_hardship_nothing_changes() -> None:
 def test_a_scene_gets_smaller_about_its_middle() -> None:
     mask = np.zeros(SIZE, np.uint8)
     mask[44:84, 92:132] = 1
-    small = shrunk(mask, Hardship(0.5, 0.0, 1.0, 0.0, 0.0, 90), SIZE)
+    small = shrink(mask, Hardship(0.5, 0.0, 1.0, 0.0, 0.0, 90), SIZE)
     rows, columns = np.nonzero(small)
     assert small.sum() == pytest.approx(mask.sum() / 4, rel=0.15)
     assert rows.mean() == pytest.approx(SIZE[0] / 2, abs=1)
@@ -56,8 +56,8 @@ def test_a_picture_and_its_mask_stay_together(video: Video) -> None:
     mask[20:50, 30:70] = 1
     picture = np.repeat(mask[..., None] * np.uint8(255), 3, axis=2)
     hardship = Hardship(0.6, 0.0, 1.0, 0.0, 0.0, 90)
-    bright = shrunk(picture, hardship, SIZE)[..., 0] > 127
-    inside = shrunk(mask, hardship, SIZE) > 0
+    bright = shrink(picture, hardship, SIZE)[..., 0] > 127
+    inside = shrink(mask, hardship, SIZE) > 0
     middle = (slice(26, 102), slice(46, 178))  # without the mirrored border
     differs = np.count_nonzero(bright[middle] != inside[middle])
     assert differs < 0.05 * np.count_nonzero(inside)

@@ -8,11 +8,11 @@ from model.data.layers import (
     Layer,
     Texture,
     cut_out,
-    first_mask,
+    find_first_mask,
+    join_alpha,
     render,
     render_over,
     soften,
-    with_alpha,
 )
 from tests.model.data.drawings import plain, square
 
@@ -21,7 +21,7 @@ STILL_PATH = np.tile(np.eye(3), (4, 1, 1))
 
 
 def layer(item: Cutout, *, target: bool) -> Layer:
-    surface = with_alpha(item.image, soften(item.mask))
+    surface = join_alpha(item.image, soften(item.mask))
     mask = item.mask if target else None
     return Layer(surface, mask, STILL_PATH, item.center, item.box)
 
@@ -51,7 +51,7 @@ def test_a_layer_covers_what_is_below() -> None:
     assert (image[20, 5], image[20, 14], image[20, 30]) == pytest.approx((50, 100, 200))
     assert mask[20, 14] == 1
     assert mask[20, 30] == mask[20, 5] == 0
-    seen, whole = first_mask(layers, size=SIZE)
+    seen, whole = find_first_mask(layers, size=SIZE)
     assert 0 < seen.sum() < whole.sum()
 
 
@@ -64,7 +64,7 @@ def test_a_target_above_hides_nothing_of_its_mask() -> None:
 def test_the_parts_of_a_target_make_one_mask() -> None:
     layers = [backdrop(50), layer(patch(100, 5), target=True), layer(patch(120, 40), target=True)]
     _, mask = render(layers, 0, size=SIZE)
-    seen, whole = first_mask(layers, size=SIZE)
+    seen, whole = find_first_mask(layers, size=SIZE)
     assert mask[20, 14] == mask[20, 50] == 1
     assert (seen == mask).all()
     assert (whole == mask).all()
@@ -74,14 +74,14 @@ def test_a_target_in_the_backdrop_has_a_mask_too() -> None:
     mask = square(left=10, top=10, side=20)
     scene = [Layer(plain(50), mask, STILL_PATH, np.zeros(2), (0, 0, SIZE, SIZE))]
     assert (render(scene, 0, size=SIZE)[1] == mask).all()
-    assert (first_mask(scene, size=SIZE)[0] == mask).all()
+    assert (find_first_mask(scene, size=SIZE)[0] == mask).all()
 
 
 def test_what_lies_outside_the_clip_is_not_drawn() -> None:
     away = STILL_PATH.copy()
     away[1:, 0, 2] = 100.0
     item = patch(200, 10)
-    surface = with_alpha(item.image, soften(item.mask))
+    surface = join_alpha(item.image, soften(item.mask))
     moved = Layer(surface, item.mask, away, item.center, item.box)
     image, mask = render([backdrop(50), moved], 1, size=SIZE)
     assert (image == 50).all()
@@ -91,9 +91,9 @@ def test_what_lies_outside_the_clip_is_not_drawn() -> None:
 def test_a_surface_turns_into_another() -> None:
     item = patch(200, 10)
     alpha = soften(item.mask)
-    texture = Texture(with_alpha(plain(100), alpha), np.array([0.0, 0.5, 1.0, 1.0]))
+    texture = Texture(join_alpha(plain(100), alpha), np.array([0.0, 0.5, 1.0, 1.0]))
     changing = Layer(
-        with_alpha(item.image, alpha), item.mask, STILL_PATH, item.center, item.box, texture=texture
+        join_alpha(item.image, alpha), item.mask, STILL_PATH, item.center, item.box, texture=texture
     )
     levels = [int(render([backdrop(50), changing], i, size=SIZE)[0][20, 20, 0]) for i in range(3)]
     assert levels == pytest.approx([200, 150, 100], abs=1)

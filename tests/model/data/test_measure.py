@@ -9,7 +9,7 @@ import pytest
 
 from model.__main__ import main
 from model.data.errors import DataError
-from model.data.measure import draw_sheet, measure, shares_of, write_sheet
+from model.data.measure import draw_sheet, measure, measure_shares, write_sheet
 from model.data.samples import Sample, SampleConfig, draw_sample
 from model.data.static import read_rgb
 
@@ -27,7 +27,7 @@ def test_a_measurement_tells_time_and_shares(config: SampleConfig) -> None:
 def test_a_trait_counts_once_a_clip() -> None:
     frames, masks = np.zeros((2, 8, 8, 3), np.uint8), np.zeros((2, 8, 8), np.uint8)
     samples = [Sample(frames, masks, "video/a", ("twin", "twin")), Sample(frames, masks, "static")]
-    assert shares_of(samples) == {"video": 0.5, "static": 0.5, "twin": 0.5}
+    assert measure_shares(samples) == {"video": 0.5, "static": 0.5, "twin": 0.5}
 
 
 def test_a_sheet_has_a_row_a_clip(config: SampleConfig) -> None:

@@ -11,9 +11,9 @@ from model.data.motion import (
     draw_path,
     draw_shifts,
     draw_wave,
+    map_sources,
     mirrored,
     reach,
-    source_map,
 )
 
 SIZE = 64
@@ -98,17 +98,17 @@ def test_a_picture_that_covers_its_clip_stays_where_it_is() -> None:
 
 def test_a_wave_begins_flat() -> None:
     wave = draw_wave(np.random.default_rng(0), extent=20.0, strength=1.0)
-    still = source_map(np.eye(3), wave, 0, window=WHOLE)
+    still = map_sources(np.eye(3), wave, 0, window=WHOLE)
     xs, ys = np.meshgrid(np.arange(SIZE), np.arange(SIZE))
     assert still == pytest.approx(np.stack([xs, ys], axis=-1), abs=1e-3)
-    moved = np.abs(source_map(np.eye(3), wave, 3, window=WHOLE) - still).max()
+    moved = np.abs(map_sources(np.eye(3), wave, 3, window=WHOLE) - still).max()
     assert 0.2 < moved <= wave.reach
 
 
 def test_a_window_shows_a_part_of_the_whole_map() -> None:
     wave = draw_wave(np.random.default_rng(0), extent=30.0, strength=1.0)
-    whole = source_map(np.eye(3), wave, 2, window=WHOLE)
-    part = source_map(np.eye(3), wave, 2, window=(16, 24, 20, 30))
+    whole = map_sources(np.eye(3), wave, 2, window=WHOLE)
+    part = map_sources(np.eye(3), wave, 2, window=(16, 24, 20, 30))
     assert part == pytest.approx(whole[24:54, 16:36], abs=1e-4)
 
 
@@ -116,7 +116,7 @@ def test_a_wave_does_not_fold_the_picture() -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):
         wave = draw_wave(rng, extent=20.0, strength=1.5)
-        points = source_map(np.eye(3), wave, 5, window=WHOLE)
+        points = map_sources(np.eye(3), wave, 5, window=WHOLE)
         along_x, along_y = np.diff(points, axis=1)[:-1], np.diff(points, axis=0)[:, :-1]
         area = along_x[..., 0] * along_y[..., 1] - along_x[..., 1] * along_y[..., 0]
         assert (area > 0).mean() > 0.97

@@ -10,7 +10,7 @@ from model.data.overlay import (
     add_something,
     add_things,
     add_twin,
-    free_directions,
+    find_free_directions,
     transplant,
 )
 from tests.model.data.drawings import OneStill, draw_painted, square
@@ -79,9 +79,9 @@ def cut_off(*, left: int, top: int) -> VideoFootage:
 
 
 def test_a_copy_moves_only_where_no_border_cuts_it_off() -> None:
-    assert free_directions(cut_off(left=20, top=20).seen).tolist() == [True, True]
-    assert free_directions(cut_off(left=0, top=20).seen).tolist() == [False, True]
-    assert free_directions(cut_off(left=20, top=50).seen).tolist() == [True, False]
+    assert find_free_directions(cut_off(left=20, top=20).seen).tolist() == [True, True]
+    assert find_free_directions(cut_off(left=0, top=20).seen).tolist() == [False, True]
+    assert find_free_directions(cut_off(left=20, top=50).seen).tolist() == [True, False]
 
 
 def test_a_twin_of_what_a_border_cuts_off_stays_at_that_border() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from model.data.errors import DataError
 from model.data.layouts import VideoSet
-from model.data.samples import Sample, SampleConfig, draw_sample, make_batch, sample_batches
+from model.data.samples import Sample, SampleConfig, draw_sample, make_batch, yield_batches
 
 STEPS = range(12)
 
@@ -87,9 +87,9 @@ def test_a_dev_video_among_the_training_names_is_refused(
 def test_missing_data_is_named(config: SampleConfig, tmp_path: Path) -> None:
     nowhere = replace(config, data=tmp_path)
     with pytest.raises(DataError, match=str(tmp_path / "static" / "ecssd")):
-        sample_batches(replace(nowhere, synthetic_share=1.0), first_step=0)
+        yield_batches(replace(nowhere, synthetic_share=1.0), first_step=0)
     with pytest.raises(DataError, match=str(tmp_path / "video" / "train.txt")):
-        sample_batches(nowhere, first_step=0)
+        yield_batches(nowhere, first_step=0)
 
 
 def test_pictures_to_paste_are_missed_by_name(
@@ -104,7 +104,7 @@ def test_pictures_to_paste_are_missed_by_name(
 
 def test_an_unknown_set_is_named(config: SampleConfig) -> None:
     with pytest.raises(DataError, match="unknown static sets: imagenet"):
-        sample_batches(replace(config, static_sets=("imagenet",)), first_step=0)
+        yield_batches(replace(config, static_sets=("imagenet",)), first_step=0)
 
 
 def test_a_video_that_is_not_there_is_named(config: SampleConfig) -> None:
@@ -218,7 +218,7 @@ def test_a_batch_stacks_the_clips_of_its_step(config: SampleConfig) -> None:
 def test_batches_of_any_number_of_workers_are_those_of_their_steps(
     config: SampleConfig, workers: int
 ) -> None:
-    batches = list(islice(sample_batches(config, first_step=7, workers=workers), 3))
+    batches = list(islice(yield_batches(config, first_step=7, workers=workers), 3))
     for step, batch in enumerate(batches, start=7):
         expected = make_batch(config, step)
         assert batch.sources == expected.sources
@@ -231,6 +231,6 @@ def test_a_broken_picture_is_named_by_a_worker_too(config: SampleConfig, tmp_pat
     for path in (tmp_path / "static" / "coco").glob("*.jpg"):
         path.write_bytes(b"no picture")
     broken = replace(config, data=tmp_path, synthetic_share=1.0, static_sets=("coco",))
-    batches = sample_batches(broken, first_step=0, workers=1)
+    batches = yield_batches(broken, first_step=0, workers=1)
     with pytest.raises(DataError, match=r"cannot read the picture .*coco"):
         next(batches)

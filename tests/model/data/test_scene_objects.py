@@ -12,10 +12,10 @@ from model.data.scene_objects import (
     draw_occluder,
     draw_placement,
     draw_target_layers,
-    fitted,
-    mirrored_indices,
+    fit_to_share,
+    measure_scale,
+    mirror_indices,
     retextured,
-    scale_of,
 )
 from tests.model.data.drawings import OneStill, draw_painted, draw_picture, plain, square
 
@@ -26,18 +26,18 @@ STAGE = Stage(np.tile(np.eye(3), (FRAMES, 1, 1)), SIZE, speed=2.0)
 def test_an_object_is_placed_at_the_share_asked_for() -> None:
     item = cut_out(plain(9), square(left=10, top=10, side=20))
     place = draw_placement(item, np.random.default_rng(0), size=SIZE, share=0.5)
-    assert scale_of(place) * item.extent == pytest.approx(0.5 * SIZE)
+    assert measure_scale(place) * item.extent == pytest.approx(0.5 * SIZE)
     assert (apply(place, item.center) > 0).all()
     assert (apply(place, item.center) < SIZE).all()
 
 
 def test_what_is_to_be_small_is_kept_small() -> None:
     item = cut_out(draw_painted().image, draw_painted().labels, "person")
-    small = fitted(item, share=0.1, size=SIZE)
+    small = fit_to_share(item, share=0.1, size=SIZE)
     assert small.extent == pytest.approx(2 * 0.1 * SIZE, rel=0.15)
     assert small.kind == "person"
     assert small.image[small.mask == 1].mean() > 150
-    assert fitted(item, share=0.9, size=SIZE) is item
+    assert fit_to_share(item, share=0.9, size=SIZE) is item
 
 
 def test_an_object_of_a_kind_is_found_or_not() -> None:
@@ -75,7 +75,7 @@ def test_targets_of_one_layer_and_of_parts_begin_alike() -> None:
 
 
 def test_places_run_forth_and_back_over_a_short_picture() -> None:
-    assert mirrored_indices(np.arange(-3, 8), 3).tolist() == [2, 1, 0, 0, 1, 2, 2, 1, 0, 0, 1]
+    assert mirror_indices(np.arange(-3, 8), 3).tolist() == [2, 1, 0, 0, 1, 2, 2, 1, 0, 0, 1]
 
 
 def test_a_retextured_layer_keeps_its_outline() -> None:

@@ -122,7 +122,7 @@ def test_kinds_are_read_beside_the_set(tmp_path: Path) -> None:
     write_palette(tmp_path / "coco" / "a.png", draw_labels())
     (tmp_path / "coco_categories.json").write_text('{"a": ["dog", "yolo0"]}')
     still = read_still(list_stills(tmp_path / "coco")[0])
-    assert [still.kind_of(label) for label in (0, 1, 2, 3)] == [None, "dog", PERSON, None]
+    assert [still.find_kind(label) for label in (0, 1, 2, 3)] == [None, "dog", PERSON, None]
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_some_sets_tell_the_kind_by_their_name(
 ) -> None:
     write_jpeg(tmp_path / folder / f"{name}.jpg", seed=0)
     write_palette(tmp_path / folder / f"{name}.png", draw_labels())
-    assert read_still(list_stills(tmp_path / folder)[0]).kind_of(1) == kind
+    assert read_still(list_stills(tmp_path / folder)[0]).find_kind(1) == kind
 
 
 @pytest.mark.parametrize("text", ["no json", "[]", '{"a": 3}'])

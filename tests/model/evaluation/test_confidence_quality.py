@@ -8,9 +8,9 @@ import pytest
 
 from model.evaluation.confidence_quality import (
     Observation,
-    calibration_error,
+    measure_calibration_error,
+    measure_quality,
     observe_object,
-    quality,
 )
 from model.evaluation.runtime import GraphRuntime
 from tests.support import scene
@@ -52,17 +52,17 @@ def test_a_good_mask_overlaps_an_object_that_is_there() -> None:
 def test_the_calibration_error_is_what_was_said_against_what_happened(
     said: Sequence[float], good: Sequence[bool], error: float
 ) -> None:
-    assert calibration_error(np.array(said), np.array(good)) == pytest.approx(error)
+    assert measure_calibration_error(np.array(said), np.array(good)) == pytest.approx(error)
 
 
 def test_lost_is_a_sign_that_a_mask_is_not_good() -> None:
-    found = quality([GOOD, observation(lost=True), BAD, observation(iou=0.1, lost=True)])
+    found = measure_quality([GOOD, observation(lost=True), BAD, observation(iou=0.1, lost=True)])
     assert (found.frames, found.not_good, found.precision, found.recall) == (4, 2, 0.5, 0.5)
 
 
 def test_where_nothing_is_lost_there_is_no_precision() -> None:
-    assert np.isnan(quality([GOOD]).precision)
-    assert np.isnan(quality([GOOD]).recall)
+    assert np.isnan(measure_quality([GOOD]).precision)
+    assert np.isnan(measure_quality([GOOD]).recall)
 
 
 def test_an_object_is_watched_from_its_first_mask(toy_folder: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from model.data.video import open_video
-from model.evaluation.results import add_row, measured, read_rows
+from model.evaluation.results import add_row, read_rows, track_and_score
 from model.evaluation.runtime import GraphRuntime
 from tests.support.toy_model import write_toy_model
 
@@ -24,7 +24,7 @@ def test_rows_come_back_in_their_order(tmp_path: Path) -> None:
 def test_whole_videos_are_scored_and_timed(drawn_data: Path, tmp_path: Path) -> None:
     write_toy_model(tmp_path)
     video = open_video(drawn_data / "video", "kept")
-    result = measured(
+    result = track_and_score(
         GraphRuntime(tmp_path, "toy", threads=1), [video, replace(video, name="again")]
     )
     assert [len(each.frames) for each in result.scores] == [10, 10]  # without the first and last

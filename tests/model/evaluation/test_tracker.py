@@ -6,7 +6,7 @@ import pytest
 
 from model.core.contract import SHIPPED_WEIGHTS
 from model.core.j_and_f import jaccard
-from model.data.photograph import moving_photograph
+from model.data.photograph import make_moving_photograph
 from model.evaluation.runtime import GraphRuntime
 from model.evaluation.tracker import OfflineTracker
 
@@ -19,7 +19,7 @@ def shipped() -> GraphRuntime:
 @pytest.fixture(scope="module")
 def video() -> tuple[list[bytes], np.ndarray]:
     """Encoded frames and true masks of a photograph that moves."""
-    frames, masks = moving_photograph(14)
+    frames, masks = make_moving_photograph(14)
     return [cv2.imencode(".jpg", frame[..., ::-1])[1].tobytes() for frame in frames], masks
 
 

@@ -9,7 +9,7 @@ import onnx
 import pytest
 import torch
 
-from model.commands.operator_profile import operator_times, times_table
+from model.commands.operator_profile import time_operators, write_times_table
 from model.core.contract import (
     METADATA_KEY,
     ModelSpec,
@@ -19,10 +19,10 @@ from model.core.contract import (
     segment_outputs,
     weights_digest,
 )
-from model.evaluation.runtime import GraphRuntime, Tensors, open_graph, run_graph, stacked
+from model.evaluation.runtime import GraphRuntime, Tensors, open_graph, run_graph, stack_entries
 from model.export.graph_export import export
-from model.export.parity import check_parity, photograph
-from model.export.portable import portable
+from model.export.parity import check_parity, read_photograph
+from model.export.portable import make_portable
 from model.export.recover import recover
 from model.export.serving import prepare_serving
 from model.export.torch_runtime import TorchRuntime
@@ -143,14 +143,14 @@ def test_graphs_and_pytorch_agree_step_by_step(
     small: TrackingNetwork, graphs: GraphRuntime
 ) -> None:
     ours = TorchRuntime(prepare_serving(small), graphs.spec)
-    parity = check_parity(ours, graphs, [photograph()], clips=8)
+    parity = check_parity(ours, graphs, [read_photograph()], clips=8)
     assert parity.clips == 8
     assert parity.holds, parity
 
 
 def test_a_graph_of_other_weights_fails_the_comparison(graphs: GraphRuntime) -> None:
     other = TorchRuntime(prepare_serving(drawn(seed=4)), graphs.spec)
-    assert not check_parity(other, graphs, [photograph()], clips=2).holds
+    assert not check_parity(other, graphs, [read_photograph()], clips=2).holds
 
 
 @pytest.mark.parametrize(("batch", "length", "objects"), [(1, 1, 1), (3, 2, 1), (2, 4, 3)])
@@ -196,7 +196,7 @@ def test_the_portable_graph_has_standard_operators_and_says_the_same(
 ) -> None:
     fused = loaded(folder, "segment")
     assert "com.microsoft" in {node.domain for node in fused.graph.node}
-    plain = portable(fused)
+    plain = make_portable(fused)
     assert {node.domain for node in plain.graph.node} == {""}
     assert "If" not in {node.op_type for node in plain.graph.node}
     shutil.copy(folder / "small.weights", tmp_path)
@@ -220,10 +220,10 @@ def test_an_object_added_later_is_read_from_the_entries_that_know_it(
 
 def test_a_profile_names_the_operators(graphs: GraphRuntime, folder: Path) -> None:
     inputs = clip_inputs(graphs, batch=1, length=2, objects=2)
-    times = operator_times(folder / "small_segment.onnx", inputs, threads=1, rounds=2)
+    times = time_operators(folder / "small_segment.onnx", inputs, threads=1, rounds=2)
     assert {"Conv", "MultiHeadAttention"} <= set(times)
     assert all(seconds >= 0 for seconds in times.values())
-    rows = times_table(times, rows=3).splitlines()
+    rows = write_times_table(times, rows=3).splitlines()
     assert len(rows) == 6
     assert rows[-1].startswith("| others |")
 
@@ -259,7 +259,7 @@ def test_one_scale_is_exported_with_half_the_bank(tmp_path: Path) -> None:
     assert [tensor.name for tensor in spec.bank] == ["key_s32", "value_s32"]
     ours = TorchRuntime(prepare_serving(model), spec)
     theirs = GraphRuntime(tmp_path, "small", threads=1)
-    assert check_parity(ours, theirs, [photograph()], clips=4).holds
+    assert check_parity(ours, theirs, [read_photograph()], clips=4).holds
 
 
 def test_an_object_without_entries_has_no_mask(graphs: GraphRuntime) -> None:
@@ -286,7 +286,7 @@ def clip_inputs(graphs: GraphRuntime, *, batch: int, length: int, objects: int) 
     clip, _ = pictures(count=batch * length, objects=1)
     return {
         "frames": clip.reshape(batch, length, *SIZE, 3),
-        **stacked(entries),
+        **stack_entries(entries),
         "age": np.tile(np.array([1, 0], np.int32), (batch, 1)),
         "entry_valid": np.ones((batch, objects, 2), bool),
     }

@@ -7,7 +7,7 @@ import torch
 
 from model.evaluation.runtime import GraphRuntime
 from model.export.graph_export import export
-from model.export.parity import check_parity, photograph
+from model.export.parity import check_parity, read_photograph
 from model.export.serving import prepare_serving
 from model.export.torch_runtime import TorchRuntime
 from model.networks.registry import build_network
@@ -30,5 +30,5 @@ def test_graphs_say_what_pytorch_says(
     assert (spec.contract, spec.capabilities, spec.entry_by) == (2, capabilities, entry_by)
     graphs = GraphRuntime(tmp_path, name, threads=1)
     torch_runtime = TorchRuntime(prepare_serving(network), spec)
-    parity = check_parity(graphs, torch_runtime, [photograph()], clips=12)
+    parity = check_parity(graphs, torch_runtime, [read_photograph()], clips=12)
     assert parity.holds, str(parity)

@@ -138,7 +138,7 @@ def test_a_frozen_norm_is_batch_norm_in_use() -> None:
     scramble(frozen)
     norm.load_state_dict(frozen.state_dict(), strict=False)
     x = torch.randn(2, 4, 3, 3)
-    scale, shift = (part[:, None, None] for part in frozen.scale_and_shift())
+    scale, shift = (part[:, None, None] for part in frozen.fold_affine())
     torch.testing.assert_close(x * scale + shift, norm(x))
 
 

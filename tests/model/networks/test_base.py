@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from model.evaluation.runtime import GraphRuntime, Runtime, Tensors
 from model.evaluation.tracker import OfflineTracker
 from model.export.graph_export import export
-from model.export.parity import check_parity, photograph
+from model.export.parity import check_parity, read_photograph
 from model.export.serving import prepare_serving
 from model.export.torch_runtime import TorchRuntime
 from model.networks.base import NetworkError, join_frames, take_frames
@@ -139,7 +139,7 @@ def test_a_bank_of_single_tokens_is_exported(tmp_path: Path) -> None:
         "look": ("float16", (1, 3, 1, 4)),
     }
     ours = TorchRuntime(prepare_serving(network), spec)
-    assert check_parity(ours, graphs, [photograph()], clips=3).holds
+    assert check_parity(ours, graphs, [read_photograph()], clips=3).holds
 
 
 def test_a_network_says_what_it_lacks() -> None:

@@ -7,16 +7,16 @@ import torch
 
 from model.training.losses import (
     LossConfig,
-    center_change,
     change_weights,
-    component_change,
     dice_loss,
     focal_loss,
     hard_cross_entropy,
+    measure_center_change,
+    measure_component_change,
     paper_loss,
     training_loss,
     tversky_loss,
-    upsampled,
+    upsample_to,
 )
 
 ONE_OF_FOUR = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])  # (B, F, H, W)
@@ -72,7 +72,7 @@ def test_a_large_tau_evens_the_weights_out() -> None:
 
 
 def test_logits_meet_the_target_at_its_size() -> None:
-    assert upsampled(torch.zeros(1, 2, 5, 8), torch.zeros(1, 2, 18, 30)).shape == (1, 2, 18, 30)
+    assert upsample_to(torch.zeros(1, 2, 5, 8), torch.zeros(1, 2, 18, 30)).shape == (1, 2, 18, 30)
 
 
 def test_every_layer_counts_alike() -> None:
@@ -88,7 +88,9 @@ def test_parts_are_counted_by_their_sides_not_their_corners() -> None:
     target[0, 0, 1, 1] = 1  # one part
     target[0, 1, 1, 1] = target[0, 1, 2, 2] = 1  # they touch at a corner only: two
     target[0, 2, 1, 1:5] = 1  # one
-    assert component_change(target).tolist() == [[1 + 1, 1 + 1, 1 + 1]]  # the last frame is empty
+    assert measure_component_change(target).tolist() == [
+        [1 + 1, 1 + 1, 1 + 1]
+    ]  # the last frame is empty
 
 
 def test_the_center_moves_within_the_masks_own_box() -> None:
@@ -96,7 +98,7 @@ def test_the_center_moves_within_the_masks_own_box() -> None:
     target[0, 0, 1:3, 1:3] = 1
     target[0, 1, 4:6, 5:7] = 1  # moved as one: no change
     target[0, 2, 4:6, 1:7] = 1  # stretched: its center is 2.5 from the left, it was 0.5
-    assert center_change(target).tolist() == [[1.0, 2.0 + 1]]
+    assert measure_center_change(target).tolist() == [[1.0, 2.0 + 1]]
 
 
 @pytest.mark.parametrize(

@@ -2,22 +2,22 @@
 
 import pytest
 
-from model.training.schedule import averaging, hard_share, rate_factor
+from model.training.schedule import averaging, schedule_hard_share, schedule_rate
 
 
 def test_rates_warm_up_from_the_first_step() -> None:
-    assert rate_factor(0, steps=1_000, warm_up=10) == pytest.approx(0.1)
-    assert rate_factor(9, steps=1_000, warm_up=10) == 1.0
+    assert schedule_rate(0, steps=1_000, warm_up=10) == pytest.approx(0.1)
+    assert schedule_rate(9, steps=1_000, warm_up=10) == 1.0
 
 
 def test_rates_cool_down_to_zero() -> None:
-    assert rate_factor(700, steps=1_000, warm_up=1, cool_down=0.3) == 1.0
-    assert rate_factor(850, steps=1_000, warm_up=1, cool_down=0.3) == pytest.approx(0.5)
-    assert rate_factor(999, steps=1_000, warm_up=1, cool_down=0.3) == pytest.approx(1 / 300)
+    assert schedule_rate(700, steps=1_000, warm_up=1, cool_down=0.3) == 1.0
+    assert schedule_rate(850, steps=1_000, warm_up=1, cool_down=0.3) == pytest.approx(0.5)
+    assert schedule_rate(999, steps=1_000, warm_up=1, cool_down=0.3) == pytest.approx(1 / 300)
 
 
 def test_rates_drop_at_the_published_steps() -> None:
-    factors = [rate_factor(s, steps=150, warm_up=1, drops=(0.4, 0.8)) for s in (59, 60, 119, 120)]
+    factors = [schedule_rate(s, steps=150, warm_up=1, drops=(0.4, 0.8)) for s in (59, 60, 119, 120)]
     assert factors == pytest.approx([1.0, 0.1, 0.1, 0.01])
 
 
@@ -27,4 +27,9 @@ def test_the_average_forgets_quickly_at_first() -> None:
 
 
 def test_more_and_more_pixels_are_left_out() -> None:
-    assert [hard_share(step) for step in (0, 500, 1_000, 9_000)] == [1.0, 0.625, 0.25, 0.25]
+    assert [schedule_hard_share(step) for step in (0, 500, 1_000, 9_000)] == [
+        1.0,
+        0.625,
+        0.25,
+        0.25,
+    ]

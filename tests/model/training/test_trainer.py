@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.data.samples import make_batch, sample_batches
+from model.data.samples import make_batch, yield_batches
 from model.networks.registry import build_network
 from model.training import checkpoints
 from model.training.errors import BadLoss, CheckpointError
@@ -36,7 +36,7 @@ def trained(config: TrainConfig, folder: Path, *, steps: int | None = None) -> T
     if steps is None:
         trainer.run(workers=0)
         return trainer
-    batches = sample_batches(config.samples, 0, 0, parts=range(config.accumulate))
+    batches = yield_batches(config.samples, 0, 0, parts=range(config.accumulate))
     for _ in range(steps):
         trainer.advance(batches)
     return trainer
@@ -80,7 +80,7 @@ def test_averaged_weights_follow_the_present_ones(config: TrainConfig, tmp_path:
     trainer = trained(config, tmp_path, steps=0)
     before = {name: value.clone() for name, value in trainer.averaged.items()}
     trainer.step = 2  # three twelfths of the average stay
-    trainer.advance(sample_batches(config.samples, 0, 0, parts=range(config.accumulate)))
+    trainer.advance(yield_batches(config.samples, 0, 0, parts=range(config.accumulate)))
     present = trainer.model.state_dict()
     expected = {name: before[name] / 4 + 3 * present[name] / 4 for name in before}
     assert apart(trainer.averaged, expected) < 1e-6
@@ -91,7 +91,7 @@ def test_every_rate_follows_the_schedule(config: TrainConfig, tmp_path: Path) ->
     """The first of two steps of warm-up, and the last of a cool-down over half of four."""
     config = replace(one_short_sample(config), warm_up=2, decay_share=0.5, drops=())
     trainer = trained(config, tmp_path, steps=0)
-    batches = sample_batches(config.samples, 0, 0, parts=range(config.accumulate))
+    batches = yield_batches(config.samples, 0, 0, parts=range(config.accumulate))
     for step, factor in ((0, 0.5), (3, 0.5)):
         trainer.step = step
         trainer.advance(batches)

@@ -17,7 +17,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from model.core.contract import METADATA_KEY, ModelSpec, segment_inputs, weights_version
 from model.core.memory import MAX_CAPACITY
-from model.export.triton.config import Backend, config_text, profile, shapes, shapes_text
+from model.export.triton.config import Backend, config_text, list_shapes, make_profile, write_shapes
 from model.export.triton.repository import BACKENDS, GRAPHS, write_repository
 from tests.support.running import ROOT
 from tests.support.toy_model import SPEC, write_toy_model
@@ -92,7 +92,7 @@ def test_the_graph_says_how_many_ran_together(weights: Path, tmp_path: Path, bat
     path = tmp_path / "toy_segment" / str(weights_version(spec)) / "model.onnx"
     onnx.checker.check_model(str(path), full_check=True)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    wanted = shapes(spec, "segment", (64, 96), batch=batch, length=2, slots=9, objects=1)
+    wanted = list_shapes(spec, "segment", (64, 96), batch=batch, length=2, slots=9, objects=1)
     inputs = {
         tensor.name: np.zeros(wanted[tensor.name], tensor.dtype) for tensor in segment_inputs(spec)
     }
@@ -117,12 +117,12 @@ def test_a_gpu_is_warmed_up_for_every_bucket() -> None:
 
 
 def test_profiles_cover_every_clip_and_memory_that_a_session_may_ask_for() -> None:
-    least, usual, largest = profile(SPEC, "segment")
+    least, usual, largest = make_profile(SPEC, "segment")
     assert least.keys() == usual.keys() == largest.keys()
     lengths, slots = (1, SPEC.max_clip_length), (1, MAX_CAPACITY)
     buckets = product(SPEC.buckets.objects, SPEC.buckets.batch, lengths, slots)
     for objects, batch, length, n in buckets:
-        served = shapes(
+        served = list_shapes(
             SPEC, "segment", (64, 96), batch=batch, length=length, slots=n, objects=objects
         )
         for name, shape in served.items():
@@ -131,7 +131,9 @@ def test_profiles_cover_every_clip_and_memory_that_a_session_may_ask_for() -> No
 
 
 def test_shapes_are_written_as_tensorrt_reads_them() -> None:
-    assert shapes_text({"frames": (1, 2, 64, 96, 3), "age": (1, 9)}) == "frames:1x2x64x96x3,age:1x9"
+    assert (
+        write_shapes({"frames": (1, 2, 64, 96, 3), "age": (1, 9)}) == "frames:1x2x64x96x3,age:1x9"
+    )
 
 
 def test_the_tensorrt_provider_is_given_its_profiles_and_a_cache_of_these_weights() -> None:

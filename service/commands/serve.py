@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import sys
+from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,17 +20,44 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from service.server.bounds import ServerConfig
-    from service.server.listener import Listener
+    from service.server.listener import Connections, Listener
     from service.server.uvicorn_server import Tls
     from service.settings import Settings
+
+MOST_WORKERS = 64
+PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(
     *,
     host: Annotated[str, Parameter(help="address to listen on")] = "127.0.0.1",
     port: Annotated[int, Parameter(help="port to listen on; 0 picks a free one")] = 8000,
+    workers: Annotated[int, Parameter(help="processes on this port, which share the cores")] = 1,
 ) -> int:
     """Return 0 after a clean stop; raise StartupError or Unavailable if it cannot start."""
+    from service.settings import read_settings
+    from service.telemetry.logging import catch_native_output, configure_logging
+
+    if not 1 <= workers <= MOST_WORKERS:
+        raise Misconfigured(f"--workers is 1 to {MOST_WORKERS}, not {workers}")
+    keep_large_blocks()
+    settings = read_settings()
+    if workers == 1:  # else each of them does so, and we print nothing
+        catch_native_output()
+    configure_logging(settings.log_level)
+    tls_files(settings)  # before anything is opened
+    with listen(host, port, settings) as listener:
+        settings = for_listener(settings, listener)
+        if workers > 1:
+            return asyncio.run(serve_with_workers(listener, settings, count=workers))
+        asyncio.run(serve(listener, settings))
+    return 0
+
+
+def run_worker(listening: int, tell: int) -> int:
+    """Serve the inherited socket `listening`; write a byte to the pipe `tell` when ready."""
+    from service.problems import write_refusal
+    from service.server.listener import Listener
     from service.settings import read_settings
     from service.telemetry.logging import catch_native_output, configure_logging
 
@@ -35,35 +65,97 @@ def run(
     settings = read_settings()
     catch_native_output()
     configure_logging(settings.log_level)
-    tls_files(settings)  # before anything is opened
-    with listen(host, port, settings) as listener:
-        if ip_address(listener.getsockname()[0]).is_loopback:
-            if not settings.allowed_hosts:
-                settings = settings.model_copy(update={"allowed_hosts": "localhost"})
-        elif not settings.is_guarded and not settings.open_access:
-            raise Misconfigured(
-                f"TAMVT_KEYS: on {host} anybody could use it: set this or TAMVT_OIDC_ISSUER, "
-                "TAMVT_TENANT_HEADER behind a proxy, or TAMVT_OPEN_ACCESS=true"
-            )
-        asyncio.run(serve(listener, settings))
+
+    def on_ready() -> None:
+        os.write(tell, b"1")
+        os.close(tell)
+
+    inherited = socket.socket(fileno=listening)
+    with Listener(inherited, count_connections(settings), write_refusal) as listener:
+        asyncio.run(serve(listener, for_listener(settings, listener), on_ready=on_ready))
     return 0
+
+
+async def serve_with_workers(listener: Listener, settings: Settings, *, count: int) -> int:
+    """Serve the socket with `count` processes on one Redis; return the exit status."""
+    from contextlib import AsyncExitStack
+
+    from service.local.gateways import GatewayCommand, keep_gateways
+    from service.local.private_redis import private_redis
+
+    threads = settings.engine_threads or len(os.sched_getaffinity(0))
+    search = os.pathsep.join(filter(None, [str(PACKAGE_ROOT), os.environ.get("PYTHONPATH")]))
+    own = {
+        "PYTHONPATH": search,
+        "TAMVT_ENGINE_THREADS": str(max(1, threads // count)),
+        "TAMVT_BANK_BYTES": str(max(1, settings.bank_bytes // count)),
+    }
+    async with AsyncExitStack() as stack:
+        if not settings.redis_url:
+            own["TAMVT_REDIS_URL"] = await stack.enter_async_context(
+                private_redis(settings.state, most_bytes=settings.private_redis_bytes)
+            )
+        command = GatewayCommand(
+            (sys.executable, "-P", "-m", "service.commands.worker"),
+            {**os.environ, **own},
+            listener,
+        )
+        where = address(listener, bool(settings.tls_certificate))
+        return await keep_gateways(
+            command,
+            count=count,
+            on_ready=lambda: print(f"listening on {where}", flush=True),
+            stop_s=settings.shutdown_delay_s + settings.shutdown_grace_s,
+        )
+
+
+def for_listener(settings: Settings, listener: socket.socket) -> Settings:
+    """Return the settings, under which a service on loopback alone is called localhost.
+
+    Raise Misconfigured if others than this machine could use it without a key.
+    """
+    host = listener.getsockname()[0]
+    if ip_address(host).is_loopback:
+        if settings.allowed_hosts:
+            return settings
+        return settings.model_copy(update={"allowed_hosts": "localhost"})
+    if not settings.is_guarded and not settings.open_access:
+        raise Misconfigured(
+            f"TAMVT_KEYS: on {host} anybody could use it: set this or TAMVT_OIDC_ISSUER, "
+            "TAMVT_TENANT_HEADER behind a proxy, or TAMVT_OPEN_ACCESS=true"
+        )
+    return settings
 
 
 def listen(host: str, port: int, settings: Settings) -> Listener:
     """Return a listening socket with its limits; raise Misconfigured if it cannot be had."""
     from service.problems import write_refusal
-    from service.server.listener import Connections, allow_connections, open_listener
+    from service.server.listener import open_listener
 
-    connections = Connections(
-        limit=allow_connections(settings.max_connections), peer_limit=settings.max_peer_connections
-    )
+    connections = count_connections(settings)
     return open_listener(host, port, connections=connections, write_refusal=write_refusal)
 
 
-async def serve(listener: Listener, settings: Settings, app: FastAPI | None = None) -> None:
+def count_connections(settings: Settings) -> Connections:
+    """Return the count of a process's connections, with the limits of the settings."""
+    from service.server.listener import Connections, allow_connections
+
+    return Connections(
+        limit=allow_connections(settings.max_connections), peer_limit=settings.max_peer_connections
+    )
+
+
+async def serve(
+    listener: Listener,
+    settings: Settings,
+    app: FastAPI | None = None,
+    *,
+    on_ready: Callable[[], None] | None = None,
+) -> None:
     """Open the service, serve the socket until SIGINT or SIGTERM, and close the service.
 
-    `app` is another application than that of the settings.
+    `app` is another application than that of the settings; `on_ready` is called instead of
+    printing the address.
     """
     from service.app import create_app
     from service.server.uvicorn_server import Server
@@ -73,14 +165,14 @@ async def serve(listener: Listener, settings: Settings, app: FastAPI | None = No
     app = app or create_app(settings)
     # We open it, not uvicorn, which would turn one clear line into a traceback (decision 19).
     async with app.router.lifespan_context(app):
-        tls = bool(settings.tls_certificate)
+        where = address(listener, bool(settings.tls_certificate))
         server = Server(
             configure(app, settings),
             begin_closing=app.state.service.health.begin_closing,
             streams=app.state.streams,
             delay_s=settings.shutdown_delay_s,
             grace_s=settings.shutdown_grace_s,
-            on_ready=lambda: print(f"listening on {address(listener, tls)}", flush=True),
+            on_ready=on_ready or (lambda: print(f"listening on {where}", flush=True)),
         )
         await server.serve(sockets=[listener])
     end_if_stuck(executor)

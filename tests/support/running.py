@@ -64,11 +64,12 @@ def running_service(
     weights: Path,
     settings: Mapping[str, str] | None = None,
     stderr: IO[str] | None = None,
+    workers: int = 1,
 ) -> Iterator[Running]:
     """Serve the toy model on a free port until the end of the block; its log goes to `stderr`."""
     own = {"TAMVT_STATE": str(state), "TAMVT_WEIGHTS": str(weights), "TAMVT_MODEL": "toy"}
     process = subprocess.Popen(
-        tamvt("serve", "--port", "0"),
+        tamvt("serve", "--port", "0", "--workers", str(workers)),
         cwd=ROOT,
         env=environment({**own, **(settings or {})}),
         stdout=subprocess.PIPE,

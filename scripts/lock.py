@@ -22,9 +22,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PROJECTS = (ROOT / "pyproject.toml", ROOT / "clients" / "python" / "pyproject.toml")
 LOCKS = {
-    "gateway": ("demo", "openvino", "redis", "triton"),
+    "gateway": ("demo", "openvino", "otel", "redis", "triton"),
     "trainer": ("model",),
-    "development": ("demo", "dev", "model", "openvino", "redis", "triton"),
+    "development": ("demo", "dev", "model", "openvino", "otel", "redis", "triton"),
 }
 # What stands in environments of its own: dependency groups of pyproject.toml.
 GROUPS = ("deploy", "backend", "checkov")

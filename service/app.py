@@ -9,10 +9,11 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import cv2
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 from starlette.middleware.cors import CORSMiddleware
 
 from model.core.image_headers import ImageLimits
@@ -29,7 +30,8 @@ from service.engines.runtimes import RuntimeOptions
 from service.errors import Misconfigured, StoreUnavailable
 from service.http import convert, objects, operations, page, prompts, sessions
 from service.http.dependencies import Service, UploadLimits
-from service.http.middleware import Drain, EquivalentRequests, RequestMeter, SafeHeaders
+from service.http.middleware import Drain, EquivalentRequests, SafeHeaders
+from service.http.request_meter import RequestMeter
 from service.http.schemas import ObjectIn, OptionsIn, StrokeIn
 from service.local.private_redis import private_redis
 from service.media.video_decoder import VideoDecoder
@@ -40,6 +42,7 @@ from service.sessions.snapshots import SnapshotPolicy
 from service.sessions.tracking import TrackingService
 from service.settings import Settings, read_settings
 from service.store.records import StoreLimits
+from service.store.redis_client import calls_of
 from service.store.session_store import SessionStore, open_store
 from service.stream import routes
 from service.stream.connection import StreamLimits, StreamParts
@@ -53,6 +56,8 @@ from tamvt_client.messages import Problem
 log = logging.getLogger(__name__)
 OpenEngines = Callable[[Settings], AbstractAsyncContextManager[Mapping[str, Engine]]]
 
+# FastAPI's own spans tell whole paths, and so the ids of sessions: ours are those of RequestMeter.
+NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}
 API_VERSION = "1"
 DESCRIPTION = "Tracks objects through video: one frame and a mask in, masks of every frame out."
 
@@ -83,6 +88,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        telemetry=NO_TELEMETRY,
     )
     app.include_router(sessions.router)
     app.include_router(objects.router)
@@ -100,7 +106,7 @@ def create_app(
         allow_origins=read_origins(settings.allowed_origins),
         allow_methods=["*"],
         allow_headers=["*"],
-        expose_headers=["Link", "Location", "Idempotent-Replay", "Retry-After"],
+        expose_headers=["Link", "Location", "Idempotent-Replay", "Retry-After", "X-Request-ID"],
     )
     app.add_middleware(EquivalentRequests)
     _describe(app)
@@ -139,11 +145,7 @@ async def open_service(
         access, callers = await open_access(settings, store)
         streams = StreamHost(
             StreamParts(
-                tracker=tracker,
-                workers=workers,
-                metrics=metrics,
-                watch=watch,
-                limits=stream_limits,
+                tracker=tracker, workers=workers, metrics=metrics, watch=watch, limits=stream_limits
             ),
             admission=admission,
             access=access,
@@ -164,6 +166,7 @@ async def open_service(
             uploads=upload_limits,
             deadline_s=settings.request_deadline_s,
         )
+        metrics.state.watch(backend.engines, calls_of(store.redis), backend.videos)
         yield service, streams
 
 

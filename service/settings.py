@@ -289,6 +289,20 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least level of the log lines on stderr."
     )
+    log_format: Literal["logfmt", "json"] = Field(
+        default="logfmt", description="How the log is written: for people, or as `json`."
+    )
+    otlp_endpoint: str = Field(
+        default="",
+        description="OpenTelemetry collector that traces are sent to by OTLP over HTTP, as in "
+        "`http://127.0.0.1:4318`; empty: none.",
+    )
+    trace_ratio: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="Share of traces that are sent, of those that no caller has decided about.",
+    )
 
     @field_validator("models")
     @classmethod

@@ -37,6 +37,7 @@ def run(
     """Return 0 after a clean stop; raise StartupError or Unavailable if it cannot start."""
     from service.settings import read_settings
     from service.telemetry.logging import catch_native_output, configure_logging
+    from service.telemetry.tracing import export_spans
 
     if not 1 <= workers <= MOST_WORKERS:
         raise Misconfigured(f"--workers is 1 to {MOST_WORKERS}, not {workers}")
@@ -44,13 +45,14 @@ def run(
     settings = read_settings()
     if workers == 1:  # else each of them does so, and we print nothing
         catch_native_output()
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, log_format=settings.log_format)
     tls_files(settings)  # before anything is opened
     with listen(host, port, settings) as listener:
         settings = for_listener(settings, listener)
         if workers > 1:
             return asyncio.run(serve_with_workers(listener, settings, count=workers))
-        asyncio.run(serve(listener, settings))
+        with export_spans(settings.otlp_endpoint, ratio=settings.trace_ratio):
+            asyncio.run(serve(listener, settings))
     return 0
 
 
@@ -60,18 +62,22 @@ def run_worker(listening: int, tell: int) -> int:
     from service.server.listener import Listener
     from service.settings import read_settings
     from service.telemetry.logging import catch_native_output, configure_logging
+    from service.telemetry.tracing import export_spans
 
     keep_large_blocks()
     settings = read_settings()
     catch_native_output()
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, log_format=settings.log_format)
 
     def on_ready() -> None:
         os.write(tell, b"1")
         os.close(tell)
 
     inherited = socket.socket(fileno=listening)
-    with Listener(inherited, count_connections(settings), write_refusal) as listener:
+    with (
+        Listener(inherited, count_connections(settings), write_refusal) as listener,
+        export_spans(settings.otlp_endpoint, ratio=settings.trace_ratio),
+    ):
         asyncio.run(serve(listener, for_listener(settings, listener), on_ready=on_ready))
     return 0
 

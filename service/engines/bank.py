@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -65,6 +66,14 @@ def bank_bytes(
 ) -> int:
     """Return the bytes of a bank with all its slots."""
     return memory.capacity * spec.slot_bytes(size, objects=len(object_ids))
+
+
+@dataclass(slots=True)
+class BankUses:
+    """How often a model's bank was there when a session needed it, and how often it was made."""
+
+    hits: int = 0
+    rebuilds: int = 0
 
 
 class Kept(Protocol):

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from model.core.contract import ModelSpec
 from model.core.memory import Memory
 from service.errors import ModelMismatch
+from service.telemetry.call_times import CallTimes
+from service.telemetry.vitals import EngineVitals
 
 
 class EntryPicture(NamedTuple):
@@ -118,6 +120,15 @@ class Engine(Protocol):
         A bank of another version or memory is a miss: `pictures` is then awaited, and must give
         the picture of each entry, in the order of `memory.entries`.
         """
+        ...
+
+    @property
+    def calls(self) -> Sequence[CallTimes]:
+        """Return the times of its calls to other processes, for the metrics."""
+        ...
+
+    def vitals(self) -> EngineVitals:
+        """Return what the engine does now, for the metrics."""
         ...
 
     async def discard(self, session_id: str) -> None:

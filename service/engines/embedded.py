@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from model.core.contract import ModelSpec, entry_output
 from model.core.memory import Memory
-from service.engines.bank import BankCache, EmbeddedBank, Tensors, bank_bytes
+from service.engines.bank import BankCache, BankUses, EmbeddedBank, Tensors, bank_bytes
 from service.engines.base import (
     DEFAULT_LIMITS,
     BankLease,
@@ -33,6 +33,8 @@ from service.engines.inference import Inference
 from service.engines.pictures import MASKS_PER_BATCH, BankSource, arrange_masks, clear_unknown
 from service.engines.runtimes import ONNX_RUNTIME_ONLY, RuntimeOptions, choose_runtime
 from service.errors import EngineUnavailable, Overloaded
+from service.telemetry.call_times import CallTimes
+from service.telemetry.vitals import EngineVitals
 
 T = TypeVar("T")
 CLOSE_S: Final = 1.0
@@ -105,6 +107,19 @@ class Pool:
         self._free = threading.Semaphore(workers + queue)
         self._deadline_s = deadline_s
         self._open = True
+        self._workers = workers
+        self._counting = threading.Lock()
+        self._held = 0  # calls that wait or run
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for a thread."""
+        return max(0, self._held - self._workers)
+
+    @property
+    def running(self) -> int:
+        """How many calls have a thread."""
+        return min(self._held, self._workers)
 
     def check(self) -> None:
         """Raise EngineUnavailable once the pool is closed."""
@@ -122,6 +137,8 @@ class Pool:
             raise Overloaded("too many clips wait for the model")
         run = Inference()
         future = self._executor.submit(work, run)
+        self._count(1)
+        future.add_done_callback(lambda _: self._count(-1))
         future.add_done_callback(lambda _: self._free.release())
         try:
             async with asyncio.timeout(self._deadline_s):
@@ -131,6 +148,10 @@ class Pool:
         finally:
             if not future.done():
                 run.stop()
+
+    def _count(self, more: int) -> None:
+        with self._counting:
+            self._held += more
 
     def close(self) -> None:
         """Cancel what waits, and wait until what runs has ended."""
@@ -145,6 +166,7 @@ class EmbeddedEngine:
         self._graphs = graphs
         self._pool = pool
         self._banks = banks
+        self._uses = BankUses()
 
     @property
     def spec(self) -> ModelSpec:
@@ -153,6 +175,10 @@ class EmbeddedEngine:
     @property
     def runtime(self) -> str:
         return self._graphs.runtime
+
+    @property
+    def calls(self) -> Sequence[CallTimes]:
+        return ()
 
     async def ready(self) -> None:
         """See `base.Engine.ready`."""
@@ -181,11 +207,21 @@ class EmbeddedEngine:
     ) -> AsyncIterator[BankLease]:
         """See `base.Engine.lease`."""
         source = BankSource(session_id, version, memory, model_size, pictures)
-        lease = EmbeddedLease(source, self._graphs, self._pool, self._banks)
+        lease = EmbeddedLease(source, self._graphs, self._pool, self._banks, self._uses)
         try:
             yield lease
         finally:
             lease.leave()
+
+    def vitals(self) -> EngineVitals:
+        """See `base.Engine.vitals`."""
+        return EngineVitals(
+            waiting=self._pool.waiting,
+            running=self._pool.running,
+            bank_bytes=self._banks.nbytes,
+            bank_hits=self._uses.hits,
+            bank_rebuilds=self._uses.rebuilds,
+        )
 
     async def discard(self, session_id: str) -> None:
         """See `base.Engine.discard`."""
@@ -196,12 +232,18 @@ class EmbeddedLease:
     """One session's bank while it is written. Made by `EmbeddedEngine.lease`."""
 
     def __init__(
-        self, source: BankSource, graphs: Graphs, pool: Pool, banks: BankCache[EmbeddedBank]
+        self,
+        source: BankSource,
+        graphs: Graphs,
+        pool: Pool,
+        banks: BankCache[EmbeddedBank],
+        uses: BankUses,
     ) -> None:
         self._source = source
-        self._graphs, self._pool, self._banks = graphs, pool, banks
+        self._graphs, self._pool, self._banks, self._uses = graphs, pool, banks, uses
         # None while it is not known to hold the memory.
         self._bank = banks.take(source.session_id, version=source.version, memory=source.memory)
+        self._uses.hits += self._bank is not None
         self._leased_bytes = self._bank.nbytes if self._bank else 0
         self._entry: Tensors | None = None  # of the clip that was segmented last
         self._committed = False
@@ -248,6 +290,7 @@ class EmbeddedLease:
         if memory != self._source.memory:
             raise EngineUnavailable("the bank was lost in the middle of an append")
         self._bank = None
+        self._uses.rebuilds += 1
         self._banks.release(self._leased_bytes)
         self._leased_bytes = 0
         nbytes = bank_bytes(self._graphs.spec, size, memory, object_ids)

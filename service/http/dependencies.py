@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
+from structlog.contextvars import bind_contextvars
 
 from model.core.image_headers import ImageLimits
 from service.access.admission import Admission
@@ -67,7 +68,9 @@ async def caller_of(request: Request) -> Caller:
     """Return who calls; raise Unauthenticated, and what `check_public` raises before."""
     await check_public(request)
     peer = request.client.host if request.client else ""
-    return await (await service_of(request)).callers.identify(request.headers, peer)
+    caller = await (await service_of(request)).callers.identify(request.headers, peer)
+    bind_contextvars(tenant=caller.tenant)  # for the request's lines in the log
+    return caller
 
 
 CallerOf = Annotated[Caller, Depends(caller_of)]

@@ -1,18 +1,13 @@
-"""Middleware of every request: its one form, its count, the rest of a refused body, headers."""
+"""Middleware of every request: its one form, the rest of a refused body, headers."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from http import HTTPMethod
 from typing import Any, Final
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.telemetry.metrics import Metrics
-
-METHODS: Final = frozenset(HTTPMethod)
 DRAINED_BYTES: Final = 64_000_000
 DRAINED_S: Final = 5.0
 
@@ -53,37 +48,6 @@ class SafeHeaders:
             await send(message)
 
         await self._app(scope, receive, send_safely)
-
-
-class RequestMeter:
-    """ASGI middleware that counts every request under the path of its route."""
-
-    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
-        self._app = app
-        self._metrics = metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        status = 500
-        begin = time.perf_counter()
-
-        async def watched(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        with self._metrics.in_flight.track_inprogress():
-            try:
-                await self._app(scope, receive, watched)
-            finally:
-                # Unknown paths and methods share one label: a client may send any number of them.
-                route = getattr(scope.get("route"), "path", "other")
-                method = scope["method"] if scope["method"] in METHODS else "other"
-                self._metrics.requests.labels(method, route, status).inc()
-                self._metrics.request_seconds.labels(route).observe(time.perf_counter() - begin)
 
 
 class Drain:

@@ -15,6 +15,7 @@ from service.http.forms import BODY_ERRORS
 from service.http.schemas import CorrectQuery, ForkQuery
 from service.problems import documented
 from service.sessions import responses
+from service.telemetry.audit import audit, short_session
 from tamvt_client.messages import CorrectedOut, SessionOut
 
 JSON: Final = "application/json"
@@ -94,6 +95,7 @@ async def remove_object(
     """Stop tracking an object; its masks so far stay."""
     with service.admission.admit(holder):
         await service.tracker.remove(session_id, object_id, tenant=tenant)
+    audit("object.removed", session=short_session(session_id), object=str(object_id))
     return Response(status_code=204)
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
+from structlog.contextvars import bind_contextvars
 
 from service import errors
 from service.access.parameters import Whole
@@ -17,6 +18,7 @@ from service.http.schemas import AppendQuery, MasksQuery, SessionsQuery
 from service.http.start_body import START_BODY, read_start
 from service.problems import documented
 from service.sessions import responses
+from service.telemetry.audit import audit, short_session
 from service.telemetry.stage_times import StageTimes
 from tamvt_client.messages import AppendedOut, MasksOut, SessionOut, SessionsOut
 
@@ -69,6 +71,7 @@ async def start_session(
                 start.frame, start.given, start.options, tenant=tenant, reservation=reservation
             )
     service.metrics.sessions.inc()
+    bind_contextvars(session=short_session(session.session_id))
     location = f"{request.url.path}/{session.session_id}"
     body = responses.session_message(session, notes=notes).to_json()
     headers = {"Location": location}
@@ -136,7 +139,8 @@ async def append_frames(
             )
     fresh = appended.frames[appended.replayed :]
     service.metrics.count_frames(
-        committed=len(fresh),
+        appended.frames,
+        appended.session,
         replayed=appended.replayed,
         clips=len({masks.clip for masks in fresh}),
         times=times,
@@ -192,6 +196,7 @@ async def delete_session(
     """Delete the session with all its masks."""
     with service.admission.admit(holder):
         await service.tracker.delete(session_id, tenant=tenant)
+    audit("session.deleted", session=short_session(session_id))
     return Response(status_code=204)
 
 

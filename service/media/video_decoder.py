@@ -124,6 +124,7 @@ class VideoDecoder:
         self._warm: list[Child] = []
         self._closed = False
         self._places = asyncio.Semaphore(processes)
+        self._decoding = 0
         self._forking = asyncio.Lock()
         self._parent: asyncio.subprocess.Process | None = None
         self._control: socket.socket | None = None
@@ -189,6 +190,11 @@ class VideoDecoder:
                     child.connection.send(b"." * len(told))
         return found
 
+    @property
+    def children(self) -> int:
+        """How many processes decode or are ready to."""
+        return len(self._warm) + self._decoding
+
     async def close(self) -> None:
         """End the process that forks, and with it every child."""
         self._closed = True
@@ -214,6 +220,7 @@ class VideoDecoder:
     async def _child(self) -> AsyncIterator[Child]:
         """Yield a process that waits for a request; it is killed after the block."""
         await self._places.acquire()
+        self._decoding += 1
         # Whatever happens to this task: a child that was forked is ended, and nobody waits for it.
         coming = asyncio.create_task(self._take_child())
         try:
@@ -246,6 +253,7 @@ class VideoDecoder:
                 child.connection.close()
                 await self._exchange(b"e", child.pid)
         finally:
+            self._decoding -= 1
             self._places.release()
         with suppress(errors.DecoderUnavailable):
             if len(self._warm) < self._processes and not self._closed:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from opentelemetry.trace import Span
+
 from model.core.contract import ModelSpec
 from service.engines.base import BankLease
 from service.errors import Conflict, FrameAhead, FrameChanged
@@ -32,6 +34,7 @@ from service.sessions.snapshots import after_clips
 from service.store.records import FrameMasks, Session, entry_field
 from service.store.session_store import SessionStore
 from service.telemetry.stage_times import Stage, StageTimes
+from service.telemetry.tracing import begin_clip, end_clip, within
 
 # Decides, from how many clips are segmented and not committed, whether to commit them now.
 # What is left when the pipeline ends is committed then.
@@ -70,6 +73,7 @@ class _Segmented:
     times: StageTimes
     known: tuple[FrameMasks, ...]
     on_commit: OnCommit
+    span: Span
 
 
 @asynccontextmanager
@@ -174,9 +178,11 @@ class ClipPipeline:
         """
         session, before, start = self.session, self._memory, self._backend.workers.start
         spec = self._spec
+        span = begin_clip(session.session_id, first=step.first, last=step.last)
         pixels = await start(clip_pixels, step, model_size=session.model_size)
         times.end(prepared)
-        found = await self._bank.segment(pixels, before=before, object_ids=session.object_ids)
+        with within(span):
+            found = await self._bank.segment(pixels, before=before, object_ids=session.object_ids)
         times.end("inference")
         times.batch_sizes.append(found.batch_size)
         outcome = await start(
@@ -189,7 +195,7 @@ class ClipPipeline:
             encode_clip, outcome, found, session, spec.loop_bias, aggregated=spec.aggregated
         )
         times.end("encode")
-        self._uncommitted.append(_Segmented(outcome, encoding, times, known, on_commit))
+        self._uncommitted.append(_Segmented(outcome, encoding, times, known, on_commit, span))
         if self._policy(len(self._uncommitted)):
             await self._begin_commit()
 
@@ -242,16 +248,18 @@ class ClipPipeline:
             weights_sha256=outcomes[-1].weights_sha256,
             runtime=outcomes[-1].runtime,
         )
-        self.session = await self._backend.store.append(
-            before,
-            after,
-            masks=[item for frames in masks for item in frames],
-            entries={
-                entry_field(clip.masks[-1].frame): clip.entry for clip in encoded if clip.entry
-            },
-        )
+        with within(clips[-1].span):
+            self.session = await self._backend.store.append(
+                before,
+                after,
+                masks=[item for frames in masks for item in frames],
+                entries={
+                    entry_field(clip.masks[-1].frame): clip.entry for clip in encoded if clip.entry
+                },
+            )
         for one in clips:
             one.times.end("store")
+            end_clip(one.span, one.times)
         for one, frames in zip(clips, masks, strict=True):
             answer = (*one.known, *frames)
             await one.on_commit(CommittedClip(self.session, answer, len(one.known), one.times))

@@ -26,7 +26,8 @@ from redis.exceptions import (
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from service.errors import CorruptSession, Misconfigured, StoreFull, StoreUnavailable
-from service.store.lua import Script
+from service.store.lua import NAMES, Script
+from service.telemetry.call_times import CallTimes
 
 log = logging.getLogger(__name__)
 Client: TypeAlias = Redis | RedisCluster
@@ -58,7 +59,7 @@ async def open_redis(url: str, *, deadline_s: float, max_connections: int) -> As
             pool = BlockingConnectionPool.from_url(
                 url, max_connections=max_connections, timeout=deadline_s, **options
             )
-            client = Redis.from_pool(pool)
+            client = _MeasuredRedis.from_pool(pool)
     except ValueError as error:
         raise Misconfigured(f"TAMVT_REDIS_URL: {error}") from error
     try:
@@ -88,17 +89,44 @@ def _cluster(url: str, options: Mapping[str, Any], *, max_connections: int) -> R
     )
 
 
+class _MeasuredRedis(Redis):
+    """A client that knows how long its commands took, those in pipelines aside."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.calls = CallTimes("redis", aside=NoScriptError)
+        super().__init__(*args, **options)
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        with self.calls.measure(operation_of(args)):
+            return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+
+
 class _BoundedCluster(RedisCluster):
     """A cluster's client whose commands wait for a free connection instead of failing."""
 
     def __init__(self, *, max_connections: int, **options: Any) -> None:
+        self.calls = CallTimes("redis", aside=NoScriptError)
         # A connection that is being closed still counts as one of its node.
         super().__init__(max_connections=2 * max_connections, **options)
         self._connections = asyncio.Semaphore(max_connections)
 
     async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
-        async with self._connections:
-            return await super().execute_command(*args, **kwargs)
+        with self.calls.measure(operation_of(args)):
+            async with self._connections:
+                return await super().execute_command(*args, **kwargs)
+
+
+def operation_of(command: Sequence[Any]) -> str:
+    """Return the name of a command, or of the script that it runs."""
+    name = str(command[0]).lower()
+    return NAMES.get(command[1], name) if name in ("evalsha", "eval") else name
+
+
+def calls_of(client: Client) -> CallTimes:
+    """Return the times of the client's commands."""
+    return (
+        client.calls if isinstance(client, _MeasuredRedis | _BoundedCluster) else CallTimes("redis")
+    )
 
 
 async def check_serving(client: Client) -> None:

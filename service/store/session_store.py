@@ -106,11 +106,7 @@ async def open_store(
     client = open_redis(url, deadline_s=deadline_s, max_connections=max_connections)
     async with client as redis:
         yield SessionStore(
-            redis,
-            ttl_s=ttl_s,
-            deadline_s=deadline_s,
-            kept_frames=kept_frames,
-            limits=limits,
+            redis, ttl_s=ttl_s, deadline_s=deadline_s, kept_frames=kept_frames, limits=limits
         )
 
 

@@ -138,6 +138,11 @@ class Connection:
             max_wait_s=options.max_wait_s,
         )
 
+    @property
+    def tenant(self) -> str:
+        """Whose session it is."""
+        return self._session.tenant
+
     def replace(self) -> None:
         """End the stream once the clips under way are committed: another one took over."""
         self._enter(Phase.STOPPED)
@@ -302,13 +307,11 @@ class Connection:
         self._flow.answered(list(received))
         self._reservation.give(sum(len(frame.image) for frame in clip))
         self._active_s = time.monotonic()
-        fresh = committed.frames[committed.replayed :]
-        dropped = sum(masks.dropped for masks in fresh)
         self._metrics.count_frames(
-            committed=len(fresh) - dropped,
-            dropped=dropped,
+            committed.frames,
+            committed.session,
             replayed=committed.replayed,
-            clips=int(bool(fresh)),
+            clips=int(committed.replayed < len(committed.frames)),
             times=times[-1],
         )
 

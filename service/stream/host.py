@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from structlog.contextvars import bind_contextvars
 
 from service.access.admission import Admission, Reservation
 from service.access.callers import Caller, Callers
@@ -71,6 +74,7 @@ class StreamHost:
 
     async def serve(self, channel: Channel, read_request: Callable[[], StreamRequest]) -> None:
         """Serve one stream from its opening to its close code."""
+        began_s = time.monotonic()
         with self._parts.metrics.streams.track_inprogress():
             try:
                 close_reason = await self._connect(channel, read_request)
@@ -85,6 +89,8 @@ class StreamHost:
                 )
             code = ABNORMAL if close_reason is None else close_reason.code
             self._parts.metrics.streams_closed.labels(str(code)).inc()
+            told = {"code": code, "seconds": round(time.monotonic() - began_s, 1)}
+            log.info("stream", extra={"fields": told, "every": True})
             if close_reason is not None:
                 # Told as far as the client reads it in time.
                 with suppress(TimeoutError, Disconnected):
@@ -104,6 +110,7 @@ class StreamHost:
             reservation = stack.enter_context(self.admission.reservation())
             opening = self._open(channel, request, reservation, stack)
             connection = await _before_any_message(channel, opening)
+            bind_contextvars(tenant=connection.tenant)  # a ticket's, where there is one
             return await connection.run()
 
     async def _open(

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Request, WebSocket
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import Response
 from starlette.websockets import WebSocketDisconnect, WebSocketDisconnected
+from structlog.contextvars import bound_contextvars
 
 from service import errors
 from service.access.callers import Caller
@@ -17,6 +18,8 @@ from service.problems import MEDIA_TYPE, documented, headers_of, kind_of, proble
 from service.stream.connection import ConnectionOptions, Disconnected
 from service.stream.host import StreamHost, StreamRequest
 from service.stream.outbox import Message
+from service.telemetry.audit import short_session
+from service.telemetry.tracing import open_stream_span, trace_id
 from tamvt_client import wire
 from tamvt_client.messages import Problem, TicketOut
 
@@ -125,7 +128,13 @@ async def stream(socket: WebSocket, session_id: str) -> None:
         return
     await socket.accept(subprotocol=wire.SUBPROTOCOL)
     request = partial(_request, socket, session_id, caller, streams)
-    await streams.serve(SocketChannel(socket), request)
+    with (
+        open_stream_span(socket.headers) as span,
+        bound_contextvars(
+            tenant=caller.tenant, session=short_session(session_id), trace=trace_id(span)
+        ),
+    ):
+        await streams.serve(SocketChannel(socket), request)
 
 
 def _request(

@@ -1,16 +1,27 @@
-"""How the service logs: one line an event, in logfmt, on stderr; each kind a few times a minute."""
+"""How the service logs: one line an event on stderr, in logfmt or JSON; seldom of one kind.
+
+Code logs with `logging`. structlog writes the lines, with what is known of the request that a line
+belongs to: its id, tenant, session and trace. `fields` of a record are further ones of its own.
+"""
 
 from __future__ import annotations
 
 import faulthandler
 import logging
 import os
+import re
 import sys
 import threading
 import time
-from typing import Final
+from typing import Final, Literal
 
-FORMAT: Final = "time=%(asctime)s level=%(levelname)s logger=%(name)s message=%(message)s"
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+LogFormat = Literal["logfmt", "json"]
+
+UNPRINTABLE: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+FIRST_FIELDS: Final = ("time", "level", "logger", "message")
 LINES_A_MINUTE: Final = 20  # of one kind
 MINUTE_S: Final = 60.0
 LINE_BYTES: Final = 500  # of a library's own line
@@ -20,19 +31,55 @@ STDERR: Final = 2  # its file descriptor
 native = logging.getLogger("service.native")
 
 
-def configure_logging(level: str) -> None:
+def configure_logging(level: str, *, log_format: LogFormat = "logfmt") -> None:
     """Log from this level on (`debug`, `info`, `warning`, `error`)."""
     handler = logging.StreamHandler()
     handler.addFilter(Seldom())
-    logging.basicConfig(level=level.upper(), format=FORMAT, handlers=[handler])
+    handler.setFormatter(line_formatter(log_format))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
     # What a client sends wrongly is told to the client, not to the log.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
-class Seldom(logging.Filter):
-    """Passes so many lines a minute of each place in the code, and counts those it leaves out.
+def line_formatter(log_format: LogFormat) -> logging.Formatter:
+    """Return what makes one line of a record: of its fields, and of those of its request."""
+    write: Processor = structlog.processors.LogfmtRenderer(
+        key_order=FIRST_FIELDS, drop_missing=True, bool_as_flag=False
+    )
+    if log_format == "json":
+        write = structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[
+            structlog.contextvars.merge_contextvars,
+            structlog.stdlib.add_log_level,
+            structlog.stdlib.add_logger_name,
+            structlog.processors.TimeStamper(fmt="iso", key="time"),
+            add_fields,
+            structlog.processors.format_exc_info,
+        ],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.EventRenamer("message"),
+            write,
+        ],
+    )
 
-    Otherwise whoever can cause a line can fill the disk with it.
+
+def add_fields(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Add a record's traceback and fields to what is written of it: a step of structlog's."""
+    record = event["_record"]
+    if record.exc_info:
+        event["exc_info"] = record.exc_info
+    # A terminal would obey what else is in a line.
+    event["event"] = UNPRINTABLE.sub("?", event["event"])
+    return {**event, **getattr(record, "fields", {})}
+
+
+class Seldom(logging.Filter):
+    """Passes so many lines a minute of each kind, and counts those it leaves out.
+
+    Otherwise whoever can cause a line can fill the disk with it. A kind is a place in the code, and
+    the record's `kind` where it has one; a record with `every` always passes.
     """
 
     def __init__(self, *, lines: int = LINES_A_MINUTE, within_s: float = MINUTE_S) -> None:
@@ -40,12 +87,15 @@ class Seldom(logging.Filter):
         self._lines, self._within_s = lines, within_s
         self._counting = threading.Lock()
         self._since: dict[
-            tuple[str, int], tuple[float, int]
+            tuple[str, int, str], tuple[float, int]
         ] = {}  # when counting began, and so far
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether the line is written; the first of a minute says how many were not."""
-        place, now = (record.pathname, record.lineno), time.monotonic()
+        if getattr(record, "every", False):
+            return True
+        place = (record.pathname, record.lineno, getattr(record, "kind", ""))
+        now = time.monotonic()
         with self._counting:
             begin, count = self._since.get(place, (now, 0))
             if now - begin < self._within_s:

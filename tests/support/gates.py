@@ -25,6 +25,8 @@ from service.engines.base import BankLease, ClipMasks, Engine, Pictures
 from service.server.workers import Workers
 from service.settings import Settings
 from service.stream.host import StreamHost
+from service.telemetry.call_times import CallTimes
+from service.telemetry.vitals import EngineVitals
 
 
 @dataclass
@@ -59,6 +61,13 @@ class GatedEngine:
     @property
     def runtime(self) -> str:
         return self._engine.runtime
+
+    @property
+    def calls(self) -> Sequence[CallTimes]:
+        return self._engine.calls
+
+    def vitals(self) -> EngineVitals:
+        return self._engine.vitals()
 
     async def ready(self) -> None:
         await self._engine.ready()

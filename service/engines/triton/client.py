@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
+from opentelemetry.propagate import inject
 from tritonclient.grpc import InferInput, InferRequestedOutput, InferResult
 from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
@@ -27,6 +28,7 @@ from service.engines.triton.models import (
     status_of,
 )
 from service.errors import EngineUnavailable, ModelMismatch, Overloaded
+from service.telemetry.call_times import CallTimes
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +92,19 @@ class TritonClient:
         self._away = ""  # why, while Triton is away
         self._recovery: asyncio.Task[None] | None = None
         self._running = asyncio.Semaphore(in_flight)
-        self._free = in_flight + waiting  # requests that may still come
+        self._in_flight, self._most = in_flight, in_flight + waiting
+        self._free = self._most  # requests that may still come
+        self.calls = CallTimes("triton")
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait to be sent."""
+        return max(0, self._most - self._free - self._in_flight)
+
+    @property
+    def running(self) -> int:
+        """How many requests Triton has."""
+        return min(self._most - self._free, self._in_flight)
 
     @property
     def served(self) -> Served:
@@ -224,14 +238,18 @@ class TritonClient:
         left_s: float,
     ) -> InferResult:
         try:
-            return await self._client.infer(
-                spec.graph(verb),
-                list(inputs),
-                model_version=str(weights_version(spec)),
-                outputs=list(outputs),
-                timeout=int(left_s * 1e6),  # of Triton's queue
-                client_timeout=left_s,
-            )
+            with self.calls.measure(verb):
+                headers: dict[str, str] = {}
+                inject(headers)  # Triton goes on with the trace
+                return await self._client.infer(
+                    spec.graph(verb),
+                    list(inputs),
+                    model_version=str(weights_version(spec)),
+                    outputs=list(outputs),
+                    headers=headers,
+                    timeout=int(left_s * 1e6),  # of Triton's queue
+                    client_timeout=left_s,
+                )
         except InferenceServerException as error:
             raise self._translate(error, left_s=left_s) from error
 

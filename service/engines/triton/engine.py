@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from model.core.contract import ModelSpec
 from model.core.memory import Memory
-from service.engines.bank import BankCache
+from service.engines.bank import BankCache, BankUses
 from service.engines.base import (
     DEFAULT_LIMITS,
     TRITON,
@@ -36,6 +36,8 @@ from service.engines.triton.inline_bank import InlineBanks
 from service.engines.triton.regions import PREFIX, SHARED_MEMORY, NoSharedMemory, Regions
 from service.engines.triton.shared_bank import SharedBanks
 from service.errors import EngineUnavailable, Misconfigured
+from service.telemetry.call_times import CallTimes
+from service.telemetry.vitals import EngineVitals
 
 log = logging.getLogger(__name__)
 
@@ -146,6 +148,12 @@ class TritonEngine:
         self._inline = InlineBanks(client, cache)
         self._removal_scheduled = asyncio.Event()
         self._warned = False
+        self._cache = cache
+        self.uses = BankUses()
+
+    @property
+    def calls(self) -> Sequence[CallTimes]:
+        return (self._client.calls,)
 
     @property
     def spec(self) -> ModelSpec:
@@ -178,6 +186,16 @@ class TritonEngine:
             lease.leave()
             if self._regions and self._regions.scheduled:
                 self._removal_scheduled.set()
+
+    def vitals(self) -> EngineVitals:
+        """See `base.Engine.vitals`; the banks in shared memory are those of this host."""
+        return EngineVitals(
+            waiting=self._client.waiting,
+            running=self._client.running,
+            bank_bytes=self._cache.nbytes + (self._regions.nbytes if self._regions else 0),
+            bank_hits=self.uses.hits,
+            bank_rebuilds=self.uses.rebuilds,
+        )
 
     async def discard(self, session_id: str) -> None:
         """See `base.Engine.discard`."""
@@ -317,6 +335,8 @@ class TritonLease:
             frames=frames,
         )
         self._taken = (banks, bank)
+        self._engine.uses.hits += hit
+        self._engine.uses.rebuilds += not hit
         if not hit:
             await bank.rebuild(await self._source.load())
         return bank

@@ -72,6 +72,11 @@ class Regions:
         self._freeing = freeing or asyncio.Lock()
         self.scheduled: set[str] = set()  # names of regions to remove once Triton forgets them
 
+    @property
+    def nbytes(self) -> int:
+        """Return the bytes of all regions of this host."""
+        return sum(file.nbytes for file in self._files())
+
     def holding(self, session_id: str) -> Iterator[Region]:
         """Yield the session's regions that were free, locked now; the caller closes each."""
         for path in self._folder.glob(f"{self._prefix}-{_digest(session_id)}-*"):

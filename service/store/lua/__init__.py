@@ -15,6 +15,7 @@ from importlib import resources
 class Script:
     """A script and the SHA-1 by which Redis knows it."""
 
+    name: str
     text: str
     sha: str
 
@@ -22,7 +23,7 @@ class Script:
 def read_script(name: str) -> Script:
     """Return the script `<name>.lua` of this package."""
     text = resources.files(__name__).joinpath(f"{name}.lua").read_text(encoding="utf-8")
-    return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
+    return Script(name, text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
 COMMIT = read_script("commit")
@@ -32,3 +33,9 @@ MASKS = read_script("masks")
 DELETE = read_script("delete")
 RESERVE = read_script("reserve")
 SETTLE = read_script("settle")
+# By what a command names a script with: its SHA-1, or its text.
+NAMES = {
+    word: script.name
+    for script in (COMMIT, LOAD, ENTRIES, MASKS, DELETE, RESERVE, SETTLE)
+    for word in (script.sha, script.text)
+}

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.telemetry.logging import LINES_A_MINUTE, Seldom
+from service.telemetry.logging import LINES_A_MINUTE, LogFormat, Seldom, line_formatter
 from tests.support import scene
 from tests.support.running import PATIENCE_S, form, running_service
 
@@ -63,3 +63,20 @@ def test_what_decoders_say_comes_as_lines_of_the_log_and_seldom(
     lines = capfd.readouterr().err.splitlines()
     assert sum("JPEG" in line for line in lines) == LINES_A_MINUTE
     assert all(re.match(r"time=.* level=\w+ logger=[\w.]+ message=", line) for line in lines)
+
+
+@pytest.mark.parametrize("log_format", ["logfmt", "json"])
+def test_whatever_is_logged_is_one_line(log_format: LogFormat) -> None:
+    written = io.StringIO()
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(line_formatter(log_format))
+    logger = logging.Logger("test")
+    logger.addHandler(handler)
+    try:
+        raise ValueError("first\nsecond")
+    except ValueError:
+        logger.exception("failed\nwith \x1b[31m%s", '"quotes"', extra={"fields": {"frames": 3}})
+    (line,) = written.getvalue().splitlines()
+    assert "first" in line
+    assert "frames" in line
+    assert "\x1b" not in line

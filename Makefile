@@ -1,7 +1,7 @@
 # `make help` lists the targets. Each does all of its own set-up, the first time only.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve triton test test-faults fuzz mutants check check-images manifests sbom measure lock audit bench train ablate clean
+.PHONY: help setup demo serve stack triton test test-faults fuzz mutants check check-images manifests sbom measure lock audit bench train ablate clean
 
 BIN := .venv/bin
 ARGS ?=
@@ -9,6 +9,7 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 FAULT_SEEDS ?= 5
 VALUES ?= cpu
+STACK_PORT ?= 8443
 CHART := deploy/kubernetes/chart
 HELM := .venv/tools/deploy/bin/helm
 
@@ -34,6 +35,11 @@ demo:  ## track objects through a video (VIDEO=... MASK=... takes your own); nee
 serve:  ## run the service on HOST and PORT (127.0.0.1, 8000); needs no torch
 	@scripts/setup gateway
 	@exec env $(KEEP_BLOCKS) $(BIN)/tamvt serve --host $(HOST) --port $(PORT) $(ARGS)
+
+stack:  ## run Traefik with TLS, two gateways that ask for keys, and a Redis (STACK_PORT, 8443)
+	@scripts/setup deploy
+	@scripts/setup gateway
+	@exec env $(KEEP_BLOCKS) $(BIN)/python -m scripts.stack --port $(STACK_PORT) $(ARGS)
 
 triton:  ## serve the shipped model with a Triton on this machine, for TAMVT_ENGINE=triton
 	@scripts/setup triton

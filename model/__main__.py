@@ -61,6 +61,11 @@ COMMANDS = {
         SCORING,
         ("tamvt-model yardstick --sets twins dark -o scores.json",),
     ),
+    "compare": ModelCommand(
+        "score and time several models side by side: one table, one plot",
+        SCORING,
+        ("tamvt-model compare model/weights runs/graphs -o compared --sets dev twins",),
+    ),
     "sweep": ModelCommand(
         "score exported graphs at other memory sizes and clip lengths",
         SCORING,

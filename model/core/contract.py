@@ -83,17 +83,17 @@ class Buckets:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What was measured of a model when it was exported, and since: nothing depends on it.
+    """What was measured of a model when it was exported, and since; None: not measured.
 
     `parity` is the largest difference of a soft mask from PyTorch's, of 255, and `agreement` the
     share of pixels with equal labels. `macs` are the multiply-adds of one frame in use with one
     object and a full memory, at the first size that is served. `dev_j` is J on `dev` in percent.
     """
 
-    parity: int
-    agreement: float
-    parameters: int
-    macs: int
+    parity: int | None = None
+    agreement: float | None = None
+    parameters: int | None = None
+    macs: int | None = None
     dev_j: float | None = None
 
 

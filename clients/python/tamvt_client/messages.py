@@ -173,13 +173,13 @@ class MeasuredOut(Message):
 
     `parity` is the largest difference of a soft mask, of 255, `agreement` the share of pixels with
     equal labels. `macs` are the multiply-adds of a frame with one object and a full memory.
-    `dev_j` is J in percent on the six videos that models are chosen with; null: not measured.
+    `dev_j` is J in percent on the six videos that models are chosen with. Null: not measured.
     """
 
-    parity: int
-    agreement: float
-    parameters: int
-    macs: int
+    parity: int | None = None
+    agreement: float | None = None
+    parameters: int | None = None
+    macs: int | None = None
     dev_j: float | None = None
 
 

@@ -37,6 +37,7 @@ from service.local.private_redis import private_redis
 from service.media.video_decoder import VideoDecoder
 from service.server.workers import Workers
 from service.sessions.backend import SessionBackend
+from service.sessions.canary import watch_engines
 from service.sessions.frames import Limits
 from service.sessions.snapshots import SnapshotPolicy
 from service.sessions.tracking import TrackingService
@@ -124,6 +125,7 @@ async def open_service(
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(_open_store(settings))
         engines = await stack.enter_async_context(open_engines(settings))
+        health = Health()
         workers = stack.enter_context(
             Workers(threads=settings.threads, stuck_s=settings.request_deadline_s)
         )
@@ -162,10 +164,12 @@ async def open_service(
             metrics=metrics,
             access=access,
             callers=callers,
-            health=Health(),
+            health=health,
             uploads=upload_limits,
             deadline_s=settings.request_deadline_s,
         )
+        canaries = watch_engines(engines, health, metrics, interval_s=settings.canary_interval_s)
+        await stack.enter_async_context(canaries)
         metrics.state.watch(backend.engines, calls_of(store.redis), backend.videos)
         yield service, streams
 

@@ -270,6 +270,12 @@ class Settings(BaseSettings):
     request_deadline_s: float = Field(
         default=300.0, gt=0, description="Seconds of work on one request; more is answered 503."
     )
+    canary_interval_s: float = Field(
+        default=60.0,
+        ge=0,
+        description="Seconds between runs of the canary clip, whose wrong masks fail readiness; "
+        "0: none.",
+    )
     clip_deadline_s: float = Field(
         default=60.0, gt=0, description="Seconds of the engine on one clip."
     )

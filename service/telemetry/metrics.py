@@ -139,6 +139,18 @@ class Metrics:
             buckets=SECONDS,
             registry=self.registry,
         )
+        self.canary_j = Gauge(
+            "tamvt_canary_j",
+            "J of the canary clip's worst mask in its last run, by model.",
+            ("model",),
+            registry=self.registry,
+        )
+        self.canary_failures = Counter(
+            "tamvt_canary_failures",
+            "Runs of the canary clip with wrong masks, by model.",
+            ("model",),
+            registry=self.registry,
+        )
         self.object_frames = Counter(
             "tamvt_object_frames",
             "Objects in committed frames, by their state: visible, lost, human.",
@@ -219,6 +231,11 @@ class Metrics:
                     histogram.observe(seconds / clips)
                 if stage == "inference":
                     self.tenant_engine_seconds.labels(tenant).inc(seconds)
+
+    def count_canary(self, model: str, *, j: float, failed: bool) -> None:
+        """Count a run of a model's canary clip."""
+        self.canary_j.labels(model).set(j)
+        self.canary_failures.labels(model).inc(failed)
 
     def count_problem(self, slug: str) -> None:
         """Count one more answer of this problem."""

@@ -85,7 +85,8 @@ class Gateway:
 @contextmanager
 def gateways(count: int, weights: Path, **settings: object) -> Iterator[Sequence[Gateway]]:
     """So many gateways that serve the toy model, until the block is left."""
-    given = {"weights": weights, "model": "toy", "log_level": "error", **settings}
+    given = {"weights": weights, "model": "toy", "log_level": "error", "canary_interval_s": 0}
+    given |= settings
     named = {f"TAMVT_{name.upper()}": str(value) for name, value in given.items()}
     with ExitStack() as stack:
         found = [Gateway(named) for _ in range(count)]

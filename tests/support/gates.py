@@ -145,6 +145,8 @@ class Serving(NamedTuple):
 @asynccontextmanager
 async def served(gate: Gate, settings: Settings) -> AsyncIterator[Serving]:
     """Serve the application with these settings at the URL until the end of the block."""
+    # The canary would come to the gate first.
+    settings = settings.model_copy(update={"canary_interval_s": 0.0})
     app = create_app(settings, open_engines=gated(gate))
     async with app.router.lifespan_context(app):
         with listen("127.0.0.1", 0, settings) as listener:

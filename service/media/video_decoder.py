@@ -48,6 +48,8 @@ START_S: Final = 20.0  # until the process has imported FFmpeg, on a busy machin
 CHECK_S: Final = 1.0
 MESSAGE_BYTES: Final = 4096
 KEPT_VARIABLES: Final = ("PATH", "LANG", "LD_LIBRARY_PATH")
+# A picture's memory is used for the next one, in place of given back and asked for again.
+MALLOC: Final = "glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=268435456"
 ERRORS: Final = {
     error.__name__: error
     for error in (
@@ -353,7 +355,7 @@ class VideoDecoder:
                 *(sys.executable, "-P", "-m", "service.media.video_process"),
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
-                env={**kept, "PYTHONPATH": search},
+                env={**kept, "PYTHONPATH": search, "GLIBC_TUNABLES": MALLOC},
                 start_new_session=True,  # Ctrl-C in the terminal is for us to handle
             )
         return self._control

@@ -111,7 +111,9 @@ def answer_request(connection: socket.socket) -> None:
     limit(memory_bytes=used + request["memory_bytes"], cpu_s=request["cpu_s"])
     file = os.fdopen(descriptors[0], "rb")
     index = mmap.mmap(descriptors[0], request["video_bytes"], access=mmap.ACCESS_READ)
-    pictures = mmap.mmap(descriptors[1], request["picture_bytes"])
+    # All of it at once: page by page it takes as long as the decoding of small pictures.
+    shared = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
+    pictures = mmap.mmap(descriptors[1], request["picture_bytes"], flags=shared)
     memory = AllocationWatch()
     logging.getLogger("libav").addHandler(memory)
     logging.getLogger("libav").propagate = False

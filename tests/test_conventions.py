@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts import draw_architecture, measure_house, mutants
+from scripts import draw_architecture, draw_models, measure_house, mutants
 from service.errors import StartupError
 from service.problems import KINDS
 from service.settings import markdown_table
@@ -237,6 +237,12 @@ def test_every_picture_of_the_documents_is_shown() -> None:
 def test_the_drawn_architecture_is_current() -> None:
     drawn = (ROOT / "docs" / "images" / "architecture.svg").read_text()
     assert drawn == draw_architecture.draw()
+
+
+@pytest.mark.parametrize("name", draw_models.PICTURES)
+def test_the_drawn_models_are_current(name: str) -> None:
+    drawn = (ROOT / "docs" / "images" / f"model-{name}.svg").read_text()
+    assert drawn == draw_models.draw(name)
 
 
 def test_no_new_name_uses_a_replaced_word() -> None:

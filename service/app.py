@@ -99,6 +99,7 @@ def create_app(
     app.include_router(operations.router)
     app.include_router(page.router)
     problems.install(app, count=metrics.count_problem)
+    metrics.expect_problems(kind.slug for kind in problems.KINDS.values())
     app.add_middleware(SafeHeaders)
     app.add_middleware(Drain)
     app.add_middleware(RequestMeter, metrics=metrics)

@@ -122,6 +122,5 @@ def call_metrics(system: str, calls: Iterable[CallTimes]) -> Iterator[Metric]:
         names = [*map(str, LIMITS_S), "+Inf"]
         buckets = list(zip(names, accumulate(found.counts), strict=True))
         seconds.add_metric([operation], buckets, found.sum_s)
-    for operation, count in failed.items():
-        errors.add_metric([operation], count)
+        errors.add_metric([operation], failed[operation])
     yield from (seconds, errors)

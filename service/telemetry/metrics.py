@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter as Counts
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 from prometheus_client import (
@@ -69,6 +69,7 @@ class Metrics:
         GCCollector(registry=self.registry)
         self._count_requests()
         self._count_tracking()
+        self._count_quality()
         self._count_streams()
 
     def _count_requests(self) -> None:
@@ -139,6 +140,8 @@ class Metrics:
             buckets=SECONDS,
             registry=self.registry,
         )
+
+    def _count_quality(self) -> None:
         self.canary_j = Gauge(
             "tamvt_canary_j",
             "J of the canary clip's worst mask in its last run, by model.",
@@ -236,6 +239,11 @@ class Metrics:
         """Count a run of a model's canary clip."""
         self.canary_j.labels(model).set(j)
         self.canary_failures.labels(model).inc(failed)
+
+    def expect_problems(self, slugs: Iterable[str]) -> None:
+        """Tell these problems from now on, as none: a first one is then an increase."""
+        for slug in slugs:
+            self.problems.labels(slug)
 
     def count_problem(self, slug: str) -> None:
         """Count one more answer of this problem."""

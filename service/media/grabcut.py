@@ -27,6 +27,7 @@ SPECK: Final = 0.04  # parts smaller than this share of the largest one are nois
 REACHES: Final = (0.06, 0.12, 0.22, 0.38, 0.6)
 BEYOND: Final = 1.6  # reaches: from here on all is background
 CLEAR_EDGE: Final = 45.0  # a difference in color, of 255, at which an edge cannot be missed
+RIM: Final = 0.8  # of score, times the share of its edge at the picture's rim: that is background
 GROWTH: Final = 0.01  # of score for each doubling of the area: rather the whole than its part
 
 Rgb = NDArray[np.uint8]
@@ -75,6 +76,7 @@ def grow(rgb: Rgb, touched: Sequence[Trace], spared: Sequence[Trace]) -> Mask:
     for reach in REACHES:
         found = _reached(wide, ours, others, distance, reach * min(wide.shape[:2]))
         clear = edge_contrast(wide, found) + GROWTH * float(np.log2(max(1, found.sum())))
+        clear -= RIM * _share_of_rim(found)
         if found.any() and clear > score:
             best, score = found, clear
     if not best.any():
@@ -101,6 +103,13 @@ def edge_contrast(rgb: Rgb, mask: Mask) -> float:
         return 0.0
     difference = np.linalg.norm(means[0] - means[1], axis=-1)[edge]
     return float(np.minimum(difference / CLEAR_EDGE, 1).mean())
+
+
+def _share_of_rim(mask: Mask) -> float:
+    """Return 0..1: how much of the mask's edge lies on the picture's rim."""
+    rim = sum(int(line.sum()) for line in (mask[0], mask[-1], mask[:, 0], mask[:, -1]))
+    inner = int((mask[1:] != mask[:-1]).sum() + (mask[:, 1:] != mask[:, :-1]).sum())
+    return rim / max(1, rim + inner)
 
 
 def _reached(

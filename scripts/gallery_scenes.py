@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from service.media.sample import HEIGHT, WIDTH, draw_sample, draw_silhouette
+from service.media.sample import CUP_ID, HEIGHT, WIDTH, draw_sample, draw_silhouette
 
 Rgb = NDArray[np.uint8]
 Labels = NDArray[np.uint8]
@@ -123,8 +123,10 @@ class Scene:
     labels: Mapping[int, str]
     clicks: Mapping[int, tuple[tuple[int, int], ...]]
     draw: Callable[[], Drawn]
+    video: str = ""  # what is there already, in the page's folder
     start: int = 0
     rate: int = 24
+    key_frames: int = 12  # one so often: the page seeks
     outlines: Mapping[int, Outline] = field(default_factory=dict)
 
 
@@ -202,7 +204,7 @@ def ground(name: str, moment: float, *, tint: tuple[float, float, float]) -> Rgb
     """A gray photograph in a color, over which the camera moves."""
     window = np.array([[1.6, 0, -150 * moment], [0, 1.6, -300 + 150 * moment]], np.float32)
     moved = cv2.warpAffine(photograph(name), window, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REFLECT)
-    return np.clip(moved * np.array(tint), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(moved * np.array(tint), 0, 255), np.uint8)
 
 
 def draw_behind_a_planet() -> Drawn:
@@ -244,12 +246,14 @@ def draw_three() -> Drawn:
 def draw_small() -> Drawn:
     """An emblem of 26 pixels that wanders over gravel for twenty seconds."""
     emblem = patch()
+    gravel = ground("gravel", 0, tint=(1.2, 1.0, 0.75))
+    below = np.asarray(cv2.GaussianBlur(gravel, (0, 0), 2.0), np.uint8)  # out of focus
     for number in range(FRAMES := 480):
         moment = number / FRAMES
         x = 320 + 250 * sin(2 * pi * 2 * moment + 0.4)
         y = 180 + 120 * sin(2 * pi * 3 * moment)
         flown = emblem.placed(x, y, scale=0.36, degrees=720 * moment)
-        yield laid(ground("gravel", moment, tint=(1.2, 1.0, 0.75)), (1, flown))
+        yield laid(below, (1, flown))
 
 
 def draw_rabbit() -> Drawn:
@@ -265,12 +269,6 @@ def draw_rabbit() -> Drawn:
             return
         small = cv2.resize(bgr, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
         yield np.ascontiguousarray(small[..., ::-1]), np.zeros((HEIGHT, WIDTH), np.uint8)
-
-
-def draw_cup() -> Drawn:
-    """The sample, whose cup is object 1 here."""
-    for rgb, labels in draw_sample():
-        yield rgb, (labels > 0).astype(np.uint8)
 
 
 SCENES = (
@@ -293,9 +291,10 @@ SCENES = (
         shows="bends and turns",
         credits="Coffee by Rachel Michetti (CC0) before the Hubble deep field by NASA (public "
         "domain).",
-        labels={1: "Cup"},
-        clicks={1: ((175, 180), (175, 250), (120, 200))},
-        draw=draw_cup,
+        labels={CUP_ID: "Cup"},
+        clicks={CUP_ID: ((175, 180), (175, 250), (120, 200))},
+        draw=draw_sample,
+        video="sample.webm",
     ),
     Scene(
         name="planet",
@@ -329,5 +328,6 @@ SCENES = (
         labels={1: "Emblem"},
         clicks={1: ((417, 180), (424, 180), (410, 183))},
         draw=draw_small,
+        key_frames=60,
     ),
 )

@@ -24,7 +24,10 @@ MEDIA_TYPES: Final[Mapping[str, str]] = {
     ".js": "text/javascript; charset=utf-8",
     ".json": "application/json",
     ".svg": "image/svg+xml",
+    ".txt": "text/plain; charset=utf-8",
     ".webm": "video/webm",
+    ".webp": "image/webp",
+    ".woff2": "font/woff2",
 }
 # Everything comes from here: no other host, no script or style inside the page.
 POLICY: Final = "; ".join(
@@ -65,10 +68,10 @@ class File(NamedTuple):
 
 # They are few and small: read once, when the service starts.
 FILES: Final[Mapping[str, File]] = {
-    path.name: File.read(path)
-    for path in (*sorted(FOLDER.iterdir()), CLIENT)
+    path.relative_to(FOLDER).as_posix(): File.read(path)
+    for path in sorted(FOLDER.rglob("*"))
     if path.suffix in MEDIA_TYPES
-}
+} | {"tamvt.js": File.read(CLIENT)}
 
 router = APIRouter(include_in_schema=False, dependencies=[Depends(check_host)])
 
@@ -79,7 +82,7 @@ async def show_page(request: Request) -> Response:
     return _file_response(request, "index.html")
 
 
-@router.api_route("/web/{name}", methods=["GET", "HEAD"])
+@router.api_route("/web/{name:path}", methods=["GET", "HEAD"])
 async def show_file(name: str, request: Request) -> Response:
     """One of the page's files: the browser client is /web/tamvt.js."""
     return _file_response(request, name)

@@ -28,6 +28,7 @@ REACHES: Final = (0.06, 0.12, 0.22, 0.38, 0.6)
 BEYOND: Final = 1.6  # reaches: from here on all is background
 CLEAR_EDGE: Final = 45.0  # a difference in color, of 255, at which an edge cannot be missed
 RIM: Final = 0.8  # of score, times the share of its edge at the picture's rim: that is background
+SEEDS: Final = 2.5  # times the touched pixels: what is no larger is not found, but only touched
 GROWTH: Final = 0.01  # of score for each doubling of the area: rather the whole than its part
 
 Rgb = NDArray[np.uint8]
@@ -77,7 +78,7 @@ def grow(rgb: Rgb, touched: Sequence[Trace], spared: Sequence[Trace]) -> Mask:
         found = _reached(wide, ours, others, distance, reach * min(wide.shape[:2]))
         clear = edge_contrast(wide, found) + GROWTH * float(np.log2(max(1, found.sum())))
         clear -= RIM * _share_of_rim(found)
-        if found.any() and clear > score:
+        if found.sum() > SEEDS * ours.sum() and clear > score:
             best, score = found, clear
     if not best.any():
         return np.zeros((height, width), np.bool_)

@@ -1,10 +1,14 @@
-/** The workbench: one video, one session, and what a person does with them. */
+/** The workbench: one video, its sessions, and what a person does with them. */
 
 import { Client, encodeFrame } from "./tamvt.js";
 import { dropBookmark, readBookmark, writeBookmark } from "./bookmark.js";
-import { Drawing } from "./drawing.js";
+import { Corrections } from "./corrections.js";
+import { Desk } from "./desk.js";
 import { Figures } from "./figures.js";
-import { explained, hint, nextStep, outcome, spots } from "./messages.js";
+import { showChosen } from "./gallery.js";
+import { Leg } from "./legs.js";
+import { explained, hint, nextStep, outcome, progress, spots } from "./messages.js";
+import { Objects } from "./objects.js";
 import { Pen } from "./pen.js";
 import { Results } from "./results.js";
 import { CameraSource, ImageSource, VideoSource } from "./sources.js";
@@ -16,19 +20,25 @@ import { Viewer } from "./viewer.js";
 const STATES = { human: "drawn", visible: "visible", lost: "lost", dropped: "skipped" };
 
 export class Bench {
-  client = new Client();
-  session = null; drawing = null; tracking = null; still = null; sample = null; busy = false;
-  names = new Map([[1, ""]]); chosen = 1; figures = new Figures();
-  results = new Results({ kept: (id) => this.names.has(id) });
-  start = 0; drawnAt = 0; options = {}; tool = "brush"; radius = 12;
+  client = new Client(); things = new Objects(); figures = new Figures(); clips = []; clip = null;
+  forward = null; backward = null; corrections = new Corrections(this);
+  tracking = null; still = null; busy = false; start = 0; options = {}; #encoded = null;
+  look = { opacity: 0.35, effect: "none", colorOf: (id) => this.things.colorOf(id), isHidden: (id) => this.things.isHidden(id) };
 
   constructor() {
-    this.viewer = new Viewer({ labelsAt: (n) => this.labelsAt(n), onShown: () => this.render() });
+    this.results = this.#noResults();
+    this.desk = new Desk(this);
+    this.viewer = new Viewer({ labelsAt: (n) => this.labelsAt(n), onShown: () => { this.pen.show(); this.render(); }, look: this.look });
     this.timeline = new Timeline($("timeline"));
-    this.pen = new Pen($("marks"), this);
+    this.pen = new Pen($("marks"), this.desk, this.viewer.stage);
+    this.viewer.onView = () => this.pen.show();
+    const change = (act) => (...given) => { act(...given); this.viewer.paint(); this.pen.show(); this.render(); };
     this.list = new ObjectList($("objects"), {
-      onChoose: (id) => { this.chosen = id; this.render(); },
-      onName: (id, name) => { this.names.set(id, name); this.render(); },
+      onChoose: change((id) => { this.things.chosen = id; }),
+      onName: change((id, name) => { this.names.set(id, name); }),
+      onColor: change((id, color) => this.things.recolor(id, color)),
+      onHide: change((id) => this.things.hide(id)),
+      onLock: change((id) => this.things.lock(id)),
       onRemove: (id) => this.attempt(() => this.removeObject(id)),
     });
   }
@@ -41,36 +51,48 @@ export class Bench {
     return this.viewer.shown;
   }
 
-  /** The session's newest frame. */
-  get newest() {
-    return this.session.state.next_frame - 1;
+  get names() {
+    return this.things.names;
   }
 
-  /** The frame, counted as the video counts, that can be drawn on. */
-  get editable() {
-    if (this.session) return this.start + this.newest;
-    return this.edited ? this.drawnAt : this.shown;
+  get session() {
+    return this.forward?.session ?? null;
   }
 
-  get id() {
-    return this.chosen;
+  get legs() {
+    return [this.forward, this.backward].filter(Boolean);
+  }
+
+  get edited() {
+    return this.desk.edited;
+  }
+
+  get drawing() {
+    return this.desk.drawing;
   }
 
   get previewing() {
     return Boolean(this.source?.live && !this.still);
   }
 
-  get edited() {
-    return Boolean(this.drawing?.changed);
+  /** Nothing moves, and nothing is waited for. */
+  get isCalm() {
+    return Boolean(this.source) && !this.previewing && !this.busy && !this.tracking && !this.viewer.playing;
   }
 
   get remaining() {
-    return Boolean(this.session) && (this.source.live || this.start + this.newest < this.source.count - 1);
+    return this.legs.some((leg) => leg.left(this.source) > 0);
   }
 
-  set opacity(share) {
-    this.viewer.painter.opacity = share;
-    if (this.source) this.viewer.paint();
+  /** The frame of a correction is not the newest: what follows it is tracked once more. */
+  get rewinds() {
+    return Boolean(this.session) && this.edited && !this.legs.some((leg) => leg.newest === this.desk.drawnAt);
+  }
+
+  /** Whether frame n can be drawn on: any before tracking, then any that is tracked. */
+  isEditable(n) {
+    if (!this.session) return true;
+    return this.legs.some((leg) => (this.source.live ? leg.newest === n : leg.has(n)));
   }
 
   /** Runs what a person asked for; says so where it fails. */
@@ -85,6 +107,7 @@ export class Bench {
     } finally {
       this.busy = false;
       this.render();
+      this.pen.show();
     }
   }
 
@@ -92,46 +115,56 @@ export class Bench {
 
   async choose(kind, files, { quiet = false } = {}) {
     const open = {
-      sample: () => this.openSample(),
+      clip: () => this.#openClip(files),
       video: () => VideoSource.open(files[0], { name: files[0].name }),
       images: () => ImageSource.open(files),
       camera: () => CameraSource.open(),
     };
     if (!quiet) say("Opening …");
     const source = await open[kind](); // where it fails, what is open stays
-    this.use(source);
+    this.#use(source);
     await this.again({ quiet });
     if (source.notice) say(`${source.notice} ${hint(this)}`);
   }
 
-  async openSample() {
-    this.sample = await this.client.json("web/sample.json");
-    const blob = await (await this.client.call("web/sample.webm")).blob();
-    return VideoSource.open(blob, { name: "sample", kind: "sample" });
+  /** A clip of the gallery, by its name; the first one, where there is none of it. */
+  async #openClip(name) {
+    const clip = this.clips.find((each) => each.name === name) ?? this.clips[0];
+    const blob = await (await this.client.call(`web/${clip.video}`)).blob();
+    return VideoSource.open(blob, { name: clip.name, kind: "clip" });
   }
 
-  use(source) {
+  #use(source) {
     this.tracking?.pause();
     this.viewer.stop();
     this.viewer.use(source);
     this.pen.resize(source.size);
+    this.#encoded = null;
+    this.clip = source.kind === "clip" ? this.clips.find(({ name }) => name === source.name) : null;
     showKind(source.kind);
-    $("credits").textContent = source.kind === "sample" ? this.sample.credits : "";
+    showChosen(this.clip?.name);
+    $("credits").textContent = this.clip?.credits ?? "";
+  }
+
+  #noResults() {
+    return new Results({ kept: (object) => this.names.has(object) });
   }
 
   /** Forgets the session, keeps the video. */
   async again({ quiet = false } = {}) {
     if (this.session) dropBookmark();
     this.tracking?.pause();
-    this.tracking = null;
+    this.desk.clear();
     history.replaceState(null, "", location.pathname);
-    const { id, label } = this.source.kind === "sample" ? this.sample.object : { id: 1, label: "" };
-    Object.assign(this, { session: null, drawing: null, still: null, start: 0, chosen: id });
-    Object.assign(this, { names: new Map([[id, label]]), figures: new Figures() });
-    this.results = new Results({ kept: (object) => this.names.has(object) });
+    const names = this.clip ? this.clip.objects.map(({ id, label }) => [id, label]) : [[1, ""]];
+    Object.assign(this, { tracking: null, forward: null, backward: null, still: null, start: 0 });
+    Object.assign(this, { things: new Objects(new Map(names)), figures: new Figures() });
+    this.results = this.#noResults();
+    this.corrections.forget();
+    $("both").checked = Boolean(this.clip?.start);
     this.showSpots([]);
     if (this.source.live) this.viewer.preview(() => this.previewing);
-    else await this.viewer.show(0);
+    else await this.viewer.show(this.clip?.start ?? 0);
     if (!quiet) say(hint(this));
   }
 
@@ -146,168 +179,99 @@ export class Bench {
   // What is seen
 
   labelsAt(n) {
-    if (this.drawing && n === this.drawnAt) return this.drawing.labels;
+    if (this.drawing && n === this.desk.drawnAt) return this.drawing.labels;
     return this.results.labels(n - this.start, this.source.size);
   }
 
-  nameOf(id) {
-    return this.names.get(id) || `Object ${id}`;
-  }
-
   objects() {
-    const drawn = this.drawing && this.shown === this.drawnAt ? this.drawing.ids() : null;
+    const drawn = this.drawing && this.shown === this.desk.drawnAt ? this.drawing.ids() : [];
     const known = new Map(this.results.frames.get(this.shown - this.start)?.map(({ id, state }) => [id, STATES[state]]));
-    return [...this.names.keys()].sort((a, b) => a - b).map((id) => ({
-      id,
-      name: this.nameOf(id),
-      state: (this.edited && drawn?.includes(id) ? "drawn" : known.get(id)) ?? "",
-    }));
+    return this.things.list((id) => (this.edited && drawn.includes(id) ? "drawn" : known.get(id)) ?? "");
   }
 
   render() {
     const { source, shown } = this;
     const idle = Boolean(source) && !this.busy && !this.tracking;
     const objects = this.objects();
-    this.list.show(objects, { chosen: this.chosen, locked: !idle });
+    this.list.show(objects, { chosen: this.things.chosen, locked: !idle });
     showPrimary(nextStep(this));
     showTransport({ shown, count: source?.count ?? 0, playing: Boolean(this.viewer.playing || this.tracking), enabled: Boolean(source) && !this.previewing });
     showFigures(this.figures, Math.max(0, this.results.frames.size - 1));
     const { frames, revision } = this.results;
     this.timeline.show(frames, objects, { start: this.start, count: source?.count ?? 1, revision });
     $("restart").hidden = !this.session;
-    $("undo").disabled = $("clear").disabled = !(idle && this.edited);
-    $("suggest").hidden = !(source?.kind === "sample" && !this.session && shown === 0 && !this.edited);
+    $("both-ways").hidden = Boolean(this.session || !source || source.live || !shown);
+    $("undo").disabled = !(idle && (this.edited || this.corrections.past));
+    $("redo").disabled = !(idle && this.drawing?.hasUndone);
+    $("clear").disabled = !(idle && this.edited);
+    $("suggest").hidden = !(this.clip && !this.session && !this.edited);
     $("files").hidden = !this.session;
     for (const name of ["zip", "coco", "film", "annotations"]) $(name).disabled = !(idle && this.session);
-    $("marks").toggleAttribute("data-off", !this.mayDraw());
+    $("marks").toggleAttribute("data-off", !this.desk.mayDraw());
+    $("brush-size").hidden = !["brush", "eraser"].includes(this.desk.tool);
   }
 
-  // Drawing: this is the pen's desk
-
-  mayDraw() {
-    const calm = !this.previewing && !this.busy && !this.tracking && !this.viewer.playing;
-    return Boolean(this.source) && calm && this.shown === this.editable;
-  }
-
-  /** The drawing of the frame that is shown; begun with what is known of it. */
-  begin() {
-    if (!this.drawing || this.drawnAt !== this.shown) {
-      this.drawing = new Drawing(this.source.size, this.labelsAt(this.shown));
-      this.drawnAt = this.shown;
-    }
-    return this.drawing;
-  }
-
-  onChange() {
-    this.viewer.paint();
-    this.render();
-  }
-
-  onTool(name) {
-    this.tool = name;
-    document.querySelector(`[name=tool][value=${name}]`).checked = true;
-    this.pen.cancel();
-  }
-
-  onSize(factor) {
-    $("size").value = String(Math.round(this.radius * 2 * factor));
-    $("size").dispatchEvent(new Event("input"));
-  }
-
-  onUndo() {
-    if (!this.edited || !this.mayDraw()) return;
-    this.drawing.undo();
-    this.onChange();
-  }
-
-  clear() {
-    this.begin().mark();
-    this.drawing.erase(this.chosen);
-    this.onChange();
-  }
-
-  onBox(box) {
-    return this.attempt(async () => {
-      say("Looking for the outline …");
-      const { rle } = await this.client.refine(await this.encoded(this.shown), box);
-      this.outline(rle);
-      say("The brush and the eraser correct the outline.");
-    });
-  }
-
-  outline(rle) {
-    this.begin().mark();
-    this.drawing.replace(rle, this.chosen);
-    this.onChange();
-  }
-
-  suggest() {
-    this.outline(this.sample.object.rle);
-    say("Press Track.");
-  }
-
-  /** Says why the pen draws nothing, and brings the frame on which it does. */
-  explain() {
-    if (this.mayDraw() || this.busy || this.tracking || this.viewer.playing || this.previewing) return;
-    this.viewer.show(this.editable);
-    say(this.session ? "Corrections go on the newest frame: here it is." : "Your drawing is on this frame.");
-  }
+  // Objects
 
   addObject() {
-    const free = Array.from({ length: 254 }, (_, k) => k + 1).find((id) => !this.names.has(id) && !this.results.knows(id));
-    this.names.set(free, "");
-    this.chosen = free;
+    this.things.add((id) => this.results.knows(id));
     this.render();
+    this.pen.show();
   }
 
   async removeObject(id) {
-    if (this.session?.state.objects.some((object) => object.id === id)) {
-      await this.session.remove(id);
-      await this.readMasks(this.newest);
+    for (const leg of this.legs) {
+      if (!leg.session.state.objects.some((object) => object.id === id)) continue;
+      await leg.session.remove(id);
+      await this.readMasks(leg, leg.session.state.next_frame - 1);
     }
-    this.names.delete(id);
+    this.things.remove(id);
     this.results.sift();
     this.drawing?.erase(id);
-    if (!this.names.size) this.names.set(1, "");
-    if (this.chosen === id) this.chosen = this.names.keys().next().value;
     this.viewer.paint();
+  }
+
+  /** The prompt that comes with a clip of the gallery. */
+  suggest() {
+    return this.attempt(async () => {
+      await this.viewer.show(this.clip.start);
+      await this.desk.pointAll(this.clip.objects);
+      say("Press Track.");
+    });
   }
 
   // Tracking
 
+  /** Frame n as it is sent; the last one is kept, since clicks ask for it again. */
   async encoded(n) {
+    if (this.#encoded?.n === n) return this.#encoded.image;
     const [height, width] = this.source.size;
-    return encodeFrame(await this.source.picture(n), { height, width });
+    const image = this.still && n === 0 ? this.still : await encodeFrame(await this.source.picture(n), { height, width });
+    this.#encoded = { n, image };
+    return image;
   }
 
   async open() {
-    const image = this.still ?? (await this.encoded(this.drawnAt));
-    const ids = this.drawing.ids().filter((id) => this.names.has(id));
-    this.session = await this.client.start(image, this.drawing.objects(ids, this.names), this.options);
-    this.start = this.drawnAt;
-    await this.readMasks(0);
+    const { drawing, drawnAt: start } = this.desk;
+    const image = await this.encoded(start);
+    const objects = drawing.objects(drawing.ids().filter((id) => this.names.has(id)), this.names);
+    this.forward = new Leg({ session: await this.client.start(image, objects, this.options), start });
+    this.start = start;
+    await this.readMasks(this.forward, 0);
     if (this.source.live) return;
-    history.replaceState(null, "", `#session=${this.session.id}`);
+    if (start && $("both").checked) this.backward = new Leg({ session: await this.client.start(image, objects, this.options), start, direction: -1 });
     await this.bookmark();
   }
 
   bookmark() {
     const { kind, name, rate, files } = this.source;
-    return writeBookmark({ session: this.session.id, kind, name, rate, start: this.start, files });
+    history.replaceState(null, "", `#session=${this.session.id}`);
+    return writeBookmark({ session: this.session.id, back: this.backward?.session.id, kind, name, rate, start: this.start, files });
   }
 
-  /** The session's masks from a frame on, as the service keeps them. */
-  async readMasks(from) {
-    for await (const { frame, objects } of this.session.masks({ from })) this.results.put(frame, objects);
-  }
-
-  async correct() {
-    const ids = this.drawing.changedIds().filter((id) => this.names.has(id));
-    if (!ids.length) throw new Error("An object needs a pixel: paint it, or remove it from the list.");
-    await this.session.correct(this.drawing.objects(ids, this.names));
-    this.drawing = null;
-    await this.readMasks(this.newest);
-    await this.viewer.show(this.start + this.newest);
+  /** A session's masks from its frame k on, as the service keeps them. */
+  async readMasks(leg, k) {
+    for await (const { frame, objects } of leg.session.masks({ from: k })) this.results.put(frame * leg.direction, objects);
   }
 
   /** The one button: take a picture, track, pause, correct, go on. */
@@ -318,8 +282,8 @@ export class Bench {
       if (this.previewing) return this.takeStill();
       this.pen.cancel();
       const isNew = !this.session;
-      if (isNew) await this.open(); else if (this.edited) await this.correct();
-      this.drawing = null;
+      if (isNew) await this.open(); else if (this.edited) await this.corrections.make();
+      this.desk.clear();
       if (this.remaining) this.track();
       else if (isNew) this.tell(null, []);
       else say("Corrected.");
@@ -327,24 +291,32 @@ export class Bench {
   }
 
   async track() {
-    const { source, session, start, figures } = this;
-    const current = (act) => (...given) => { if (this.tracking === tracking) act(...given); };
-    const leftOut = [];
-    const tracking = new Tracking({ source, session, start,
-      onState: current((state) => say({ waiting: "The connection is lost; trying again …" }[state] ?? "Tracking …")),
-      onMasks: current((answer, picture) => this.answered(answer, picture)),
-      onDropped: (count) => { figures.dropped += count; },
-      onLeftOut: (error) => { leftOut.push(error.message); this.bookmark(); },
-    });
-    this.tracking = tracking;
+    const [{ source, figures }, leftOut] = [this, []];
+    let [trouble, leg] = [null, null];
     this.showSpots([]);
     say("Tracking …");
-    const trouble = await tracking.run().then(() => null, (error) => error);
-    figures.rest();
-    if (this.tracking !== tracking) return; // another video was chosen meanwhile
+    for (leg of this.legs.filter((each) => each.left(source) > 0)) {
+      const tracking = this.#trackingOf(leg, leftOut);
+      this.tracking = tracking;
+      trouble = await tracking.run().then(() => null, (error) => error);
+      figures.rest();
+      if (this.tracking !== tracking) return; // another video was chosen meanwhile
+      if (trouble || tracking.paused) break;
+    }
     this.tracking = null;
-    await this.attempt(() => this.viewer.show(start + this.newest));
+    await this.attempt(() => this.viewer.show(leg.newest));
     this.tell(trouble, leftOut);
+  }
+
+  #trackingOf(leg, leftOut) {
+    const current = (act) => (...given) => { if (this.tracking === tracking) act(...given); };
+    const tracking = new Tracking({ source: this.source, leg,
+      onState: current((state) => { if (state === "waiting") say("The connection is lost; trying again …"); }),
+      onMasks: current((answer, picture) => this.answered(leg, answer, picture)),
+      onDropped: (count) => { this.figures.dropped += count; },
+      onLeftOut: (error) => { leftOut.push(error.message); this.bookmark(); },
+    });
+    return tracking;
   }
 
   /** Says how tracking ended, and shows where to look. */
@@ -359,12 +331,13 @@ export class Bench {
     showSpots(found, (frame) => this.attempt(() => this.seek(frame)));
   }
 
-  answered({ frame, objects, timestamp, timing }, picture) {
-    this.results.put(frame, objects);
-    const next = Math.max(this.session.state.next_frame, frame + 1);
-    this.session.state = { ...this.session.state, next_frame: next };
+  answered(leg, { frame, objects, timestamp, timing }, picture) {
+    this.results.put(frame * leg.direction, objects);
+    const { session } = leg;
+    session.state = { ...session.state, next_frame: Math.max(session.state.next_frame, frame + 1) };
     if (timestamp !== null) this.figures.count({ latency: performance.now() - timestamp / 1000, inference: timing.inference_ms });
-    if (picture) this.viewer.show(this.start + frame, picture);
+    if (!this.source.live) say(progress(this.legs.reduce((sum, each) => sum + each.left(this.source), 0), this.figures.rate));
+    if (picture) this.viewer.show(leg.at(frame), picture);
   }
 
   /** Goes on with the session that the address names, on the video that this browser kept. */
@@ -372,14 +345,16 @@ export class Bench {
     const kept = await readBookmark();
     if (kept?.session !== id) throw new Error("The video of this session is not on this device.");
     const session = await this.client.open(id);
-    if (kept.kind === "sample") this.use(await this.openSample());
-    else if (kept.kind === "images") this.use(await ImageSource.open(kept.files, kept));
-    else this.use(await VideoSource.open(kept.files[0], kept));
-    this.names = new Map(session.state.objects.map(({ id: object, label }) => [object, label ?? ""]));
-    Object.assign(this, { session, start: kept.start, chosen: this.names.keys().next().value });
-    await this.readMasks(0);
-    await this.viewer.show(this.start + this.newest);
-    say(this.remaining ? "Back where you were. Continue, or correct this frame." : "Back where you were.");
+    const back = kept.back && (await this.client.open(kept.back));
+    if (kept.kind === "clip") this.#use(await this.#openClip(kept.name));
+    else if (kept.kind === "images") this.#use(await ImageSource.open(kept.files, kept));
+    else this.#use(await VideoSource.open(kept.files[0], kept));
+    const { start } = kept;
+    this.things = new Objects(new Map(session.state.objects.map(({ id: object, label }) => [object, label ?? ""])));
+    Object.assign(this, { start, forward: new Leg({ session, start }), backward: back ? new Leg({ session: back, start, direction: -1 }) : null });
+    for (const leg of this.legs) await this.readMasks(leg, 0);
+    await this.viewer.show(this.forward.newest);
+    say(this.remaining ? "Back where you were. Continue, or correct any frame." : "Back where you were.");
     this.showSpots(spots(this.results.frames, this.objects(), { start: this.start }));
   }
 

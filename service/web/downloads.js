@@ -2,17 +2,13 @@
 
 import { encodeRle, within } from "./tamvt.js";
 import { palettePng, zip } from "./archives.js";
-import { Painter } from "./painter.js";
-import { playPictures } from "./sources.js";
 import { BROWSER_S, pause } from "./video.js";
 
-const LAST_PICTURE_MS = 300; // the encoder runs behind
-const DRAWN_MS = 1000; // a page that nobody sees is not drawn
 const MASKS_IN_ZIP = 5000;
 const BYTES_IN_ZIP = 200_000_000;
 const ENDINGS = { "application/json": "json", "application/xml": "xml", "text/plain": "txt", "application/zip": "zip" };
 
-function save(blob, name) {
+export function saveBlob(blob, name) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
   link.download = name;
@@ -20,7 +16,7 @@ function save(blob, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
-const stem = (name) => name.replace(/\.\w+$/, "");
+export const stem = (name) => name.replace(/\.\w+$/, "");
 
 /** The name of the picture at frame n of the source: the file's own, or the frame's number. */
 function pictureName({ files, kind }, n) {
@@ -66,11 +62,13 @@ function strongest(ids, down, along) {
 
 /** What is saved of every frame: `{frame, n, size, labels}`, n as the source counts. */
 async function* savedFrames({ results, source, start }, onProgress) {
-  for (const frame of [...results.frames.keys()].sort((a, b) => a - b)) {
+  const frames = [...results.frames.keys()].sort((a, b) => a - b);
+  const [first] = frames; // below 0 where the video was tracked backward too
+  for (const frame of frames) {
     const n = start + frame;
     const size = await source.fullSize(n);
-    yield { frame, n, size, labels: resized(results.labels(frame, source.size), source.size, size) };
-    onProgress?.((frame + 1) / results.frames.size);
+    yield { frame: frame - first, n, size, labels: resized(results.labels(frame, source.size), source.size, size) };
+    onProgress?.((frame - first + 1) / frames.length);
     if (frame % 10 === 9) await pause(0); // the page stays alive
   }
 }
@@ -86,7 +84,7 @@ export async function saveMasks(bench, { onProgress } = {}) {
   const { source } = bench;
   const names = mapNames(bench);
   let [files, part] = [[], 1];
-  const write = () => save(zip(files.splice(0)), `${stem(source.name)}-masks${part++ > 1 ? `-${part - 1}` : ""}.zip`);
+  const write = () => saveBlob(zip(files.splice(0)), `${stem(source.name)}-masks${part++ > 1 ? `-${part - 1}` : ""}.zip`);
   for await (const { n, size, labels } of savedFrames(bench, onProgress)) {
     files.push([names.get(n), await palettePng(labels, size)]);
     if (files.length === MASKS_IN_ZIP) write();
@@ -96,7 +94,7 @@ export async function saveMasks(bench, { onProgress } = {}) {
 
 export async function saveCoco(bench, options) {
   const text = JSON.stringify(await cocoJson(bench, options));
-  save(new Blob([text], { type: "application/json" }), `${stem(bench.source.name)}-coco.json`);
+  saveBlob(new Blob([text], { type: "application/json" }), `${stem(bench.source.name)}-coco.json`);
 }
 
 /**
@@ -109,7 +107,7 @@ export async function saveAs(bench, { format, onProgress }) {
   const headers = { "Content-Type": "application/json" };
   const answer = await bench.client.call(`v1/masks/convert?format=${format}`, { method: "POST", headers, body });
   const suffix = ENDINGS[answer.headers.get("Content-Type").split(";")[0]];
-  save(await answer.blob(), `${stem(bench.source.name)}-${format}.${suffix}`);
+  saveBlob(await answer.blob(), `${stem(bench.source.name)}-${format}.${suffix}`);
 }
 
 /** The objects alone, in their own colors on nothing: PNGs with alpha in ZIPs. */
@@ -117,7 +115,7 @@ async function saveCutouts(bench, { onProgress }) {
   const { source } = bench;
   const names = mapNames(bench);
   let [files, part, bytes] = [[], 1, 0];
-  const write = () => save(zip(files.splice(0)), `${stem(source.name)}-cutouts${part++ > 1 ? `-${part - 1}` : ""}.zip`);
+  const write = () => saveBlob(zip(files.splice(0)), `${stem(source.name)}-cutouts${part++ > 1 ? `-${part - 1}` : ""}.zip`);
   for await (const { n, size, labels } of savedFrames(bench, onProgress)) {
     const [height, width] = size;
     const canvas = new OffscreenCanvas(width, height);
@@ -136,13 +134,6 @@ async function saveCutouts(bench, { onProgress }) {
   if (files.length) write();
 }
 
-export async function saveFilm(bench, { opacity, onProgress }) {
-  const { source, start, newest } = bench;
-  const labelsAt = (n) => bench.labelsAt(n);
-  const { blob, suffix } = await recordFilm(source, { from: start, count: newest + 1, labelsAt, opacity, onProgress });
-  save(blob, `${stem(source.name)}-overlay.${suffix}`);
-}
-
 /** COCO's JSON: an image per frame, an annotation per object in it, a category per object. */
 export async function cocoJson(bench, { onProgress } = {}) {
   const { names, results, source, start } = bench;
@@ -151,7 +142,7 @@ export async function cocoJson(bench, { onProgress } = {}) {
     const [height, width] = size;
     const timestamp = source.times?.[n];
     images.push({ id: frame, width, height, file_name: pictureName(source, n), video_frame: n, timestamp });
-    for (const { id, confidence, state } of results.frames.get(frame)) {
+    for (const { id, confidence, state } of results.frames.get(n - start)) {
       const { area, bbox } = extent(labels, size, id);
       if (!area) continue;
       annotations.push({
@@ -174,55 +165,4 @@ function extent(labels, [height, width], id) {
     [left, right, top, bottom] = [Math.min(left, column), Math.max(right, column), Math.min(top, row), Math.max(bottom, row)];
   }
   return { area, bbox: area ? [left, top, right - left + 1, bottom - top + 1] : [0, 0, 0, 0] };
-}
-
-/** Draws the masks of frame n on a context. */
-function maskPainter(size, { labelsAt, opacity }) {
-  const canvas = document.createElement("canvas");
-  const painter = new Painter(canvas);
-  painter.resize(size);
-  painter.opacity = opacity;
-  return (context, n) => {
-    const labels = labelsAt(n);
-    if (!labels) return;
-    painter.paint(labels);
-    context.drawImage(canvas, 0, 0, context.canvas.width, context.canvas.height);
-  };
-}
-
-/** Nothing, once the page has been drawn with what it is now. */
-function drawn() {
-  const next = () => new Promise((resolve) => requestAnimationFrame(resolve));
-  return Promise.race([next().then(next), pause(DRAWN_MS)]);
-}
-
-/** A video of every tracked frame with its masks, recorded in real time or slower; WebM or MP4. */
-async function recordFilm(source, { from, count, labelsAt, opacity, onProgress }) {
-  const [height, width] = await source.fullSize(from);
-  const canvas = Object.assign(document.createElement("canvas"), { height, width });
-  const context = canvas.getContext("2d", { alpha: false });
-  const stream = canvas.captureStream(0);
-  const [track] = stream.getVideoTracks();
-  const kinds = ["video/webm;codecs=vp9", "video/webm", "video/mp4"];
-  const mimeType = kinds.find((kind) => MediaRecorder.isTypeSupported(kind));
-  if (!mimeType) throw new Error("This browser cannot record videos. Download the masks, or use Chrome, Edge or Firefox.");
-  const recorder = new MediaRecorder(stream, { mimeType, videoBitsPerSecond: 6_000_000 });
-  const pieces = [];
-  recorder.ondataavailable = ({ data }) => pieces.push(data);
-  const stopped = new Promise((resolve) => { recorder.onstop = resolve; });
-  const finished = new AbortController();
-  const paint = maskPainter(source.size, { labelsAt, opacity });
-  recorder.start();
-  await playPictures(source, from, async (n, picture) => {
-    if (n >= from + count) return finished.abort();
-    context.drawImage(picture, 0, 0, width, height);
-    paint(context, n);
-    track.requestFrame();
-    onProgress?.((n - from + 1) / count);
-    await drawn(); // what is asked for twice before the page is drawn is taken once
-  }, finished.signal);
-  await pause(LAST_PICTURE_MS);
-  recorder.stop();
-  await within(BROWSER_S, "Finishing the video", stopped);
-  return { blob: new Blob(pieces, { type: mimeType }), suffix: mimeType.includes("mp4") ? "mp4" : "webm" };
 }

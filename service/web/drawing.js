@@ -1,33 +1,58 @@
-/** A label map that a person draws: strokes, polygons, outlines, and the way back. */
+/** A label map that a person draws: strokes, polygons, outlines, and the way back and forth. */
 
 import { encodeRle, fillRle } from "./tamvt.js";
 
 const STEPS_BACK = 20;
 
 export class Drawing {
-  #before = [];
+  #before = []; #after = []; #given;
+  /** What an object was pointed at with: `{id, points, label}` in the order in which it was. */
+  touches = [];
 
-  /** Begins with `labels` (Uint8Array, row by row), or with nothing. */
-  constructor(size, labels) {
+  /** Begins with `labels` (Uint8Array, row by row), or with nothing; `isLocked(id)` keeps its pixels. */
+  constructor(size, labels, { isLocked = () => false } = {}) {
     this.size = size;
+    this.isLocked = isLocked;
     this.labels = labels?.slice() ?? new Uint8Array(size[0] * size[1]);
     this.#given = this.labels.slice();
   }
-
-  #given;
 
   get changed() {
     return this.#before.length > 0;
   }
 
+  get hasUndone() {
+    return this.#after.length > 0;
+  }
+
   /** Remembers what is there, so that `undo` comes back to it. */
   mark() {
-    this.#before.push(this.labels.slice());
+    this.#before.push(this.#state());
+    this.#after = [];
     if (this.#before.length > STEPS_BACK) this.#before.splice(1, 1);
   }
 
   undo() {
-    this.labels = this.#before.pop() ?? this.labels;
+    this.#go(this.#before, this.#after);
+  }
+
+  redo() {
+    this.#go(this.#after, this.#before);
+  }
+
+  #state() {
+    return { labels: this.labels.slice(), touches: this.touches };
+  }
+
+  #go(from, to) {
+    const there = from.pop();
+    if (!there) return;
+    to.push(this.#state());
+    Object.assign(this, there);
+  }
+
+  #fill(id, first, end) {
+    for (let at = first; at < end; at++) if (!this.isLocked(this.labels[at])) this.labels[at] = id;
   }
 
   /** A round brush from one point to another, [x, y] in pixels; id 0 erases. */
@@ -44,7 +69,7 @@ export class Drawing {
       const half = Math.sqrt(radius ** 2 - (row - y) ** 2);
       const first = Math.max(0, Math.ceil(x - half));
       const end = Math.min(width - 1, Math.floor(x + half)) + 1;
-      if (end > first) this.labels.fill(id, row * width + first, row * width + end);
+      this.#fill(id, row * width + first, row * width + end);
     }
   }
 
@@ -61,15 +86,17 @@ export class Drawing {
       for (let at = 0; at + 1 < crossings.length; at += 2) {
         const first = Math.max(0, Math.ceil(crossings[at]));
         const end = Math.min(width, Math.floor(crossings[at + 1]) + 1);
-        if (end > first) this.labels.fill(id, row * width + first, row * width + end);
+        this.#fill(id, row * width + first, row * width + end);
       }
     }
   }
 
   /** Makes the RLE's mask all there is of an object. */
   replace(rle, id) {
+    const kept = this.labels.slice();
     this.erase(id);
     fillRle(this.labels, rle, id);
+    kept.forEach((value, at) => { if (value && value !== id && this.isLocked(value)) this.labels[at] = value; });
   }
 
   erase(id) {
@@ -90,6 +117,11 @@ export class Drawing {
       if (id !== this.#given[at]) seen[id] = seen[this.#given[at]] = 1;
     });
     return this.ids().filter((id) => seen[id]);
+  }
+
+  /** The RLE of an object, null of one without a pixel. */
+  rle(id) {
+    return this.labels.includes(id) ? encodeRle(this.labels, this.size, id) : null;
   }
 
   /** Objects as the service takes them. */

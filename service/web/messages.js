@@ -30,17 +30,42 @@ export function explained(error) {
 }
 
 /** How to begin. */
-export function hint({ previewing }) {
+export function hint({ previewing, clip }) {
   if (previewing) return "Point the camera at what you want to follow, then take the first picture.";
-  return "Paint over all of what you want to follow, or draw a box around it. Then press Track.";
+  if (clip) return "Click what you want to follow, or use the clicks that come with this clip. Then press Track.";
+  return "Click what you want to follow, or draw a box around it. Then press Track.";
+}
+
+/** What became of a click or a box: `{area}` of the outline. */
+export function pointed({ area }) {
+  if (!area) return "Nothing stands out there. Draw a box around the object, or paint it with the brush.";
+  return "Click what is missing, and with “Not this” what is too much. Then press Track.";
+}
+
+const TINY_PIXELS = 40;
+
+/** Why a drawn mask may be no good, and what to do; empty where it is fine. */
+export function warned({ area, parts }, [height, width]) {
+  if (area && area < Math.max(TINY_PIXELS, 0.0004 * height * width)) return `The mask is tiny (${area} pixels) and may be lost soon. Zoom in and paint all of the object.`;
+  if (parts > 1) return `The mask is in ${parts} pieces. Paint what is between them, or erase what does not belong.`;
+  return "";
+}
+
+/** How far tracking is. */
+export function progress(left, rate) {
+  const seconds = left / rate;
+  if (!left || !Number.isFinite(seconds)) return "Tracking …";
+  const time = seconds < 100 ? `${Math.ceil(seconds)} seconds` : `${Math.ceil(seconds / 60)} minutes`;
+  return `Tracking … ${left} frames to go, about ${time}.`;
 }
 
 /** What the one button does next: `{label, enabled}`. */
-export function nextStep({ tracking, source, busy, previewing, session, edited, drawing, remaining }) {
+export function nextStep({ tracking, source, busy, previewing, session, edited, drawing, remaining, rewinds }) {
   if (tracking) return { label: "Pause", enabled: true };
   const enabled = Boolean(source) && !busy;
   if (previewing) return { label: "Take the first picture", enabled };
   if (!session) return { label: "Track", enabled: enabled && edited && drawing.ids().length > 0 };
+  if (rewinds) return { label: "Track on from here", enabled };
   if (edited) return { label: remaining ? "Correct and continue" : "Correct", enabled };
   return remaining ? { label: "Continue", enabled } : { label: "All frames are tracked", enabled: false };
 }
@@ -51,8 +76,8 @@ export function outcome(frames, objects, { trouble, leftOut, remaining }) {
   const parts = [];
   if (trouble) parts.push(explained(trouble));
   if (lost.length) parts.push(`${lost.map(({ name, count }) => `${name} was lost in ${count} of ${frames.size} frames`).join(", ")}: look below.`);
-  if (remaining && !trouble) parts.push("Paused. Draw on this frame to correct it, then continue.");
-  else if (lost.length) parts.push("Where you can see it in the picture, start over from that frame and paint all of it.");
+  if (remaining && !trouble) parts.push("Paused. Correct any frame that is tracked, or continue.");
+  else if (lost.length) parts.push("Where you can see it in the picture, point at it there and track on.");
   else if (!trouble) parts.push("Done: seen in every frame. Play it, correct it, or download the masks.");
   parts.push(...leftOut.map((message) => `${message} It was left out.`));
   const wrong = Boolean(trouble) || leftOut.length > 0 || lost.some(({ count }) => count > frames.size / 2);

@@ -1,11 +1,13 @@
 /** The page: what its controls do. Everything begins here. */
 
 import { Bench } from "./bench.js";
-import { saveAs, saveCoco, saveFilm, saveMasks } from "./downloads.js";
+import { saveAs, saveCoco, saveMasks } from "./downloads.js";
+import { saveFilm } from "./film.js";
+import { showGallery } from "./gallery.js";
 import { explained } from "./messages.js";
 import { $, say } from "./view.js";
 
-const bench = new Bench();
+export const bench = new Bench();
 
 function openFiles(kind, files) {
   if (files.length) bench.attempt(() => bench.choose(kind, files));
@@ -39,28 +41,41 @@ $("primary").addEventListener("click", () => bench.act());
 $("restart").addEventListener("click", () => bench.attempt(() => bench.again()));
 $("add").addEventListener("click", () => bench.addObject());
 $("suggest").addEventListener("click", () => bench.suggest());
-$("undo").addEventListener("click", () => bench.onUndo());
-$("clear").addEventListener("click", () => bench.clear());
+$("undo").addEventListener("click", () => bench.desk.onUndo());
+$("redo").addEventListener("click", () => bench.desk.onRedo());
+$("clear").addEventListener("click", () => bench.desk.erase());
+$("zoom-in").addEventListener("click", () => bench.viewer.stage.step(1));
+$("zoom-out").addEventListener("click", () => bench.viewer.stage.step(-1));
+$("zoom-fit").addEventListener("click", () => bench.viewer.stage.fit());
 $("play").addEventListener("click", () => told(bench.play()));
 $("seek").addEventListener("input", () => told(bench.seek(Number($("seek").value))));
 $("zip").addEventListener("click", () => bench.attempt(() => saved("masks", saveMasks)));
 $("coco").addEventListener("click", () => bench.attempt(() => saved("annotations", saveCoco)));
-$("annotations").addEventListener("click", () => bench.attempt(() => saved("annotations", saveAs, { format: $("format").value })));
+$("annotations").addEventListener("click", () => bench.attempt(() => {
+  const format = $("format").value;
+  return format === "alpha" ? film({ alpha: true }) : saved("annotations", saveAs, { format });
+}));
 $("film").addEventListener("click", () => bench.attempt(film));
-$("marks").addEventListener("pointerdown", () => bench.explain());
+$("marks").addEventListener("pointerdown", () => bench.desk.explain());
 
 for (const tool of document.getElementsByName("tool")) {
-  tool.addEventListener("change", () => bench.onTool(tool.value));
+  tool.addEventListener("change", () => bench.desk.onTool(tool.value));
 }
 
 $("size").addEventListener("input", () => {
-  bench.radius = Number($("size").value) / 2;
+  bench.desk.radius = Number($("size").value) / 2;
   $("size-shown").textContent = $("size").value;
 });
 
 $("opacity").addEventListener("input", () => {
   $("opacity-shown").textContent = `${$("opacity").value} %`;
-  bench.opacity = Number($("opacity").value) / 100;
+  bench.look.opacity = Number($("opacity").value) / 100;
+  bench.viewer.paint();
+});
+
+$("effect").addEventListener("change", () => {
+  bench.look.effect = $("effect").value;
+  bench.viewer.paint();
 });
 
 addEventListener("resize", () => bench.render());
@@ -76,9 +91,9 @@ async function saved(what, save, options = {}) {
   say(`The ${what} are saved.`);
 }
 
-async function film() {
+async function film({ alpha = false } = {}) {
   const onProgress = (share) => say(`Recording the video: ${Math.round(share * 100)} %`);
-  await saveFilm(bench, { opacity: Number($("opacity").value) / 100, onProgress });
+  await saveFilm(bench, { alpha, onProgress });
   say("The video is saved.");
   await bench.seek(bench.shown);
 }
@@ -94,12 +109,16 @@ function offer(names) {
   });
 }
 
+/** Opens what the address names, `#session=ID` or `#clip=NAME`; else the first clip. */
 async function begin() {
   const { models } = await bench.client.json("v1/models");
   offer(models.filter((model, n) => !n || !model.experimental).map((model) => model.name));
-  const [, id] = /^#session=(.+)$/.exec(location.hash) ?? [];
-  await bench.attempt(() => (id ? bench.resume(decodeURIComponent(id)) : bench.choose("sample")));
-  if (!bench.source) await bench.attempt(() => bench.choose("sample", [], { quiet: true }));
+  bench.clips = await bench.client.json("web/gallery/gallery.json");
+  showGallery(bench.clips, (name) => bench.attempt(() => bench.choose("clip", name)));
+  const [, kind, name] = /^#(session|clip)=(.+)$/.exec(location.hash) ?? [];
+  const open = () => (kind === "session" ? bench.resume(decodeURIComponent(name)) : bench.choose("clip", name));
+  await bench.attempt(open);
+  if (!bench.source) await bench.attempt(() => bench.choose("clip", "", { quiet: true }));
 }
 
 told(begin());

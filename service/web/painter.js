@@ -1,4 +1,6 @@
-/** Label maps as colors over a picture. */
+/** Masks over a picture: bright colors, smooth outlines, and what becomes of the background. */
+
+import { outlines } from "./contours.js";
 
 /** [red, green, blue] of an object id in the colors of DAVIS, as in the service's PNGs. */
 export function davisColor(id) {
@@ -7,58 +9,54 @@ export function davisColor(id) {
   return [channel(id), channel(id >> 1), channel(id >> 2)];
 }
 
-export function cssColor(id) {
-  return `rgb(${davisColor(id).join(" ")})`;
+// Bright and far apart, so that they show on any picture and are told from each other.
+const BRIGHT = ["#35c8ff", "#ffb224", "#ff5c93", "#86ea4e", "#b18cff", "#19dfb5", "#ff7d45", "#ffe54d", "#6aa2ff", "#ff6df0"];
+
+/** The color of an object on the page, as #rrggbb. */
+export function brightColor(id) {
+  if (id <= BRIGHT.length) return BRIGHT[id - 1];
+  const hue = (id * 137.5) % 360;
+  const channel = (k) => {
+    const place = (k + hue / 30) % 12;
+    return Math.round(255 * (0.65 - 0.35 * Math.max(-1, Math.min(place - 3, 9 - place, 1)))).toString(16).padStart(2, "0");
+  };
+  return `#${channel(0)}${channel(8)}${channel(4)}`;
 }
 
-// DAVIS begins with dark colors: the outline is the same one, lighter, and shows on anything.
-function lighter(color) {
-  return color.map((value) => Math.round(value + (255 - value) * 0.5));
-}
+/** What the background becomes, as a canvas filter; an empty one leaves it, null takes it away. */
+export const EFFECTS = {
+  none: "", dim: "brightness(0.4)", blur: "blur(9px)", gray: "grayscale(1) brightness(0.85)", cutout: null,
+};
+const CUTOUT_GROUND = "#15191a";
+const LINE_PX = 2;
 
-// One pixel of ImageData; all machines that run browsers are little-endian.
-function rgba([red, green, blue], alpha) {
-  return ((Math.round(alpha * 255) << 24) | (blue << 16) | (green << 8) | red) >>> 0;
-}
-
-/** Paints a label map (Uint8Array of ids, row by row) on a canvas of the same size. */
-export class Painter {
-  #context; #image; #pixels; #fills = new Uint32Array(256); #edges = new Uint32Array(256);
-
-  constructor(canvas) {
-    this.canvas = canvas;
-    this.#context = canvas.getContext("2d");
-    this.opacity = 0.55;
+/**
+ * Paints the masks of a label map on a context whose unit is the picture's pixel, `dot` of which is
+ * one of the screen. `look` says how: `opacity` 0..1, `effect`, `colorOf(id)`, `isHidden(id)`.
+ */
+export function paintMasks(context, labels, size, { picture, look, dot = 1, ground = CUTOUT_GROUND }) {
+  const [height, width] = size;
+  const shown = [...outlines(labels, size)].filter(([id]) => !look.isHidden(id));
+  const filter = EFFECTS[look.effect];
+  if (filter !== "" && shown.length) {
+    const around = new Path2D();
+    around.rect(0, 0, width, height);
+    for (const [, path] of shown) around.addPath(path);
+    context.save();
+    context.clip(around, "evenodd");
+    if (filter === null && ground) { context.fillStyle = ground; context.fillRect(0, 0, width, height); }
+    else if (filter === null) context.clearRect(0, 0, width, height);
+    else if (picture) { context.filter = filter; context.drawImage(picture, 0, 0, width, height); }
+    context.restore();
   }
-
-  set opacity(share) {
-    for (let id = 1; id < 255; id++) {
-      this.#fills[id] = rgba(davisColor(id), share);
-      this.#edges[id] = rgba(lighter(davisColor(id)), Math.min(1, share * 1.8));
-    }
+  for (const [id, path] of shown) {
+    context.fillStyle = context.strokeStyle = look.colorOf(id);
+    context.globalAlpha = look.opacity;
+    context.fill(path, "evenodd");
+    context.globalAlpha = Math.min(1, look.opacity * 2.4);
+    context.lineWidth = LINE_PX * dot;
+    context.lineJoin = "round";
+    context.stroke(path);
   }
-
-  resize([height, width]) {
-    Object.assign(this.canvas, { height, width });
-    this.#image = new ImageData(width, height);
-    this.#pixels = new Uint32Array(this.#image.data.buffer);
-  }
-
-  clear() {
-    this.#context.clearRect(0, 0, this.canvas.width, this.canvas.height);
-  }
-
-  paint(labels) {
-    const { width } = this.canvas;
-    const last = labels.length - width;
-    const pixels = this.#pixels;
-    for (let at = 0; at < labels.length; at++) {
-      const id = labels[at];
-      if (id === 0) { pixels[at] = 0; continue; }
-      const inner = labels[at - 1] === id && labels[at + 1] === id
-        && (at < width || labels[at - width] === id) && (at >= last || labels[at + width] === id);
-      pixels[at] = inner ? this.#fills[id] : this.#edges[id];
-    }
-    this.#context.putImageData(this.#image, 0, 0);
-  }
+  context.globalAlpha = 1;
 }

@@ -1,30 +1,32 @@
-/** Pointer and keys on the stage, turned into strokes, polygons and boxes of a drawing. */
+/** Pointer and keys on the stage, turned into clicks, strokes, polygons and boxes. */
 
-const TOOL_KEYS = { b: "brush", e: "eraser", p: "polygon", x: "box" };
+const TOOL_KEYS = { a: "point", s: "spare", b: "brush", e: "eraser", p: "polygon", x: "box" };
+const isTouch = (tool) => tool === "point" || tool === "spare";
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const CLOSE_PX = 12;
+const CLICK_PX = 4; // a pen that moved less has clicked
+const MOST_POINTS = 40; // of a stroke that is pointed with
 
 /**
- * `desk` says what to draw with and hears of it: `tool`, `radius`, `id`, `mayDraw()`, `begin()`,
- * `onChange()`, `onBox([x, y, w, h])`, `onTool(name)`, `onSize(factor)`, `onUndo()`.
+ * `desk` says what to draw with and hears of it: `tool`, `radius`, `id`, `touches`, `mayDraw()`,
+ * `begin()`, `onChange()`, `onDrawn()`, `onBox([x, y, w, h])`, `onTouch({points, label})`,
+ * `onTool(name)`, `onSize(factor)`, `onUndo()`, `onRedo()`. `stage` knows where the pointer is.
  */
 export class Pen {
-  #canvas; #context; #desk; #size = [9, 16]; #at = null; #last = null; #corners = []; #box = null; #keyed = false;
+  #canvas; #desk; #stage; #size = [9, 16]; #at = null; #last = null; #corners = []; #box = null; #touch = null; #keyed = false;
 
-  constructor(canvas, desk) {
-    this.#canvas = canvas;
-    this.#context = canvas.getContext("2d");
-    this.#desk = desk;
+  constructor(canvas, desk, stage) {
+    [this.#canvas, this.#desk, this.#stage] = [canvas, desk, stage];
     const on = (name, act) => canvas.addEventListener(name, act);
     on("pointerdown", (event) => this.#down(event));
     on("pointermove", (event) => this.#move(event));
     on("pointerup", (event) => this.#up(event));
     on("pointercancel", () => this.cancel());
+    on("pinch", () => this.cancel());
     on("pointerleave", () => { if (!this.#last) { this.#at = null; this.show(); } });
     on("dblclick", () => this.#closePolygon());
     on("keydown", (event) => this.#key(event));
     on("blur", () => { this.#keyed = false; this.show(); });
-    new ResizeObserver(() => this.show()).observe(canvas);
   }
 
   resize(size) {
@@ -34,42 +36,38 @@ export class Pen {
 
   /** Forgets what is half drawn. */
   cancel() {
-    this.#last = this.#box = null;
+    if (this.#last) this.#desk.begin().undo(); // a stroke that two fingers began
+    this.#last = this.#box = this.#touch = null;
     this.#corners = [];
     this.show();
-  }
-
-  #place(event) {
-    const area = this.#canvas.getBoundingClientRect();
-    const [height, width] = this.#size;
-    return [((event.clientX - area.left) / area.width) * width - 0.5, ((event.clientY - area.top) / area.height) * height - 0.5];
   }
 
   #down(event) {
     if (event.button !== 0 || !this.#desk.mayDraw()) return;
     this.#canvas.setPointerCapture(event.pointerId);
     this.#keyed = false;
-    this.#at = this.#place(event);
-    this.#press();
+    this.#at = this.#stage.place(event);
+    this.#press({ spare: event.altKey });
   }
 
   #move(event) {
     if (!this.#desk.mayDraw()) return;
     const moves = event.getCoalescedEvents?.() ?? [];
-    for (const move of moves.length ? moves : [event]) this.#go(this.#place(move));
+    for (const move of moves.length ? moves : [event]) this.#go(this.#stage.place(move));
     this.show();
   }
 
   #up(event) {
-    if (this.#last || this.#box) this.#go(this.#place(event));
+    if (this.#last || this.#box || this.#touch) this.#go(this.#stage.place(event));
     this.#lift();
   }
 
   /** The pen touches the picture. */
-  #press() {
+  #press({ spare = false } = {}) {
     const { tool } = this.#desk;
     if (tool === "polygon") return this.#addCorner();
-    if (tool === "box") this.#box = [this.#at, this.#at];
+    if (isTouch(tool)) this.#touch = { points: [...this.#at], label: tool === "spare" || spare ? 0 : 1 };
+    else if (tool === "box") this.#box = [this.#at, this.#at];
     else {
       this.#desk.begin().mark();
       this.#last = this.#at;
@@ -81,7 +79,14 @@ export class Pen {
   #go(to) {
     this.#at = to;
     if (this.#box) this.#box[1] = to;
+    if (this.#touch) this.#drag(to);
     if (this.#last) this.#stroke(to);
+  }
+
+  #drag([x, y]) {
+    const { points } = this.#touch;
+    if (Math.hypot(x - points.at(-2), y - points.at(-1)) * this.#stage.scale >= CLICK_PX) points.push(x, y);
+    if (points.length > 2 * MOST_POINTS) this.#touch.points = points.filter((_, k) => k % 4 < 2 || k >= points.length - 2);
   }
 
   #stroke(to) {
@@ -92,10 +97,17 @@ export class Pen {
   }
 
   #lift() {
-    const box = this.#box;
-    this.#last = this.#box = null;
+    const [box, touch, stroke] = [this.#box, this.#touch, this.#last];
+    this.#last = this.#box = this.#touch = null;
     if (box) this.#giveBox(box);
+    if (touch) this.#desk.onTouch({ ...touch, points: this.#inside(touch.points) });
+    if (stroke) this.#desk.onDrawn();
     this.show();
+  }
+
+  #inside(points) {
+    const most = this.#size.map((side) => side - 1);
+    return points.map((value, k) => Math.min(Math.max(value, 0), most[(k + 1) % 2]));
   }
 
   #giveBox([[x0, y0], [x1, y1]]) {
@@ -108,7 +120,7 @@ export class Pen {
 
   #addCorner() {
     const first = this.#corners[0];
-    const near = first && Math.hypot(first[0] - this.#at[0], first[1] - this.#at[1]) * this.#scale() < CLOSE_PX;
+    const near = first && Math.hypot(first[0] - this.#at[0], first[1] - this.#at[1]) * this.#stage.scale < CLOSE_PX;
     if (near && this.#corners.length > 2) return this.#closePolygon();
     this.#corners.push(this.#at);
     this.show();
@@ -119,6 +131,7 @@ export class Pen {
       this.#desk.begin().mark();
       this.#desk.begin().polygon(this.#corners, this.#desk.id);
       this.#desk.onChange();
+      this.#desk.onDrawn();
     }
     this.#corners = [];
     this.show();
@@ -126,11 +139,14 @@ export class Pen {
 
   #key(event) {
     const { key } = event;
-    if ((event.ctrlKey || event.metaKey) && key === "z") this.#desk.onUndo();
+    if ((event.ctrlKey || event.metaKey) && key === "y") this.#desk.onRedo();
+    else if ((event.ctrlKey || event.metaKey) && key.toLowerCase() === "z") this.#desk[event.shiftKey ? "onRedo" : "onUndo"]();
     else if (event.ctrlKey || event.metaKey || event.altKey) return;
     else if (TOOL_KEYS[key.toLowerCase()]) this.#desk.onTool(TOOL_KEYS[key.toLowerCase()]);
     else if (key === "[" || key === "]") this.#desk.onSize(key === "]" ? 1.25 : 0.8);
     else if (key === "Escape") this.cancel();
+    else if (key === "+" || key === "=" || key === "-") this.#stage.step(key === "-" ? -1 : 1);
+    else if (key === "0") this.#stage.fit();
     else if (!this.#desk.mayDraw()) return;
     else if (ARROWS[key]) this.#step(ARROWS[key], event.shiftKey ? 20 : 4);
     else if (key === " ") this.#toggle();
@@ -150,32 +166,46 @@ export class Pen {
   #toggle() {
     this.#keyed = true;
     this.#at ??= [this.#size[1] / 2, this.#size[0] / 2];
-    if (this.#last || this.#box) this.#lift();
+    if (this.#last || this.#box || this.#touch) this.#lift();
+    else if (isTouch(this.#desk.tool)) { this.#press(); this.#lift(); }
     else this.#press();
   }
 
-  #scale() {
-    return this.#canvas.clientWidth / this.#size[1];
-  }
-
-  /** Draws the cross, the ring of the brush, and what is half drawn. */
+  /** Draws the cross, the ring of the brush, what was pointed at, and what is half drawn. */
   show() {
-    const dots = globalThis.devicePixelRatio || 1;
-    const { clientWidth, clientHeight } = this.#canvas;
-    this.#canvas.width = clientWidth * dots;
-    this.#canvas.height = clientHeight * dots;
-    const scale = this.#scale() * dots;
-    const spot = ([x, y]) => [(x + 0.5) * scale, (y + 0.5) * scale];
+    const { context, dot } = this.#stage.prepare(this.#canvas);
     const path = new Path2D();
-    this.#trace(path, spot, scale, dots);
+    this.#trace(path, dot);
     // A light line on a dark one shows on any picture.
     for (const [width, color] of [[3.5, "rgb(0 0 0 / 0.55)"], [1.5, "#fff"]]) {
-      Object.assign(this.#context, { lineWidth: width * dots, strokeStyle: color, lineJoin: "round" });
-      this.#context.stroke(path);
+      Object.assign(context, { lineWidth: width * dot, strokeStyle: color, lineJoin: "round" });
+      context.stroke(path);
     }
+    for (const touch of [...this.#desk.touches, ...(this.#touch ? [this.#touch] : [])]) this.#pin(context, touch, dot);
   }
 
-  #trace(path, spot, scale, dots) {
+  /** Where something was pointed at: a plus for the object, a minus for what is not of it. */
+  #pin(context, { points, label }, dot) {
+    const line = new Path2D();
+    for (let k = 0; k < points.length; k += 2) line.lineTo(points[k] + 0.5, points[k + 1] + 0.5);
+    const color = label ? "#1fbf6b" : "#e5484d";
+    Object.assign(context, { strokeStyle: color, lineWidth: 4 * dot, lineCap: "round", lineJoin: "round" });
+    context.stroke(line);
+    const [x, y] = [points[0] + 0.5, points[1] + 0.5];
+    const disc = new Path2D();
+    disc.arc(x, y, 7 * dot, 0, 7);
+    Object.assign(context, { fillStyle: color, strokeStyle: "#fff", lineWidth: 1.75 * dot });
+    context.fill(disc);
+    context.stroke(disc);
+    const sign = new Path2D();
+    sign.moveTo(x - 3.2 * dot, y);
+    sign.lineTo(x + 3.2 * dot, y);
+    if (label) { sign.moveTo(x, y - 3.2 * dot); sign.lineTo(x, y + 3.2 * dot); }
+    context.stroke(sign);
+  }
+
+  #trace(path, dot) {
+    const spot = ([x, y]) => [x + 0.5, y + 0.5];
     this.#corners.forEach((corner, index) => {
       const [x, y] = spot(corner);
       if (index) path.lineTo(x, y); else path.moveTo(x, y);
@@ -183,8 +213,8 @@ export class Pen {
     if (this.#corners.length && this.#at) path.lineTo(...spot(this.#at));
     for (const corner of this.#corners) {
       const [x, y] = spot(corner);
-      path.moveTo(x + 4 * dots, y);
-      path.arc(x, y, 4 * dots, 0, 7);
+      path.moveTo(x + 4 * dot, y);
+      path.arc(x, y, 4 * dot, 0, 7);
     }
     if (this.#box) {
       const [[x0, y0], [x1, y1]] = this.#box.map(spot);
@@ -192,14 +222,15 @@ export class Pen {
     }
     if (!this.#at || !this.#desk.mayDraw()) return;
     const [x, y] = spot(this.#at);
-    if (this.#desk.tool === "brush" || this.#desk.tool === "eraser") {
-      path.moveTo(x + this.#desk.radius * scale, y);
-      path.arc(x, y, this.#desk.radius * scale, 0, 7);
+    const { tool, radius } = this.#desk;
+    if (tool === "brush" || tool === "eraser") {
+      path.moveTo(x + radius, y);
+      path.arc(x, y, radius, 0, 7);
     }
     if (!this.#keyed) return;
     for (const [right, down] of Object.values(ARROWS)) {
-      path.moveTo(x + right * 4 * dots, y + down * 4 * dots);
-      path.lineTo(x + right * 14 * dots, y + down * 14 * dots);
+      path.moveTo(x + right * 4 * dot, y + down * 4 * dot);
+      path.lineTo(x + right * 14 * dot, y + down * 14 * dot);
     }
   }
 }

@@ -17,6 +17,13 @@ export class Results {
     this.revision++;
   }
 
+  /** Makes these the frames: those of before a correction. */
+  restore(frames) {
+    this.frames = frames;
+    this.sift();
+    this.revision++;
+  }
+
   /** Takes out what is not kept any more. */
   sift() {
     for (const [frame, objects] of this.frames) this.put(frame, objects);

@@ -1,6 +1,5 @@
 /** When each object is visible, lost or given by hand: one row per object; a bar is as high as its confidence. */
 
-import { cssColor } from "./painter.js";
 import { countStates } from "./results.js";
 
 const ROW = 14;
@@ -24,11 +23,11 @@ export class Timeline {
   }
 
   /**
-   * `masks` maps the session's frame numbers to objects; its frame 0 is the video's `start`.
+   * `masks` maps frames, counted from the video's `start`, to objects.
    * Drawn again only where something is new: `revision` counts the changes of `masks`.
    */
   show(masks, objects, { start, count, revision }) {
-    const names = objects.map(({ id, name }) => [id, name]);
+    const names = objects.map(({ id, name, color }) => [id, name, color]);
     const key = JSON.stringify([revision, names, start, count, innerWidth]);
     if (key === this.#drawn) return;
     this.#drawn = key;
@@ -40,21 +39,21 @@ export class Timeline {
     this.canvas.setAttribute("aria-label", describe(masks, objects));
     if (!height) return;
     const step = this.canvas.width / Math.max(1, count - 1);
-    const rows = new Map(objects.map(({ id }, row) => [id, (row * ROW + (ROW - BAR) / 2) * dots]));
+    const rows = new Map(objects.map(({ id, color }, row) => [id, { y: (row * ROW + (ROW - BAR) / 2) * dots, color }]));
     for (const [frame, found] of masks) {
       const x = Math.max(0, Math.round((start + frame - 0.5) * step));
       const end = Math.max(x + 1, Math.round((start + frame + 0.5) * step));
       for (const object of found) {
-        const y = rows.get(object.id);
-        if (y !== undefined) this.#bar(object, x, y, end - x, dots);
+        const row = rows.get(object.id);
+        if (row) this.#bar(object, x, row, end - x, dots);
       }
     }
   }
 
-  #bar({ id, state, confidence = 1 }, x, y, width, dots) {
+  #bar({ state, confidence = 1 }, x, { y, color }, width, dots) {
     if (state === "dropped") return;
     const lost = state === "lost";
-    this.context.fillStyle = lost ? "rgb(127 127 127 / 0.55)" : cssColor(id);
+    this.context.fillStyle = lost ? "rgb(127 127 127 / 0.55)" : color;
     const thin = lost ? 2 : 3 + (BAR - 3) * confidence;
     this.context.fillRect(x, y + ((BAR - thin) / 2) * dots, width, thin * dots);
     if (state !== "human") return;

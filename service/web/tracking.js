@@ -36,15 +36,19 @@ export class Appender {
 }
 
 /**
- * One run of tracking, until the source ends, `pause()` is called, or something goes wrong.
+ * One run of tracking along a leg, until the source ends, `pause()` is called, or something goes wrong.
  * `onMasks(answer, picture)` hears of every frame; `onDropped(count)` of those that were skipped;
  * `onLeftOut(error)` of an image that cannot be decoded, and is no frame.
  */
 export class Tracking {
   #pictures = new Map(); #stop = new AbortController(); #transport;
 
-  constructor({ source, session, start, onMasks, onDropped, onLeftOut, onState }) {
-    Object.assign(this, { source, session, start, onMasks, onDropped, onLeftOut, onState });
+  constructor({ source, leg, onMasks, onDropped, onLeftOut, onState }) {
+    Object.assign(this, { source, leg, session: leg.session, onMasks, onDropped, onLeftOut, onState });
+  }
+
+  get paused() {
+    return this.#stop.signal.aborted;
   }
 
   pause() {
@@ -83,11 +87,11 @@ export class Tracking {
   /** Sends picture after picture; gives the error of one that could not be had, if there was one. */
   async #sendAll() {
     for (let frame = this.#transport.nextFrame; !this.#stop.signal.aborted; ) {
-      const n = this.start + frame;
-      if (n >= this.source.count) return null;
+      const n = this.leg.at(frame);
+      if (n < 0 || n >= this.source.count) return null;
       const [picture, error] = await this.source.picture(n).then((found) => [found], (reason) => [null, reason]);
       if (picture) await this.#send(picture, frame++);
-      else if (!this.source.leaveOut) return error;
+      else if (!this.source.leaveOut || this.leg.direction < 0) return error; // numbers below would change
       else {
         this.source.leaveOut(n);
         this.onLeftOut(error);

@@ -1,6 +1,5 @@
 /** The page's controls: what they show. Nothing here knows of sessions. */
 
-import { cssColor } from "./painter.js";
 import { milliseconds } from "./figures.js";
 
 export const $ = (id) => document.getElementById(id);
@@ -51,15 +50,15 @@ export function showSpots(spots, onGo) {
   }));
 }
 
-/** The list of objects: choose one, name it, remove it. */
+/** The list of objects: choose, color, name, hide, lock and remove one. */
 export class ObjectList {
   #rows = new Map();
 
-  constructor(list, { onChoose, onName, onRemove }) {
-    Object.assign(this, { list, onChoose, onName, onRemove });
+  constructor(list, hears) {
+    Object.assign(this, { list, ...hears });
   }
 
-  /** `objects` is `[{id, name, state}]`. Rows are kept, so that typing goes on. */
+  /** `objects` is `[{id, name, color, state, hidden, locked}]`. Rows are kept, so that typing goes on. */
   show(objects, { chosen, locked }) {
     for (const [id, row] of this.#rows) {
       if (objects.some((object) => object.id === id)) continue;
@@ -74,27 +73,41 @@ export class ObjectList {
     });
   }
 
-  #fill(row, { id, name, state }, chosen) {
+  #fill(row, { id, name, color, state, hidden, locked }, chosen) {
+    const part = (selector) => row.querySelector(selector);
     row.toggleAttribute("data-chosen", id === chosen);
-    row.querySelector("[type=radio]").checked = id === chosen;
-    row.querySelector("[type=radio]").setAttribute("aria-label", `Draw ${name}`);
-    row.querySelector(".state").textContent = state;
-    row.querySelector(".remove").setAttribute("aria-label", `Remove ${name}`);
-    const input = row.querySelector("[type=text]");
+    part("[type=radio]").checked = id === chosen;
+    part("[type=radio]").setAttribute("aria-label", `Draw ${name}`);
+    part("[type=color]").value = color;
+    part("[type=color]").setAttribute("aria-label", `Color of ${name}`);
+    part(".state").textContent = state;
+    for (const [kind, pressed, label] of [["hide", hidden, `Hide ${name}`], ["lock", locked, `Lock ${name}`]]) {
+      part(`.${kind}`).setAttribute("aria-pressed", pressed);
+      part(`.${kind}`).setAttribute("aria-label", label);
+    }
+    part(".remove").setAttribute("aria-label", `Remove ${name}`);
+    const input = part("[type=text]");
     if (document.activeElement !== input) input.value = name;
   }
 
   #add({ id }) {
     const row = document.createElement("li");
     const choose = element("input", { type: "radio", name: "object", value: String(id) });
-    const swatch = element("span", { className: "swatch", ariaHidden: "true" });
-    swatch.style.background = cssColor(id);
+    const color = element("input", { type: "color" });
     const name = element("input", { type: "text", maxLength: 100, ariaLabel: `Name of object ${id}` });
-    const remove = element("button", { type: "button", className: "remove", textContent: "×" });
-    row.append(choose, swatch, name, element("span", { className: "state" }), remove);
+    const button = (className, title, icon) => {
+      const made = element("button", { type: "button", className: `small ${className}`, title });
+      made.append(document.getElementById(icon).content.cloneNode(true));
+      return made;
+    };
+    const [hide, lock, remove] = [button("hide", "Hide", "icon-eye"), button("lock", "Lock: other objects leave its pixels alone", "icon-lock"), button("remove", "Remove", "icon-remove")];
+    row.append(choose, color, name, element("span", { className: "state" }), hide, lock, remove);
     choose.addEventListener("change", () => this.onChoose(id));
     name.addEventListener("focus", () => this.onChoose(id));
     name.addEventListener("change", () => this.onName(id, name.value.trim()));
+    color.addEventListener("input", () => this.onColor(id, color.value));
+    hide.addEventListener("click", () => this.onHide(id));
+    lock.addEventListener("click", () => this.onLock(id));
     remove.addEventListener("click", () => this.onRemove(id));
     this.#rows.set(id, row);
     return row;

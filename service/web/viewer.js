@@ -1,26 +1,24 @@
 /** What is on the stage: the picture, the masks over it, playing and seeking. */
 
-import { Painter } from "./painter.js";
+import { paintMasks } from "./painter.js";
+import { Stage } from "./stage.js";
 import { $ } from "./view.js";
 
 /** `labelsAt(n)` gives the label map of frame n, or undefined; `onShown()` hears of a new frame. */
 export class Viewer {
   source = null; shown = 0; playing = null;
 
-  constructor({ labelsAt, onShown }) {
-    Object.assign(this, { labelsAt, onShown });
-    this.painter = new Painter($("overlay"));
+  constructor({ labelsAt, onShown, look }) {
+    Object.assign(this, { labelsAt, onShown, look });
     this.picture = $("picture").getContext("2d", { alpha: false });
+    const onView = () => { this.paint(); this.onView?.(); };
+    this.stage = new Stage({ stage: $("stage"), picture: $("picture"), overlay: $("overlay"), marks: $("marks"), onView });
   }
 
   use(source) {
     this.source?.close();
     this.source = source;
-    const [height, width] = source.size;
-    Object.assign($("picture"), { height, width });
-    $("stage").style.aspectRatio = `${width} / ${height}`;
-    $("stage").style.maxWidth = `calc(var(--tallest) * ${width / height})`;
-    this.painter.resize(source.size);
+    this.stage.use(source.size);
   }
 
   /** The live picture of a camera, as long as `going()`. */
@@ -31,7 +29,7 @@ export class Viewer {
       this.draw(video);
       video.requestVideoFrameCallback(step);
     };
-    this.painter.clear();
+    this.stage.prepare($("overlay"));
     step();
   }
 
@@ -42,8 +40,9 @@ export class Viewer {
 
   /** The masks of the frame that is shown: drawn by hand, or tracked. */
   paint() {
-    const labels = this.labelsAt(this.shown);
-    if (labels) this.painter.paint(labels); else this.painter.clear();
+    const { context, dot } = this.stage.prepare($("overlay"));
+    const labels = this.source && this.labelsAt(this.shown);
+    if (labels) paintMasks(context, labels, this.source.size, { picture: $("picture"), look: this.look, dot });
   }
 
   /** Shows frame n; `picture`, where it is at hand, saves looking for it. */

@@ -21,7 +21,9 @@ from tests.support.browser import PHONE, open_page
 from tests.support.page import (
     CUP,
     FRAMES,
+    SAMPLE,
     begin_at,
+    choose_tool,
     labels,
     open_images,
     paint,
@@ -38,10 +40,10 @@ pytestmark = pytest.mark.anyio
 WEB = Path(__file__).parents[2] / "service" / "web"
 COUNT_PAINTS = """
 globalThis.paints = 0;
-const put = CanvasRenderingContext2D.prototype.putImageData;
-CanvasRenderingContext2D.prototype.putImageData = function (...given) {
+const draw = CanvasRenderingContext2D.prototype.drawImage;
+CanvasRenderingContext2D.prototype.drawImage = function (...given) {
     globalThis.paints++;
-    put.apply(this, given);
+    draw.apply(this, given);
 };
 """
 NOTE_LABELS = """() => {
@@ -92,10 +94,10 @@ async def test_a_correction_is_kept_and_tracking_goes_on_from_it(page: Page) -> 
     await begin_at(page, 36)
     paused = await pause(page)
     assert paused < FRAMES - 1
-    await page.locator("[name=tool][value=eraser]").check()
+    await choose_tool(page, "eraser")
     await page.locator("#size").fill("80")
     await paint(page, (20, 20), (20, 340), (620, 340), (620, 20))
-    await page.locator("[name=tool][value=brush]").check()
+    await choose_tool(page, "brush")
     await paint(page, (300, 20), (380, 20))
     drawn = await labels(page) > 0
     await expect(page.locator("#primary")).to_have_text("Correct and continue")
@@ -129,7 +131,7 @@ async def test_a_reload_comes_back_to_the_frame_and_goes_on(page: Page) -> None:
 
 async def test_a_session_that_is_gone_is_said_to_be(chromium: Browser, running: Running) -> None:
     # The refused request is an error in the console.
-    async with open_page(chromium, running.url, watched=False) as page:
+    async with open_page(chromium, f"{running.url}{SAMPLE}", watched=False) as page:
         await begin_at(page, 54)
         await track(page)
         session = page.url.partition("#session=")[2]
@@ -162,7 +164,7 @@ async def test_playing_paints_each_frame_once_however_often(
 ) -> None:
     async with open_page(chromium, "about:blank") as page:
         await page.add_init_script(COUNT_PAINTS)
-        await page.goto(running.url)
+        await page.goto(f"{running.url}{SAMPLE}")
         await begin_at(page, 48)
         await track(page)
         for _ in range(2):
@@ -177,11 +179,11 @@ async def test_playing_paints_each_frame_once_however_often(
 
 
 async def test_a_box_becomes_the_outline_of_what_is_in_it(page: Page) -> None:
-    await page.locator("[name=tool][value=box]").check()
+    await choose_tool(page, "box")
     truth = outline()
     x, y, width, height = cv2.boundingRect(truth.view(np.uint8))
     await paint(page, (x - 5, y - 5), (x + width + 5, y + height + 5))
-    await expect(page.locator("#status")).to_contain_text("correct the outline")
+    await expect(page.locator("#status")).to_contain_text("Click what is missing")
     assert jaccard(await labels(page) > 0, truth) > 0.95
 
 
@@ -210,7 +212,7 @@ async def test_where_no_websocket_passes_requests_take_its_place(
 ) -> None:
     async with open_page(chromium, "about:blank") as page:
         await page.add_init_script("WebSocket = class { constructor() { throw Error('blocked') } }")
-        await page.goto(running.url)
+        await page.goto(f"{running.url}{SAMPLE}")
         await begin_at(page, 50)
         await track(page)
         assert len(await zipped_masks(page)) == FRAMES - 50
@@ -229,7 +231,7 @@ NEVER = "() => new Promise(() => {})"
     [
         (f"createImageBitmap = {NEVER}", "Copying a picture took more than 20 seconds"),
         (f"OffscreenCanvas.prototype.convertToBlob = {NEVER}", "Encoding a picture took more"),
-        ("HTMLMediaElement.prototype.addEventListener = () => {}", "Looking for a frame of sample"),
+        ("HTMLMediaElement.prototype.addEventListener = () => {}", "Looking for a frame of cup"),
         ("IDBFactory.prototype.open = () => ({})", "Done"),
     ],
 )
@@ -277,7 +279,7 @@ async def test_the_page_asks_nobody_but_the_service(chromium: Browser, running: 
     asked: set[str] = set()
     async with open_page(chromium, "about:blank") as page:
         page.on("request", lambda request: asked.add(request.url))
-        await page.goto(running.url)
+        await page.goto(f"{running.url}{SAMPLE}")
         await begin_at(page, 54)
         await track(page)
     foreign = {url for url in asked if not url.startswith((running.url, f"blob:{running.url}"))}
@@ -288,7 +290,7 @@ async def test_it_fits_a_phone_and_is_drawn_on_by_touch(
     chromium: Browser, running: Running
 ) -> None:
     async with open_page(
-        chromium, running.url, viewport=PHONE, is_mobile=True, has_touch=True
+        chromium, f"{running.url}{SAMPLE}", viewport=PHONE, is_mobile=True, has_touch=True
     ) as page:
         await expect(page.locator("#status")).to_contain_text("Then press Track")
         await page.touchscreen.tap(*await place(page, 180, 180))
@@ -300,9 +302,10 @@ async def test_it_fits_a_phone_and_is_drawn_on_by_touch(
 
 async def test_every_control_has_a_name(page: Page) -> None:
     await page.click("#suggest")
+    await expect(page.locator("#primary")).to_be_enabled()
     await page.click("#add")
     tree = await page.locator("body").aria_snapshot()
-    roles = "button|textbox|slider|radio|checkbox|link|img|application"
+    roles = "button|textbox|slider|radio|checkbox|combobox|link|img|application"
     unnamed = re.findall(rf"^ *- (?:{roles})(?: \[.*\])?:?$", tree, re.MULTILINE)
     assert unnamed == []
     assert 'slider "Frame"' in tree

@@ -16,6 +16,7 @@ from tests.support.browser import PATIENCE_MS
 
 FRAMES = 60  # of the sample
 CUP = 6  # the object that it begins with
+SAMPLE = "/#clip=cup"  # the page's address that opens it
 # In the page: whoever asks from outside may come when all frames are tracked.
 PAUSE_SOON = """() => {
     const [button, tracked] = ["primary", "tracked"].map((id) => document.getElementById(id));
@@ -48,10 +49,16 @@ async def paint(page: Page, *points: tuple[float, float]) -> None:
     await page.mouse.up()
 
 
+async def choose_tool(page: Page, name: str) -> None:
+    """Takes a tool: point, spare, box, polygon, brush or eraser."""
+    await page.locator(f"[name=tool][value={name}]").check()
+
+
 async def begin_at(page: Page, number: int) -> None:
     """Paints over the cup in a later frame: what is left of the sample is tracked sooner."""
     await page.locator("#seek").fill(str(number))
     await expect(page.locator("#counter")).to_have_text(f"{number + 1} / {FRAMES}")
+    await choose_tool(page, "brush")
     await paint(page, (200, 180), (320, 200), (420, 220))
 
 
@@ -75,15 +82,28 @@ async def shown(page: Page) -> int:
 
 
 async def labels(page: Page) -> NDArray[np.uint8]:
-    """What is painted over the picture: 255 where any object is, (H, W)."""
-    read = """(canvas) => {
-        const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
-        return [canvas.height, canvas.width, pixels.filter((_, k) => k % 4 === 3)
-            .reduce((text, alpha) => text + (alpha ? "1" : "0"), "")];
+    """The ids that are painted over the picture, uint8 (H, W) of the picture's own size."""
+    read = """async () => {
+        const { bench } = await import("/web/page.js");
+        const [height, width] = bench.source.size;
+        const labels = bench.labelsAt(bench.shown) ?? new Uint8Array(height * width);
+        return [height, width, Array.from(labels, (id) => String.fromCharCode(id)).join("")];
     }"""
-    height, width, text = await page.locator("#overlay").evaluate(read)
-    seen = np.frombuffer(text.encode(), np.uint8).reshape(height, width)
-    return np.where(seen == ord("1"), 255, 0).astype(np.uint8)
+    height, width, text = await page.evaluate(read)
+    return np.frombuffer(text.encode("latin-1"), np.uint8).reshape(height, width)
+
+
+async def painted(page: Page, x: float, y: float) -> list[int]:
+    """The color over the pixel x, y of the picture: red, green, blue, alpha."""
+    read = """(canvas, [x, y]) => {
+        const dots = canvas.width / canvas.clientWidth;
+        return [...canvas.getContext("2d").getImageData(x * dots, y * dots, 1, 1).data];
+    }"""
+    area = await page.locator("#overlay").bounding_box()
+    assert area is not None
+    left, top = await place(page, x, y)
+    color = await page.locator("#overlay").evaluate(read, [left - area["x"], top - area["y"]])
+    return [int(value) for value in color]
 
 
 async def download(page: Page, button: str) -> bytes:

@@ -10,7 +10,11 @@ import pytest
 from service.http.page import CLIENT, FOLDER, MEDIA_TYPES
 from tests.support.running import Api, problem
 
-FILES = {path.name: path for path in (*sorted(FOLDER.iterdir()), CLIENT)}
+FILES = {
+    path.relative_to(FOLDER).as_posix(): path
+    for path in sorted(FOLDER.rglob("*"))
+    if path.suffix in MEDIA_TYPES
+} | {"tamvt.js": CLIENT}
 
 
 def test_the_page_is_at_the_root(api: Api) -> None:
@@ -18,6 +22,11 @@ def test_the_page_is_at_the_root(api: Api) -> None:
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert answer.text == (FOLDER / "index.html").read_text()
+
+
+def test_every_kind_of_file_has_its_type() -> None:
+    kinds = {path.suffix for path in FOLDER.rglob("*") if path.is_file()}
+    assert kinds <= set(MEDIA_TYPES)
 
 
 @pytest.mark.parametrize("name", FILES)

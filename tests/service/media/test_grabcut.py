@@ -147,6 +147,8 @@ def test_a_box_that_fills_the_picture_is_cut_too() -> None:
 def test_where_nothing_stands_out_there_is_no_mask() -> None:
     with pytest.raises(NoObjects):
         segment_box(np.full((60, 80, 3), 128, np.uint8), [20, 20, 30, 20])
+    with pytest.raises(NoObjects):
+        segment_prompt(np.full((60, 80, 3), 128, np.uint8), Prompt([Touch([(30, 30)])]))
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ async function saveCutouts(bench, { onProgress }) {
     for (let at = 0; at < labels.length; at++) if (!labels[at]) pixels.data.fill(0, 4 * at, 4 * at + 4);
     context.putImageData(pixels, 0, 0);
     const blob = await within(BROWSER_S, "Writing a cut-out", canvas.convertToBlob({ type: "image/png" }));
-    files.push([names.get(n), new Uint8Array(await blob.arrayBuffer())]);
+    files.push([names.get(n), new Uint8Array(await within(BROWSER_S, "Reading a cut-out", blob.arrayBuffer()))]);
     bytes += blob.size;
     if (bytes > BYTES_IN_ZIP) [bytes] = [0, write()];
   }

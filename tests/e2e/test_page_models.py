@@ -11,7 +11,7 @@ from model.core.contract import Measured
 from model.export.graph_export import rewrite_spec
 from tests.support import scene
 from tests.support.browser import open_page
-from tests.support.page import open_images, paint, track
+from tests.support.page import choose_tool, open_images, paint, track
 from tests.support.running import running_service
 from tests.support.toy_model import LESS_STEEP, write_toy_model
 
@@ -37,6 +37,8 @@ async def test_a_model_is_chosen_among_those_that_are_good_enough(
             menu = page.get_by_label("Model of the next tracking")
             await expect(menu.locator("option")).to_have_text(["toy", "other"])
             await menu.select_option("other")
+            await expect(page.locator("#status")).to_contain_text("Then press Track")
+            await choose_tool(page, "brush")
             await open_images(page, **{f"{number}.png": scene.png(number) for number in range(3)})
             await paint(page, (24, 24), (26, 26))
             await track(page)

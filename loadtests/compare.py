@@ -38,14 +38,18 @@ TURNS_A_ROUND = 5
 # Runs in either checkout: for each line it reads, five clips of a session with a full bank.
 ENGINE = """
 import asyncio, sys, time
-from service.commands.bench import SteadySession, sample_footage
+try:
+    from service.commands.steady_session import SteadySession, sample_footage
+except ImportError:  # an older checkout
+    from service.commands.bench import SteadySession, sample_footage
 from service.engines.embedded import embedded_engine
 from service.settings import read_settings
 
 async def main():
     settings, footage = read_settings(), sample_footage((256, 448))
     async with embedded_engine(settings.weights, settings.model, threads=1) as engine:
-        session = SteadySession(engine, footage, objects=1, clip_length=2, memory_size=9)
+        slots = engine.spec.memory_size  # as the sessions have it
+        session = SteadySession(engine, footage, objects=1, clip_length=2, memory_size=slots)
         await session.fill()
         for _ in sys.stdin:
             before = time.process_time()

@@ -31,7 +31,7 @@ import psutil
 from numpy.typing import NDArray
 
 from model.core.palette import write_label_map
-from service.commands.bench import SteadySession, sample_footage
+from service.commands.steady_session import SteadySession, sample_footage
 from service.engines.embedded import embedded_engine
 from service.local.private_service import private_service
 from service.media.images import encode_jpeg
@@ -110,15 +110,21 @@ async def engine_alone(*, threads: int, clips: int) -> tuple[float, float]:
     """Frames/s of the engine, and its milliseconds of CPU for a frame."""
     settings = read_settings()
     async with embedded_engine(settings.weights, settings.model, threads=threads) as engine:
+        spec = engine.spec  # the sessions have its defaults too
         session = SteadySession(
-            engine, sample_footage(SIZE), objects=1, clip_length=2, memory_size=9
+            engine,
+            sample_footage(SIZE),
+            objects=1,
+            clip_length=spec.clip_length,
+            memory_size=spec.memory_size,
         )
         await session.fill()
         begin, cpu = time.perf_counter(), time.process_time()
         for _ in range(clips):
             await session.clip_ms()
         seconds = time.perf_counter() - begin
-        return 2 * clips / seconds, 1000 * (time.process_time() - cpu) / (2 * clips)
+        frames = spec.clip_length * clips
+        return frames / seconds, 1000 * (time.process_time() - cpu) / frames
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ from service.server.malloc import keep_large_blocks
 
 NAME = "tamvt-mobile"
 LENGTH = 2
+COUNT_S = 10.0  # for Triton to count a clip that it has answered
 
 
 class TransportSession:
@@ -92,22 +93,38 @@ async def rebuilt_ms(session: TransportSession, engine: Engine, *, times: int = 
     return statistics.median(found)
 
 
-async def computed_ms(client: InferenceServerClient) -> float:
-    """For how many milliseconds Triton's model has computed so far."""
+async def computed(client: InferenceServerClient) -> tuple[int, float]:
+    """How many clips Triton's model has counted so far, and for how many milliseconds."""
     answer = await client.get_inference_statistics(f"{NAME}_segment")
-    return float(answer.model_stats[0].inference_stats.compute_infer.ns / 1e6)
+    counted = answer.model_stats[0].inference_stats.compute_infer
+    return int(counted.count), float(counted.ns / 1e6)
+
+
+async def computed_after(client: InferenceServerClient, clips: int) -> float:
+    """The same milliseconds once so many clips are counted: Triton answers before it counts."""
+    async with asyncio.timeout(COUNT_S):
+        while True:
+            count, ms = await computed(client)
+            if count >= clips:
+                return ms
+            await asyncio.sleep(0.001)
 
 
 async def parts_ms(
     session: TransportSession, engine: Engine, client: InferenceServerClient, *, clips: int
 ) -> tuple[float, float]:
     """The median times of a clip, and of what the model computed of it."""
+    count, _ = await computed(client)
     await median_ms(session, engine, clips=1)
+    counted = count + 4  # with the three that are left out
+    before_ms = await computed_after(client, counted)
     found = []
     for _ in range(clips):
-        before_ms = await computed_ms(client)
         clip_ms = await session.clip_ms(engine)
-        found.append((clip_ms, await computed_ms(client) - before_ms))
+        counted += 1
+        after_ms = await computed_after(client, counted)
+        found.append((clip_ms, after_ms - before_ms))
+        before_ms = after_ms
     whole_ms = statistics.median(clip for clip, _ in found)
     rest_ms = statistics.median(clip - model for clip, model in found)
     return whole_ms, whole_ms - rest_ms

@@ -74,9 +74,14 @@ COMMANDS = {
         ("tamvt demo", "tamvt demo --video video.mp4 --mask first.png"),
     ),
     "bench": Command(
-        "measure the engine on this machine",
+        "measure the engine and the service on this machine",
         MEASURING,
-        ("tamvt bench engine --objects 1 4 --clips 50",),
+        (
+            "tamvt bench engine --objects 1 4 --clips 50",
+            "tamvt bench engine --runtime onnxruntime openvino --clip-length 1 2",
+            "tamvt bench service --json now.json --compare before.json",
+            "tamvt bench soak --frames 10000 --sessions 2000",
+        ),
     ),
 }
 

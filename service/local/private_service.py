@@ -23,6 +23,7 @@ def private_service(
     state: Path,
     *,
     settings: Mapping[str, str] | None = None,
+    workers: int = 1,
     start_deadline_s: float = 60.0,
     stop_deadline_s: float = 30.0,
 ) -> Iterator[str]:
@@ -41,6 +42,7 @@ def private_service(
     # It is on loopback and ours alone: no key is asked for, whatever the environment says.
     own |= {f"TAMVT_{name}": "" for name in ("KEYS", "OIDC_ISSUER", "TENANT_HEADER")}
     command = [sys.executable, "-P", "-m", "service", "serve", "--port", "0"]
+    command += ["--workers", str(workers)] if workers > 1 else []
     process = start_child(command, log=log, environment={**os.environ, **own, **(settings or {})})
     try:
         yield _address(process, log, deadline_s=start_deadline_s)

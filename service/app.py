@@ -42,6 +42,7 @@ from service.sessions.frames import Limits
 from service.sessions.snapshots import SnapshotPolicy
 from service.sessions.tracking import TrackingService
 from service.settings import Settings, read_settings
+from service.store.rates import RateLimits, TenantRates
 from service.store.records import StoreLimits
 from service.store.redis_client import calls_of
 from service.store.session_store import SessionStore, open_store
@@ -59,6 +60,10 @@ OpenEngines = Callable[[Settings], AbstractAsyncContextManager[Mapping[str, Engi
 
 # FastAPI's own spans tell whole paths, and so the ids of sessions: ours are those of RequestMeter.
 NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}
+EXPOSED_HEADERS = (
+    *("Link", "Location", "Idempotent-Replay", "X-Request-ID"),
+    *("RateLimit", "RateLimit-Policy", "Retry-After"),
+)
 API_VERSION = "1"
 DESCRIPTION = "Tracks objects through video: one frame and a mask in, masks of every frame out."
 
@@ -108,7 +113,7 @@ def create_app(
         allow_origins=read_origins(settings.allowed_origins),
         allow_methods=["*"],
         allow_headers=["*"],
-        expose_headers=["Link", "Location", "Idempotent-Replay", "Retry-After", "X-Request-ID"],
+        expose_headers=EXPOSED_HEADERS,
     )
     app.add_middleware(EquivalentRequests)
     _describe(app)
@@ -136,6 +141,7 @@ async def open_service(
             engines=engines,
             snapshots=SnapshotPolicy(settings.rollback_clips, settings.rollback_snapshots),
             videos=VideoDecoder(processes=settings.threads),
+            rates=choose_rates(settings, store),
         )
         stack.push_async_callback(backend.videos.close)
         tracker = TrackingService(
@@ -143,7 +149,9 @@ async def open_service(
         )
         watch = await stack.enter_async_context(watch_ownership(store))
         admission = Admission(
-            max_requests=settings.max_requests, max_bytes=settings.max_request_bytes
+            max_requests=settings.max_requests,
+            max_bytes=settings.max_request_bytes,
+            max_queue_s=settings.max_queue_s,
         )
         access, callers = await open_access(settings, store)
         streams = StreamHost(
@@ -263,6 +271,14 @@ async def _open_store(settings: Settings) -> AsyncIterator[SessionStore]:
         except StoreUnavailable as error:
             raise Misconfigured(f"TAMVT_REDIS_URL: {error}") from error
         yield store
+
+
+def choose_rates(settings: Settings, store: SessionStore) -> TenantRates | None:
+    """Return what counts each tenant's frames and seconds, None where neither is limited."""
+    limits = RateLimits(settings.tenant_frames_per_s, settings.tenant_engine_share)
+    if limits == RateLimits():
+        return None
+    return TenantRates(store.redis, limits=limits, deadline_s=settings.redis_deadline_s)
 
 
 async def open_access(settings: Settings, store: SessionStore) -> tuple[Access, Callers]:

@@ -34,6 +34,7 @@ TamvtError
 │   ├── ForeignHost              a name that this service does not have
 │   ├── ForeignOrigin            a page that may not use this service
 │   ├── TooMany                  more sessions, bytes or streams of one tenant than allowed
+│   │   └── RateLimited          more of one tenant in a second than allowed
 │   ├── UnknownSession           unknown or expired: the answer does not say which
 │   ├── UnknownFrame             not committed, or older than what is kept
 │   ├── UnknownObject            an object that the session does not track
@@ -59,6 +60,8 @@ TamvtError
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 ECHOED = 100  # characters
 
@@ -218,6 +221,16 @@ class TooMany(Refused):
         super().__init__(message)
         self.limit = limit
         self.retry_after_s = retry_after_s
+
+
+class RateLimited(TooMany):
+    """One tenant uses more in a second than it may. `headers` tell what is left, and until when."""
+
+    def __init__(
+        self, message: str, *, limit: int, retry_after_s: float, headers: Mapping[str, str]
+    ) -> None:
+        super().__init__(message, limit=limit, retry_after_s=retry_after_s)
+        self.headers = headers
 
 
 class UnknownSession(Refused):

@@ -70,6 +70,7 @@ KINDS: Final[Mapping[type[errors.TamvtError], Kind]] = {
     errors.ForeignHost: Kind(403, "foreign-host", "The service has another name"),
     errors.ForeignOrigin: Kind(403, "foreign-origin", "The page may not use this service"),
     errors.TooMany: Kind(429, "too-many", "There are too many"),
+    errors.RateLimited: Kind(429, "rate-limited", "Too much in a short time"),
     errors.UnknownSession: Kind(404, "unknown-session", "The session is unknown or expired"),
     errors.UnknownFrame: Kind(404, "unknown-frame", "The frame is not kept"),
     errors.UnknownObject: Kind(404, "unknown-object", "The object is not tracked"),
@@ -149,6 +150,8 @@ def headers_of(error: errors.TamvtError) -> dict[str, str]:
     headers = {}
     if isinstance(error, errors.Unavailable | errors.TooMany):
         headers["Retry-After"] = str(math.ceil(error.retry_after_s))
+    if isinstance(error, errors.RateLimited):
+        headers |= error.headers
     if isinstance(error, errors.Unauthenticated):
         headers["WWW-Authenticate"] = 'Bearer realm="tamvt"'
     return headers

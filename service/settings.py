@@ -220,6 +220,18 @@ class Settings(BaseSettings):
         ge=0,
         description="Stored bytes of all sessions of one tenant; 0: any.",
     )
+    tenant_frames_per_s: float = Field(
+        default=0.0,
+        ge=0,
+        description="Frames that one tenant may have tracked in a second, over all gateways, and "
+        "ten times as many at once; 0: any.",
+    )
+    tenant_engine_share: float = Field(
+        default=0.0,
+        ge=0,
+        description="Seconds of the model that one tenant may use in a second, over all gateways; "
+        "0: any.",
+    )
     max_tenant_streams: int = Field(
         default=256, ge=1, description="Streams of one tenant open at once."
     )
@@ -252,6 +264,12 @@ class Settings(BaseSettings):
         ge=1,
         description="Requests worked on at once, half of them of one tenant or peer; one more is "
         "answered 503.",
+    )
+    max_queue_s: float = Field(
+        default=5.0,
+        ge=0,
+        description="Seconds that clips wait for the model until new sessions are answered 503; "
+        "0: any.",
     )
     max_request_bytes: int = Field(
         default=512_000_000,

@@ -17,7 +17,8 @@ from service.errors import Overloaded, PayloadTooLarge
 class Admission:
     """Counts the requests in flight and the bytes they hold. It never lets anybody wait."""
 
-    def __init__(self, *, max_requests: int, max_bytes: int) -> None:
+    def __init__(self, *, max_requests: int, max_bytes: int, max_queue_s: float = 0.0) -> None:
+        self._max_queue_s = max_queue_s
         self._max_requests = max_requests
         self._max_share = (max_requests + 1) // 2
         self._max_bytes = max_bytes
@@ -36,6 +37,18 @@ class Admission:
         if self._requests[holder] >= self._max_share:
             raise Overloaded(
                 f"{self._max_share} requests of yours are being worked on, half of all; try again"
+            )
+
+    def check_queue(self, queue_s: float) -> None:
+        """Raise Overloaded for what begins anew while clips wait `queue_s` seconds for the model.
+
+        Sessions that are under way go on: they come before new ones.
+        """
+        if self._max_queue_s and queue_s > self._max_queue_s:
+            raise Overloaded(
+                f"clips wait {queue_s:.1f} s for the model, more than the {self._max_queue_s:g} s "
+                "up to which sessions are started; try again",
+                retry_after_s=max(1.0, queue_s),
             )
 
     @contextmanager

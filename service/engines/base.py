@@ -63,6 +63,7 @@ class ClipMasks:
     batch_size: int  # clips that the model ran together, this one included
     weights_sha256: str  # of the model
     runtime: str = ""  # see Engine.runtime
+    engine_s: float = 0.0  # that the model took
 
 
 class BankLease(Protocol):
@@ -100,6 +101,11 @@ class Engine(Protocol):
     @property
     def runtime(self) -> str:
         """Return what runs the model, and in which precision: `openvino/bf16`, or `triton`."""
+        ...
+
+    @property
+    def queue_s(self) -> float:
+        """Return how many seconds clips waited lately until the model took them."""
         ...
 
     async def ready(self) -> None:

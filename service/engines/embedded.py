@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
-from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeVar
@@ -31,8 +30,9 @@ from service.engines.base import (
 from service.engines.graphs import Graphs, open_graphs
 from service.engines.inference import Inference
 from service.engines.pictures import MASKS_PER_BATCH, BankSource, arrange_masks, clear_unknown
+from service.engines.pool import Pool
 from service.engines.runtimes import ONNX_RUNTIME_ONLY, RuntimeOptions, choose_runtime
-from service.errors import EngineUnavailable, Overloaded
+from service.errors import EngineUnavailable
 from service.telemetry.call_times import CallTimes
 from service.telemetry.vitals import EngineVitals
 
@@ -95,70 +95,6 @@ async def embedded_engines(
                 await asyncio.to_thread(pool.close)
 
 
-class Pool:
-    """A bounded pool of threads with a bounded queue.
-
-    anyio's limiter waits without a bound, and its threads outlive a cancelled call uncounted; here
-    work is refused at once when the queue is full, and is counted until its thread is free.
-    """
-
-    def __init__(self, *, workers: int, queue: int, deadline_s: float) -> None:
-        self._executor = ThreadPoolExecutor(workers, thread_name_prefix="engine")
-        self._free = threading.Semaphore(workers + queue)
-        self._deadline_s = deadline_s
-        self._open = True
-        self._workers = workers
-        self._counting = threading.Lock()
-        self._held = 0  # calls that wait or run
-
-    @property
-    def waiting(self) -> int:
-        """How many calls wait for a thread."""
-        return max(0, self._held - self._workers)
-
-    @property
-    def running(self) -> int:
-        """How many calls have a thread."""
-        return min(self._held, self._workers)
-
-    def check(self) -> None:
-        """Raise EngineUnavailable once the pool is closed."""
-        if not self._open:
-            raise EngineUnavailable("the engine is shutting down")
-
-    async def run(self, work: Callable[[Inference], T]) -> T:
-        """Return what `work` returns.
-
-        Raise Overloaded if the queue is full, EngineUnavailable beyond the deadline. Work that was
-        cancelled is stopped at its next step, or never starts; it is counted until it has ended.
-        """
-        self.check()
-        if not self._free.acquire(blocking=False):
-            raise Overloaded("too many clips wait for the model")
-        run = Inference()
-        future = self._executor.submit(work, run)
-        self._count(1)
-        future.add_done_callback(lambda _: self._count(-1))
-        future.add_done_callback(lambda _: self._free.release())
-        try:
-            async with asyncio.timeout(self._deadline_s):
-                return await asyncio.wrap_future(future)
-        except TimeoutError as error:
-            raise EngineUnavailable(f"no masks within {self._deadline_s} s") from error
-        finally:
-            if not future.done():
-                run.stop()
-
-    def _count(self, more: int) -> None:
-        with self._counting:
-            self._held += more
-
-    def close(self) -> None:
-        """Cancel what waits, and wait until what runs has ended."""
-        self._open = False
-        self._executor.shutdown(cancel_futures=True)
-
-
 class EmbeddedEngine:
     """Runs clips one by one, each with its session's bank."""
 
@@ -175,6 +111,10 @@ class EmbeddedEngine:
     @property
     def runtime(self) -> str:
         return self._graphs.runtime
+
+    @property
+    def queue_s(self) -> float:
+        return self._pool.queue_s
 
     @property
     def calls(self) -> Sequence[CallTimes]:
@@ -306,6 +246,7 @@ def segment(
     graphs: Graphs, run: Inference, bank: EmbeddedBank, frames: NDArray[np.uint8]
 ) -> tuple[ClipMasks, Tensors]:
     """Return the masks of frames (L, h, w, 3) and the last one's entry, (T, C) or (O, T, C)."""
+    begun = time.monotonic()
     outputs = run(
         graphs.segment, {"frames": frames[None], **bank.inputs(whole=not graphs.any_shape)}
     )
@@ -316,6 +257,7 @@ def segment(
         batch_size=1,
         weights_sha256=graphs.spec.weights_sha256,
         runtime=graphs.runtime,
+        engine_s=time.monotonic() - begun,
     )
     return found, entry
 

@@ -35,6 +35,7 @@ UPLOAD_ERRORS: Final = (
     errors.MasksTooLarge,
     errors.SessionTooLarge,
     errors.TooMany,
+    errors.RateLimited,
 )
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"], dependencies=[Depends(check_request)])
@@ -65,6 +66,7 @@ async def start_session(
     """Start a session from one frame and a mask of each object in it."""
     with service.admission.reservation() as reservation:
         service.admission.check_place(holder)
+        service.admission.check_queue(service.tracker.queue_s)
         start = await read_start(request, service.uploads, reservation, service.workers)
         with service.admission.admit(holder):
             session, notes = await service.tracker.start(
@@ -146,7 +148,9 @@ async def append_frames(
         times=times,
     )
     repeated = appended.replayed == len(appended.frames)
-    headers = {"Idempotent-Replay": "true"} if repeated else None
+    headers = {"Idempotent-Replay": "true"} if repeated else {}
+    if appended.allowance is not None:
+        headers |= appended.allowance.headers()
     return Response(body, media_type=JSON, headers=headers)
 
 

@@ -16,17 +16,22 @@ from service.sessions.clip_pipeline import (
 )
 from service.sessions.clips import plan
 from service.sessions.frames import Limits, Source, VideoUpload, read_frames
+from service.store.rates import Allowance
 from service.store.records import FrameMasks, Session
 from service.telemetry.stage_times import StageTimes
 
 
 @dataclass(frozen=True, slots=True)
 class AppendedFrames:
-    """The outcome of an append. The first `replayed` of the frames were committed before."""
+    """The outcome of an append. The first `replayed` of the frames were committed before.
+
+    `allowance` is what the tenant may still have tracked, where that is limited.
+    """
 
     session: Session
     frames: tuple[FrameMasks, ...]
     replayed: int
+    allowance: Allowance | None = None
 
 
 async def append(
@@ -44,6 +49,9 @@ async def append(
     Frames that are committed already, with the same bytes, are answered from the store.
     """
     check_not_ahead(first_frame, expected=session.next_frame)
+    rates, allowance = backend.rates, None
+    if rates is not None:  # before anything is decoded
+        await rates.take_frames(session.tenant, 0)
     if not isinstance(source, VideoUpload):
         height, width = session.model_size
         reservation.take(len(source) * height * width * FRAME_BYTES)
@@ -66,9 +74,11 @@ async def append(
         found.extend(clip.frames)
 
     if fresh:
+        if rates is not None:
+            allowance = await rates.take_frames(session.tenant, len(fresh))
         async with open_pipeline(session, backend, policy=commit_all_at_once) as pipeline:
             retention = backend.engine(session.model).spec.retention
             for step in plan(session, fresh, backend.snapshots, retention):
                 await pipeline.add(step, times=times, on_commit=answer)
         session = pipeline.session
-    return AppendedFrames(session, tuple(found), replayed)
+    return AppendedFrames(session, tuple(found), replayed, allowance)

@@ -13,6 +13,7 @@ from service.media.video_decoder import VideoDecoder
 from service.server.workers import Workers
 from service.sessions.clips import decode_entry
 from service.sessions.snapshots import DEFAULT_POLICY, SnapshotPolicy
+from service.store.rates import TenantRates
 from service.store.records import Session
 from service.store.session_store import SessionStore
 
@@ -26,6 +27,7 @@ class SessionBackend:
     engines: Mapping[str, Engine]  # by model; the first one is the default
     snapshots: SnapshotPolicy = DEFAULT_POLICY
     videos: VideoDecoder = field(default_factory=VideoDecoder)
+    rates: TenantRates | None = None  # None: no tenant's frames and seconds are limited
 
     @property
     def specs(self) -> tuple[ModelSpec, ...]:

@@ -17,6 +17,7 @@ from opentelemetry.trace import Span
 
 from model.core.contract import ModelSpec
 from service.engines.base import BankLease
+from service.engines.pool import served_tenant
 from service.errors import Conflict, FrameAhead, FrameChanged
 from service.sessions.backend import SessionBackend
 from service.sessions.clips import (
@@ -86,6 +87,7 @@ async def open_pipeline(
     still waited for, and no other is begun.
     """
     engine = backend.engine(session.model)
+    served_tenant.set(session.tenant)
     async with engine.lease(
         session.session_id,
         version=session.version,
@@ -184,6 +186,8 @@ class ClipPipeline:
         with within(span):
             found = await self._bank.segment(pixels, before=before, object_ids=session.object_ids)
         times.end("inference")
+        if self._backend.rates is not None:
+            await self._backend.rates.spend_engine(session.tenant, found.engine_s)
         times.batch_sizes.append(found.batch_size)
         outcome = await start(
             conclude, step, found, session, before, spec.calibration, spec.retention

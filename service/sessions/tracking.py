@@ -45,6 +45,11 @@ class TrackingService:
         """Return what runs this model; raise UnknownModel."""
         return self._backend.engine(model).runtime
 
+    @property
+    def queue_s(self) -> float:
+        """Return how many seconds clips waited lately for the slowest engine."""
+        return max(engine.queue_s for engine in self._backend.engines.values())
+
     async def start(
         self,
         image: bytes,
@@ -107,6 +112,16 @@ class TrackingService:
             session = await self._store.load(session_id, tenant=tenant)
             async with open_pipeline(session, self._backend, policy=commit_each_clip) as pipeline:
                 yield pipeline
+
+    @property
+    def limits_rates(self) -> bool:
+        """Return whether a tenant's frames in a second are limited."""
+        return self._backend.rates is not None
+
+    async def count_frames(self, tenant: str, count: int) -> float:
+        """Count frames that a stream tracked, and return the seconds until it may go on."""
+        rates = self._backend.rates
+        return await rates.count_frames(tenant, count) if rates is not None else 0.0
 
     def read_frame(self, session: Session, image: bytes, *, number: int) -> Frame:
         """Return the frame of an image for this session; it blocks. Raise what `frames` raises."""

@@ -32,6 +32,7 @@ from service.telemetry.stage_times import StageTimes
 from tamvt_client import wire
 
 CLIPS_PER_LEASE: Final = 8  # then the session's lock is free for others
+RATE_POLL_S: Final = 1.0  # a stream that waits for its tenant's rate looks so often if it ends
 REPLAYED_AT_ONCE: Final = 50  # frames
 MAX_REASON: Final = 120  # bytes of a close frame's text
 
@@ -239,13 +240,26 @@ class Connection:
             )
             self._outbox.put(*messages)
             first += len(page.frames)
+        await self._keep_to_rates(0)
         while (clip := await self._next_clip()) is not None:
             await self._run_pipeline(clip)
+            await self._keep_to_rates(len(clip))
         if self._flow.phase is Phase.ENDED:
             return CloseReason(NORMAL, "end", wire.write_bye(reason="end", resume=False))
         if self._flow.phase is Phase.DRAINING:
             return CloseReason(RESTART, "the service restarts; connect again")
         return CloseReason(REPLACED, "replaced", wire.write_bye(reason="replaced", resume=False))
+
+    async def _keep_to_rates(self, count: int) -> None:
+        """Count frames of the tenant, and wait until it may have more tracked, or the stream ends.
+
+        A stream that is too fast is slowed down: no credit comes back, or the newest frame waits.
+        """
+        while wait_s := await self._tracker.count_frames(self._session.tenant, count):
+            if self._flow.phase not in (Phase.OPEN, Phase.ENDED):
+                return
+            count = 0
+            await asyncio.sleep(min(wait_s, RATE_POLL_S))
 
     async def _next_clip(self) -> Clip | None:
         """Wait until a clip is due and return it; None once there will be no other."""
@@ -271,7 +285,8 @@ class Connection:
         session = self._session
         async with self._tracker.pipeline(session.session_id, tenant=session.tenant) as pipeline:
             clip: Clip | None = first
-            left = CLIPS_PER_LEASE
+            # Where frames are limited, the tenant may have to wait after each clip.
+            left = 1 if self._tracker.limits_rates else CLIPS_PER_LEASE
             while clip is not None:
                 decoded: list[tuple[Frame, StageTimes]] = []
                 for pending in clip:

@@ -63,6 +63,10 @@ class GatedEngine:
         return self._engine.runtime
 
     @property
+    def queue_s(self) -> float:
+        return self._engine.queue_s
+
+    @property
     def calls(self) -> Sequence[CallTimes]:
         return self._engine.calls
 

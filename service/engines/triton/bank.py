@@ -6,6 +6,7 @@ a session has B = 1. O and N are those of a bucket (decision 28): the surplus is
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -114,13 +115,17 @@ class TritonBank:
             name = entry_output(tensor.name)
             outputs[name] = layout.locations[name]
         asked = [self.storage.input(name, location) for name, location in inputs.items()]
+        begun = time.monotonic()
         await self._infer("segment", asked, outputs)
+        batch_size = int(self.storage.array(outputs[BATCH_SIZE.name])[0])
         return ClipMasks(
             self.storage.array(outputs["masks"])[:, :objects].copy(),
             self.storage.array(outputs["confidence"])[:, :objects].copy(),
-            batch_size=int(self.storage.array(outputs[BATCH_SIZE.name])[0]),
+            batch_size=batch_size,
             weights_sha256=self.weights_sha256,
             runtime=TRITON,
+            # The wait in Triton's queue included; what ran together is shared.
+            engine_s=(time.monotonic() - begun) / max(1, batch_size),
         )
 
     def remember(self, after: Memory) -> None:

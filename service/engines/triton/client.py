@@ -18,6 +18,7 @@ from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from model.core.contract import ModelSpec, weights_version
+from service.engines.pool import QueueWait
 from service.engines.triton.models import (
     AWAY,
     CONTROL_DEADLINE_S,
@@ -94,6 +95,7 @@ class TritonClient:
         self._running = asyncio.Semaphore(in_flight)
         self._in_flight, self._most = in_flight, in_flight + waiting
         self._free = self._most  # requests that may still come
+        self.wait = QueueWait()  # for one of the requests in flight
         self.calls = CallTimes("triton")
 
     @property
@@ -182,6 +184,7 @@ class TritonClient:
                     await self._running.acquire()
             except TimeoutError as error:
                 raise Overloaded(f"Triton was busy for {deadline_s:g} s") from error
+            self.wait.note(time.monotonic() - started_at)
             try:
                 left_s = max(0.001, deadline_s - (time.monotonic() - started_at))
                 return await self._infer(spec, verb, inputs, outputs, left_s=left_s)

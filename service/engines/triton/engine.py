@@ -163,6 +163,10 @@ class TritonEngine:
     def runtime(self) -> str:
         return TRITON
 
+    @property
+    def queue_s(self) -> float:
+        return self._client.wait.seconds
+
     async def ready(self) -> None:
         """See `base.Engine.ready`."""
         await self._client.ready()

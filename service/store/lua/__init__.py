@@ -1,7 +1,8 @@
 """The store's Lua scripts: each is atomic and runs on Redis 6.2+, Valkey and Redis Cluster.
 
 KEYS are a session's [1] session, [2] entries and [3] masks; those of `reserve` and `settle` are
-a tenant's [1] sessions and [2] bytes. `service/store/__init__.py` says what each key holds.
+a tenant's [1] sessions and [2] bytes, that of `take` one of its buckets. `service/store/__init__.py` says what each
+key holds.
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ MASKS = read_script("masks")
 DELETE = read_script("delete")
 RESERVE = read_script("reserve")
 SETTLE = read_script("settle")
+TAKE = read_script("take")
 # By what a command names a script with: its SHA-1, or its text.
 NAMES = {
     word: script.name
-    for script in (COMMIT, LOAD, ENTRIES, MASKS, DELETE, RESERVE, SETTLE)
+    for script in (COMMIT, LOAD, ENTRIES, MASKS, DELETE, RESERVE, SETTLE, TAKE)
     for word in (script.sha, script.text)
 }

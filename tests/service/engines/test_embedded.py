@@ -13,9 +13,10 @@ import pytest
 
 from model.core.memory import Memory
 from service.engines.base import Engine, EngineLimits, EntryPicture
-from service.engines.embedded import Pool, embedded_engine, embedded_engines
+from service.engines.embedded import embedded_engine, embedded_engines
 from service.engines.graphs import open_graphs
 from service.engines.inference import Inference
+from service.engines.pool import Pool
 from service.errors import CorruptSession, EngineUnavailable, Overloaded
 from tests.support.scenes import SIZE, clip, faded, picture, true_masks
 from tests.support.toy_model import LESS_STEEP, write_toy_model

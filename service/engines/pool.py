@@ -1,0 +1,207 @@
+"""Threads that run the model: a bounded queue in which each tenant has its fair share.
+
+Whoever has been served the least is next (start-time fair queueing): a tenant that sends more than
+the others waits for itself. The tenant is that of the context in which work is handed over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+from service.engines.inference import Inference
+from service.errors import EngineUnavailable, Overloaded
+
+T = TypeVar("T")
+TENANTS_AT_ONCE: Final = 4  # that may all fill their part of the queue
+REMEMBERED_S: Final = 5.0  # the last wait tells of the queue for so long
+SMOOTHING: Final = 0.2  # of the usual time of one piece of work
+
+# Whose work is handed over. A variable of the context: the contract of engines knows no tenants.
+served_tenant: ContextVar[str] = ContextVar("served_tenant", default="")
+
+
+class QueueWait:
+    """How long work waited lately. It is written by threads and read by the event loop."""
+
+    def __init__(self) -> None:
+        self._waited_s, self._at_s = 0.0, float("-inf")
+
+    def note(self, waited_s: float) -> None:
+        """Note how long the work that begins now has waited."""
+        self._waited_s, self._at_s = waited_s, time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Return what the last wait was, 0 if that is long ago."""
+        return self._waited_s if time.monotonic() - self._at_s < REMEMBERED_S else 0.0
+
+
+@dataclass(eq=False)
+class Work:
+    """Work that waits, or runs."""
+
+    tenant: str
+    run: Callable[[Inference], Any]
+    inference: Inference = field(default_factory=Inference)
+    future: Future[Any] = field(default_factory=Future)
+    since_s: float = field(default_factory=time.monotonic)
+
+
+class FairQueue:
+    """Work by tenant; all but its order is the caller's affair, and so is its lock."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, deque[Work]] = defaultdict(deque)
+        self._served_s: dict[str, float] = {}  # of those who wait, or were served lately
+        self._now_s = 0.0  # what the tenant that is served had been served before
+        self._usual_s = 0.0  # of one piece of work
+
+    def add(self, work: Work) -> None:
+        """Add work at the end of its tenant's; one that was away has saved nothing up."""
+        self._waiting[work.tenant].append(work)
+        self._served_s[work.tenant] = max(self._served_s.get(work.tenant, 0.0), self._now_s)
+
+    def take(self) -> Work:
+        """Remove and return the first work of the tenant that was served the least."""
+        tenant = min(self._waiting, key=lambda name: self._served_s[name])
+        work = self._waiting[tenant].popleft()
+        if not self._waiting[tenant]:
+            del self._waiting[tenant]
+        self._now_s = max(self._now_s, self._served_s[tenant])
+        self._served_s[tenant] += self._usual_s  # until it is known better
+        return work
+
+    def charge(self, tenant: str, spent_s: float) -> None:
+        """Count what a piece of work took, instead of what one usually takes."""
+        self._served_s[tenant] = self._served_s.get(tenant, self._now_s) + spent_s - self._usual_s
+        self._usual_s += SMOOTHING * (spent_s - self._usual_s)
+        for name in [n for n, served_s in self._served_s.items() if served_s <= self._now_s]:
+            if name not in self._waiting:
+                del self._served_s[name]
+
+    def oldest_s(self) -> float:
+        """Return how long the oldest work has waited, 0 without any."""
+        now = time.monotonic()
+        return max((now - works[0].since_s for works in self._waiting.values()), default=0.0)
+
+    def clear(self) -> list[Work]:
+        """Remove and return all that waits."""
+        left = [work for works in self._waiting.values() for work in works]
+        self._waiting.clear()
+        return left
+
+
+class Pool:
+    """A bounded pool of threads with a bounded queue.
+
+    anyio's limiter waits without a bound, and its threads outlive a cancelled call uncounted; here
+    work is refused at once when the tenant's part of the queue is full, and is counted until its
+    thread is free.
+    """
+
+    def __init__(self, *, workers: int, queue: int, deadline_s: float) -> None:
+        self._executor = ThreadPoolExecutor(workers, thread_name_prefix="engine")
+        self._lock = threading.Lock()  # of the queue and the counts
+        self._queue = FairQueue()
+        self._wait = QueueWait()
+        self._counts: dict[str, int] = {}  # work of each tenant
+        self._total = 0
+        self._most = workers + queue  # of one tenant
+        self._deadline_s = deadline_s
+        self._workers = workers
+        self._open = True
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for a thread."""
+        return max(0, self._total - self._workers)
+
+    @property
+    def running(self) -> int:
+        """How many calls have a thread."""
+        return min(self._total, self._workers)
+
+    def check(self) -> None:
+        """Raise EngineUnavailable once the pool is closed."""
+        if not self._open:
+            raise EngineUnavailable("the engine is shutting down")
+
+    @property
+    def queue_s(self) -> float:
+        """Return how long work waits for a thread."""
+        with self._lock:
+            return max(self._wait.seconds, self._queue.oldest_s())
+
+    async def run(self, work: Callable[[Inference], T]) -> T:
+        """Return what `work` returns.
+
+        Raise Overloaded if the queue is full, EngineUnavailable beyond the deadline. Work that was
+        cancelled is stopped at its next step, or never starts; it is counted until it has ended.
+        """
+        self.check()
+        waiting = Work(served_tenant.get(), work)
+        tenant = waiting.tenant
+        with self._lock:
+            most = TENANTS_AT_ONCE * self._most
+            if self._counts.get(tenant, 0) >= self._most or self._total >= most:
+                raise Overloaded("too many clips wait for the model")
+            self._counts[tenant] = self._counts.get(tenant, 0) + 1
+            self._total += 1
+            self._queue.add(waiting)
+        waiting.future.add_done_callback(lambda _: self._leave(tenant))
+        # As many of these as there is work: each takes what is next when a thread is free.
+        self._executor.submit(self._run_next)
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                result: T = await asyncio.wrap_future(waiting.future)
+                return result
+        except TimeoutError as error:
+            raise EngineUnavailable(f"no masks within {self._deadline_s} s") from error
+        finally:
+            if not waiting.future.done():
+                waiting.inference.stop()
+
+    def close(self) -> None:
+        """Cancel what waits, and wait until what runs has ended."""
+        self._open = False
+        with self._lock:
+            left = self._queue.clear()
+        for work in left:
+            work.future.cancel()
+        self._executor.shutdown(cancel_futures=True)
+
+    def _run_next(self) -> None:
+        with self._lock:
+            work = self._queue.take()
+        if not work.future.set_running_or_notify_cancel():
+            self._charge(work, spent_s=0.0)
+            return
+        begun = time.monotonic()
+        self._wait.note(begun - work.since_s)
+        try:
+            result = work.run(work.inference)
+        except BaseException as error:
+            self._charge(work, spent_s=time.monotonic() - begun)
+            work.future.set_exception(error)
+        else:
+            self._charge(work, spent_s=time.monotonic() - begun)
+            work.future.set_result(result)
+
+    def _charge(self, work: Work, *, spent_s: float) -> None:
+        with self._lock:
+            self._queue.charge(work.tenant, spent_s)
+
+    def _leave(self, tenant: str) -> None:
+        with self._lock:
+            self._total -= 1
+            self._counts[tenant] -= 1
+            if not self._counts[tenant]:
+                del self._counts[tenant]

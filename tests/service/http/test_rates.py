@@ -1,0 +1,60 @@
+"""Frames in a second: REST is refused with what is left and until when, a stream is slowed down."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+import pytest
+
+from tests.service.http.test_tenants import start, two_tenants
+from tests.service.stream.conftest import Serve, serve
+from tests.service.stream.talk import async_talk
+from tests.support import scene
+from tests.support.running import form, problem
+
+__all__ = ["serve"]
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_an_append_beyond_the_rate_is_refused_and_changes_nothing(serve: Serve) -> None:
+    # 10 frames at once; so slow that nothing is gained while the test runs.
+    async with two_tenants(serve, tenant_frames_per_s=1.0) as (ann, ben):
+        for http in (ann, ben):
+            http.headers["X-Tenant"] = secrets.token_hex(8)
+        path, other = [(await start(http)).headers["location"] for http in (ann, ben)]
+        frames = form([("frames", scene.jpeg(number)) for number in range(1, 10)])
+        taken = await ann.post(f"{path}/clips?first_frame=1", files=frames)
+        assert taken.status_code == 200
+        assert taken.headers["ratelimit-policy"] == '"frames";q=10;w=10'
+        assert taken.headers["ratelimit"].startswith('"frames";r=1;t=')
+        more = form([("frames", scene.jpeg(number)) for number in range(10, 20)])
+        refused = await ann.post(f"{path}/clips?first_frame=10", files=more)
+        assert problem(refused) == (429, "rate-limited")
+        assert 1 <= int(refused.headers["retry-after"]) <= 10
+        assert refused.headers["ratelimit"].startswith('"frames";r=')
+        body = refused.json()
+        assert body["limit"] == 10
+        assert "TAMVT_TENANT_FRAMES_PER_S" in body["detail"]
+        assert (await ann.get(path)).json()["next_frame"] == 10
+        # What is committed already costs nothing, and another tenant has its own.
+        again = await ann.post(f"{path}/clips?first_frame=1", files=frames)
+        assert again.headers["idempotent-replay"] == "true"
+        appended = await ben.post(f"{other}/clips?first_frame=1", files=frames)
+        assert appended.status_code == 200
+
+
+async def test_a_stream_beyond_the_rate_waits(serve: Serve) -> None:
+    async with two_tenants(serve, tenant_frames_per_s=4.0) as (ann, _):
+        headers = {"X-Tenant": secrets.token_hex(8)}
+        ann.headers.update(headers)
+        session = (await start(ann)).json()["session_id"]
+        url = str(ann.base_url).rstrip("/")
+        begun = time.monotonic()
+        async with async_talk(url, session, headers=headers) as stream:
+            for first in range(1, 47, 2):
+                await stream.send_frames([first, first + 1])
+                await stream.hear_masks(2)
+        # 46 frames, of which 40 are there at once: the others come as they are gained.
+        assert time.monotonic() - begun > 0.7

@@ -35,7 +35,11 @@ COMMANDS = {
     "serve": Command(
         "run the service",
         SERVING,
-        ("tamvt serve", "tamvt serve --host 0.0.0.0 --port 0"),
+        (
+            "tamvt serve",
+            "tamvt serve --config tamvt.toml --port 0",
+            "tamvt serve --host 0.0.0.0 --keys keys.json",
+        ),
     ),
     "triton": Command(
         "serve the model with a Triton on this machine",

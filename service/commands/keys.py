@@ -22,6 +22,7 @@ from service.telemetry.audit import audit
 from service.telemetry.logging import configure_logging
 
 DURATION: Final = re.compile(r"(\d{1,5})([hd])")
+Config = Annotated[Path | None, Parameter(help="TOML file of settings")]
 COLUMNS: Final = "{:<13} {:<8} {:<16} {:<16} {:<26} {}"
 
 
@@ -33,11 +34,12 @@ def create(
     ] = ["read", "write"],  # noqa: B006  # cyclopts shows it and never changes it
     expires: Annotated[str, Parameter(help="how long it is valid: 12h or 90d; empty: always")] = "",
     comment: Annotated[str, Parameter(help="what it is for; shown by `list`")] = "",
+    config: Config = None,
 ) -> int:
     """Make a key and print it: it is shown this once."""
     until = datetime.now(UTC) + read_duration(expires) if expires else None
     text, kept = make_key(tenant, scopes, expires_at=until, comment=comment)
-    settings = _settings()
+    settings = read_key_settings(config)
 
     async def put() -> None:
         async with _store(settings) as store:
@@ -49,9 +51,9 @@ def create(
     return 0
 
 
-def list_keys() -> int:
+def list_keys(*, config: Config = None) -> int:
     """Print every key, without its secret."""
-    settings = _settings()
+    settings = read_key_settings(config)
 
     async def read() -> list[str]:
         async with _store(settings) as store:
@@ -76,9 +78,11 @@ def list_keys() -> int:
     return 0
 
 
-def revoke(key_id: Annotated[str, Parameter(help="the id that `list` shows")], /) -> int:
+def revoke(
+    key_id: Annotated[str, Parameter(help="the id that `list` shows")], /, *, config: Config = None
+) -> int:
     """Make a key invalid: at once where it is in a file, within 5 seconds in Redis."""
-    settings = _settings()
+    settings = read_key_settings(config)
 
     async def put() -> str:
         async with _store(settings) as store:
@@ -94,9 +98,9 @@ def revoke(key_id: Annotated[str, Parameter(help="the id that `list` shows")], /
     return 0
 
 
-def _settings() -> Settings:
+def read_key_settings(config: Path | None) -> Settings:
     """Return the settings; raise Misconfigured unless they say where keys are."""
-    settings = read_settings()
+    settings = read_settings(config)
     configure_logging(settings.log_level)
     if not settings.keys:
         raise Misconfigured("TAMVT_KEYS: say where the keys are, in a file or in redis")

@@ -33,8 +33,20 @@ def run(
     host: Annotated[str, Parameter(help="address to listen on")] = "127.0.0.1",
     port: Annotated[int, Parameter(help="port to listen on; 0 picks a free one")] = 8000,
     workers: Annotated[int, Parameter(help="processes on this port, which share the cores")] = 1,
+    config: Annotated[Path | None, Parameter(help="TOML file of settings")] = None,
+    model: Annotated[str | None, Parameter(help="name of the served model")] = None,
+    weights: Annotated[Path | None, Parameter(help="folder of graphs and weights")] = None,
+    engine: Annotated[str | None, Parameter(help="what runs it: embedded or triton")] = None,
+    triton_url: Annotated[str | None, Parameter(help="host and port of Triton's gRPC")] = None,
+    state: Annotated[Path | None, Parameter(help="folder of the private Redis")] = None,
+    keys: Annotated[str | None, Parameter(help="file of API keys, or redis")] = None,
+    log_level: Annotated[str | None, Parameter(help="debug, info, warning or error")] = None,
 ) -> int:
-    """Return 0 after a clean stop; raise StartupError or Unavailable if it cannot start."""
+    """Return 0 after a clean stop; raise StartupError or Unavailable if it cannot start.
+
+    Flags come before TAMVT_ variables, and those before the file. What may hold a password, such
+    as the address of a Redis, is no flag: everybody on a machine sees those.
+    """
     from service.settings import read_settings
     from service.telemetry.logging import catch_native_output, configure_logging
     from service.telemetry.tracing import export_spans
@@ -42,7 +54,9 @@ def run(
     if not 1 <= workers <= MOST_WORKERS:
         raise Misconfigured(f"--workers is 1 to {MOST_WORKERS}, not {workers}")
     keep_large_blocks()
-    settings = read_settings()
+    flags = {"model": model, "weights": weights, "engine": engine, "triton_url": triton_url}
+    flags |= {"state": state, "keys": keys, "log_level": log_level}
+    settings = read_settings(config, flags)
     if workers == 1:  # else each of them does so, and we print nothing
         catch_native_output()
     configure_logging(settings.log_level, log_format=settings.log_format)
@@ -88,6 +102,7 @@ async def serve_with_workers(listener: Listener, settings: Settings, *, count: i
 
     from service.local.gateways import GatewayCommand, keep_gateways
     from service.local.private_redis import private_redis
+    from service.settings import environment_of
 
     threads = settings.engine_threads or len(os.sched_getaffinity(0))
     search = os.pathsep.join(filter(None, [str(PACKAGE_ROOT), os.environ.get("PYTHONPATH")]))
@@ -103,7 +118,7 @@ async def serve_with_workers(listener: Listener, settings: Settings, *, count: i
             )
         command = GatewayCommand(
             (sys.executable, "-P", "-m", "service.commands.worker"),
-            {**os.environ, **own},
+            {**environment_of(settings), **own},
             listener,
         )
         where = address(listener, bool(settings.tls_certificate))

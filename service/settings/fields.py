@@ -1,28 +1,16 @@
-"""Every setting of the service: environment variables that start with TAMVT_, read once.
-
-`python -m service.settings` prints the table of docs/operations.md.
-"""
+"""Every setting of the service, its default, its bounds and its meaning."""
 
 from __future__ import annotations
 
-import os
-import re
-import sys
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model.core.contract import SHIPPED_WEIGHTS
-from service.errors import Misconfigured
 
 PREFIX = "TAMVT_"
-API_KEY = "TAMVT_API_KEY"  # what `tamvt track --url` shows to the service
-OTHERS = {"TAMVT_DATA", API_KEY}  # read by other programs than the service
-# What Kubernetes and Docker tell of a service that is called tamvt or tamvt-something.
-SERVICE_LINK = re.compile(r"TAMVT_(\w+_)?(SERVICE_(HOST|PORT)|PORT_\d+_(TCP|UDP))")
 
 
 class Settings(BaseSettings):
@@ -371,39 +359,3 @@ class Settings(BaseSettings):
 def read_names(names: str) -> tuple[str, ...]:
     """Return what stands between the commas, without spaces."""
     return tuple(name.strip() for name in names.split(","))
-
-
-def read_settings() -> Settings:
-    """Return the settings of the environment; raise Misconfigured with each wrong variable."""
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | OTHERS
-    for name, value in os.environ.items():
-        is_link = SERVICE_LINK.match(name) or value.startswith(("tcp://", "udp://"))
-        if not name.startswith(PREFIX) or name.upper() in known or is_link:
-            continue
-        near = get_close_matches(name.upper(), known, n=1, cutoff=0)
-        raise Misconfigured(f"{name} is no setting; do you mean {near[0]}?")
-    try:
-        return Settings()
-    except ValidationError as error:
-        wrong = (
-            f"{PREFIX}{str(problem['loc'][0]).upper()}: {problem['msg']}"
-            if problem["loc"]
-            else problem["msg"].removeprefix("Value error, ")  # it names the settings itself
-            for problem in error.errors()
-        )
-        raise Misconfigured("; ".join(wrong)) from error
-
-
-def markdown_table() -> str:
-    """Return the table of docs/operations.md, a row for each setting."""
-    rows = []
-    for name, field in Settings.model_fields.items():
-        default = "empty" if field.default == "" else f"`{field.default}`"
-        if name == "weights":  # a path of this machine
-            default = "the shipped model"
-        rows.append(f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |")
-    return "\n".join(["| variable | default | meaning |", "|---|---|---|", *rows]) + "\n"
-
-
-if __name__ == "__main__":
-    sys.stdout.write(markdown_table())

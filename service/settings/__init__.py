@@ -1,0 +1,9 @@
+"""The settings of the service: variables that start with TAMVT_, a file, flags; read once.
+
+`python -m service.settings` prints the table of docs/operations.md.
+"""
+
+from service.settings.fields import PREFIX, Settings
+from service.settings.reading import API_KEY, environment_of, markdown_table, read_settings
+
+__all__ = ["API_KEY", "PREFIX", "Settings", "environment_of", "markdown_table", "read_settings"]

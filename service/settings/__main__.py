@@ -1,0 +1,9 @@
+"""Prints the table of docs/operations.md."""
+
+from __future__ import annotations
+
+import sys
+
+from service.settings.reading import markdown_table
+
+sys.stdout.write(markdown_table())

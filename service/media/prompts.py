@@ -49,7 +49,7 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
-class Segmented:
+class PointedMask:
     """The mask (H, W) that is meant; `score` 0..1 says how clear its edge is."""
 
     mask: Mask
@@ -58,7 +58,7 @@ class Segmented:
     warnings: tuple[str, ...]
 
 
-def segment_prompt(rgb: Rgb, prompt: Prompt) -> Segmented:
+def segment_prompt(rgb: Rgb, prompt: Prompt) -> PointedMask:
     """Return the mask of what a prompt means. Equal pictures and prompts give equal masks.
 
     The touches are taken in their order: one on the object adds what it touches, one on something
@@ -89,7 +89,7 @@ def segment_prompt(rgb: Rgb, prompt: Prompt) -> Segmented:
         raise NoObjects("nothing stands out there; draw a box around it, or paint it")
     score = edge_contrast(rgb, mask)
     parts = count_parts(mask)
-    return Segmented(mask, score, parts, warn(mask, parts=parts, score=score))
+    return PointedMask(mask, score, parts, warn(mask, parts=parts, score=score))
 
 
 def warn(mask: Mask, *, parts: int, score: float = 1.0) -> tuple[str, ...]:

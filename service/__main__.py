@@ -77,6 +77,11 @@ COMMANDS = {
         TRACKING,
         ("tamvt demo", "tamvt demo --video video.mp4 --mask first.png"),
     ),
+    "top": Command(
+        "watch tenants, frames, latency and queue of running gateways",
+        MEASURING,
+        ("tamvt top", "tamvt top http://10.0.0.1:8000 http://10.0.0.2:8000 --every 1"),
+    ),
     "bench": Command(
         "measure the engine and the service on this machine",
         MEASURING,

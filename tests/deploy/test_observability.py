@@ -76,7 +76,7 @@ def prometheus(
     with running_prometheus(folder, target, rules=[RULES]) as prometheus:
         session = api.start()
         prometheus.wait_for("tamvt_sessions_total")
-        for number in range(1, 7):
+        for number in range(1, 4):
             api.append(session, [scene.jpeg(number)], first=number)
             seen = f"tamvt_frames_total >= {number}"
             prometheus.wait_for(seen)

@@ -1,0 +1,114 @@
+"""`tamvt top`: a live view of tenants, sessions, frames, latency and queue of running gateways."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from math import isnan
+from typing import Annotated, Final
+
+import httpx
+from cyclopts import Parameter
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from service.commands.top_figures import Figures, Look, figures, read_look
+from service.errors import Unavailable
+from service.settings import API_KEY
+
+LEAST_EVERY_S: Final = 0.2
+DEADLINE_S: Final = 5.0
+TENANTS: Final = 20
+
+
+def run(
+    urls: Annotated[list[str], Parameter(help="addresses of gateways, which are added up")] = [  # noqa: B006  # cyclopts shows it and never changes it
+        "http://127.0.0.1:8000"
+    ],
+    *,
+    every: Annotated[float, Parameter(help="seconds between two looks")] = 2.0,
+    once: Annotated[bool, Parameter(help="print one view and end")] = False,
+) -> int:
+    """Show until Ctrl-C what gateways do; raise Unavailable if none answers."""
+    every_s = max(LEAST_EVERY_S, every)
+    key = os.environ.get(API_KEY, "")
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    console = Console()
+    with httpx.Client(headers=headers, timeout=DEADLINE_S) as http:
+        before, _ = look(http, urls)
+        with Live(console=console, auto_refresh=False, screen=not once) as live:
+            while True:
+                time.sleep(every_s)
+                now, silent = look(http, urls)
+                live.update(view(figures(before, now), silent=silent), refresh=True)
+                if once:
+                    return 0
+                before = now
+
+
+def look(http: httpx.Client, urls: Sequence[str]) -> tuple[Look, list[str]]:
+    """Return what the gateways tell now, and why others do not; raise Unavailable if none does."""
+    texts, silent = [], []
+    for url in urls:
+        try:
+            answer = http.get(f"{url.rstrip('/')}/metrics").raise_for_status()
+            texts.append(answer.text)
+        except httpx.HTTPStatusError as error:
+            hint = f" (an admin's key in {API_KEY}?)" if error.response.status_code < 404 else ""
+            silent.append(f"{url} answers {error.response.status_code}{hint}")
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            silent.append(f"{url} does not answer: {error}")
+    if not texts:
+        raise Unavailable("; ".join(silent))
+    try:
+        return read_look(texts, at_s=time.monotonic()), silent
+    except ValueError as error:
+        raise Unavailable(f"{', '.join(urls)} does not tell the metrics of `tamvt`") from error
+
+
+def view(found: Figures, *, silent: Sequence[str] = ()) -> Group:
+    """Return the tables that are shown."""
+    head = Table.grid(padding=(0, 3))
+    cells = (
+        ("frames/s", f"{found.frames_per_s:.1f}"),
+        ("sessions", str(found.sessions)),
+        ("streams", str(found.streams)),
+        ("requests", str(found.requests)),
+        ("waiting", str(found.waiting)),
+        ("running", str(found.running)),
+        ("rebuilds/s", f"{found.rebuilds_per_s:.2f}"),
+        ("banks found", percent(found.found_share)),
+        ("Redis p99", milliseconds(found.redis_p99_s)),
+        ("lost", percent(found.lost_share)),
+        ("problems/s", f"{found.problems_per_s:.2f}"),
+        ("quota/s", f"{found.refusals_per_s:.2f}"),
+    )
+    for row in (cells[:6], cells[6:]):
+        head.add_row(*(Text.assemble((f"{name} ", "dim"), (value, "bold")) for name, value in row))
+    stages = Table("stage of a clip", "mean", "p95", box=None, header_style="dim")
+    for stage, (mean, late) in found.stages.items():
+        stages.add_row(stage, milliseconds(mean), milliseconds(late))
+    tenants = Table("tenant", "sessions", "frames/s", "engine", box=None, header_style="dim")
+    for one in found.tenants[:TENANTS]:
+        tenants.add_row(
+            Text(one.tenant),
+            str(one.sessions),
+            f"{one.frames_per_s:.1f}",
+            percent(one.engine_share),
+        )
+    if len(found.tenants) > TENANTS:
+        tenants.add_row(f"and {len(found.tenants) - TENANTS} more")
+    return Group(head, "", tenants, "", stages, *(Text(line, style="red") for line in silent))
+
+
+def percent(value: float) -> str:
+    """Return a share for people; a dash where nothing happened."""
+    return "-" if isnan(value) else f"{value:.0%}"
+
+
+def milliseconds(seconds: float) -> str:
+    """Return a time for people; a dash where nothing happened."""
+    return "-" if isnan(seconds) else f"{1000 * seconds:.1f} ms"

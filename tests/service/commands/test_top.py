@@ -1,0 +1,95 @@
+"""`tamvt top` shows what gateways did between two looks."""
+
+from __future__ import annotations
+
+import io
+import threading
+from math import isnan
+
+import pytest
+from rich.console import Console
+
+from service.commands.top import view
+from service.commands.top_figures import Look, figures, quantile, read_look
+from tests.support import scene
+from tests.support.running import Api, Running, run_tamvt
+
+
+def looks(api: Api) -> tuple[Look, Look]:
+    """Two looks at a service, ten seconds apart by their clock, with two clips between them."""
+    session = api.start()
+    api.append(session, [scene.jpeg(1)], first=1)
+    before = read_look([api.http.get("/metrics").text], at_s=0.0)
+    api.append(session, [scene.jpeg(n) for n in range(2, 6)], first=2)
+    return before, read_look([api.http.get("/metrics").text], at_s=10.0)
+
+
+def shown(before: Look, now: Look) -> str:
+    console = Console(file=io.StringIO(), width=100)
+    console.print(view(figures(before, now), silent=["http://b does not answer"]))
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()
+
+
+def test_what_happened_between_two_looks_is_shown(api: Api) -> None:
+    before, now = looks(api)
+    found = figures(before, now)
+    assert found.frames_per_s == pytest.approx(0.4)
+    assert (found.found_share, found.rebuilds_per_s, found.lost_share) == (1.0, 0.0, 0.0)
+    tenant = next(one for one in found.tenants if one.tenant == "default")
+    assert tenant.frames_per_s == pytest.approx(0.4)
+    assert tenant.sessions >= 1
+    mean, late = found.stages["inference"]
+    assert 0 < mean < 10
+    assert 0 < late < 10
+    assert 0 < found.redis_p99_s < 5
+    text = shown(before, now)
+    assert "frames/s 0.4" in text
+    assert "banks found 100%" in text
+    assert "http://b does not answer" in text
+
+
+def test_gateways_are_added_up_and_a_new_start_is_no_loss(api: Api) -> None:
+    text = api.http.get("/metrics").text
+    one, two = read_look([text], at_s=0.0), read_look([text, text], at_s=1.0)
+    assert two.total("tamvt_frames_total") == 2 * one.total("tamvt_frames_total")
+    assert figures(two, one).frames_per_s == 0.0
+
+
+def test_a_quantile_lies_on_a_line_through_its_bucket() -> None:
+    upper = [(0.1, 0.0), (0.5, 10.0), (1.0, 20.0), (float("inf"), 20.0)]
+    assert quantile(0.5, upper) == pytest.approx(0.5)
+    assert quantile(0.75, upper) == pytest.approx(0.75)
+    assert quantile(0.95, [(0.1, 0.0), (float("inf"), 5.0)]) == 0.1
+    assert isnan(quantile(0.5, [(0.1, 0.0), (float("inf"), 0.0)]))
+    assert isnan(quantile(0.5, []))
+
+
+def test_the_command_looks_at_a_running_service(running: Running, api: Api) -> None:
+    session = api.start()
+    stop = threading.Event()
+
+    def track() -> None:
+        number = 1
+        while not stop.is_set():
+            api.append(session, [scene.jpeg(number)], first=number)
+            number += 1
+
+    tracking = threading.Thread(target=track)
+    tracking.start()
+    try:
+        done = run_tamvt("top", running.url, "--once", "--every", "1")
+    finally:
+        stop.set()
+        tracking.join()
+    assert done.returncode == 0, done.stderr
+    assert "default" in done.stdout
+    assert "frames/s 0.0" not in done.stdout
+
+
+def test_a_service_that_does_not_answer_is_one_line() -> None:
+    done = run_tamvt("top", "http://127.0.0.1:9", "--once")
+    assert done.returncode == 1
+    assert done.stderr.startswith("tamvt: http://127.0.0.1:9 does not answer")
+    assert len(done.stderr.splitlines()) == 1

@@ -121,22 +121,21 @@ class StmaStyle(TrackingNetwork):
             known = known & bank.entry_valid.transpose(1, 2)
         mask = hide_memory(present, known, stored["reference_key_s16"].shape[2])
         memory = list_blocks(stored, self.config.blocks)
-        frames = features.tokens.unflatten(0, (batch, length))
-        found, read = [], []
-        for frame in range(length):  # frames do not look at each other
-            test = frames[:, frame]
-            found.append(self.norm(associate_test(self.blocks, test, memory, mask)))
-            read.append(self.read_ids(test, stored, present))
+        # Frames do not look at each other: each is a session of its own here.
+        mask, present = repeat_frames(mask, length), repeat_frames(present, length)
+        memory = [BlockView(*(repeat_frames(part, length) for part in view)) for view in memory]
+        stored = {name: repeat_frames(tensor, length) for name, tensor in stored.items()}
+        found = self.norm(associate_test(self.blocks, features.tokens, memory, mask))
+        read = self.read_ids(features.tokens, stored, present)
         size = (features.skips[0].shape[-2] // 2, features.skips[0].shape[-1] // 2)
-        maps = (torch.stack(part, dim=1).flatten(0, 1) for part in (found, read))
-        test_map, id_map = (each.transpose(1, 2).unflatten(2, size) for each in maps)
+        test_map, id_map = (each.transpose(1, 2).unflatten(2, size) for each in (found, read))
         every = self.decoder(test_map, id_map, features.skips)
         # Relative to the background: `soften` makes them probabilities of all slots.
         logits = every[:, 1 : objects + 1] - every[:, :1]
         return Segmented([logits.unflatten(0, (batch, length))], {})
 
     def read_ids(self, test: Tensor, stored: Tensors, present: Tensor) -> Tensor:
-        """Return the ID feature (B, T, D) of a test frame, from every stored frame."""
+        """Return the ID feature (X, T, D) of test frames, each from every stored frame."""
         query = self.id_key(test)
         key, value = (stored[f"id_{part}_s16"].flatten(1, 2) for part in ("key", "value"))
         tokens = stored["id_key_s16"].shape[2]
@@ -159,6 +158,11 @@ class StmaStyle(TrackingNetwork):
             for slot in range(logits.shape[1])
         ]
         return every[:, 1:] - torch.stack(others, dim=1)
+
+
+def repeat_frames(tensor: Tensor, length: int) -> Tensor:
+    """Return a tensor (B, ...) of sessions for each frame of their clips, (B * L, ...)."""
+    return tensor[:, None].expand(-1, length, *tensor.shape[1:]).flatten(0, 1)
 
 
 def stack_blocks(views: list[BlockView]) -> BlockView:

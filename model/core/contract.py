@@ -181,6 +181,10 @@ class ModelSpec:
         """Return bytes of one entry in a bank."""
         return sum(tensor.slot_bytes(size, objects=objects) for tensor in self.bank)
 
+    def state_bytes(self, size: tuple[int, int], *, objects: int) -> int:
+        """Return bytes of the state of one session; 0 for a model without one."""
+        return sum(tensor.slot_bytes(size, objects=objects) for tensor in self.state)
+
 
 def memorize_inputs(spec: ModelSpec) -> tuple[Tensor, ...]:
     """Return the inputs of `<name>_memorize`, in order."""
@@ -236,6 +240,22 @@ def segment_outputs(spec: ModelSpec) -> tuple[Tensor, ...]:
     masks, confidence = Tensor("masks", "uint8", "BLOHW"), Tensor("confidence", "float32", "BLO")
     made = entry if spec.entry_by == "segment" else ()
     return (masks, confidence, *made, *state_outputs(spec))
+
+
+def find_part(spec: ModelSpec, name: str) -> BankTensor | None:
+    """Return the tensor of the bank or the state that an input or output is; None for others."""
+    parts = {each: part for part in spec.bank for each in (part.name, entry_output(part.name))}
+    parts |= {each: part for part in spec.state for each in (part.name, next_output(part.name))}
+    return parts.get(name)
+
+
+def fixed_axes(spec: ModelSpec, tensor: Tensor) -> tuple[int | None, ...]:
+    """Return the size of each axis of an input or output that never changes; None where it may."""
+    part = find_part(spec, tensor.name)
+    fixed = {"L": 1} if spec.max_clip_length == 1 else {}
+    if part is not None:
+        fixed |= {"C": part.channels} | ({} if part.stride else {"T": 1})
+    return tuple(int(axis) if axis.isdigit() else fixed.get(axis) for axis in tensor.axes)
 
 
 BATCH_SIZE = Tensor("batch_size", "int32", "B1")

@@ -22,13 +22,11 @@ from torch.export import Dim
 
 from model.core.contract import (
     METADATA_KEY,
-    BankTensor,
     Buckets,
     ModelSpec,
-    entry_output,
+    find_part,
     memorize_inputs,
     memorize_outputs,
-    next_output,
     segment_inputs,
     segment_outputs,
     weights_digest,
@@ -177,23 +175,16 @@ def make_example(tensor: ContractTensor, spec: ModelSpec) -> Tensor:
     one other than the first.
     """
     sizes = {**EXAMPLE, "L": min(EXAMPLE["L"], spec.max_clip_length), "3": 3}
-    part = find_bank_tensor(tensor, spec)
+    part = find_part(spec, tensor.name)
     if part is not None:
         sizes |= {"T": part.tokens((EXAMPLE["H"], EXAMPLE["W"])), "C": part.channels}
     shape = tuple(sizes[axis] for axis in tensor.axes)
     return torch.zeros(shape, dtype=getattr(torch, tensor.dtype))
 
 
-def find_bank_tensor(tensor: ContractTensor, spec: ModelSpec) -> BankTensor | None:
-    """Return the tensor of the bank or the state that an input or output is; None for others."""
-    names = {name: part for part in spec.bank for name in (part.name, entry_output(part.name))}
-    names |= {name: part for part in spec.state for name in (part.name, next_output(part.name))}
-    return names.get(tensor.name)
-
-
 def name_free_axes(tensor: ContractTensor, spec: ModelSpec) -> dict[int, str]:
     """Return the names of the axes that stay dynamic, by position; T by its stride (`T32`)."""
-    part = find_bank_tensor(tensor, spec)
+    part = find_part(spec, tensor.name)
     free = {}
     for position, axis in enumerate(tensor.axes):
         if axis == "T" and part is not None:

@@ -18,6 +18,8 @@ from model.core.contract import (
     BankTensor,
     ModelSpec,
     Tensor,
+    find_part,
+    fixed_axes,
     memorize_inputs,
     memorize_outputs,
     segment_inputs,
@@ -135,10 +137,9 @@ def list_shapes(
 ) -> Shapes:
     """Return the shape of each input, B included, in a model size (h, w)."""
     letters = {"B": batch, "L": length, "N": slots, "O": objects, "H": size[0], "W": size[1]}
-    bank = {tensor.name: tensor for tensor in spec.bank}
     return {
         tensor.name: tuple(
-            letters.get(axis) or _bank_axis(bank.get(tensor.name), axis, size)
+            letters.get(axis) or _bank_axis(find_part(spec, tensor.name), axis, size)
             for axis in tensor.axes
         )
         for tensor in list_tensors(spec, verb)[0]
@@ -157,9 +158,7 @@ def _bank_axis(tensor: BankTensor | None, axis: str, size: tuple[int, int]) -> i
 
 
 def _tensor(spec: ModelSpec, tensor: Tensor) -> dict[str, object]:
-    channels = {bank.name: bank.channels for bank in spec.bank}
-    known = {"C": channels.get(tensor.name.removeprefix("entry_"), -1)}
-    dims = [known.get(axis, int(axis) if axis.isdigit() else -1) for axis in tensor.axes[1:]]
+    dims = [-1 if size is None else size for size in fixed_axes(spec, tensor)[1:]]
     return {"name": tensor.name, "data_type": TYPES[tensor.dtype], "dims": dims}
 
 

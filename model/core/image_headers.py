@@ -16,6 +16,8 @@ from typing import Any, Literal
 MAX_SEGMENTS = 10_000  # far above any real image; bounds the walk through a hostile one
 
 MAX_SCANS = 100  # a progressive JPEG has about ten; each one costs a pass over the whole picture
+MAX_PNG_PIXEL_BYTES = 8  # RGBA of 16 bits
+INFLATED_BYTES = 1 << 20  # at once
 
 # In a JPEG, 0xFF starts a marker unless 0x00 (a stuffed byte), 0xFF (fill), 0x01 or 0xD0-0xD7
 # (markers without content: TEM and restarts) follow; so one search also crosses the scans.
@@ -147,6 +149,26 @@ def _parse_png(data: bytes) -> Header:
         kinds.add(kind)
     width, height = _unpack(">II", data, 16)
     return Header(kind="png", height=height, width=width)
+
+
+def check_png_pixels(data: bytes, header: Header) -> None:
+    """Raise Undecodable where the pixels of a PNG are no whole zlib stream; nothing is kept.
+
+    Decoders show what they could read of a stream that ends early, or whose checksum differs.
+    To be called once the size that the header claims is allowed: it bounds the work.
+    """
+    stream, inflated = zlib.decompressobj(), 0
+    most = 2 * header.height * (MAX_PNG_PIXEL_BYTES * header.width + 1)  # twice: if interlaced
+    try:
+        for kind, chunk in _png_chunks(data):
+            rest = chunk[8:-4] if kind == b"IDAT" else b""
+            while rest and inflated <= most:
+                inflated += len(stream.decompress(rest, INFLATED_BYTES))
+                rest = stream.unconsumed_tail
+    except zlib.error as error:
+        raise Undecodable("the PNG is damaged: its pixels' checksum differs") from error
+    if not stream.eof or inflated > most:
+        raise Undecodable("the PNG is damaged: it holds fewer or more pixels than it says")
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:

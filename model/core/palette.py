@@ -13,7 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.core.image_headers import ImageLimits, Undecodable, bare_png, read_header
+from model.core.image_headers import (
+    ImageLimits,
+    Undecodable,
+    bare_png,
+    check_png_pixels,
+    read_header,
+)
 from model.core.masks import IGNORE, MaskError, settle_ignored
 
 log = logging.getLogger(__name__)
@@ -75,6 +81,7 @@ def open_mask(png: bytes, limits: ImageLimits) -> OpenedMask:
             f"a mask is a PNG; this is a {header.kind.upper()}, whose values may differ"
         )
     limits.check_size(header.height, header.width)
+    check_png_pixels(png, header)
     depth, color = png[24], png[25]
     if color == _GRAY and depth in (2, 4):
         raise MaskError(f"a gray mask of {depth} bits is unclear: save it with 8 bits or a palette")

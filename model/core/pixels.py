@@ -19,6 +19,7 @@ from model.core.image_headers import (
     TooLarge,
     Truncated,
     Undecodable,
+    check_png_pixels,
     is_jpeg,
     read_header,
 )
@@ -49,7 +50,9 @@ def read_image(data: bytes, limits: ImageLimits) -> NDArray[np.uint8]:
     Kind, completeness and size are checked before anything is decoded. Gray, CMYK and 16-bit
     images become 8-bit RGB. Raise Undecodable (also for animations), Truncated or TooLarge.
     """
-    read_header(data, limits)
+    header = read_header(data, limits)
+    if header.kind == "png":
+        check_png_pixels(data, header)
     rgb = _decode(data)
     limits.check_size(*rgb.shape[:2])
     return rgb

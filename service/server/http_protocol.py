@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import re
+from typing import Any, Final
 
 import h11
 from uvicorn import Config
@@ -13,6 +14,9 @@ from uvicorn.server import ServerState
 from service.errors import BadRequest, HeadTooLarge, SlowUpload, TamvtError
 from service.server.bounds import ServerConfig
 from service.server.websocket_protocol import BoundedWebSocket
+
+# What parsers read differently, so that one in front may see another request (RFC 9112, 2.2, 5.2).
+AMBIGUOUS_LINE: Final = re.compile(rb"(?<!\r)\n|\r\n[ \t]")
 
 
 class BoundedHttp(H11Protocol):
@@ -100,7 +104,7 @@ class BoundedHttp(H11Protocol):
 
 
 class _HeadParser(h11.Connection):
-    """h11's parser; it also refuses heads that are too large, and those of two lengths."""
+    """h11's parser; it also refuses heads that are too large, of two lengths, or of odd lines."""
 
     def __init__(self, *, max_bytes: int) -> None:
         super().__init__(h11.SERVER, max_bytes)
@@ -109,6 +113,7 @@ class _HeadParser(h11.Connection):
 
     def next_event(self) -> Any:
         """Return the next event; raise RemoteProtocolError, and keep `refusal`, for a bad one."""
+        received = self.trailing_data[0] if self.their_state is h11.IDLE else b""
         try:
             event = super().next_event()
             if isinstance(event, h11.Request):
@@ -116,6 +121,8 @@ class _HeadParser(h11.Connection):
                 fields = sum(len(name) + len(value) + 4 for name, value in request.headers)
                 if len(request.method) + len(request.target) + fields > self._max_bytes:
                     raise h11.RemoteProtocolError("the head is too large", error_status_hint=431)
+                if AMBIGUOUS_LINE.search(received.partition(b"\r\n\r\n")[0]):
+                    raise h11.RemoteProtocolError("a line of its head is folded or ends without CR")
                 # A proxy in front may believe the other length: RFC 9112, 6.1.
                 if {b"content-length", b"transfer-encoding"} <= {
                     name for name, _ in request.headers

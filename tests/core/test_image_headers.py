@@ -1,6 +1,8 @@
 """What is refused before anything is decoded."""
 
 import struct
+import zlib
+from collections.abc import Callable
 
 import pytest
 from PIL import Image
@@ -13,8 +15,10 @@ from model.core.image_headers import (
     TooLarge,
     Undecodable,
     bare_png,
+    check_png_pixels,
     read_header,
 )
+from model.core.pixels import read_image
 from tests.core.pictures import KINDS, encoded, gradient, png_chunk, png_of_size
 
 LIMITS = ImageLimits()
@@ -151,3 +155,34 @@ def test_a_jpeg_with_stray_bytes_before_its_picture_is_refused(jpeg: bytes) -> N
     with pytest.raises(Undecodable, match="stray bytes"):
         read_header(jpeg[:20] + b"\0\1" + jpeg[20:], LIMITS)
     assert read_header(jpeg[:20] + b"\xff\xff" + jpeg[20:], LIMITS).kind == "jpeg"
+
+
+def rewrite_pixels(png: bytes, change: Callable[[bytes], bytes]) -> bytes:
+    """Return the PNG whose only IDAT holds what `change` makes of it, with a right checksum."""
+    start = png.index(b"IDAT")
+    (length,) = struct.unpack_from(">I", png, start - 4)
+    pixels = change(png[start + 4 : start + 4 + length])
+    chunk = b"IDAT" + pixels
+    head = struct.pack(">I", len(pixels)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return png[: start - 4] + head + png[start + 8 + length :]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda pixels: pixels[:-1] + bytes([pixels[-1] ^ 1]),
+        lambda pixels: pixels[: len(pixels) // 2],
+        lambda pixels: zlib.compress(zlib.decompress(pixels) + bytes(10_000_000)),
+    ],
+    ids=["another checksum", "cut short", "more than it says"],
+)
+def test_a_png_whose_pixels_are_no_whole_stream_is_refused(
+    change: Callable[[bytes], bytes],
+) -> None:
+    png = encoded(Image.fromarray(gradient(48, 64)), "PNG")
+    check_png_pixels(png, read_header(png, LIMITS))
+    broken = rewrite_pixels(png, change)
+    with pytest.raises(Undecodable, match=r"pixels|holds"):
+        check_png_pixels(broken, read_header(broken, LIMITS))
+    with pytest.raises(Undecodable):
+        read_image(broken, LIMITS)

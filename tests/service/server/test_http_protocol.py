@@ -100,6 +100,28 @@ async def test_two_lengths_of_one_body_are_refused(serve_bounded: ServeBounded) 
         assert problem_in(await wire.rest()) == (400, "bad-request")
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.1\nHost: x\n\n",
+        b"GET / HTTP/1.1\r\nHost: x\nX-Other: y\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: y\r\n z\r\n\r\n",
+    ],
+)
+async def test_lines_that_parsers_read_differently_are_refused(
+    serve_bounded: ServeBounded, head: bytes
+) -> None:
+    async with serve_bounded() as server:
+        async with server.wire() as wire:
+            await wire.send(head)
+            assert problem_in(await wire.rest()) == (400, "bad-request")
+        async with server.wire() as wire:  # also one that comes together with a right one
+            await wire.send(GET + head)
+            await wire.head()
+            await wire.reader.readexactly(4)
+            assert problem_in(await wire.rest()) == (400, "bad-request")
+
+
 async def test_what_is_not_http_is_told_so(serve_bounded: ServeBounded) -> None:
     async with serve_bounded() as server, server.wire() as wire:
         await wire.send(b"\x16\x03\x01 hello\r\n\r\n")

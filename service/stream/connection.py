@@ -101,6 +101,7 @@ class CloseReason:
     reason: str
     last: Message | None = None
     flush: bool = True
+    problem: str = ""  # the name of the problem that ended it
 
 
 class Connection:
@@ -381,10 +382,10 @@ def check_first(first: int | None, session: Session) -> None:
 
 def close_reason_of(error: TamvtError) -> CloseReason:
     """Return how an error closes the stream: it is sent, and its status makes the close code."""
-    status = kind_of(error).status
-    code = {500: INTERNAL, 503: TRY_LATER}.get(status, REFUSED + status)
+    kind = kind_of(error)
+    code = {500: INTERNAL, 503: TRY_LATER}.get(kind.status, REFUSED + kind.status)
     reason = str(error).encode()[:MAX_REASON].decode(errors="ignore")
-    return CloseReason(code, reason, wire.write_error(problem(error)))
+    return CloseReason(code, reason, wire.write_error(problem(error)), problem=kind.slug)
 
 
 def _close_reason_of_task(task: asyncio.Task[CloseReason]) -> CloseReason | None:

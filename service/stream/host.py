@@ -89,6 +89,8 @@ class StreamHost:
                 )
             code = ABNORMAL if close_reason is None else close_reason.code
             self._parts.metrics.streams_closed.labels(str(code)).inc()
+            if close_reason is not None and close_reason.problem:
+                self._parts.metrics.count_problem(close_reason.problem)
             told = {"code": code, "seconds": round(time.monotonic() - began_s, 1)}
             log.info("stream", extra={"fields": told, "every": True})
             if close_reason is not None:

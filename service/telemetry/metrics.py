@@ -27,7 +27,9 @@ from service.telemetry.tenants import TenantActivity
 
 SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
-QUOTA_PROBLEMS: Final = frozenset(("too-many", "session-too-large", "masks-too-large"))
+QUOTA_PROBLEMS: Final = frozenset(
+    ("too-many", "rate-limited", "session-too-large", "masks-too-large")
+)
 
 
 class TrackedObject(Protocol):
@@ -91,7 +93,10 @@ class Metrics:
         )
         self.tasks = Gauge("tamvt_tasks", "Tasks of the event loop.", registry=self.registry)
         self.problems = Counter(
-            "tamvt_problems", "Errors answered, by problem.", ("problem",), registry=self.registry
+            "tamvt_problems",
+            "Errors answered, over REST and on streams, by problem.",
+            ("problem",),
+            registry=self.registry,
         )
         self.quota_refusals = Counter(
             "tamvt_quota_refusals",

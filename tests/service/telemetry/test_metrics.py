@@ -8,8 +8,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.telemetry.metrics import markdown_table
 from service.telemetry.tenants import ACTIVE_S, MOST_TENANTS, OTHERS, TenantActivity
+from tests.service.stream.talk import talk
 from tests.support import scene
-from tests.support.running import ROOT, Api
+from tests.support.running import ROOT, Api, Running
 
 Samples = Mapping[str, float]
 
@@ -76,3 +77,11 @@ def test_a_session_is_active_for_a_minute() -> None:
     assert activity.active_sessions() == {"acme": 2}
     now[0] = ACTIVE_S + 1
     assert activity.active_sessions() == {"acme": 1}
+
+
+def test_a_stream_that_is_refused_counts_as_its_problem(running: Running, api: Api) -> None:
+    before = scrape(api)
+    with talk(running.url, "no-such-session", ready=False) as stream:
+        assert stream.hear_close() == 4404
+    name = "tamvt_problems_total['unknown-session']"
+    assert moved(before, scrape(api), name) == 1

@@ -56,6 +56,11 @@ COMMANDS = {
         ),
         parts=(("create", "create"), ("list", "list_keys"), ("revoke", "revoke")),
     ),
+    "doctor": Command(
+        "look at an installation, and say what to do",
+        SERVING,
+        ("tamvt doctor", "tamvt doctor --config tamvt.toml --host 0.0.0.0"),
+    ),
     "track": Command(
         "track objects through a video or a folder of images",
         TRACKING,

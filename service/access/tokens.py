@@ -64,6 +64,11 @@ class TokenVerifier:
         self._fetched = self._tried = float("-inf")
         self._fetching = asyncio.Lock()
 
+    @property
+    def knows_keys(self) -> bool:
+        """Return whether the issuer has told its keys."""
+        return bool(self._keys)
+
     async def check(self, token: str) -> tuple[Claims | None, str]:
         """Return the claims of a valid token, or None and why not: for the log alone.
 

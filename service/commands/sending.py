@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from service.errors import BadVideo
@@ -31,19 +31,24 @@ def send_frames(
     reference_frame: int,
     first_frame: int,
     frames_per_append: int,
+    stops: Collection[int] = (),
 ) -> Iterator[Sent]:
     """Send the frames from `first_frame` (of the session) on, until the source ends.
 
-    The session's frame 0 is the source's `reference_frame`. A frame that cannot be read, or that
+    The session's frame 0 is the source's `reference_frame`. The first append is one clip, so that
+    soon something is known of how long the rest takes; an append ends at each of the `stops`
+    (frames of the session), so that the caller may correct it. A frame that cannot be read, or that
     the service refuses, is a BadVideo that names it; the frames before it are sent all the same.
     """
     frames = source.frames(first=reference_frame + first_frame)
-    error = None
+    error, most = None, session.clip_length
     while error is None:
         batch: list[SourceFrame] = []
         try:
-            while len(batch) < frames_per_append and (frame := next(frames, None)):
+            while len(batch) < most and (frame := next(frames, None)):
                 batch.append(frame)
+                if frame.number - reference_frame in stops:
+                    break
         except BadVideo as broken:
             error = broken
         if batch:
@@ -53,6 +58,7 @@ def send_frames(
                 yield sent
             if len(parts) > 1:  # so many frames at once are too much for the service
                 frames_per_append = max(parts)
+            most = frames_per_append
         elif error is None:
             return
     raise error

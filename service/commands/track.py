@@ -13,9 +13,9 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated
@@ -33,6 +33,7 @@ from service.commands.sending import send_frames, whole_clips
 from service.commands.track_export import export_formats, read_prompt
 from service.commands.track_results import LostMasks, TrackResults, locked
 from service.commands.track_state import JobIdentity, TrackState, sent_digest, source_digest
+from service.commands.track_ways import backward_source, corrections_digest, read_corrections
 from service.errors import BadOption, BadVideo, DamagedVideo, PictureTooLarge
 from service.local.private_service import private_service
 from service.media.formats.registry import FormatName
@@ -52,6 +53,8 @@ class Job:
     """What is to be tracked, and where the masks go.
 
     `labels` (H, W) is the reference mask as it was read, and `mask_says` tells a person so.
+    `corrections` are masks by the number of their frame in the session. The way back is a job of
+    its own, whose source is turned around; `before` names the frames that the way forward tracked.
     """
 
     source: Source
@@ -62,6 +65,8 @@ class Job:
     options: SessionOptions
     results: TrackResults
     limits: ImageLimits
+    corrections: Mapping[int, bytes] = field(default_factory=dict)
+    before: tuple[str, ...] = ()
 
     @property
     def out(self) -> Path:
@@ -71,7 +76,7 @@ class Job:
     @property
     def state_file(self) -> Path:
         """Where the job stands."""
-        return self.out / ".tamvt" / "track.json"
+        return self.out / ".tamvt" / ("track-back.json" if self.before else "track.json")
 
     @property
     def service_state(self) -> Path:
@@ -87,12 +92,26 @@ class Job:
             reference_frame=self.reference_frame,
             options=self.options,
             lost=self.results.lost,
+            corrections=corrections_digest(self.corrections),
         )
 
     def names(self, count: int) -> list[str]:
         """The names of the first frames of the session, with the reference."""
         first = self.reference_frame
         return [self.source.stem_of(number) for number in range(first, first + count)]
+
+    def turned_around(self, corrections: Mapping[int, bytes]) -> Job:
+        """The job of the frames before the reference, from it to the first one."""
+        first, state = self.reference_frame, TrackState.load(self.state_file)
+        last = first + (state.next_frame if state else 1)
+        return replace(
+            self,
+            source=backward_source(self.source, first, self.out / ".tamvt" / "backward"),
+            reference_frame=0,
+            mask_says=(),
+            corrections={first - number: mask for number, mask in corrections.items()},
+            before=tuple(self.source.stem_of(number) for number in range(first, last)),
+        )
 
     def sent(self, next_frame: int, *, after: int = 0, before: str = "") -> str:
         """The digest of the frames up to one of the session; `before` is that of those `after`."""
@@ -120,6 +139,12 @@ class TrackArguments:
         None
     )
     reference_frame: Annotated[int, Parameter(help="frame of the mask")] = 0
+    both_ways: Annotated[
+        bool, Parameter(help="from the reference frame also back to the first one")
+    ] = False
+    corrections: Annotated[
+        Path | None, Parameter(help="folder of masks of later frames, named as those in OUT/masks")
+    ] = None
     model: Annotated[str | None, Parameter(help="name of the model (the service's own choice)")] = (
         None
     )
@@ -146,16 +171,11 @@ def run(
             raise BadOption(
                 f"{job.results.masks} holds masks that no earlier run wrote; choose another folder"
             )
-        state = None if args.restart else _earlier_state(job)
-        damage = ""
-        if state is None or not state.done:
-            try:
-                _track(job, state, url=args.url or (state.url if state else None))
-            except DamagedVideo as error:
-                damage = str(error)
-        else:
-            name = job.source.path.name
-            _say(f"every frame is tracked already; --restart tracks {name} again")
+        damage = _tracked(job, args)
+        if args.both_ways and job.reference_frame and not damage:
+            back = job.turned_around(_corrections_of(job, args, after=False))
+            damage = _tracked(back, args)
+            shutil.rmtree(job.out / ".tamvt" / "backward", ignore_errors=True)
         for line in job.results.told_of_lost():
             _say(line)
         if args.overlay:
@@ -167,6 +187,20 @@ def run(
     print(f"masks in {job.results.masks}")
     if damage:
         raise DamagedVideo(f"{damage}; the frames before it are tracked")
+
+
+def _tracked(job: Job, args: TrackArguments) -> str:
+    """Track what an earlier run left of a job; return what damage in the video ended it."""
+    state = None if args.restart else _earlier_state(job)
+    if state is not None and state.done:
+        name = job.source.path.name
+        _say(f"every frame is tracked already; --restart tracks {name} again")
+        return ""
+    try:
+        _track(job, state, url=args.url or (state.url if state else None))
+    except DamagedVideo as error:
+        return str(error)
+    return ""
 
 
 def _job(video: Path, args: TrackArguments) -> Job:
@@ -186,7 +220,7 @@ def _job(video: Path, args: TrackArguments) -> Job:
         most = max(limits.max_width, limits.max_height)
         raise PictureTooLarge(f"the mask: {error}", limit=most) from error
     shown = ", ".join(f"object {each} ({count} pixels)" for each, count in read.pixels.items())
-    return Job(
+    job = Job(
         source=source,
         reference_frame=args.reference_frame,
         mask=mask,
@@ -198,6 +232,25 @@ def _job(video: Path, args: TrackArguments) -> Job:
         results=TrackResults(args.out, lost=args.lost),
         limits=limits,
     )
+    return replace(job, corrections=_corrections_of(job, args, after=True))
+
+
+def _corrections_of(job: Job, args: TrackArguments, *, after: bool) -> dict[int, bytes]:
+    """The corrections after the reference frame, by the session's numbers; or all before it.
+
+    The latter by the source's numbers. BadOption for one that no run would reach.
+    """
+    first = job.reference_frame
+    given = read_corrections(args.corrections, job.source, job.limits)
+    for number in given:
+        if number == first or (number < first and not args.both_ways):
+            raise BadOption(
+                f"--corrections: {job.source.name_of(number)} is not tracked: it is "
+                + ("the reference frame" if number == first else "before the reference frame")
+            )
+    if after:
+        return {number - first: mask for number, mask in given.items() if number > first}
+    return {number: mask for number, mask in given.items() if number < first}
 
 
 def _earlier_state(job: Job) -> TrackState | None:
@@ -245,7 +298,7 @@ def _track(job: Job, state: TrackState | None, *, url: str | None) -> None:
     ):
         taken_up = _taken_up(client, job, state)
         session, state = taken_up or _started(client, job, reference, url=url)
-        job.results.begin(job.labels, job.names(state.next_frame))
+        job.results.begin(job.labels, job.names(state.next_frame), kept=job.before)
         _send(client, job, session, state)
         client.delete(session.session_id)
     shutil.rmtree(job.service_state, ignore_errors=True)
@@ -295,6 +348,7 @@ def _send(client: Client, job: Job, session: SessionOut, state: TrackState) -> N
         reference_frame=job.reference_frame,
         first_frame=state.next_frame,
         frames_per_append=whole_clips(FRAMES_PER_APPEND, clip_length=session.clip_length),
+        stops=job.corrections,
     )
     started, before = time.perf_counter(), state.next_frame
     count = job.source.count
@@ -302,12 +356,16 @@ def _send(client: Client, job: Job, session: SessionOut, state: TrackState) -> N
         total=None if count is None else count - job.reference_frame,
         initial=state.next_frame,
         unit=" frames",
-        desc=job.source.path.name,
+        desc=f"{job.source.path.name}{', backward' if job.before else ''}",
         disable=None,  # where stderr is no terminal
     ) as bar:
         for sent in appends:
             names = [frame.name for frame in sent.frames]
-            job.results.write(list(zip(names, sent.masks, strict=True)), session.frame_size)
+            masks = list(sent.masks)
+            number = sent.frames[-1].number - job.reference_frame
+            if (correction := job.corrections.get(number)) is not None:
+                masks[-1] = client.correct(session.session_id, correction, frame=number)
+            job.results.write(list(zip(names, masks, strict=True)), session.frame_size)
             after, until = state.next_frame, state.next_frame + len(sent.frames)
             state = state.advanced(until, sent=job.sent(until, after=after, before=state.sent))
             state.save(job.state_file)
@@ -319,8 +377,11 @@ def _send(client: Client, job: Job, session: SessionOut, state: TrackState) -> N
 
 def _painted(job: Job) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     with suppress(DamagedVideo):  # told already
-        for frame in job.source.frames(first=job.reference_frame):
-            mask = job.results.mask_file(frame.name).read_bytes()
+        for frame in job.source.frames():
+            file = job.results.mask_file(frame.name)
+            if not file.exists():  # before the reference frame
+                continue
+            mask = file.read_bytes()
             yield frame.time_s, paint(decode_image(frame.image), read_label_map(mask, job.limits))
 
 

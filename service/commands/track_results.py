@@ -54,22 +54,25 @@ class TrackResults:
         complete = (name in known and self.mask_file(name).exists() for name in names)
         return next((index for index, found in enumerate(complete) if not found), len(names))
 
-    def begin(self, labels: NDArray[np.uint8], names: Sequence[str]) -> None:
+    def begin(
+        self, labels: NDArray[np.uint8], names: Sequence[str], *, kept: Sequence[str] = ()
+    ) -> None:
         """Write the reference frame's mask as it was given, and the states of these frames.
 
-        The first name is the reference's; what was known of other frames is written again later.
+        The first name is the reference's; what was known of other frames is written again later,
+        unless they are `kept`, as those of the other way along the video.
         """
         self.masks.mkdir(parents=True, exist_ok=True)
-        reference, *others = names
+        reference, *rest = names
         self.mask_file(reference).write_bytes(write_label_map(labels))
         given = (int(object_id) for object_id in np.unique(labels) if object_id)
         known = [[row[column] for column in COLUMNS] for row in self._rows()]
-        kept = set(others)
+        others = {*rest, *kept} - {reference}
         with self._open("w") as file:
             table = csv.writer(file, lineterminator="\n")
             table.writerow(COLUMNS)
             table.writerows((reference, object_id, "human", 1.0) for object_id in given)
-            table.writerows(row for row in known if row[0] in kept)
+            table.writerows(row for row in known if row[0] in others)
 
     def write(
         self, found: Sequence[tuple[str, FrameMasksOut]], frame_size: tuple[int, int]

@@ -17,7 +17,9 @@ EDGE_BYTES = 1_000_000
 
 
 class JobIdentity(BaseModel):
-    """What must be the same for a job to go on; `mask` and a video file's `source` are digests.
+    """What must be the same for a job to go on.
+
+    `mask`, `corrections` and a video file's `source` are digests.
 
     The `source` of a folder is empty: its later frames may change, or be added.
     """
@@ -29,6 +31,7 @@ class JobIdentity(BaseModel):
     reference_frame: int
     options: SessionOptions
     lost: LostMasks = "keep"
+    corrections: str = ""
 
 
 class TrackState(BaseModel):

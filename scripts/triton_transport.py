@@ -70,7 +70,7 @@ class TransportSession:
         started_at = time.perf_counter()
         async with self.lease(engine) as bank:
             answer = await bank.segment(self.frames, before=self.memory, object_ids=[1])
-            bank.remember(after)
+            await bank.remember(after)
             self.version += 1
             bank.commit(self.version)
         self.memory, self.masks = after, answer.masks

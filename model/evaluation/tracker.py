@@ -3,7 +3,7 @@
 L frames of a clip, N entries, O objects, h and w the model's size, H and W the frame's.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -61,13 +61,14 @@ class OfflineTracker:
         self.memory = Memory.start(0, self.object_ids, capacity=memory_size or spec.memory_size)
         soft = soft_masks(masks, self.size)
         frame = read_model_frame(image, self.size)
-        self._state = begin_state(spec, self.size, objects=len(soft))
-        entry = self._memorize(frame, soft, self._state)
+        # What the newest frame's clip left, without what corrections of the frame made of it.
+        self._left = (self.object_ids, begin_state(spec, self.size, objects=len(soft)))
+        entry, self._state = self._memorize(frame, soft, self._left[1])
         self._bank = make_empty_bank(entry, slots=self.memory.capacity)
         self._put(entry, self.memory.newest)
         self._next = 1
-        # Of the newest frame: its pixels, and the soft mask of each object that is remembered.
-        self._newest = (frame, dict(zip(self.object_ids, soft, strict=True)))
+        # By frame number: its pixels, and the soft mask of each object that is remembered.
+        self._pictures = {0: (frame, dict(zip(self.object_ids, soft, strict=True)))}
 
     def track(self, images: Iterable[bytes]) -> Iterator[OfflineFrame]:
         """Yield every following frame, in order; the last clip may be shorter."""
@@ -92,17 +93,23 @@ class OfflineTracker:
         )
         before, self._state = self._state, take_state(spec, outputs)
         kept = spec.loop_bias.remember(masks[-1])
-        if after is not self.memory:
-            if spec.entry_by == "memorize":
-                # The state before the clip: what is remembered updates it in the clip's place.
-                entry = self._memorize(frames[-1], kept, before)
-            else:
-                entry = {name: outputs[entry_output(name)] for name in self._bank}
-            self._put(entry, after.newest)
-        self.memory, self._next = after, last + 1
         seen = zip(self.object_ids, kept, confidences[-1].lost, strict=True)
         remembered = {name: mask for name, mask, lost in seen if not (self._gate and lost)}
-        self._newest = (frames[-1], remembered)
+        if after is not self.memory:
+            all_known = len(remembered) == len(self.object_ids)
+            if spec.entry_by == "segment" and (all_known or not spec.aggregated):
+                entry = {name: outputs[entry_output(name)] for name in self._bank}
+            else:
+                # The state before the clip: what is remembered updates it in the clip's place.
+                soft = self._arrange(remembered)
+                entry, state = self._memorize(frames[-1], soft, before)
+                self._state = state if spec.entry_by == "memorize" else self._state
+            self._put(entry, after.newest)
+        self.memory, self._next = after, last + 1
+        self._left = (self.object_ids, self._state)
+        self._pictures[last] = (frames[-1], remembered)
+        needed = {last, *(place.frame for place in after.entries)}
+        self._pictures = {key: self._pictures[key] for key in self._pictures if key in needed}
         return [
             OfflineFrame(
                 label_map(soft, self.object_ids, self._frame_size, aggregated=spec.aggregated),
@@ -121,31 +128,26 @@ class OfflineTracker:
         correction cannot be pinned.
         """
         given, masks = split_objects(labels)
-        frame, known = self._newest
+        newest, spec = self._next - 1, self._runtime.spec
+        frame, known = self._pictures[newest]
         known = {**known, **dict(zip(given, soft_masks(masks, self.size), strict=True))}
-        before, rows = self.memory, self.object_ids
-        self.memory = before.correct(
-            self._next - 1, sorted(known), given=given, revision=self._next
-        )
-        self.object_ids = tuple(sorted({*rows, *given}))
-        nothing = np.zeros(self.size, np.uint8)
-        soft = np.stack([known.get(object_id, nothing) for object_id in self.object_ids])
-        entry = self._runtime.memorize({"frame": frame[None], "masks": soft[None]})
-        old, self._bank = self._bank, make_empty_bank(entry, slots=before.capacity)
-        self._put(entry, self.memory.newest)
-        slots = {place.frame: place.slot for place in before.entries}
-        columns = [rows.index(name) if name in rows else -1 for name in self.object_ids]
-        for place in self.memory.entries[:-1]:
-            made = {name: tensor[:, slots[place.frame]] for name, tensor in old.items()}
-            for tensor in self._runtime.spec.bank:
-                if (
-                    tensor.per_object
-                ):  # (1, O, T, C): a row of zeros, the last one, for a new object
-                    values = made[tensor.name]
-                    padded = np.concatenate([values, np.zeros_like(values[:, :1])], axis=1)
-                    made[tensor.name] = padded[:, columns]
-            self._put(made, place)
-        self._newest = (frame, known)
+        self.memory = self.memory.correct(newest, sorted(known), given=given, revision=self._next)
+        self.object_ids = tuple(sorted({*self.object_ids, *given}))
+        self._pictures[newest] = (frame, known)
+        blank = begin_state(spec, self.size, objects=len(self.object_ids))
+        for place in self.memory.entries:
+            pixels, soft = self._pictures[place.frame]
+            remembered = {name: mask for name, mask in soft.items() if name in place.object_ids}
+            entry, _ = self._memorize(pixels, self._arrange(remembered), blank)
+            if place is self.memory.entries[0]:
+                self._bank = make_empty_bank(entry, slots=self.memory.capacity)
+            self._put(entry, place)
+        ids, left = self._left
+        rows = [(row, ids.index(name)) for row, name in enumerate(self.object_ids) if name in ids]
+        for name, values in blank.items():  # that of a new object stays 0
+            for row, old in rows:
+                values[:, row] = left[name][:, old]
+        _, self._state = self._memorize(frame, self._arrange(known), blank)
 
     def inputs(self, frames: Sequence[Pixels]) -> dict[str, NDArray[Any]]:
         """Return the inputs of `segment` for a clip: of the filled slots, which are the lowest."""
@@ -158,12 +160,16 @@ class OfflineTracker:
             "entry_valid": self.memory.entry_valid(self.object_ids)[None, :, :filled],
         }
 
-    def _memorize(self, frame: Pixels, masks: Pixels, before: Tensors) -> Tensors:
-        """Return the entry of a frame (h, w, 3) with masks (O, h, w); keep the state after it."""
+    def _memorize(self, frame: Pixels, masks: Pixels, before: Tensors) -> tuple[Tensors, Tensors]:
+        """Return the entry of a frame (h, w, 3) with masks (O, h, w), and the state after it."""
         spec = self._runtime.spec
         made = self._runtime.memorize({"frame": frame[None], "masks": masks[None], **before})
-        self._state = take_state(spec, made)
-        return {tensor.name: made[tensor.name] for tensor in spec.bank}
+        return {tensor.name: made[tensor.name] for tensor in spec.bank}, take_state(spec, made)
+
+    def _arrange(self, remembered: Mapping[int, Pixels]) -> Pixels:
+        """Return soft masks (O, h, w) in the order of the objects; 0 where there is none."""
+        nothing = np.zeros(self.size, np.uint8)
+        return np.stack([remembered.get(name, nothing) for name in self.object_ids])
 
     def _put(self, entry: Tensors, place: Entry) -> None:
         """Put the entry into its slot, with zeros for the objects that it does not know."""

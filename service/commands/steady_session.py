@@ -80,7 +80,7 @@ class SteadySession:
         ) as lease:
             await lease.segment(frames, before=before, object_ids=self._object_ids)
             if after is not before:
-                lease.remember(after)
+                await lease.remember(after)
             lease.commit(self._version + 1)
         self._memory, self.next_frame, self._version = after, last + 1, self._version + 1
         return (time.perf_counter() - started) * 1000

@@ -1,5 +1,7 @@
 """Banks in this process's memory, each the tensors of one session's entries, and a cache of them.
 
+A model that carries a state has it beside the entries.
+
 Letters: N slots, n the lowest ones that are in use, O objects, T tokens, C channels.
 """
 
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 
 from model.core.contract import ModelSpec
 from model.core.memory import Memory
+from service.engines.states import ModelState, empty_state
 from service.errors import Overloaded
 
 Tensors = Mapping[str, NDArray[Any]]
@@ -39,6 +42,7 @@ class EmbeddedBank:
             tensor.name: np.zeros((slots, *tensor.slot_shape(size, objects=objects)), tensor.dtype)
             for tensor in spec.bank
         }
+        self.state: ModelState = empty_state(spec, size, objects=objects)  # before the next clip
         self.nbytes = bank_bytes(spec, size, memory, object_ids)
 
     def holds(self, memory: Memory, object_ids: Sequence[int], size: tuple[int, int]) -> bool:
@@ -58,14 +62,22 @@ class EmbeddedBank:
         tensors = {name: tensor[None, :used] for name, tensor in self._tensors.items()}
         valid = self.memory.entry_valid(self.object_ids)  # (O, N)
         ages = self.memory.ages()[None, :used]  # (N,) -> (1, n)
-        return {**tensors, "age": ages, "entry_valid": np.ascontiguousarray(valid[None, :, :used])}
+        state = {name: tensor[None] for name, tensor in self.state.items()}
+        return {
+            **tensors,
+            **state,
+            "age": ages,
+            "entry_valid": np.ascontiguousarray(valid[None, :, :used]),
+        }
 
 
 def bank_bytes(
     spec: ModelSpec, size: tuple[int, int], memory: Memory, object_ids: Sequence[int]
 ) -> int:
-    """Return the bytes of a bank with all its slots."""
-    return memory.capacity * spec.slot_bytes(size, objects=len(object_ids))
+    """Return the bytes of a bank with all its slots, and of the state beside them."""
+    objects = len(object_ids)
+    slots = memory.capacity * spec.slot_bytes(size, objects=objects)
+    return slots + spec.state_bytes(size, objects=objects)
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from model.core.contract import ModelSpec
 from model.core.memory import Memory
-from service.errors import ModelMismatch
+from service.engines.states import NO_STATE, ModelState, StateSource
 from service.telemetry.call_times import CallTimes
 from service.telemetry.vitals import EngineVitals
 
@@ -27,15 +27,6 @@ class EntryPicture(NamedTuple):
 
     frame: NDArray[np.uint8]  # (h, w, 3) RGB
     masks: NDArray[np.uint8]  # (O, h, w)
-
-
-def check_served(spec: ModelSpec) -> None:
-    """Raise ModelMismatch for a model of a kind that no engine here serves yet (decision 60)."""
-    if spec.state or spec.entry_by != "segment":
-        raise ModelMismatch(
-            f"{spec.name} carries a state or makes entries by memorize: the offline tracker "
-            "(tamvt-model evaluate) follows with it, the service does not yet"
-        )
 
 
 Pictures = Callable[[], Awaitable[Sequence[EntryPicture]]]
@@ -64,6 +55,7 @@ class ClipMasks:
     weights_sha256: str  # of the model
     runtime: str = ""  # see Engine.runtime
     engine_s: float = 0.0  # that the model took
+    state_rebuilt: bool = False  # before this clip, since no stored one could be read
 
 
 class BankLease(Protocol):
@@ -79,12 +71,17 @@ class BankLease(Protocol):
         """
         ...
 
-    def remember(self, after: Memory) -> None:  # decision 49
+    async def remember(self, after: Memory) -> None:  # decision 49
         """Write the last frame of the clip segmented last into slot `after.newest.slot`.
 
         Objects that this entry does not know get zeros. A clip that the memory does not remember
-        is not followed by this call.
+        is not followed by this call. Where `memorize` makes entries it runs, and its state is
+        that after the clip; then raise as `segment` does.
         """
+        ...
+
+    def state(self) -> ModelState:
+        """Return the model's own state after the clip segmented last, which never changes."""
         ...
 
     def commit(self, version: int) -> None:
@@ -120,11 +117,13 @@ class Engine(Protocol):
         memory: Memory,
         model_size: tuple[int, int],
         pictures: Pictures,
+        state: StateSource = NO_STATE,
     ) -> AbstractAsyncContextManager[BankLease]:
         """Lend the session's bank to the caller, who holds the session's lock meanwhile.
 
         A bank of another version or memory is a miss: `pictures` is then awaited, and must give
-        the picture of each entry, in the order of `memory.entries`.
+        the picture of each entry, in the order of `memory.entries`; a model that carries a state
+        begins with the one that `state` tells.
         """
         ...
 

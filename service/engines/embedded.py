@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.core.contract import ModelSpec, entry_output
+from model.core.contract import ModelSpec
 from model.core.memory import Memory
-from service.engines.bank import BankCache, BankUses, EmbeddedBank, Tensors, bank_bytes
+from service.engines.bank import BankCache, BankUses, EmbeddedBank, bank_bytes
 from service.engines.base import (
     DEFAULT_LIMITS,
     BankLease,
@@ -29,10 +29,12 @@ from service.engines.base import (
 )
 from service.engines.graphs import Graphs, open_graphs
 from service.engines.inference import Inference
-from service.engines.pictures import MASKS_PER_BATCH, BankSource, arrange_masks, clear_unknown
+from service.engines.pictures import BankSource, entries_of_state, made_by_memorize
 from service.engines.pool import Pool
 from service.engines.runtimes import ONNX_RUNTIME_ONLY, RuntimeOptions, choose_runtime
-from service.errors import EngineUnavailable
+from service.engines.states import NO_STATE, ModelState, StateSource
+from service.engines.verbs import ClipEnd, rebuild, remember, segment, tell_state
+from service.errors import EngineUnavailable, ModelMismatch
 from service.telemetry.call_times import CallTimes
 from service.telemetry.vitals import EngineVitals
 
@@ -132,8 +134,17 @@ class EmbeddedEngine:
         usual = 1 if self._graphs.any_shape else self.spec.memory_size
         memory = Memory.start(0, [1], capacity=usual)
         bank = EmbeddedBank(self.spec, (height, width), memory, [1])
-        await self._pool.run(lambda run: rebuild(self._graphs, run, bank, [blank]))
-        await self._pool.run(lambda run: segment(self._graphs, run, bank, frames))
+        graphs = self._graphs
+        await self._pool.run(lambda run: rebuild(graphs, run, bank, [blank]))
+        _, end = await self._pool.run(lambda run: segment(graphs, run, bank, frames))
+        await self._pool.run(lambda run: remember(graphs, run, bank, end, memory))
+        for tensor in self.spec.state:
+            wanted, made = tensor.slot_shape((height, width), objects=1), bank.state[tensor.name]
+            if made.shape != wanted:
+                raise ModelMismatch(
+                    f"the graphs of {self.spec.name} make {tensor.name} of shape {made.shape}, "
+                    f"not {wanted}"
+                )
 
     @asynccontextmanager
     async def lease(
@@ -144,9 +155,10 @@ class EmbeddedEngine:
         memory: Memory,
         model_size: tuple[int, int],
         pictures: Pictures,
+        state: StateSource = NO_STATE,
     ) -> AsyncIterator[BankLease]:
         """See `base.Engine.lease`."""
-        source = BankSource(session_id, version, memory, model_size, pictures)
+        source = BankSource(session_id, version, memory, model_size, pictures, state)
         lease = EmbeddedLease(source, self._graphs, self._pool, self._banks, self._uses)
         try:
             yield lease
@@ -185,7 +197,9 @@ class EmbeddedLease:
         self._bank = banks.take(source.session_id, version=source.version, memory=source.memory)
         self._uses.hits += self._bank is not None
         self._leased_bytes = self._bank.nbytes if self._bank else 0
-        self._entry: Tensors | None = None  # of the clip that was segmented last
+        self._end: ClipEnd | None = None  # of the clip that was segmented last
+        self._went_on = False  # a clip was segmented: the source's state is no longer the bank's
+        self._state_rebuilt = False
         self._committed = False
 
     async def segment(
@@ -194,21 +208,32 @@ class EmbeddedLease:
         """See `base.BankLease.segment`."""
         self._committed = False
         bank = await self._bank_of(before, object_ids)
-        self._entry = None
+        self._end = None
         self._bank = None  # if this is interrupted, its tensors are in doubt
         graphs = self._graphs
-        answer, entry = await self._pool.run(lambda run: segment(graphs, run, bank, frames))
-        self._bank, self._entry = bank, entry
+        answer, end = await self._pool.run(lambda run: segment(graphs, run, bank, frames))
+        self._bank, self._end, self._went_on = bank, end, True
+        answer = replace(answer, state_rebuilt=self._state_rebuilt)
+        self._state_rebuilt = False
         return answer
 
-    def remember(self, after: Memory) -> None:
+    async def remember(self, after: Memory) -> None:
         """See `base.BankLease.remember`."""
-        bank, entry = self._bank, self._entry
+        bank, end = self._bank, self._end
         assert bank is not None, "a clip is segmented before it is remembered"
-        assert entry is not None, "a clip is remembered once"
-        known = clear_unknown(self._graphs.spec, entry, after.newest, bank.object_ids)
-        bank.write(after.newest.slot, known)
-        bank.memory, self._entry = after, None
+        assert end is not None, "a clip is remembered once"
+        graphs = self._graphs
+        self._bank = self._end = None  # as in `segment`
+        if made_by_memorize(graphs.spec, after.newest, bank.object_ids):
+            await self._pool.run(lambda run: remember(graphs, run, bank, end, after))
+        else:
+            remember(graphs, Inference(), bank, end, after)  # copies, and runs no graph
+        self._bank = bank
+
+    def state(self) -> ModelState:
+        """See `base.BankLease.state`."""
+        assert self._bank is not None, "there is no state but after a clip"
+        return self._bank.state
 
     def commit(self, version: int) -> None:
         """See `base.BankLease.commit`."""
@@ -227,7 +252,7 @@ class EmbeddedLease:
         size = self._source.model_size
         if self._bank is not None and self._bank.holds(memory, object_ids, size):
             return self._bank
-        if memory != self._source.memory:
+        if memory != self._source.memory or (self._went_on and self._graphs.spec.state):
             raise EngineUnavailable("the bank was lost in the middle of an append")
         self._bank = None
         self._uses.rebuilds += 1
@@ -237,42 +262,12 @@ class EmbeddedLease:
         self._banks.reserve(nbytes)
         self._leased_bytes = nbytes
         bank = EmbeddedBank(self._graphs.spec, size, memory, object_ids)
-        pictures = await self._source.load()
-        await self._pool.run(lambda run: rebuild(self._graphs, run, bank, pictures))
+        pictures, graphs = await self._source.load(), self._graphs
+        await self._pool.run(lambda run: rebuild(graphs, run, bank, pictures))
+        if graphs.spec.state:
+            stored = await self._source.load_state(graphs.spec, object_ids)
+            again = entries_of_state(self._source, pictures, stored)
+            bank.state = bank.state if stored is None else stored
+            await self._pool.run(lambda run: tell_state(graphs, run, bank, again))
+            self._state_rebuilt = stored is None
         return bank
-
-
-def segment(
-    graphs: Graphs, run: Inference, bank: EmbeddedBank, frames: NDArray[np.uint8]
-) -> tuple[ClipMasks, Tensors]:
-    """Return the masks of frames (L, h, w, 3) and the last one's entry, (T, C) or (O, T, C)."""
-    begun = time.monotonic()
-    outputs = run(
-        graphs.segment, {"frames": frames[None], **bank.inputs(whole=not graphs.any_shape)}
-    )
-    entry = {t.name: outputs[entry_output(t.name)][0] for t in graphs.spec.bank}
-    found = ClipMasks(
-        outputs["masks"][0],
-        outputs["confidence"][0],
-        batch_size=1,
-        weights_sha256=graphs.spec.weights_sha256,
-        runtime=graphs.runtime,
-        engine_s=time.monotonic() - begun,
-    )
-    return found, entry
-
-
-def rebuild(
-    graphs: Graphs, run: Inference, bank: EmbeddedBank, pictures: Sequence[EntryPicture]
-) -> None:
-    """Fill the bank with the entries of its memory; the pictures are in the same order."""
-    entries = bank.memory.entries
-    size = max(1, MASKS_PER_BATCH // len(bank.object_ids)) if graphs.any_shape else 1
-    pairs = list(zip(entries, pictures, strict=True))
-    for batch in (pairs[start : start + size] for start in range(0, len(pairs), size)):
-        frame = np.stack([picture.frame for _, picture in batch])  # (B, h, w, 3)
-        masks = np.stack([arrange_masks(*pair, bank.object_ids) for pair in batch])  # (B, O, h, w)
-        outputs = run(graphs.memorize, {"frame": frame, "masks": masks})
-        for row, (entry, _) in enumerate(batch):
-            made = {name: values[row] for name, values in outputs.items()}
-            bank.write(entry.slot, clear_unknown(graphs.spec, made, entry, bank.object_ids))

@@ -15,12 +15,12 @@ from model.core.contract import (
     ContractError,
     ModelSpec,
     Tensor,
+    fixed_axes,
     memorize_inputs,
     memorize_outputs,
     segment_inputs,
     segment_outputs,
 )
-from service.engines.base import check_served
 from service.engines.inference import Graph
 from service.engines.onnx_runtime import ONNX_RUNTIME, OnnxGraph, open_session
 from service.errors import ModelMismatch, ModelMissing
@@ -78,12 +78,11 @@ def open_graphs(folder: Path, name: str, *, threads: int) -> Graphs:
     spec = _spec(memorize, paths["memorize"])
     if spec != _spec(segment, paths["segment"]) or spec.name != name:
         raise ModelMismatch(f"the two graphs of {name!r} are not of the same model")
-    check_served(spec)
     with weights.open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != spec.weights_file_sha256:
             raise ModelMismatch(f"{weights} is not the file that the graphs were exported with")
-    _check(memorize, memorize_inputs(spec), memorize_outputs(spec), spec.graph("memorize"))
-    _check(segment, segment_inputs(spec), segment_outputs(spec), spec.graph("segment"))
+    _check(memorize, memorize_inputs(spec), memorize_outputs(spec), spec, verb="memorize")
+    _check(segment, segment_inputs(spec), segment_outputs(spec), spec, verb="segment")
     return Graphs(
         spec,
         OnnxGraph(memorize, tuple(tensor.name for tensor in memorize_outputs(spec))),
@@ -103,12 +102,23 @@ def _check(
     session: onnxruntime.InferenceSession,
     inputs: Sequence[Tensor],
     outputs: Sequence[Tensor],
-    graph: str,
+    spec: ModelSpec,
+    *,
+    verb: str,
 ) -> None:
     """Raise ModelMismatch unless the graph has exactly these inputs and outputs."""
+    graph = spec.graph(verb)
     for found, wanted in ((session.get_inputs(), inputs), (session.get_outputs(), outputs)):
         there = {(tensor.name, tensor.type, len(tensor.shape)) for tensor in found}
         expected = {(t.name, f"tensor({TYPES.get(t.dtype, t.dtype)})", len(t.axes)) for t in wanted}
         if there != expected:
             names = sorted(name for name, *_ in there ^ expected)
             raise ModelMismatch(f"graph {graph} breaks the contract at {', '.join(names)}")
+        shapes = {tensor.name: tensor.shape for tensor in found}
+        for tensor in wanted:
+            for axis, size in zip(shapes[tensor.name], fixed_axes(spec, tensor), strict=True):
+                if size is not None and isinstance(axis, int) and axis != size:
+                    raise ModelMismatch(
+                        f"graph {graph} breaks the contract at {tensor.name}: an axis has "
+                        f"{axis} places, not {size}"
+                    )

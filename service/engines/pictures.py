@@ -16,6 +16,7 @@ from model.core.contract import ModelSpec
 from model.core.memory import Entry, Memory
 from service.engines.bank import Tensors
 from service.engines.base import EntryPicture, Pictures
+from service.engines.states import NO_STATE, ModelState, StateSource, decode_state
 from service.errors import CorruptSession
 
 MASKS_PER_BATCH = 16  # bounds a rebuild's memory; larger batches are no faster on a CPU
@@ -30,6 +31,7 @@ class BankSource:
     memory: Memory
     model_size: tuple[int, int]  # height, width
     pictures: Pictures
+    state: StateSource = NO_STATE
 
     async def load(self) -> Sequence[EntryPicture]:
         """Return the picture of each entry of the memory, in that order.
@@ -45,6 +47,24 @@ class BankSource:
                 raise CorruptSession(self.session_id, f"entry of frame {entry.frame} has {shapes}")
         return pictures
 
+    async def load_state(self, spec: ModelSpec, object_ids: Sequence[int]) -> ModelState | None:
+        """Return the stored state of these objects; None where there is none of these weights."""
+        data = await self.state.read() if spec.state else None
+        return None if data is None else decode_state(data, spec, self.model_size, object_ids)
+
+
+def entries_of_state(
+    source: BankSource, pictures: Sequence[EntryPicture], stored: ModelState | None
+) -> Sequence[tuple[Entry, EntryPicture]]:
+    """Return the entries that a state has to be told, after the stored one: all if there is none.
+
+    Of a stored one it is the newest entry if its frame was corrected since (decision 68).
+    """
+    pairs = list(zip(source.memory.entries, pictures, strict=True))
+    if stored is None:
+        return pairs
+    return pairs[-1:] if source.state.corrected else []
+
 
 def arrange_masks(
     entry: Entry, picture: EntryPicture, object_ids: Iterable[int]
@@ -53,6 +73,28 @@ def arrange_masks(
     rows = dict(zip(entry.object_ids, picture.masks, strict=True))
     empty = np.zeros(picture.frame.shape[:2], np.uint8)
     return np.stack([rows.get(object_id, empty) for object_id in object_ids])
+
+
+def remembered_masks(
+    spec: ModelSpec, masks: NDArray[np.uint8], entry: Entry, object_ids: Sequence[int]
+) -> NDArray[np.uint8]:
+    """Return what `entry` remembers of answered masks (O, h, w), as a rebuild gives them.
+
+    Objects that it does not know are 0.
+    """
+    known = np.array([object_id in entry.object_ids for object_id in object_ids])
+    return np.where(known[:, None, None], spec.loop_bias.remember(masks), np.uint8(0))
+
+
+def made_by_memorize(spec: ModelSpec, entry: Entry, object_ids: Iterable[int]) -> bool:
+    """Return whether `memorize` makes this entry, and not the clip.
+
+    Where masks compete, an object's entry tells of the others' masks too. Of one that is not known
+    a rebuild shows none, so neither does the entry (decision 68).
+    """
+    return spec.entry_by == "memorize" or (
+        spec.aggregated and not set(object_ids) <= set(entry.object_ids)
+    )
 
 
 def clear_unknown(

@@ -20,10 +20,9 @@ from model.core.masks import label_map
 from model.core.pixels import ImageLimits
 from service.engines.bank import EmbeddedBank
 from service.engines.base import EntryPicture
-from service.engines.embedded import rebuild, segment
 from service.engines.graphs import Graphs, open_graphs
 from service.engines.inference import Inference
-from service.engines.pictures import clear_unknown
+from service.engines.verbs import rebuild, remember, segment, tell_state
 from service.sessions.annotations import read_annotation
 from service.sessions.clips import clip_pixels, conclude, plan
 from service.sessions.frames import Frame, frame_of_image, frame_of_picture, read_picture
@@ -93,6 +92,8 @@ class Tracker:
         reference = frame_of_picture(encoded, rgb, model_size=size)
         picture = EntryPicture(reference.at(size), given.soft)
         rebuild(self._graphs, Inference(), self._bank, [picture])
+        if spec.state:
+            tell_state(self._graphs, Inference(), self._bank, [(memory.newest, picture)])
 
     @property
     def object_ids(self) -> tuple[int, ...]:
@@ -121,12 +122,10 @@ class Tracker:
         ]
         (step,) = plan(session, frames)
         pixels = clip_pixels(step, model_size=session.model_size)
-        found, entry = segment(self._graphs, Inference(), self._bank, pixels)
+        found, end = segment(self._graphs, Inference(), self._bank, pixels)
         outcome = conclude(step, found, session, session.memory, spec.calibration, spec.retention)
         if outcome.after is not session.memory:
-            newest = outcome.after.newest
-            self._bank.write(newest.slot, clear_unknown(spec, entry, newest, session.object_ids))
-            self._bank.memory = outcome.after
+            remember(self._graphs, Inference(), self._bank, end, outcome.after)
         self._session = replace(session, memory=outcome.after, next_frame=step.last + 1)
         return [
             TrackedFrame(

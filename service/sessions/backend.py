@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from model.core.contract import ModelSpec
 from service.engines.base import Engine, EntryPicture
+from service.engines.states import StateSource
 from service.errors import UnknownModel, echo
 from service.media.video_decoder import VideoDecoder
 from service.server.workers import Workers
@@ -42,6 +44,18 @@ class SessionBackend:
             served = ", ".join(self.engines)
             raise UnknownModel(f"the model {echo(model)!r} is not served here; served: {served}")
         return self.engines[model]
+
+    def state_source(self, session: Session) -> StateSource:
+        """Return where the state is found with which the session's model goes on."""
+        newest = session.memory.newest
+        corrected = newest.frame == session.newest and newest.revision > 0
+        return StateSource(partial(self._read_state, session), corrected)
+
+    async def _read_state(self, session: Session) -> bytes | None:
+        if not session.state:
+            return None
+        (state,) = await self.store.states(session, [session.state])
+        return state
 
     async def pictures(self, session: Session) -> Sequence[EntryPicture]:
         """Return the picture of each entry of the session's memory, in its order."""

@@ -7,6 +7,7 @@ all its clips at once, a stream each clip as it is done.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -32,10 +33,12 @@ from service.sessions.clips import (
 )
 from service.sessions.frames import Frame
 from service.sessions.snapshots import after_clips
-from service.store.records import FrameMasks, Session, entry_field
+from service.store.records import FrameMasks, Session, entry_field, state_field
 from service.store.session_store import SessionStore
 from service.telemetry.stage_times import Stage, StageTimes
 from service.telemetry.tracing import begin_clip, end_clip, within
+
+log = logging.getLogger(__name__)
 
 # Decides, from how many clips are segmented and not committed, whether to commit them now.
 # What is left when the pipeline ends is committed then.
@@ -94,6 +97,7 @@ async def open_pipeline(
         memory=session.memory,
         model_size=session.model_size,
         pictures=partial(backend.pictures, session),
+        state=backend.state_source(session),
     ) as bank:
         pipeline = ClipPipeline(session, bank, backend, spec=engine.spec, policy=policy)
         try:
@@ -193,10 +197,18 @@ class ClipPipeline:
             conclude, step, found, session, before, spec.calibration, spec.retention
         )
         if outcome.after is not before:
-            self._bank.remember(outcome.after)
+            times.end("encode")
+            await self._bank.remember(outcome.after)
+            times.end("inference")
         self._memory, self._next_frame = outcome.after, step.last + 1
         encoding = start(
-            encode_clip, outcome, found, session, spec.loop_bias, aggregated=spec.aggregated
+            encode_clip,
+            outcome,
+            found,
+            session,
+            spec.loop_bias,
+            aggregated=spec.aggregated,
+            state=self._bank.state(),
         )
         times.end("encode")
         self._uncommitted.append(_Segmented(outcome, encoding, times, known, on_commit, span))
@@ -231,6 +243,7 @@ class ClipPipeline:
     async def _commit(self, clips: Sequence[_Segmented]) -> None:
         """Encode and store these clips in one commit, and answer them."""
         before, outcomes = self.session, [clip.outcome for clip in clips]
+        stateful = bool(self._spec.state)
         await asyncio.gather(*(clip.encoding for clip in clips), return_exceptions=True)
         encoded = [clip.encoding.result() for clip in clips]
         masks: list[tuple[FrameMasks, ...]] = []
@@ -248,10 +261,17 @@ class ClipPipeline:
                 before,
                 [(done.step.last, done.after) for done in outcomes],
                 self._backend.snapshots,
+                stateful=stateful,
             ),
             weights_sha256=outcomes[-1].weights_sha256,
             runtime=outcomes[-1].runtime,
+            state=state_field(outcomes[-1].step.last) if stateful else None,
         )
+        # That the first clip of a session finds no state is as it should be.
+        rebuilt = [o.step.first for o in outcomes if o.state_rebuilt and before.newest > 0]
+        if rebuilt:
+            log.warning("the state of session %s was made anew", before.session_id)
+            after = replace(after, state_rebuilt_at=rebuilt[-1])
         with within(clips[-1].span):
             self.session = await self._backend.store.append(
                 before,
@@ -259,6 +279,9 @@ class ClipPipeline:
                 masks=[item for frames in masks for item in frames],
                 entries={
                     entry_field(clip.masks[-1].frame): clip.entry for clip in encoded if clip.entry
+                },
+                states={
+                    state_field(clip.masks[-1].frame): clip.state for clip in encoded if clip.state
                 },
             )
         for one in clips:

@@ -24,6 +24,7 @@ from model.core.masks import (
 from model.core.memory import FIRST_IN_FIRST_OUT, Memory, Retention
 from model.core.pixels import model_frame
 from service.engines.base import ClipMasks, EntryPicture
+from service.engines.states import NO_MODEL_STATE, ModelState, encode_state
 from service.errors import CorruptSession
 from service.sessions.annotations import GivenObjects, object_mask
 from service.sessions.frames import Frame
@@ -46,6 +47,7 @@ class Step:
     first: int
     frames: tuple[Frame, ...]
     kept: bool  # False: the append itself surely evicts what is remembered of it
+    lasting: bool = True  # False: the append itself drops the snapshot after it
 
     @property
     def last(self) -> int:
@@ -62,6 +64,7 @@ class Outcome:
     after: Memory
     weights_sha256: str  # of the model that made the masks
     runtime: str  # that ran it
+    state_rebuilt: bool  # before the clip
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ class EncodedClip:
 
     masks: tuple[FrameMasks, ...]
     entry: EncodedEntry | None  # of the last frame; None if the append itself evicts it
+    state: bytes | None = None  # the model's own after the clip; None if nothing goes on from it
 
 
 def plan(
@@ -96,7 +100,7 @@ def plan(
     reach = len(clips) if unknown else session.memory_size
     kept = {row - back for row in rows for back in range(reach)}
     return tuple(
-        Step(first=first, frames=clip, kept=row in kept)
+        Step(first=first, frames=clip, kept=row in kept, lasting=row in rows)
         for row, (first, clip) in enumerate(zip(firsts, clips, strict=True))
     )
 
@@ -119,7 +123,14 @@ def conclude(
         gate=session.memory_gate,
         retention=retention,
     )
-    return Outcome(step, confidences, after, found.weights_sha256, found.runtime)
+    return Outcome(
+        step,
+        confidences,
+        after,
+        found.weights_sha256,
+        runtime=found.runtime,
+        state_rebuilt=found.state_rebuilt,
+    )
 
 
 def clip_pixels(step: Step, *, model_size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -134,8 +145,12 @@ def encode_clip(
     bias: LoopBias = NO_BIAS,
     *,
     aggregated: bool = False,
+    state: ModelState = NO_MODEL_STATE,
 ) -> EncodedClip:
-    """Encode a clip's masks at the frame's size, and its last frame as the memory keeps it."""
+    """Encode a clip's masks at the frame's size, and its last frame as the memory keeps it.
+
+    `state` is the model's own after the clip.
+    """
     step, soft, ids = outcome.step, found.masks, session.object_ids
     masks: list[FrameMasks] = []
     for index, frame in enumerate(step.frames):
@@ -147,15 +162,18 @@ def encode_clip(
         ):
             mask = labels == object_id
             # An object may also be hidden by the others, or smaller than a pixel.
-            state: State = "lost" if lost or not mask.any() else "visible"
-            objects.append(object_mask(object_id, mask, confidence=confidence, state=state))
+            seen: State = "lost" if lost or not mask.any() else "visible"
+            objects.append(object_mask(object_id, mask, confidence=confidence, state=seen))
         clip = (step.first, step.last)
         masks.append(FrameMasks(step.first + index, clip, frame.digest, tuple(objects)))
     entry = None
     if step.kept:
         packed = pack_soft_masks(bias.remember(soft[-1]))
         entry = EncodedEntry(step.frames[-1].stored, packed, session.object_ids)
-    return EncodedClip(tuple(masks), entry)
+    encoded = None
+    if state and step.lasting:
+        encoded = encode_state(state, ids, weights_sha256=outcome.weights_sha256)
+    return EncodedClip(tuple(masks), entry, encoded)
 
 
 def passed_over(session: Session, frames: Sequence[int]) -> tuple[FrameMasks, ...]:

@@ -13,7 +13,7 @@ from typing import Final
 from model.core.memory import Memory
 from service.errors import RollbackTooFar, UnknownFrame
 from service.store.commits import snapshot_fields
-from service.store.records import FrameMasks, Session, Snapshot, SnapshotContents
+from service.store.records import FrameMasks, Session, Snapshot, SnapshotContents, state_field
 from service.store.session_store import SessionStore, new_session_id
 
 # Of the newest frames, whose masks a fork takes along: as they come, until one of these is reached.
@@ -52,11 +52,23 @@ DEFAULT_POLICY: Final = SnapshotPolicy()
 
 
 def after_clips(
-    session: Session, clips: Sequence[tuple[int, Memory]], policy: SnapshotPolicy
+    session: Session,
+    clips: Sequence[tuple[int, Memory]],
+    policy: SnapshotPolicy,
+    *,
+    stateful: bool = False,
 ) -> tuple[Snapshot, ...]:
-    """Return the snapshots after these clips, each its last frame and the memory after it."""
+    """Return the snapshots after these clips, each its last frame and the memory after it.
+
+    After each clip a `stateful` model has a state of its own.
+    """
+    contents = session.contents
     new = (
-        Snapshot(last, contents=replace(session.contents, memory=memory)) for last, memory in clips
+        Snapshot(
+            last,
+            contents=replace(contents, memory=memory, state=state_field(last) if stateful else ""),
+        )
+        for last, memory in clips
     )
     return policy.thin((*session.snapshots, *new))
 
@@ -117,7 +129,8 @@ async def fork(
         new,
         masks=[masks[frame] for frame in sorted(masks)],
         entries=entries,
-        states=dict(zip(names, states, strict=True)),
+        # One that is damaged is left out: it is made anew, as in the session that is forked.
+        states={name: data for name, data in zip(names, states, strict=True) if data is not None},
     )
 
 
@@ -149,6 +162,7 @@ def forked(
 ) -> Session:
     """Return a new session that continues after the last of these; it can be forked at each."""
     origin, contents = taken[-1]
+    rebuilt = session.state_rebuilt_at
     return replace(
         session,
         session_id=new_session_id(),
@@ -156,6 +170,7 @@ def forked(
         memory=contents.memory,
         state=contents.state,
         next_frame=origin.frame + 1,
+        state_rebuilt_at=rebuilt if rebuilt is not None and rebuilt <= origin.frame else None,
         # Versions go on, so that corrections of the two never take the same revision.
         version=session.version,
         kept_from=kept_from,

@@ -70,6 +70,8 @@ def pack_session(session: Session) -> bytes:
         "state": session.state,
         "snapshots": [(s.frame, s.revision, s.corrected, s.superseded) for s in session.snapshots],
     }
+    if session.state_rebuilt_at is not None:
+        fields["state_rebuilt_at"] = session.state_rebuilt_at
     return seal(session.session_id, "session", _json(fields))
 
 
@@ -206,9 +208,17 @@ def pack_state(session_id: str, name: str, state: bytes) -> bytes:
     return seal(session_id, f"state {name}", state)
 
 
-def unpack_state(session_id: str, name: str, sealed: bytes) -> bytes:
-    """Return a model's own state; raise CorruptSession for damage."""
-    return unseal(session_id, f"state {name}", sealed)
+def unpack_states(
+    session_id: str, names: Sequence[str], sealed: Sequence[bytes | None]
+) -> tuple[bytes | None, ...]:
+    """Return a model's own states; None for one that is missing or damaged: it is made anew."""
+    found: list[bytes | None] = []
+    for name, data in zip(names, sealed, strict=True):
+        try:
+            found.append(unseal(session_id, f"state {name}", data or b""))
+        except CorruptSession:
+            found.append(None)
+    return tuple(found)
 
 
 def _digest(session_id: str, name: str, payload: bytes) -> bytes:

@@ -49,6 +49,14 @@ def frame_field(frame: int, memory: Memory) -> str:
     return next((entry_field(frame, entry.revision) for entry in held), entry_field(frame))
 
 
+def state_field(frame: int) -> str:
+    """Return the field of the state that a model carries on from the clip that ends with `frame`.
+
+    A correction of that frame has no state of its own: it follows from this one (decision 68).
+    """
+    return f"{frame}.state"
+
+
 def entry_field(frame: int, revision: int = 0) -> str:
     """Return the field of an entry: a corrected one does not replace the first (decision 30)."""
     return f"{frame}.{revision}" if revision else str(frame)
@@ -113,6 +121,7 @@ class Session:
     snapshots: tuple[Snapshot, ...] = ()  # what can be forked, oldest first; the last one is now
     state: str = ""  # see SnapshotContents
     runtime: str = ""  # what ran the model for the newest masks; empty before the first clip
+    state_rebuilt_at: int | None = None  # the last frame before which its state was made anew
     stored_bytes: int = field(default=0, compare=False)  # of masks and entries, as Redis counts
     reserved_bytes: int = field(default=0, compare=False)  # with the tenant's quota
     expires_at: datetime = field(default=datetime.fromtimestamp(0, UTC), compare=False)
@@ -135,6 +144,7 @@ class Session:
         snapshots: tuple[Snapshot, ...] | None = None,
         weights_sha256: str | None = None,
         runtime: str | None = None,
+        state: str | None = None,
     ) -> Session:
         """Return the session after one more commit; `None` keeps what it has."""
         return replace(
@@ -145,6 +155,7 @@ class Session:
             snapshots=self.snapshots if snapshots is None else snapshots,
             weights_sha256=weights_sha256 or self.weights_sha256,
             runtime=runtime or self.runtime,
+            state=self.state if state is None else state,
         )
 
 

@@ -31,7 +31,7 @@ from service.store.codec import (
     unpack_page,
     unpack_session,
     unpack_snapshot,
-    unpack_state,
+    unpack_states,
 )
 from service.store.commits import (
     check_status,
@@ -239,12 +239,9 @@ class SessionStore:
         unpack = partial(unpack_entries, session.session_id, names, records)
         return await run_aside(unpack, nbytes=sum(map(len, records)))
 
-    async def states(self, session: Session, names: Sequence[str]) -> tuple[bytes, ...]:
-        """Return these states of the session's model; raise as `entries` does."""
-        return tuple(
-            unpack_state(session.session_id, name, data)
-            for name, data in zip(names, await self._records(session, names), strict=True)
-        )
+    async def states(self, session: Session, names: Sequence[str]) -> tuple[bytes | None, ...]:
+        """Return these states of the session's model; None for one that is missing or damaged."""
+        return unpack_states(session.session_id, names, await self._read(session, names))
 
     async def snapshot(self, session: Session, snapshot: Snapshot) -> SnapshotContents:
         """Return what a snapshot of the session keeps; raise as `entries` does."""
@@ -260,13 +257,15 @@ class SessionStore:
         return unpack_masks(session.session_id, snapshot.frame, data)
 
     async def _records(self, session: Session, names: Sequence[str]) -> list[bytes]:
-        arguments = [session.version, *names]
-        status, expected, *sealed = await self._send(lua.ENTRIES, session.session_id, arguments)
-        check_status(status, session.session_id, expected=expected)
+        found = zip(names, await self._read(session, names), strict=True)
         return [
-            self._present(session.session_id, f"the record {name}", data)
-            for name, data in zip(names, sealed, strict=True)
+            self._present(session.session_id, f"the record {name}", data) for name, data in found
         ]
+
+    async def _read(self, session: Session, names: Sequence[str]) -> Sequence[bytes | None]:
+        answer = await self._send(lua.ENTRIES, session.session_id, [session.version, *names])
+        check_status(answer[0], session.session_id, expected=answer[1])
+        return tuple(answer[2:])
 
     async def masks(self, session_id: str, first: int, last: int) -> tuple[FrameMasks, ...]:
         """Return the masks of the committed and kept frames from first to last, in order."""

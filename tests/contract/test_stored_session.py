@@ -60,7 +60,11 @@ def test_its_state_and_masks_are_read(
     redis_and_api: tuple[Redis, Api], stored: dict[str, Any]
 ) -> None:
     _, api = redis_and_api
-    assert api.state(stored["session_id"]) == {**stored["state"], "runtime": ""}
+    assert api.state(stored["session_id"]) == {
+        **stored["state"],
+        "runtime": "",
+        "state_rebuilt_at": None,
+    }
 
 
 def test_it_goes_on_with_the_same_masks(

@@ -57,7 +57,7 @@ async def follow(engine: Engine) -> list[NDArray[np.uint8]]:
             frames = np.stack([resize_frame(scene.picture(n, objects=2), size) for n in numbers])
             answer = await bank.segment(frames, before=memory, object_ids=[1, 2])
             memory = memory.remember(numbers[-1], [1, 2])
-            bank.remember(memory)
+            await bank.remember(memory)
             found.append(answer.masks)
     return found
 

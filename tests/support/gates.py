@@ -22,6 +22,7 @@ from service.access.admission import Admission
 from service.app import OpenEngines, chosen_engines, create_app
 from service.commands.serve import address, configure, listen
 from service.engines.base import BankLease, ClipMasks, Engine, Pictures
+from service.engines.states import NO_STATE, ModelState, StateSource
 from service.server.workers import Workers
 from service.settings import Settings
 from service.stream.host import StreamHost
@@ -88,9 +89,15 @@ class GatedEngine:
         memory: Memory,
         model_size: tuple[int, int],
         pictures: Pictures,
+        state: StateSource = NO_STATE,
     ) -> AsyncIterator[BankLease]:
         real = self._engine.lease(
-            session_id, version=version, memory=memory, model_size=model_size, pictures=pictures
+            session_id,
+            version=version,
+            memory=memory,
+            model_size=model_size,
+            pictures=pictures,
+            state=state,
         )
         async with real as bank:
             yield GatedLease(bank, self._gate)
@@ -109,8 +116,11 @@ class GatedLease:
         await self._gate.passed()
         return await self._bank.segment(frames, before=before, object_ids=object_ids)
 
-    def remember(self, after: Memory) -> None:
-        self._bank.remember(after)
+    async def remember(self, after: Memory) -> None:
+        await self._bank.remember(after)
+
+    def state(self) -> ModelState:
+        return self._bank.state()
 
     def commit(self, version: int) -> None:
         self._bank.commit(version)

@@ -57,7 +57,7 @@ class Video:
             frames = faded(frames)
         answer = await bank.segment(frames, before=self.memory, object_ids=self.object_ids)
         if after is not self.memory:
-            bank.remember(after)
+            await bank.remember(after)
         self.memory = after
         rows = [row for row, name in enumerate(self.object_ids) if name in known]
         self.pictures[last] = EntryPicture(frames[-1], answer.masks[-1][rows])

@@ -76,9 +76,10 @@ class SessionOut(Message):
     """A session as it is committed; frame_size is [height, width].
 
     `weights_sha256` is the hash of the weights that made its newest masks, `runtime` what ran them
-    and in which precision (`openvino/bf16`), empty before the first clip. `notes`, in the answer
-    to a start, say which objects a mask image shows, what had to be decided to read it, and what
-    was cut off at the frame.
+    and in which precision (`openvino/bf16`), empty before the first clip. `state_rebuilt_at` is the
+    frame before which a model's own state was made anew, since the stored one could not be read.
+    `notes`, in the answer to a start, say which objects a mask image shows, what had to be decided
+    to read it, and what was cut off at the frame.
     """
 
     session_id: str
@@ -91,6 +92,7 @@ class SessionOut(Message):
     memory_size: int
     memory_gate: bool
     next_frame: int
+    state_rebuilt_at: int | None = None
     expires_at: Seconds
     notes: tuple[str, ...] = ()
 

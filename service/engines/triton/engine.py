@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -29,7 +29,8 @@ from service.engines.base import (
     EngineLimits,
     Pictures,
 )
-from service.engines.pictures import BankSource
+from service.engines.pictures import BankSource, entries_of_state
+from service.engines.states import NO_STATE, ModelState, StateSource
 from service.engines.triton.bank import TritonBank
 from service.engines.triton.client import TritonClient, triton_client
 from service.engines.triton.inline_bank import InlineBanks
@@ -180,9 +181,10 @@ class TritonEngine:
         memory: Memory,
         model_size: tuple[int, int],
         pictures: Pictures,
+        state: StateSource = NO_STATE,
     ) -> AsyncIterator[BankLease]:
         """See `base.Engine.lease`."""
-        source = BankSource(session_id, version, memory, model_size, pictures)
+        source = BankSource(session_id, version, memory, model_size, pictures, state)
         lease = TritonLease(self, source)
         try:
             yield lease
@@ -276,6 +278,8 @@ class TritonLease:
         self._source = source
         self._taken: tuple[Banks, TritonBank] | None = None
         self._sound = False  # whether the bank that is taken holds what it says
+        self._went_on = False  # a clip was segmented: the source's state is no longer the bank's
+        self._state_rebuilt = False
         self._committed: int | None = None
 
     async def segment(
@@ -292,15 +296,28 @@ class TritonLease:
                 self._engine.warn(str(error))
                 self._give_up()
                 continue
-            self._sound = True
+            self._sound = self._went_on = True
+            answer = replace(answer, state_rebuilt=self._state_rebuilt)
+            self._state_rebuilt = False
             return answer
         raise EngineUnavailable("there is no memory for the bank")
 
-    def remember(self, after: Memory) -> None:
+    async def remember(self, after: Memory) -> None:
         """See `base.BankLease.remember`."""
         assert self._sound, "a clip is segmented before it is remembered"
         assert self._taken is not None
-        self._taken[1].remember(after)
+        self._sound = False  # as in `segment`
+        try:
+            await self._taken[1].remember(after)
+        except NoSharedMemory as error:
+            raise EngineUnavailable(f"the bank was lost: {error}") from error
+        self._sound = True
+
+    def state(self) -> ModelState:
+        """See `base.BankLease.state`."""
+        assert self._sound, "there is no state but after a clip"
+        assert self._taken is not None
+        return self._taken[1].state()
 
     def commit(self, version: int) -> None:
         """See `base.BankLease.commit`."""
@@ -327,7 +344,7 @@ class TritonLease:
         """Return the bank of this memory, rebuilt if the one taken is of another."""
         if self._taken and self._sound and self._taken[1].holds(memory, object_ids):
             return self._taken[1]
-        if memory != self._source.memory:
+        if memory != self._source.memory or (self._went_on and self._engine.spec.state):
             raise EngineUnavailable("the bank was lost in the middle of an append")
         self._give_up()
         bank, hit = await banks.take(
@@ -342,5 +359,11 @@ class TritonLease:
         self._engine.uses.hits += hit
         self._engine.uses.rebuilds += not hit
         if not hit:
-            await bank.rebuild(await self._source.load())
+            pictures = await self._source.load()
+            await bank.rebuild(pictures)
+            if bank.spec.state:
+                stored = await self._source.load_state(bank.spec, object_ids)
+                again = entries_of_state(self._source, pictures, stored)
+                await bank.rebuild_state(stored, again)
+                self._state_rebuilt = stored is None
         return bank

@@ -2,7 +2,7 @@
 
 A region is a header, the bank (each tensor with its N slots, one block a slot), and space for one
 clip: the inputs of `segment`, its masks, and the new entry, which is copied into its slot when the
-memory remembers it.
+memory remembers it. A model's state is there twice: as the next clip takes it, and as it comes out.
 Letters: N slots, O objects, L frames of a clip, h and w the model's size, T tokens, C channels.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model.core.contract import BATCH_SIZE, ModelSpec, entry_output
+from model.core.contract import BATCH_SIZE, ModelSpec, entry_output, next_output
 
 HEADER_BYTES = 4096
 ALIGNMENT = 64
@@ -88,9 +88,13 @@ def layout_of(spec: ModelSpec, shape: Shape) -> Layout:
         ("frames", "uint8", (frames, *shape.size, 3)),
         ("masks", "uint8", (frames, objects, *shape.size)),
         ("confidence", "float32", (frames, objects)),
-        *((entry_output(t.name), t.dtype, (1, *block)) for t, block in blocks.items()),
         (BATCH_SIZE.name, BATCH_SIZE.dtype, (1,)),
     ]
+    if spec.entry_by == "segment":
+        tensors += [(entry_output(t.name), t.dtype, (1, *block)) for t, block in blocks.items()]
+    for part in spec.state:
+        block = part.slot_shape(shape.size, objects=objects)
+        tensors += [(name, part.dtype, block) for name in (part.name, next_output(part.name))]
     locations: dict[str, TensorLocation] = {}
     end = HEADER_BYTES
     for name, dtype, dims in tensors:

@@ -16,13 +16,13 @@ from model.core.contract import (
     ContractError,
     ModelSpec,
     Tensor,
+    fixed_axes,
     memorize_inputs,
     memorize_outputs,
     segment_inputs,
     triton_segment_outputs,
     weights_version,
 )
-from service.engines.base import check_served
 from service.engines.triton.region import Region
 from service.engines.triton.regions import PREFIX, SHARED_MEMORY, NoSharedMemory
 from service.errors import EngineUnavailable, ModelMismatch
@@ -65,7 +65,6 @@ async def compare(client: InferenceServerClient, name: str) -> Served:
         if specs[0] != specs[1] or specs[0].name != name:
             raise ModelMismatch(f"Triton's two graphs of {name!r} are not of the same model")
         spec = specs[0]
-        check_served(spec)
         expected = {
             "memorize": (memorize_inputs(spec), memorize_outputs(spec)),
             "segment": (segment_inputs(spec), triton_segment_outputs(spec)),
@@ -75,7 +74,8 @@ async def compare(client: InferenceServerClient, name: str) -> Served:
             there = await client.get_model_metadata(
                 graph, version, client_timeout=CONTROL_DEADLINE_S
             )
-            wrong = _differences(there.inputs, inputs) | _differences(there.outputs, outputs)
+            wrong = _differences(there.inputs, inputs, spec)
+            wrong |= _differences(there.outputs, outputs, spec)
             if wrong:
                 names = ", ".join(sorted(wrong))
                 raise ModelMismatch(f"Triton's graph {graph} breaks the contract at {names}")
@@ -133,8 +133,15 @@ def line_of(error: InferenceServerException) -> str:
     return " ".join(str(error.message()).split())[:300]
 
 
-def _differences(found: Any, wanted: Sequence[Tensor]) -> set[str]:
-    """Return the names of tensors that are on one side only, or differ in type or rank."""
+def _differences(found: Any, wanted: Sequence[Tensor], spec: ModelSpec) -> set[str]:
+    """Return the names of tensors that are on one side only, or differ in type or shape."""
     there = {(tensor.name, tensor.datatype, len(tensor.shape)) for tensor in found}
     expected = {(tensor.name, DATATYPES[tensor.dtype], len(tensor.axes)) for tensor in wanted}
-    return {name for name, *_ in there ^ expected}
+    differ = {name for name, *_ in there ^ expected}
+    shapes = {tensor.name: tensor.shape for tensor in found}
+    for tensor in wanted:
+        if tensor.name not in differ:
+            pairs = zip(shapes[tensor.name], fixed_axes(spec, tensor), strict=True)
+            if any(size not in (None, axis) and axis > 0 for axis, size in pairs):
+                differ.add(tensor.name)
+    return differ

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from model.core.contract import METADATA_KEY, BankTensor, ModelSpec
 from service.engines.graphs import open_graphs
 from service.errors import ModelMismatch, ModelMissing
+from tests.support.toy_model import SPEC
 
 
 @pytest.fixture
@@ -106,11 +108,33 @@ def test_a_graph_that_breaks_the_contract_is_refused(folder: Path) -> None:
         open_graphs(folder, "toy", threads=1)
 
 
-def test_a_model_with_a_state_is_refused_with_its_reason(folder: Path, toy_folder: Path) -> None:
-    spec = open_graphs(toy_folder, "toy", threads=1).spec
-    state = BankTensor("hidden", "float16", per_object=True, stride=0, channels=4)
-    stateful = replace(spec, contract=2, capabilities=("state",), state=(state,))
+HIDDEN = BankTensor("hidden", "float16", per_object=True, stride=0, channels=4)
+
+
+@pytest.mark.parametrize(
+    ("claim", "told"),
+    [
+        ({"state": (HIDDEN,), "capabilities": ("state",)}, "toy_memorize breaks .* at hidden"),
+        ({"entry_by": "memorize"}, "toy_segment breaks .* at entry_key_s32, entry_value_s32"),
+        ({"bank": SPEC.bank[:1]}, "toy_memorize breaks .* at value_s32"),
+        (
+            {"bank": (SPEC.bank[0], replace(SPEC.bank[1], channels=5))},
+            "toy_segment breaks .* at value_s32: an axis has 4 places, not 5",
+        ),
+    ],
+    ids=["a state", "entries by memorize", "fewer tensors", "other widths"],
+)
+def test_a_claim_that_the_graphs_do_not_keep_is_refused_with_one_line(
+    folder: Path, toy_folder: Path, claim: dict[str, Any], told: str
+) -> None:
+    spec = replace(open_graphs(toy_folder, "toy", threads=1).spec, contract=2, **claim)
     for verb in ("memorize", "segment"):
-        rewrite(folder / f"toy_{verb}.onnx", spec=stateful)
-    with pytest.raises(ModelMismatch, match="carries a state"):
+        rewrite(folder / f"toy_{verb}.onnx", spec=spec)
+    model = onnx.load(str(folder / "toy_segment.onnx"), load_external_data=False)
+    for each in model.graph.input:
+        if each.name == "value_s32":
+            each.type.tensor_type.shape.dim[4].dim_value = 4
+    (folder / "toy_segment.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ModelMismatch, match=told) as refusal:
         open_graphs(folder, "toy", threads=1)
+    assert "\n" not in str(refusal.value)

@@ -90,7 +90,7 @@ async def run_clip(
         "video", version=version, memory=memory, model_size=frames.shape[1:3], pictures=pictures
     ) as lease:
         answer = await lease.segment(frames, before=memory, object_ids=[1])
-        lease.remember(
+        await lease.remember(
             memory.remember(memory.newest.frame + len(frames), [1], engine.spec.retention)
         )
         lease.commit(version + 1)

@@ -22,6 +22,9 @@ def run(
     port: Annotated[int, Parameter(help="of gRPC; 0: a free one")] = 8001,
     metrics_port: Annotated[int, Parameter(help="of metrics; 0: a free one")] = 8002,
     home: Annotated[Path, Parameter(help="folder with the wheel nvidia-pytriton")] = HOME,
+    otlp_endpoint: Annotated[
+        str, Parameter(help="collector for its part of traces, as in http://127.0.0.1:4318")
+    ] = "",
 ) -> int:
     """Return 0 after a clean stop; raise Misconfigured if it cannot start, or ends by itself."""
     with catch_stop_signals() as stop:
@@ -33,6 +36,7 @@ def run(
                 metrics_port=metrics_port,
                 home=home,
                 stop=stop,
+                otlp_endpoint=otlp_endpoint,
             ) as server:
                 print(f"serving on {server.url}", flush=True)
                 status = stop.wait_for_exit(server.process)

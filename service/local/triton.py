@@ -58,8 +58,11 @@ def local_triton(
     home: Path = HOME,
     deadline_s: float = 300.0,
     stop: StopSignals | None = None,
+    otlp_endpoint: str = "",
 ) -> Iterator[LocalTriton]:
     """Run a Triton that serves the models in `repository` until the block is left.
+
+    It sends its part of traces to the collector `otlp_endpoint`, if there is one.
 
     Port 0 picks a free one. Raises Misconfigured if the wheel is missing, or the models are not
     served within the deadline, and Stopped if `stop` is requested before they are. Enter it on a
@@ -69,7 +72,7 @@ def local_triton(
         ports = (grpc_port or _free_port(host), metrics_port or _free_port(host))
         log = Path(folder) / "triton.log"
         server = _Server(repository, host=host, ports=ports, home=home, folder=Path(folder))
-        process = server.start(log)
+        process = server.start(log, otlp_endpoint=otlp_endpoint)
         try:
             stop = stop or StopSignals()
             _wait_until_ready(process, f"{host}:{ports[0]}", log, deadline_s=deadline_s, stop=stop)
@@ -78,6 +81,16 @@ def local_triton(
         finally:
             stop_child(process, deadline_s=STOP_S)
             server.clean()
+
+
+def trace_options(otlp_endpoint: str) -> list[str]:
+    """Return Triton's options by which it goes on with the traces of its callers."""
+    return [
+        "--trace-config=mode=opentelemetry",
+        f"--trace-config=opentelemetry,url={otlp_endpoint.rstrip('/')}/v1/traces",
+        "--trace-config=level=TIMESTAMPS",
+        "--trace-config=rate=1",
+    ]
 
 
 class _Server:
@@ -98,7 +111,7 @@ class _Server:
         self._home, self._folder = home, folder
         self._prefix = folder.name  # of the Python backend's own shared memory
 
-    def start(self, log: Path) -> subprocess.Popen[bytes]:
+    def start(self, log: Path, *, otlp_endpoint: str) -> subprocess.Popen[bytes]:
         """The server, started; its log goes to a file."""
         backends = _backends(self._root, self._folder)
         environment = self._environment()
@@ -125,6 +138,7 @@ class _Server:
             "--allow-gpu-metrics=false",
             "--disable-auto-complete-config",
             *(["--allow-client-shm=true"] if can_allow else []),
+            *(trace_options(otlp_endpoint) if otlp_endpoint else []),
         ]
         return start_child(command, log=log, environment=environment)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,11 +16,12 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 @dataclass
 class Collector:
-    """What has come so far."""
+    """What has come so far: spans as messages, and the names of those that came as JSON."""
 
     url: str
     spans: list[Any] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
+    by_trace: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def named(self, name: str) -> list[Any]:
         """Return the spans of this name, the earliest first."""
@@ -35,9 +38,15 @@ def running_collector() -> Iterator[Collector]:
             assert self.path == "/v1/traces"
             body = self.rfile.read(int(self.headers["Content-Length"]))
             collector.bodies.append(body)
-            for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-                for scope in resource.scope_spans:
-                    collector.spans.extend(scope.spans)
+            if self.headers["Content-Type"] == "application/json":  # Triton's way
+                for resource in json.loads(body)["resourceSpans"]:
+                    for scope in resource["scopeSpans"]:
+                        for span in scope["spans"]:
+                            collector.by_trace[span["traceId"]].append(span["name"])
+            else:
+                for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+                    for scope in resource.scope_spans:
+                        collector.spans.extend(scope.spans)
             self.send_response(200)
             self.send_header("Content-Length", "0")
             self.end_headers()

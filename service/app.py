@@ -46,6 +46,7 @@ from service.store.rates import RateLimits, TenantRates
 from service.store.records import StoreLimits
 from service.store.redis_client import calls_of
 from service.store.session_store import SessionStore, open_store
+from service.store.stream_quota import StreamQuota
 from service.stream import routes
 from service.stream.connection import StreamLimits, StreamParts
 from service.stream.host import StreamHost
@@ -161,8 +162,11 @@ async def open_service(
             admission=admission,
             access=access,
             callers=callers,
-            open_streams=OpenStreams(
-                max_streams=settings.max_streams, max_tenant_streams=settings.max_tenant_streams
+            open_streams=OpenStreams(max_streams=settings.max_streams),
+            quota=StreamQuota(
+                store.redis,
+                most=settings.max_tenant_streams,
+                deadline_s=settings.redis_deadline_s,
             ),
             tickets=Tickets(store, ttl_s=settings.ticket_ttl_s),
         )

@@ -221,7 +221,7 @@ class Settings(BaseSettings):
         "0: any.",
     )
     max_tenant_streams: int = Field(
-        default=256, ge=1, description="Streams of one tenant open at once."
+        default=256, ge=1, description="Streams of one tenant open at once, over all gateways."
     )
 
     tls_certificate: str = Field(

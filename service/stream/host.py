@@ -17,6 +17,7 @@ from service.access.callers import Caller, Callers
 from service.access.origins import Access
 from service.access.tickets import Tickets
 from service.errors import BadMessage, BadTicket, TamvtError
+from service.store.stream_quota import StreamQuota
 from service.stream.connection import (
     GOODBYE,
     RESTART,
@@ -59,6 +60,7 @@ class StreamHost:
         access: Access,
         callers: Callers,
         open_streams: OpenStreams,
+        quota: StreamQuota,
         tickets: Tickets,
     ) -> None:
         self.tickets = tickets
@@ -67,6 +69,7 @@ class StreamHost:
         self.admission = admission
         self._parts = parts
         self._open_streams = open_streams
+        self._quota = quota
 
     async def drain(self, *, deadline_s: float) -> None:
         """Wait until no stream is open, or the deadline is over; refuse new ones."""
@@ -124,9 +127,9 @@ class StreamHost:
     ) -> Connection:
         """Claim the session and return the connection that serves it."""
         tenant = await self._tenant_of(request)
-        stack.enter_context(self._open_streams.reserve_of_tenant(tenant))
         session_id, tracker = request.session_id, self._parts.tracker
         await tracker.session(session_id, tenant=tenant)  # an unknown one is not claimed
+        await stack.enter_async_context(self._quota.reserve(tenant, session_id))
         slot = await stack.enter_async_context(self._open_streams.slot(session_id))
         ownership = self._parts.watch.ownership(session_id)
         await ownership.claim()

@@ -1,14 +1,13 @@
-"""The streams that are open in this process: how many, whose, and which session's."""
+"""The streams that are open in this process: how many, and which session's."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Protocol
 
-from service.errors import Overloaded, TooMany
+from service.errors import Overloaded
 
 
 class Stoppable(Protocol):
@@ -50,15 +49,11 @@ class SessionSlot:
 class OpenStreams:
     """Counts streams, ends the one that a new one replaces, and all of them on shutdown."""
 
-    def __init__(
-        self, *, max_streams: int, max_tenant_streams: int, takeover_s: float = 10.0
-    ) -> None:
+    def __init__(self, *, max_streams: int, takeover_s: float = 10.0) -> None:
         self._max_streams = max_streams
-        self._max_tenant_streams = max_tenant_streams
         self._takeover_s = takeover_s
         self._slots: dict[str, SessionSlot] = {}  # the newest of each session
         self._open = 0
-        self._of_tenant: Counter[str] = Counter()
         self._all_left = asyncio.Event()
         self._all_left.set()
         self.draining = False
@@ -79,24 +74,6 @@ class OpenStreams:
             self._open -= 1
             if not self._open:
                 self._all_left.set()
-
-    @contextmanager
-    def reserve_of_tenant(self, tenant: str) -> Iterator[None]:
-        """Count one more stream of this tenant for the block; raise TooMany at the quota."""
-        if self._of_tenant[tenant] >= self._max_tenant_streams:
-            limit = self._max_tenant_streams
-            raise TooMany(
-                f"{limit} streams of one tenant are open: end one, or raise "
-                "TAMVT_MAX_TENANT_STREAMS",
-                limit=limit,
-            )
-        self._of_tenant[tenant] += 1
-        try:
-            yield
-        finally:
-            self._of_tenant[tenant] -= 1
-            if not self._of_tenant[tenant]:
-                del self._of_tenant[tenant]
 
     @asynccontextmanager
     async def slot(self, session_id: str) -> AsyncIterator[SessionSlot]:

@@ -35,9 +35,11 @@ DELETE = read_script("delete")
 RESERVE = read_script("reserve")
 SETTLE = read_script("settle")
 TAKE = read_script("take")
+ENTER = read_script("enter")
+LEAVE = read_script("leave")
 # By what a command names a script with: its SHA-1, or its text.
 NAMES = {
     word: script.name
-    for script in (COMMIT, LOAD, ENTRIES, MASKS, DELETE, RESERVE, SETTLE, TAKE)
+    for script in (COMMIT, LOAD, ENTRIES, MASKS, DELETE, RESERVE, SETTLE, TAKE, ENTER, LEAVE)
     for word in (script.sha, script.text)
 }

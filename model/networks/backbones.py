@@ -207,7 +207,7 @@ class MobileNetV2(nn.Module):
     A trunk ends with the last block at stride 16; `inputs` are the channels of an image.
     """
 
-    STAGES = (
+    STAGES: tuple[tuple[int, int, int, int], ...] = (
         (1, 16, 1, 1),
         (6, 24, 2, 2),
         (6, 32, 3, 2),
@@ -216,7 +216,7 @@ class MobileNetV2(nn.Module):
         (6, 160, 3, 2),
         (6, 320, 1, 1),
     )
-    TAPS = (3, 6, 13, 17)  # the last block at strides 4, 8, 16 and 32
+    TAPS: tuple[int, ...] = (3, 6, 13, 17)  # the last block at strides 4, 8, 16 and 32
 
     def __init__(self, *, trunk: bool = False, inputs: int = 3) -> None:
         super().__init__()

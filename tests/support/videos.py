@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from model.core.memory import Memory
 from service.engines.base import BankLease, ClipMasks, Engine, EntryPicture
+from service.engines.states import StateSource, encode_state
 from tests.support.scenes import SIZE, clip, faded, picture
 
 
@@ -31,6 +32,7 @@ class Video:
         self.version = 1
         self.memory = Memory.start(0, object_ids, capacity=capacity)
         self.pictures = {0: picture(0, object_ids)}
+        self.stored: bytes | None = None  # the model's own state, if it has one
         self.rebuilds = 0
 
     async def kept(self) -> Sequence[EntryPicture]:
@@ -44,7 +46,19 @@ class Video:
             memory=self.memory,
             model_size=SIZE,
             pictures=self.kept,
+            state=StateSource(self.read_state),
         )
+
+    async def read_state(self) -> bytes | None:
+        return self.stored
+
+    def commit(self, bank: BankLease, answer: ClipMasks) -> None:
+        """Commit what is segmented, and keep the state as the store does."""
+        self.version += 1
+        bank.commit(self.version)
+        if state := bank.state():
+            weights = answer.weights_sha256
+            self.stored = encode_state(state, self.object_ids, weights_sha256=weights)
 
     async def segment(
         self, bank: BankLease, first: int, last: int, *, lost: Collection[int] = ()
@@ -69,16 +83,14 @@ class Video:
         """Segment, remember and commit one clip."""
         async with self.lease(engine) as bank:
             answer = await self.segment(bank, first, last, lost=lost)
-            self.version += 1
-            bank.commit(self.version)
+            self.commit(bank, answer)
         return answer
 
     async def look(self, engine: Engine, frames: NDArray[np.uint8]) -> ClipMasks:
         """Segment and commit one clip without remembering it."""
         async with self.lease(engine) as bank:
             answer = await bank.segment(frames, before=self.memory, object_ids=self.object_ids)
-            self.version += 1
-            bank.commit(self.version)
+            self.commit(bank, answer)
         return answer
 
     async def abandon(self, engine: Engine, first: int, last: int, *, delay_s: float) -> None:

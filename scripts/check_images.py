@@ -30,7 +30,7 @@ TARGETS = ("gateway", "trainer", "triton")
 
 
 @dataclass
-class Stage:
+class BuildStage:
     """A stage of the Dockerfile, and the folder that stands for its file system."""
 
     name: str
@@ -45,15 +45,15 @@ class Stage:
         return PLACES.sub(lambda found: f"{self.folder}/{found[1]}", text)
 
 
-def read_stages(text: str) -> dict[str, Stage]:
+def read_stages(text: str) -> dict[str, BuildStage]:
     """Return the stages of a Dockerfile by name, in their order."""
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    stages: dict[str, Stage] = {}
+    stages: dict[str, BuildStage] = {}
     for line in re.sub(r"\\\n\s*", "", "\n".join(lines)).splitlines():
         word, _, rest = line.strip().partition(" ")
         if word == "FROM":
             base, _, name = rest.partition(" AS ")
-            stages[name] = Stage(name, base)
+            stages[name] = BuildStage(name, base)
         elif stages:
             stages[name].steps.append((word, rest))
     return stages
@@ -64,7 +64,7 @@ def sent_files() -> list[str]:
     return [line[1:] for line in (ROOT / ".dockerignore").read_text().split() if line[0] == "!"]
 
 
-def copy(stage: Stage, words: list[str], stages: dict[str, Stage]) -> None:
+def copy(stage: BuildStage, words: list[str], stages: dict[str, BuildStage]) -> None:
     """Carry out a COPY; raise FileNotFoundError for what the builder would not be sent."""
     *sources, target = [word for word in words if not word.startswith("--")]
     into = Path(stage.place(target)) if target.startswith("/") else stage.workdir / target
@@ -84,7 +84,7 @@ def copy(stage: Stage, words: list[str], stages: dict[str, Stage]) -> None:
             shutil.copy(ROOT / source, into)
 
 
-def run(stage: Stage, commands: str) -> None:
+def run(stage: BuildStage, commands: str) -> None:
     """Carry out a RUN, without its users; raise CalledProcessError where a command fails."""
     for command in commands.split("&&"):
         words = shlex.split(command)
@@ -106,7 +106,7 @@ def run(stage: Stage, commands: str) -> None:
         )
 
 
-def build(stage: Stage, stages: dict[str, Stage], folder: Path) -> None:
+def build(stage: BuildStage, stages: dict[str, BuildStage], folder: Path) -> None:
     """Carry out the steps of a stage, after those of the stage that it stands on."""
     if stage.folder != Path():
         return
@@ -137,14 +137,14 @@ def build(stage: Stage, stages: dict[str, Stage], folder: Path) -> None:
             run(stage, rest)
 
 
-def command_of(stage: Stage, word: str) -> list[str]:
+def command_of(stage: BuildStage, word: str) -> list[str]:
     """Return the words of a stage's CMD or HEALTHCHECK."""
     (text,) = (rest for name, rest in stage.steps if name == word)
     words: list[str] = json.loads(text[text.index("[") :])
     return words
 
 
-def start_gateway(stage: Stage) -> None:
+def start_gateway(stage: BuildStage) -> None:
     """Start it as its CMD says, on loopback and a free port, and ask its health check."""
     words = command_of(stage, "CMD")
     words[words.index("0.0.0.0")], words[words.index("8000")] = "127.0.0.1", "0"
@@ -164,7 +164,7 @@ def start_gateway(stage: Stage) -> None:
         raise subprocess.CalledProcessError(process.returncode, words)
 
 
-def check(target: str, stages: dict[str, Stage], folder: Path) -> Iterator[str]:
+def check(target: str, stages: dict[str, BuildStage], folder: Path) -> Iterator[str]:
     """Build a target, start what it is for, and yield what was right."""
     stage = stages[target]
     build(stage, stages, folder)

@@ -78,7 +78,7 @@ def write_certificate(folder: Path) -> Path:
 
 
 @dataclass
-class Gateway:
+class StackGateway:
     """One gateway on a port that stays its own when it is started again."""
 
     port: int
@@ -125,10 +125,10 @@ class Stack:
     url: str
     certificate: Path
     redis_url: str
-    gateways: list[Gateway]
+    gateways: list[StackGateway]
     key: str  # of the tenant `stack`
 
-    def replace(self, gateway: Gateway, settings: Mapping[str, str] | None = None) -> None:
+    def replace(self, gateway: StackGateway, settings: Mapping[str, str] | None = None) -> None:
         """Drain a gateway, start it again with these settings, and wait until the proxy uses it.
 
         Call it on a thread that lives as long as the gateway: that is how children end with us.
@@ -240,11 +240,11 @@ def running_stack(
         environment = {**own, **(settings or {})}
         key = make_key(state, environment)
         made = [
-            Gateway(free_port(), state / f"gateway-{number}.log", environment)
+            StackGateway(free_port(), state / f"gateway-{number}.log", environment)
             for number in range(gateways)
         ]
         pool = parts.enter_context(ThreadPoolExecutor(max(1, gateways)))
-        parts.callback(lambda: list(pool.map(Gateway.stop, made)))
+        parts.callback(lambda: list(pool.map(StackGateway.stop, made)))
         for gateway in made:
             gateway.start()
         addresses = [gateway.url for gateway in made]

@@ -56,7 +56,7 @@ class Distributed:
             return module.no_sync()
         return nullcontext()
 
-    def average_over_processes(self, values: Sequence[float], device: torch.device) -> list[float]:
+    def average_over_ranks(self, values: Sequence[float], device: torch.device) -> list[float]:
         """Return the mean of each value over all processes."""
         if self.count == 1:
             return list(values)

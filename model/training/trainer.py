@@ -191,7 +191,7 @@ class Trainer:
         Raise BadLoss unless loss and gradient are finite. The weights have not changed yet, so
         what is saved then is the last good state.
         """
-        mean, stopping, size = self.distributed.average_over_processes(
+        mean, stopping, size = self.distributed.average_over_ranks(
             [loss, float(self.stopping), norm], self.device
         )
         self.stopping = stopping > 0

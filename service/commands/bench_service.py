@@ -23,7 +23,7 @@ import numpy as np
 
 from model.core.palette import write_label_map
 from service.commands.bench_results import BenchFigure, milliseconds, share
-from service.commands.processes import command_of, cpu_s, descendants
+from service.commands.process_figures import command_of, cpu_s, descendants
 from service.commands.steady_session import SteadySession, sample_footage
 from service.engines.base import Engine
 from service.errors import Misconfigured

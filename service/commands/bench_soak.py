@@ -18,7 +18,7 @@ from redis import Redis
 
 from service.commands.bench_results import BenchFigure
 from service.commands.bench_service import BenchedService, Video, sample_video, served
-from service.commands.processes import command_of, descendants, held
+from service.commands.process_figures import command_of, descendants, held
 from tamvt_client import Client
 
 if TYPE_CHECKING:

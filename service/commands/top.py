@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from service.commands.top_figures import Figures, Look, figures, read_look
+from service.commands.top_figures import Figures, Scrape, figures, read_look
 from service.errors import Unavailable
 from service.settings import API_KEY
 
@@ -49,7 +49,7 @@ def run(
                 before = now
 
 
-def look(http: httpx.Client, urls: Sequence[str]) -> tuple[Look, list[str]]:
+def look(http: httpx.Client, urls: Sequence[str]) -> tuple[Scrape, list[str]]:
     """Return what the gateways tell now, and why others do not; raise Unavailable if none does."""
     texts, silent = [], []
     for url in urls:

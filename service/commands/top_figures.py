@@ -16,7 +16,7 @@ Labels = frozenset[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Scrape:
     """The samples of one gateway, or of several added up, at one time."""
 
     at_s: float
@@ -36,14 +36,14 @@ class Look:
         return found
 
 
-def read_look(texts: Iterable[str], *, at_s: float) -> Look:
+def read_look(texts: Iterable[str], *, at_s: float) -> Scrape:
     """Add up what gateways answered to `GET /metrics`; raise ValueError for another text."""
     samples: defaultdict[str, defaultdict[Labels, float]] = defaultdict(lambda: defaultdict(float))
     for text in texts:
         for family in text_string_to_metric_families(text):
             for one in family.samples:
                 samples[one.name][frozenset(one.labels.items())] += one.value
-    return Look(at_s, samples)
+    return Scrape(at_s, samples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Figures:
     tenants: Sequence[TenantFigures]  # the most frames a second first
 
 
-def figures(before: Look, now: Look) -> Figures:
+def figures(before: Scrape, now: Scrape) -> Figures:
     """Return what happened between two looks, and what is now."""
     spent_s = max(now.at_s - before.at_s, 1e-9)
 
@@ -127,7 +127,7 @@ def share(part: float, whole: float) -> float:
     return part / whole if whole else nan
 
 
-def buckets(before: Look, now: Look, name: str, **labels: str) -> list[tuple[float, float]]:
+def buckets(before: Scrape, now: Scrape, name: str, **labels: str) -> list[tuple[float, float]]:
     """Return the upper limits of a histogram's buckets, and what came to at most each since."""
     names = now.values(f"{name}_bucket", "le")
     found = [

@@ -29,11 +29,11 @@ from service.engines.base import (
 )
 from service.engines.graphs import Graphs, open_graphs
 from service.engines.inference import Inference
+from service.engines.model_calls import ClipEnd, rebuild, remember, segment, tell_state
 from service.engines.pictures import BankSource, entries_of_state, made_by_memorize
 from service.engines.pool import Pool
 from service.engines.runtimes import ONNX_RUNTIME_ONLY, RuntimeOptions, choose_runtime
 from service.engines.states import NO_STATE, ModelState, StateSource
-from service.engines.verbs import ClipEnd, rebuild, remember, segment, tell_state
 from service.errors import EngineUnavailable, ModelMismatch
 from service.telemetry.call_times import CallTimes
 from service.telemetry.vitals import EngineVitals

@@ -22,7 +22,7 @@ from service.engines.bank import EmbeddedBank
 from service.engines.base import EntryPicture
 from service.engines.graphs import Graphs, open_graphs
 from service.engines.inference import Inference
-from service.engines.verbs import rebuild, remember, segment, tell_state
+from service.engines.model_calls import rebuild, remember, segment, tell_state
 from service.sessions.annotations import read_annotation
 from service.sessions.clips import clip_pixels, conclude, plan
 from service.sessions.frames import Frame, frame_of_image, frame_of_picture, read_picture

@@ -22,7 +22,7 @@ from service.commands.bench_results import (
     write_figures,
 )
 from service.commands.bench_soak import soak
-from service.commands.processes import cpu_s, descendants, held
+from service.commands.process_figures import cpu_s, descendants, held
 from service.commands.steady_session import SteadySession, processor, resident_mb, sample_footage
 from service.engines.embedded import embedded_engine
 from service.errors import Misconfigured

@@ -10,12 +10,12 @@ import pytest
 from rich.console import Console
 
 from service.commands.top import view
-from service.commands.top_figures import Look, figures, quantile, read_look
+from service.commands.top_figures import Scrape, figures, quantile, read_look
 from tests.support import scene
 from tests.support.running import Api, Running, run_tamvt
 
 
-def looks(api: Api) -> tuple[Look, Look]:
+def looks(api: Api) -> tuple[Scrape, Scrape]:
     """Two looks at a service, ten seconds apart by their clock, with two clips between them."""
     session = api.start()
     api.append(session, [scene.jpeg(1)], first=1)
@@ -24,7 +24,7 @@ def looks(api: Api) -> tuple[Look, Look]:
     return before, read_look([api.http.get("/metrics").text], at_s=10.0)
 
 
-def shown(before: Look, now: Look) -> str:
+def shown(before: Scrape, now: Scrape) -> str:
     console = Console(file=io.StringIO(), width=100)
     console.print(view(figures(before, now), silent=["http://b does not answer"]))
     file = console.file

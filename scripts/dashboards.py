@@ -149,7 +149,7 @@ ENGINE = Dashboard(
             "short",
             (
                 Query(rate("tamvt_bank_hits_total"), "found"),
-                Query(rate("tamvt_bank_rebuilds_total"), "made from Redis"),
+                Query(rate("tamvt_bank_rebuilds_total"), "made anew"),
             ),
         ),
         Panel(

@@ -90,7 +90,7 @@ def engine_metrics(vitals: Mapping[str, EngineVitals]) -> Iterator[Metric]:
         "bank_hits": ("tamvt_bank_hits", "Uses of a session whose bank was there, by model."),
         "bank_rebuilds": (
             "tamvt_bank_rebuilds",
-            "Banks that were made from Redis, by model: first uses, and after a loss.",
+            "Banks that were made anew, by model: first uses, after a loss, and the canary's.",
         ),
     }
     for kind, families in ((GaugeMetricFamily, gauges), (CounterMetricFamily, counters)):

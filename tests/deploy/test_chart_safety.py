@@ -272,6 +272,17 @@ def test_every_monitor_finds_a_port_of_a_service(rendered: Render, values: str) 
         assert endpoint["path"] == "/metrics"
 
 
+def test_prometheus_shows_a_key_to_the_gateways_alone(rendered: Render) -> None:
+    monitors = rendered("gpu", "monitoring.keySecret=metrics-key").of("ServiceMonitor")
+    shown = {
+        m["metadata"]["name"]: m["spec"]["endpoints"][0].get("authorization") for m in monitors
+    }
+    assert shown == {
+        "tamvt-gateway": {"credentials": {"name": "metrics-key", "key": "key"}},
+        "tamvt-triton": None,
+    }
+
+
 @pytest.mark.parametrize("values", VALUES)
 def test_every_service_leads_to_a_port_of_its_pods(rendered: Render, values: str) -> None:
     chart = rendered(values)

@@ -271,8 +271,9 @@ UNUSED = ("fc.", "classifier.", "features.18.")
 def load_public_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Load torchvision-named ImageNet weights; the classifier and batch counters are left out.
 
-    A trunk takes what it has; channels of an image beyond the colors begin at 0. Raise
-    BackboneError naming the first keys that are missing or not known.
+    A trunk takes what it has; channels of an image beyond the colors stay fresh, as XMem's do, so
+    that a mask is seen from the first step on. Raise BackboneError naming the first keys that are
+    missing or not known.
     """
     unused = (*UNUSED, *list_left_out(module))
     kept = {
@@ -294,10 +295,10 @@ def list_left_out(module: nn.Module) -> tuple[str, ...]:
 
 
 def widen_inputs(weight: Tensor, place: Tensor | None) -> Tensor:
-    """Return a first layer's weight for an image of more channels, which begin at 0."""
+    """Return a first layer's weight for an image of more channels, which stay fresh in `place`."""
     if place is None or weight.ndim != 4 or weight.shape[1] != 3 or place.shape[1] <= 3:
         return weight
-    return functional.pad(weight, (0, 0, 0, 0, 0, place.shape[1] - 3))
+    return torch.cat((weight, place[:, 3:]), dim=1)
 
 
 def replace_norms(

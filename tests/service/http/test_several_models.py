@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tamvt_client import Client, NotFound, SessionOptions
 from tests.service.stream.talk import talk
 from tests.support import scene
 from tests.support.running import PATIENCE_S, Api, Running, problem, running_service
@@ -73,6 +74,15 @@ def test_a_model_that_is_not_served_names_those_that_are(api: Api) -> None:
     )
     assert problem(answer) == (404, "unknown-model")
     assert answer.json()["detail"] == "the model 'stm' is not served here; served: toy, other"
+
+
+def test_the_python_client_chooses_and_hears_what_there_is(both: Running) -> None:
+    with Client(both.url) as client:
+        assert [model.name for model in client.models()] == ["toy", "other"]
+        options = SessionOptions(model="other")
+        assert client.start(scene.png(0), scene.mask(), options=options).model == "other"
+        with pytest.raises(NotFound, match="served: toy, other"):
+            client.start(scene.png(0), scene.mask(), options=SessionOptions(model="stm"))
 
 
 def test_a_gateway_without_the_sessions_model_says_so(folder: Path, tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def _parse_jpeg(data: bytes) -> Header:
 
 
 def _parse_png(data: bytes) -> Header:
-    """From chunk to chunk up to IEND, every checksum compared."""
+    """Walk from chunk to chunk up to IEND, every checksum compared."""
     if data[12:16] != b"IHDR":
         raise Truncated("the PNG is truncated") if len(data) < 16 else Undecodable("a broken PNG")
     kinds: set[bytes] = set()

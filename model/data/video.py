@@ -96,7 +96,7 @@ def read_mask(path: Path) -> Pixels:
 
 
 def _remembered_mask(path: Path) -> Pixels:
-    """As `read_mask`: masks are read again and again, and packed they are small."""
+    """Do what `read_mask` does, and keep the masks packed: they are read again and again."""
     packed, shape = _packed_mask(path)
     return np.unpackbits(packed, count=shape[0] * shape[1]).reshape(shape)
 
@@ -141,7 +141,7 @@ def cut_sample(
 
 @lru_cache(maxsize=4096)
 def is_slow(video: Video) -> bool:
-    """Does the foreground of most frames, two apart, stay nearly where it was?"""
+    """Return whether the foreground of most frames, two apart, stays nearly where it was."""
     starts = np.unique(np.linspace(0, max(0, len(video.masks) - 3), 6).astype(int))
     overlaps = []
     for start in starts:

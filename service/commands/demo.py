@@ -51,7 +51,7 @@ class DemoRun:
     masks: Path
 
     def labels(self, name: str) -> NDArray[np.uint8]:
-        """The label map (H, W) of the frame with this name."""
+        """Return the label map (H, W) of the frame with this name."""
         return _read_labels(self.masks / f"{name}.png")
 
 
@@ -148,7 +148,7 @@ def track_clip(client: Client, clip: SampleVideo, *, masks: Path) -> DemoRun:
 def _append_all(
     client: Client, session: SessionOut, source: Source, masks: Path
 ) -> Iterator[tuple[list[str], float]]:
-    """The names of each append's frames and the milliseconds until its answer."""
+    """Return the names of each append's frames and the milliseconds until its answer."""
     appends = send_frames(
         client,
         session,
@@ -168,7 +168,7 @@ def _append_all(
 
 
 def score(tracked: DemoRun) -> Scores | None:
-    """The scores where the truth of every frame is known, None elsewhere."""
+    """Return the scores where the truth of every frame is known, None elsewhere."""
     truth, names = tracked.clip.truth, tracked.names
     if truth is None or len(names) < LEAST_SCORED:
         return None
@@ -188,7 +188,7 @@ def score(tracked: DemoRun) -> Scores | None:
 
 
 def report(tracked: DemoRun, scores: Scores | None) -> str:
-    """What was measured, a line each."""
+    """Return what was measured, a line each."""
     height, width = tracked.session.frame_size
     count, objects = len(tracked.names) - 1, len(tracked.session.objects)
     rate, plural = count / tracked.seconds, "" if objects == 1 else "s"

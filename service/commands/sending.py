@@ -96,5 +96,5 @@ def _append(
 
 
 def whole_clips(most: int, *, clip_length: int) -> int:
-    """The largest number of frames up to `most` that is a number of whole clips, at least one."""
+    """Return the most frames up to `most` that make whole clips, at least one clip."""
     return max(clip_length, most // clip_length * clip_length)

@@ -29,7 +29,7 @@ class SampleFootage:
     mask: NDArray[np.uint8]  # (h, w): the object in frame 0, as a soft mask
 
     def masks(self, objects: int) -> NDArray[np.uint8]:
-        """The object's mask in as many upright strips as there are objects, (O, h, w)."""
+        """Return the object's mask in as many upright strips as there are objects, (O, h, w)."""
         columns = np.array_split(np.flatnonzero(self.mask.any(axis=0)), objects)
         strips = np.zeros((objects, *self.mask.shape), np.uint8)
         for strip, wanted in zip(strips, columns, strict=True):
@@ -91,7 +91,7 @@ class SteadySession:
 
 
 def sample_footage(size: tuple[int, int]) -> SampleFootage:
-    """The built-in sample at the model's size (h, w)."""
+    """Return the built-in sample at the model's size (h, w)."""
     pictures, labels = zip(*draw_sample(), strict=True)
     reference = (labels[0] > 0).astype(np.uint8)[None] * np.uint8(255)  # (1, H, W)
     return SampleFootage(
@@ -107,7 +107,7 @@ def resident_mb() -> float:
 
 
 def processor() -> str:
-    """The processor's name, as Linux tells it."""
+    """Return the processor's name, as Linux tells it."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, "unknown processor")

@@ -96,12 +96,12 @@ class Job:
         )
 
     def names(self, count: int) -> list[str]:
-        """The names of the first frames of the session, with the reference."""
+        """Return the names of the first frames of the session, with the reference."""
         first = self.reference_frame
         return [self.source.stem_of(number) for number in range(first, first + count)]
 
     def turned_around(self, corrections: Mapping[int, bytes]) -> Job:
-        """The job of the frames before the reference, from it to the first one."""
+        """Return the job of the frames before the reference, from it to the first one."""
         first, state = self.reference_frame, TrackState.load(self.state_file)
         last = first + (state.next_frame if state else 1)
         return replace(
@@ -114,7 +114,7 @@ class Job:
         )
 
     def sent(self, next_frame: int, *, after: int = 0, before: str = "") -> str:
-        """The digest of the frames up to one of the session; `before` is that of those `after`."""
+        """Return the digest of the frames up to one; `before` is that of those `after`."""
         first, last = self.reference_frame + after, self.reference_frame + next_frame - 1
         return sent_digest(self.source, first, last, before=before)
 
@@ -236,7 +236,7 @@ def _job(video: Path, args: TrackArguments) -> Job:
 
 
 def _corrections_of(job: Job, args: TrackArguments, *, after: bool) -> dict[int, bytes]:
-    """The corrections after the reference frame, by the session's numbers; or all before it.
+    """Return the corrections after the reference frame, by the session's numbers; or all before it.
 
     The latter by the source's numbers. BadOption for one that no run would reach.
     """
@@ -254,7 +254,7 @@ def _corrections_of(job: Job, args: TrackArguments, *, after: bool) -> dict[int,
 
 
 def _earlier_state(job: Job) -> TrackState | None:
-    """Where an earlier run of this job stopped, None to begin; BadOption if OUT is another job's.
+    """Return where an earlier run stopped, None to begin; BadOption if OUT is another job's.
 
     What is missing of its masks is made again, as far as its session still knows them.
     """
@@ -325,7 +325,7 @@ def _started(
 def _taken_up(
     client: Client, job: Job, state: TrackState | None
 ) -> tuple[SessionOut, TrackState] | None:
-    """The earlier run's session; None if there is none, or it is no more."""
+    """Return the earlier run's session; None if there is none, or it is no more."""
     if state is None:
         return None
     try:

@@ -52,7 +52,7 @@ class TrackState(BaseModel):
 
     @classmethod
     def load(cls, path: Path) -> Self | None:
-        """The state in the file, None if there is none that can be read."""
+        """Return the state in the file, None if there is none that can be read."""
         try:
             return cls.model_validate_json(path.read_bytes())
         except (FileNotFoundError, ValidationError):
@@ -69,16 +69,16 @@ class TrackState(BaseModel):
         unfinished.replace(path)
 
     def advanced(self, next_frame: int, *, sent: str = "") -> Self:
-        """The state after one more append."""
+        """Return the state after one more append."""
         return self.model_copy(update={"next_frame": next_frame, "sent": sent})
 
     def finished(self) -> Self:
-        """The state of a job whose masks are all there."""
+        """Return the state of a job whose masks are all there."""
         return self.model_copy(update={"done": True})
 
 
 def source_digest(source: Source) -> str:
-    """A digest that tells video files apart without reading them whole: wherever they lie.
+    """Return a digest that tells video files apart without reading them whole: wherever they lie.
 
     Of its size, beginning and end; empty for a folder.
     """
@@ -94,7 +94,7 @@ def source_digest(source: Source) -> str:
 
 
 def sent_digest(source: Source, first: int, last: int, *, before: str = "") -> str:
-    """A digest of a folder's frames `first` to `last`, after those whose digest is `before`.
+    """Return a digest of a folder's frames `first` to `last`, after those whose digest is `before`.
 
     Of their names and sizes; empty for a video file.
     """

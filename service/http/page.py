@@ -78,13 +78,13 @@ router = APIRouter(include_in_schema=False, dependencies=[Depends(check_host)])
 
 @router.api_route("/", methods=["GET", "HEAD"])
 async def show_page(request: Request) -> Response:
-    """The page to try the service on."""
+    """Show the page to try the service on."""
     return _file_response(request, "index.html")
 
 
 @router.api_route("/web/{name:path}", methods=["GET", "HEAD"])
 async def show_file(name: str, request: Request) -> Response:
-    """One of the page's files: the browser client is /web/tamvt.js."""
+    """Send one of the page's files: the browser client is /web/tamvt.js."""
     return _file_response(request, name)
 
 

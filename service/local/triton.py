@@ -112,7 +112,7 @@ class _Server:
         self._prefix = folder.name  # of the Python backend's own shared memory
 
     def start(self, log: Path, *, otlp_endpoint: str) -> subprocess.Popen[bytes]:
-        """The server, started; its log goes to a file."""
+        """Return the started server; its log goes to a file."""
         backends = _backends(self._root, self._folder)
         environment = self._environment()
         # Newer servers take shared memory only where they are told to; older do not know the word.
@@ -173,7 +173,7 @@ class _Server:
 
 
 def _backends(root: Path, folder: Path) -> Path:
-    """The Python backend, with the stub of this Python beside its library."""
+    """Return the Python backend, with the stub of this Python beside its library."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     stub = root / "python_backend_stubs" / version / "triton_python_backend_stub"
     if not stub.is_file():
@@ -222,7 +222,7 @@ def _wait_until_ready(
 
 
 def _first_error(log: Path) -> str:
-    """The line of the log that tells best why a server did not start."""
+    """Return the line of the log that tells best why a server did not start."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     signs = ("failed to load '", "UNAVAILABLE: ", "error: ")
     told = (line for sign in signs for line in lines if sign in line)

@@ -39,7 +39,7 @@ class StreamQuery(BaseModel):
 
 
 async def streams_of(request: Request) -> StreamHost:
-    """The streams of the service that this request reached."""
+    """Return the streams of the service that this request reached."""
     streams = request.app.state.streams
     assert isinstance(streams, StreamHost)
     return streams
@@ -94,7 +94,7 @@ class SocketChannel:
     },
 )
 async def issue_ticket(session_id: str, request: Request, streams: StreamsOf) -> Response:
-    """A ticket that opens one stream of this session, once and soon."""
+    """Issue a ticket that opens one stream of this session, once and soon."""
     streams.access.check(request.headers, method=request.method)
     peer = request.client.host if request.client else ""
     caller = await streams.callers.identify(request.headers, peer)
@@ -140,7 +140,7 @@ async def stream(socket: WebSocket, session_id: str) -> None:
 def _request(
     socket: WebSocket, session_id: str, caller: Caller, streams: StreamHost
 ) -> StreamRequest:
-    """What the client asks for; BadOption, BadTicket."""
+    """Return what the client asks for; BadOption, BadTicket."""
     given = socket.query_params.multi_items()
     check_parameters(given)
     try:

@@ -70,7 +70,7 @@ class Call(Generic[T]):
 
 
 def read_or_raise(call: Call[T], response: httpx.Response) -> T:
-    """The answer's value.
+    """Return the answer's value.
 
     Raises:
         ProblemResponse: the service said no.
@@ -201,7 +201,7 @@ def read_masks(
 
 
 def read_next_page(address: str) -> Call[MasksOut]:
-    """The page of masks at the address that the page before names."""
+    """Return the page of masks at the address that the page before names."""
     return Call("GET", address, _reader(MasksOut))
 
 

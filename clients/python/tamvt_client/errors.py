@@ -81,7 +81,7 @@ class ServiceFault(ProblemResponse):
 
 
 def problem_error(problem: Problem) -> ProblemResponse:
-    """The error for a problem, by its status."""
+    """Return the error for a problem, by its status."""
     by_status: dict[int, type[ProblemResponse]] = {
         401: InvalidCredentials,
         404: NotFound,

@@ -33,11 +33,11 @@ class Sending(Protocol):
         ...
 
     def take(self) -> ImageMessage | None:
-        """The frame to send now, None if there is none or no credit."""
+        """Return the frame to send now, None if there is none or no credit."""
         ...
 
     def ready(self, *, next_frame: int, credits: int | None) -> None:
-        """A new connection, which expects this frame next."""
+        """Expect this frame next, on a new connection."""
         ...
 
     def answered(self, frame: int) -> None:

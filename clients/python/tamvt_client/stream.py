@@ -80,7 +80,7 @@ class StreamOptions:
     max_wait_ms: float
 
     def address(self, url: str, *, first: int, ticket: str | None) -> str:
-        """The WebSocket's address, with masks from frame `first` on replayed."""
+        """Return the WebSocket's address, with masks from frame `first` on replayed."""
         query = f"mode={self.mode}&masks={self.masks}&max_wait_ms={self.max_wait_ms:g}&from={first}"
         ticket_part = f"&ticket={ticket}" if ticket else ""
         base = "ws" + url.removeprefix("http").rstrip("/")
@@ -160,7 +160,7 @@ class ResumingStream:
             self._changed.set()
 
     async def _run_connection(self, put: Put) -> None:
-        """One connection; it returns where every frame has an answer."""
+        """Run one connection until every frame has an answer."""
         async with self._connected() as socket:
             ready = await self._receive_ready(socket)
             self._sending.ready(next_frame=ready.next_frame, credits=ready.credits)
@@ -243,7 +243,7 @@ class ResumingStream:
                 self._advance(dropped=fresh)
 
     def _is_new(self, frame: int) -> bool:
-        """Whether these masks have not been given out before; they count as answered."""
+        """Return whether these masks have not been given out before; they count as answered."""
         self._sending.answered(frame)
         new = frame >= self._missing
         if new:
@@ -321,7 +321,7 @@ def _with_png(masks: StreamedMasks, data: str | bytes) -> StreamedMasks:
 
 
 def _closed(closed: ConnectionClosed) -> ClientError:
-    """What a close code means."""
+    """Return what a close code means."""
     code = BROKEN if closed.rcvd is None else closed.rcvd.code
     reason = "the connection broke" if closed.rcvd is None else closed.rcvd.reason
     if code == REPLACED:
@@ -332,7 +332,7 @@ def _closed(closed: ConnectionClosed) -> ClientError:
 
 
 def _refused(error: InvalidStatus) -> ClientError:
-    """A handshake that was answered with a status; the service's own come with a problem."""
+    """Return the error of a handshake that was answered with a status, at best a problem."""
     response = error.response
     if response.status_code >= 500:
         return Unreachable(f"stream: status {response.status_code}")

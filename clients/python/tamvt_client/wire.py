@@ -54,12 +54,12 @@ ClientMessage = ImageMessage | Ack | End
 
 
 def write_image(message: ImageMessage, *, kind: int) -> bytes:
-    """The binary message of a frame (kind FRAME) or a label map (kind LABEL_MAP)."""
+    """Return the binary message of a frame (kind FRAME) or a label map (kind LABEL_MAP)."""
     return HEADER.pack(kind, 0, 0, message.number, message.timestamp_us) + message.image
 
 
 def read_image(data: bytes, *, kind: int) -> ImageMessage:
-    """The frame or label map in a binary message; WireError where there is none."""
+    """Return the frame or label map in a binary message; WireError where there is none."""
     if len(data) < HEADER.size:
         raise WireError(f"a binary message of {len(data)} bytes; its header alone takes 16")
     found, flags, zero, number, timestamp_us = HEADER.unpack_from(data)
@@ -73,7 +73,7 @@ def read_image(data: bytes, *, kind: int) -> ImageMessage:
 
 
 def read_client_message(message: bytes | str) -> ClientMessage:
-    """What a client says; WireError where it makes no sense."""
+    """Return what a client says; WireError where it makes no sense."""
     if isinstance(message, bytes):
         return read_image(message, kind=FRAME)
     if len(message) > MAX_TEXT:
@@ -89,12 +89,12 @@ def read_client_message(message: bytes | str) -> ClientMessage:
 
 
 def write_ack(frame: int) -> str:
-    """The client's word that it has the masks up to this frame."""
+    """Return the client's word that it has the masks up to this frame."""
     return _text("ack", frame=frame)
 
 
 def write_end() -> str:
-    """The client's word that it sends no more frames."""
+    """Return the client's word that it sends no more frames."""
     return _text("end")
 
 

@@ -1,12 +1,13 @@
 /** The workbench: one video, its sessions, and what a person does with them. */
 
-import { Client, encodeFrame } from "./tamvt.js";
+import { encodeFrame } from "./tamvt.js";
 import { dropBookmark, readBookmark, writeBookmark } from "./bookmark.js";
 import { Corrections } from "./corrections.js";
 import { Desk } from "./desk.js";
 import { Figures } from "./figures.js";
 import { showChosen } from "./gallery.js";
 import { Leg } from "./legs.js";
+import { KeyedClient } from "./key.js";
 import { explained, hint, nextStep, outcome, progress, spots } from "./messages.js";
 import { Objects } from "./objects.js";
 import { Pen } from "./pen.js";
@@ -20,7 +21,7 @@ import { Viewer } from "./viewer.js";
 const STATES = { human: "drawn", visible: "visible", lost: "lost", dropped: "skipped" };
 
 export class Bench {
-  client = new Client(); things = new Objects(); figures = new Figures(); clips = []; clip = null;
+  client = new KeyedClient(); things = new Objects(); figures = new Figures(); clips = []; clip = null;
   forward = null; backward = null; corrections = new Corrections(this);
   tracking = null; still = null; busy = false; start = 0; options = {}; #encoded = null;
   look = { opacity: 0.35, effect: "none", colorOf: (id) => this.things.colorOf(id), isHidden: (id) => this.things.isHidden(id) };

@@ -83,6 +83,14 @@ def test_every_metric_that_is_asked_for_exists(rendered: Render, values: str) ->
     assert "tamvt_streams_open" in asked
 
 
+def test_a_gateways_memory_has_room_for_its_banks_and_uploads(rendered: Render) -> None:
+    gateway = container(rendered("cpu").pod("Deployment", "gateway"), "gateway")
+    limit = float(gateway["resources"]["limits"]["memory"].removesuffix("Mi")) * 2**20
+    settings = Settings()
+    at_the_start = 400e6  # docs/runbook.md, "Sizing"
+    assert limit > at_the_start + settings.bank_bytes + settings.max_request_bytes
+
+
 def test_an_image_is_taken_by_its_digest_before_its_tag(rendered: Render) -> None:
     digest = "sha256:" + "ab" * 32
     chart = rendered("cpu", f"images.gateway.digest={digest}", "images.gateway.tag=latest")

@@ -31,7 +31,7 @@ from service.settings import Settings
 from tests.service.stream.talk import Talk
 from tests.support import scene
 from tests.support.redis_servers import free_port
-from tests.support.running import PATIENCE_S, Api, problem
+from tests.support.running import PATIENCE_S, Api, problem, run_tamvt
 from tests.support.toy_model import WEIGHTS, write_toy_model
 
 PACE_S = 0.1  # between two frames: a load, and not too many to send again for comparison
@@ -136,6 +136,20 @@ def test_a_stream_goes_through_the_proxy_and_may_be_silent(stack: Stack) -> None
         time.sleep(3)  # some pings of the gateway
         talk.send_frames([3])
         assert [masks["frame"] for masks in talk.hear_masks(1)] == [3]
+
+
+def test_a_video_is_tracked_on_the_command_line(stack: Stack, tmp_path: Path) -> None:
+    """The runbook's own command: the key and the certificate come from the environment."""
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for number in range(4):
+        (frames / f"{number:05}.png").write_bytes(scene.png(number))
+    (tmp_path / "mask.png").write_bytes(scene.mask())
+    trusted = {"TAMVT_API_KEY": stack.key, "SSL_CERT_FILE": str(stack.certificate)}
+    words = ("--mask", str(tmp_path / "mask.png"), "-o", str(tmp_path / "out"))
+    done = run_tamvt("track", str(frames), *words, "--url", stack.url, settings=trusted)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "out" / "masks").iterdir())) == 4
 
 
 def test_strangers_and_wrong_keys_are_refused_behind_the_proxy(stack: Stack) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from ipaddress import ip_address
 
@@ -33,9 +34,16 @@ def http_client(
 ) -> httpx.AsyncClient:
     """Return a client with `deadline_s` for each wait, and less to connect.
 
-    Raise Unreachable where the environment names a proxy that cannot be used.
+    Raise Unreachable where the environment names a proxy or authorities that cannot be used.
     """
     timeout = httpx.Timeout(deadline_s, connect=min(deadline_s, CONNECT_DEADLINE_S))
+    # httpx reads it only together with the environment's proxies, which loopback does without.
+    authorities = os.environ.get("SSL_CERT_FILE")
+    if tls is None and authorities:
+        try:
+            tls = ssl.create_default_context(cafile=authorities)
+        except OSError as error:
+            raise Unreachable(f"SSL_CERT_FILE={authorities}: {error}") from error
     try:
         return httpx.AsyncClient(
             base_url=url,

@@ -39,7 +39,7 @@ serve:  ## run the service on HOST and PORT (127.0.0.1, 8000); needs no torch
 stack:  ## run Traefik with TLS, two gateways that ask for keys, and a Redis (STACK_PORT, 8443)
 	@scripts/setup deploy
 	@scripts/setup gateway
-	@exec env $(KEEP_BLOCKS) $(BIN)/python -m scripts.stack --port $(STACK_PORT) $(ARGS)
+	@exec env $(KEEP_BLOCKS) $(BIN)/python -m scripts.deploy.stack --port $(STACK_PORT) $(ARGS)
 
 triton:  ## serve the shipped model with a Triton on this machine, for TAMVT_ENGINE=triton
 	@scripts/setup triton
@@ -64,15 +64,15 @@ check:  ## format, lint, types, direction of imports; images, Compose file and c
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/python -m scripts.check_deploy
+	@$(BIN)/python -m scripts.deploy.check
 
 check-upgrade:  ## upgrade from the release before with a mixed pair of gateways (needs the history)
 	@scripts/setup everything
-	@$(BIN)/python -m scripts.check_upgrade
+	@$(BIN)/python -m scripts.deploy.upgrade
 
 check-images:  ## run each stage's steps of the Dockerfile without Docker (minutes; ARGS="--stage gateway")
 	@scripts/setup everything
-	@$(BIN)/python -m scripts.check_images $(ARGS)
+	@$(BIN)/python -m scripts.deploy.images $(ARGS)
 
 manifests:  ## render the chart to build/manifests (VALUES=cpu, gpu or gpu-tensorrt; ARGS for helm)
 	@scripts/setup deploy
@@ -83,7 +83,7 @@ manifests:  ## render the chart to build/manifests (VALUES=cpu, gpu or gpu-tenso
 
 sbom:  ## write a bill of materials (CycloneDX) of each image's packages to build/sbom
 	@scripts/setup packages
-	@$(BIN)/python -m scripts.sbom build/sbom
+	@$(BIN)/python -m scripts.deploy.sbom build/sbom
 
 measure:  ## print how well the house is kept (docs/architecture.md)
 	@scripts/setup packages

@@ -22,7 +22,7 @@ import psutil
 from redis import Redis
 
 from model.core.palette import write_label_map
-from scripts.stack import Gateway, free_port, running_redis
+from scripts.deploy.stack import StackGateway, free_port, running_redis
 from service.media.images import encode_jpeg
 from service.media.sample import draw_sample
 from tamvt_client import Client
@@ -48,7 +48,7 @@ def bank_bytes(url: str) -> float:
     )
 
 
-def measure(gateway: Gateway, redis: Redis, *, sessions: int, frames: int) -> None:
+def measure(gateway: StackGateway, redis: Redis, *, sessions: int, frames: int) -> None:
     """Print what is held at the start, with open sessions, and for a frame more."""
     assert gateway.process is not None
     process = psutil.Process(gateway.process.pid)
@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=32)
     words = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, running_redis(Path(folder)) as url:
-        gateway = Gateway(
+        gateway = StackGateway(
             free_port(), Path(folder) / "gateway.log", {**os.environ, "TAMVT_REDIS_URL": url}
         )
         gateway.start()

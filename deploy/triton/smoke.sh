@@ -27,6 +27,6 @@ for backend in $backends; do
     if [ "$backend" = tensorrt ]; then
         deploy/triton/build_engine.sh "$repository" "$work/cache"
     fi
-    "$python" -m scripts.triton_smoke "$repository" --backend "$backend"
+    "$python" -m scripts.deploy.smoke "$repository" --backend "$backend"
 done
 if [ "$backends" = python ]; then echo "a CPU serves tamvt-mobile"; else echo "the GPU serves tamvt-mobile"; fi

@@ -7,7 +7,7 @@ from functools import cache
 
 import pytest
 
-from scripts.check_deploy import CHART
+from scripts.deploy.check import CHART
 from tests.support.manifests import Manifests, render
 
 Render = Callable[..., Manifests]

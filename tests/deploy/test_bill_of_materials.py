@@ -10,7 +10,7 @@ import cyclonedx.schema
 import jsonschema_rs
 import pytest
 
-from scripts.sbom import IMAGES, ROOT, bill
+from scripts.deploy.sbom import IMAGES, ROOT, bill
 
 SCHEMAS = Path(cyclonedx.schema.__file__).parent / "_res"
 

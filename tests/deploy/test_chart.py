@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from scripts import check_deploy
-from scripts.check_deploy import CHART, VALUES, CheckFailed
+from scripts.deploy import check
+from scripts.deploy.check import CHART, VALUES, CheckFailed
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from tests.deploy.conftest import Render
@@ -18,15 +18,15 @@ REMOTE = ("engine.pairing=remote",)
 
 
 def test_a_wrong_field_is_found_by_the_strict_schemas() -> None:
-    manifests = check_deploy.render("cpu").replace("runAsNonRoot:", "runAsNoRoot:")
+    manifests = check.render("cpu").replace("runAsNonRoot:", "runAsNoRoot:")
     with pytest.raises(CheckFailed, match="runAsNoRoot"):
-        check_deploy.check_manifests(manifests)
+        check.check_manifests(manifests)
 
 
 def test_a_wrong_value_of_a_custom_resource_is_found() -> None:
-    manifests = check_deploy.render("gpu").replace("request: 0s", "request: forever")
+    manifests = check.render("gpu").replace("request: 0s", "request: forever")
     with pytest.raises(CheckFailed, match="HTTPRoute"):
-        check_deploy.check_manifests(manifests)
+        check.check_manifests(manifests)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_a_wrong_value_of_a_custom_resource_is_found() -> None:
 )
 def test_values_that_make_no_sense_are_refused(setting: str, said: str) -> None:
     with pytest.raises(CheckFailed, match=said):
-        check_deploy.render("cpu", "--set", setting)
+        check.render("cpu", "--set", setting)
 
 
 def test_the_schema_explains_every_value() -> None:

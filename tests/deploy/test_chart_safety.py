@@ -11,8 +11,8 @@ import pytest
 import yaml
 from redis.exceptions import AuthenticationError
 
-from scripts import check_deploy
-from scripts.check_deploy import CHART, ROOT, VALUES
+from scripts.deploy import check
+from scripts.deploy.check import CHART, ROOT, VALUES
 from service.local.private_redis import find_redis
 from tests.deploy.conftest import Render
 from tests.support.manifests import (
@@ -301,7 +301,7 @@ def test_every_service_leads_to_a_port_of_its_pods(rendered: Render, values: str
 
 
 def test_an_overlay_changes_what_was_rendered() -> None:
-    made = Manifests(check_deploy.resources(check_deploy.check_overlay(check_deploy.render("cpu"))))
+    made = Manifests(check.resources(check.check_overlay(check.render("cpu"))))
     gateway = made.get("Deployment", "gateway")
     assert gateway["metadata"]["labels"]["team"] == "vision"
     template = gateway["spec"]["template"]

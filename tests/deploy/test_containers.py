@@ -11,8 +11,8 @@ import pytest
 import yaml
 from redis.exceptions import AuthenticationError
 
-from scripts import check_deploy
-from scripts.check_deploy import ROOT, CheckFailed
+from scripts.deploy import check
+from scripts.deploy.check import ROOT, CheckFailed
 from service.local.private_redis import find_redis
 from service.settings import Settings
 from tests.support.redis_servers import RedisServer, free_port, wait_until
@@ -66,14 +66,14 @@ def test_hadolint_finds_a_package_without_a_version(tmp_path: Path) -> None:
     wrong = DOCKERFILE.replace("--require-hashes -r /opt/tamvt/backend.txt", "numpy")
     (tmp_path / "Dockerfile").write_text(wrong)
     with pytest.raises(CheckFailed, match="DL3013"):
-        check_deploy.check_dockerfile(tmp_path / "Dockerfile")
+        check.check_dockerfile(tmp_path / "Dockerfile")
 
 
 def test_the_schema_finds_a_word_that_compose_does_not_know() -> None:
     text = (ROOT / "docker-compose.yml").read_text()
-    check_deploy.check_compose(text)
+    check.check_compose(text)
     with pytest.raises(CheckFailed, match="mem_limits"):
-        check_deploy.check_compose(text.replace("mem_limit:", "mem_limits:", 1))
+        check.check_compose(text.replace("mem_limit:", "mem_limits:", 1))
 
 
 @pytest.mark.parametrize("name", SERVICES)

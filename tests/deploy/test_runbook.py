@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from scripts.check_deploy import ROOT
+from scripts.deploy.check import ROOT
 
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NO_CLUSTER = "no cluster is at hand; what it would apply is rendered and checked"
@@ -16,7 +16,7 @@ DONE_BY = {
     "make stack": "tests/deploy/test_stack.py",
     "curl --cacert .state/stack": "tests/deploy/test_stack.py",
     "TAMVT_API_KEY=": "tests/deploy/test_stack.py",
-    "python -m scripts.redis_backup": "tests/deploy/test_backup.py",
+    "python -m scripts.deploy.backup": "tests/deploy/test_saved_sessions.py",
     "kubectl": NO_CLUSTER,
     "helm install": NO_CLUSTER,
     "docker": NO_DOCKER,

@@ -25,8 +25,8 @@ from redis.exceptions import AuthenticationError
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
-from scripts.check_deploy import ROOT
-from scripts.stack import Stack, running_proxy, running_stack, write_certificate
+from scripts.deploy.check import ROOT
+from scripts.deploy.stack import Stack, running_proxy, running_stack, write_certificate
 from service.settings import Settings
 from tests.service.stream.talk import Talk
 from tests.support import scene

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from scripts import check_deploy
+from scripts.deploy import check
 
 Resource = dict[str, Any]
 
@@ -14,7 +14,7 @@ Resource = dict[str, Any]
 def render(values: str, *settings: str) -> Manifests:
     """Render the chart with a values file and these `--set` settings."""
     options = [word for setting in settings for word in ("--set", setting)]
-    return Manifests(check_deploy.resources(check_deploy.render(values, *options)))
+    return Manifests(check.resources(check.render(values, *options)))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Run each stage's steps of the Dockerfile in clean virtual environments, without Docker.
 
-    python -m scripts.check_images [--stage gateway] ...
+    python -m scripts.deploy.images [--stage gateway] ...
 
 COPY, RUN, ENV and CMD are carried out in a folder instead of an image: the files that .dockerignore
 lets through, the installs from the locks with their hashes, the export. Then the gateway is started
@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PLACES = re.compile(r"(?<![\w.}/-])/(opt/tamvt|src|models|runs|var/lib/tamvt|var/cache/tamvt)\b")
 TARGETS = ("gateway", "trainer", "triton")
 
@@ -182,7 +182,7 @@ def check(target: str, stages: dict[str, BuildStage], folder: Path) -> Iterator[
     else:
         python = stage.folder / "python" / "bin" / "python"
         subprocess.run([python, "-c", "import numpy, onnxruntime"], check=True)
-        smoke = [sys.executable, "-m", "scripts.triton_smoke", stage.place("/models")]
+        smoke = [sys.executable, "-m", "scripts.deploy.smoke", stage.place("/models")]
         subprocess.run(smoke, cwd=ROOT, check=True)
         yield "triton: its repository is served by a real Triton"
 

@@ -1,6 +1,6 @@
 """Run clips through a real Triton and through ONNX Runtime on the CPU, and compare the masks.
 
-    python -m scripts.triton_smoke REPOSITORY [--backend python|onnxruntime|tensorrt]
+    python -m scripts.deploy.smoke REPOSITORY [--backend python|onnxruntime|tensorrt]
 
 deploy/triton/smoke.sh calls it. With the Python backend the server is the wheel's; else it is the
 `tritonserver` on PATH, that of NVIDIA's container. Both engines start each clip from the same

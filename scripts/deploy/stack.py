@@ -1,6 +1,6 @@
 """Run a secured installation as processes: Traefik with TLS, gateways that ask for keys, a Redis.
 
-    python -m scripts.stack [--state .state/stack] [--gateways 2] [--port 8443] [--triton MODELS]
+    python -m scripts.deploy.stack [--state FOLDER] [--gateways 2] [--port 8443] [--triton DIR]
 
 It prints the address when all is ready, and runs until Ctrl-C or SIGTERM, which drain it. The
 certificate, the Redis's password and its data, and a first API key stay in the state folder, for
@@ -36,7 +36,7 @@ from service.local.supervisor import (
 )
 from service.local.triton import local_triton
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 TRAEFIK = Path(sys.prefix) / "tools" / "deploy" / "bin" / "traefik"
 START_S = 120.0
 STOP_S = 40.0
@@ -79,7 +79,7 @@ def write_certificate(folder: Path) -> Path:
 
 @dataclass
 class StackGateway:
-    """One gateway on a port that stays its own when it is started again."""
+    """One gateway of the stack on a port that stays its own when it is started again."""
 
     port: int
     log: Path

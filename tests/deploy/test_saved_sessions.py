@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from scripts.check_deploy import ROOT
-from scripts.redis_backup import copy_files
+from scripts.deploy.backup import copy_files
+from scripts.deploy.check import ROOT
 from service.errors import Misconfigured
 from tests.faults.gateways import gateways
 from tests.faults.sending import append, start
 from tests.support.redis_servers import running_redis
 from tests.support.running import Api
 
-BACKUP = (sys.executable, "-m", "scripts.redis_backup")
+BACKUP = (sys.executable, "-m", "scripts.deploy.backup")
 
 
 def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -27,7 +27,7 @@ def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_session_goes_on_from_a_backup(tmp_path: Path, toy_folder: Path, api: Api) -> None:
+def test_a_session_goes_on_from_a_copy(tmp_path: Path, toy_folder: Path, api: Api) -> None:
     """As in the runbook: save while it works, lose the disk, restore, send on from `expected`."""
     data, backup, address = tmp_path / "redis", tmp_path / "backup", tmp_path / "url"
     with running_redis(data) as redis:
@@ -63,7 +63,7 @@ def test_a_session_goes_on_from_a_backup(tmp_path: Path, toy_folder: Path, api: 
     assert told == expected
 
 
-def test_a_backup_overwrites_nothing(tmp_path: Path) -> None:
+def test_a_copy_overwrites_nothing(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "appendonly.aof").write_bytes(b"*1\r\n")
     (tmp_path / "full").mkdir()
@@ -74,7 +74,7 @@ def test_a_backup_overwrites_nothing(tmp_path: Path) -> None:
         copy_files(tmp_path / "full", tmp_path / "other")
 
 
-def test_a_backup_that_no_redis_can_read_is_refused(tmp_path: Path) -> None:
+def test_a_copy_that_no_redis_can_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "appendonlydir").mkdir()
     manifest = tmp_path / "appendonlydir" / "appendonly.aof.manifest"
     manifest.write_text("file appendonly.aof.1.incr.aof seq 1 type i\n")

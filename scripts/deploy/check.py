@@ -1,6 +1,6 @@
 """Check images, Compose file and Helm chart, offline and without containers.
 
-    python -m scripts.check_deploy
+    python -m scripts.deploy.check
 
 Runs hadolint, the schema of Compose, `helm lint` and `template` with every values file, the
 schemas of Kubernetes (strict) and of custom resources, `kubectl kustomize`, and checkov, whose
@@ -20,7 +20,7 @@ from typing import Any
 import jsonschema_rs
 import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / ".venv" / "tools"
 BIN = TOOLS / "deploy" / "bin"
 CHART = ROOT / "deploy" / "kubernetes" / "chart"

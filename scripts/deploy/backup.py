@@ -1,7 +1,7 @@
 """Back up the sessions of a running Redis, and restore them into an empty folder.
 
-    python -m scripts.redis_backup save URL DATA BACKUP      DATA is the running Redis's folder
-    python -m scripts.redis_backup restore BACKUP DATA       DATA is the next Redis's, empty
+    python -m scripts.deploy.backup save URL DATA BACKUP      DATA is the running Redis's folder
+    python -m scripts.deploy.backup restore BACKUP DATA       DATA is the next Redis's, empty
 
 `save` copies the append-only file while Redis goes on: no rewrite may begin meanwhile, and what is
 appended after the copy began may be cut off at its end, as after a loss of power. It then starts a
@@ -117,7 +117,7 @@ def main() -> int:
             copy_files(words.backup, words.data)
             print(f"restored into {words.data}")
     except (TamvtError, OSError) as error:
-        print(f"redis_backup: {error}", file=sys.stderr)
+        print(f"backup: {error}", file=sys.stderr)
         return 1
     return 0
 

@@ -1,6 +1,6 @@
 """Upgrade from the release before with a mixed pair of gateways, for real, and compare the masks.
 
-    python -m scripts.check_upgrade
+    python -m scripts.deploy.upgrade
 
 One gateway is of the commit before, run from a checkout of its own, the other is today's; both on
 one Redis. Sessions begin on the old one. One goes over to the new one and goes on with the masks
@@ -22,12 +22,12 @@ from typing import Any
 
 import httpx
 
-from scripts.stack import Gateway, free_port
+from scripts.deploy.stack import StackGateway, free_port
 from tests.support import scene
 from tests.support.redis_servers import running_redis
 from tests.support.running import PATIENCE_S, Api, problem
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 BEFORE = "460bd98"  # the last commit that stores sessions as 0.1.0 does (format 2)
 STEP = 4
 
@@ -43,7 +43,9 @@ def checkout(commit: str, folder: Path) -> Iterator[Path]:
         subprocess.run(remove, cwd=ROOT, check=True)
 
 
-def start_gateway(stack: ExitStack, tree: Path, redis_url: str, folder: Path, name: str) -> Gateway:
+def start_gateway(
+    stack: ExitStack, tree: Path, redis_url: str, folder: Path, name: str
+) -> StackGateway:
     """Run the gateway of a checkout with the toy model that the old one wrote."""
     environment = {key: text for key, text in os.environ.items() if not key.startswith("TAMVT_")}
     environment |= {
@@ -53,7 +55,7 @@ def start_gateway(stack: ExitStack, tree: Path, redis_url: str, folder: Path, na
         "TAMVT_MODEL": "toy",
         "TAMVT_ENGINE_THREADS": "1",
     }
-    gateway = Gateway(free_port(), folder / f"{name}.log", environment)
+    gateway = StackGateway(free_port(), folder / f"{name}.log", environment)
     stack.callback(gateway.stop)
     # -P: the working folder is not looked into, so that each gateway is of its own checkout.
     gateway.start((sys.executable, "-P", "-m", "service"))
@@ -74,7 +76,7 @@ def undisturbed(api: Api, *, appends: int) -> list[Any]:
     return [mask for k in range(appends) for mask in append(api, session, 1 + k * STEP)]
 
 
-def upgrade(old: Api, new: Api, drain: Gateway) -> Iterator[str]:
+def upgrade(old: Api, new: Api, drain: StackGateway) -> Iterator[str]:
     """Go through the upgrade, and yield what held."""
     expected = undisturbed(new, appends=4)
     moved, staying = old.start(objects=2), old.start(objects=2)

@@ -1,6 +1,6 @@
 """Write a bill of materials of each image's packages, as CycloneDX 1.6 in JSON.
 
-    python -m scripts.sbom FOLDER
+    python -m scripts.deploy.sbom FOLDER
 
 Made of the locks from which the images are built: every package with its version, where it comes
 from, the hashes that are allowed, and its license where it is installed here. The same locks give
@@ -18,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 IMAGES = {"gateway": "gateway", "trainer": "trainer", "triton": "backend"}
 OWN = ("tamvt-serve", "tamvt-client")
 TORCH = re.compile(r"torch==([\d.]+)")

@@ -47,7 +47,7 @@ from service.settings import read_settings
 
 async def main():
     settings, footage = read_settings(), sample_footage((256, 448))
-    async with embedded_engine(settings.weights, settings.model, threads=1) as engine:
+    async with embedded_engine(settings.weights, settings.served_models[0], threads=1) as engine:
         slots = engine.spec.memory_size  # as the sessions have it
         session = SteadySession(engine, footage, objects=1, clip_length=2, memory_size=slots)
         await session.fill()

@@ -109,7 +109,9 @@ def cpu_s(process: psutil.Process) -> float:
 async def engine_alone(*, threads: int, clips: int) -> tuple[float, float]:
     """Frames/s of the engine, and its milliseconds of CPU for a frame."""
     settings = read_settings()
-    async with embedded_engine(settings.weights, settings.model, threads=threads) as engine:
+    async with embedded_engine(
+        settings.weights, settings.served_models[0], threads=threads
+    ) as engine:
         spec = engine.spec  # the sessions have its defaults too
         session = SteadySession(
             engine,

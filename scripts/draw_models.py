@@ -98,7 +98,7 @@ PICTURES: Mapping[str, tuple[str, tuple[Box, ...], tuple[str, ...]]] = MappingPr
                 above(3, "QCIM", "queries look at all", "objects; mask = query", "times pixels"),
                 above(4, "masks", "aggregated"),
                 below(1, "memory", "every fifth frame, with", "a deep update", kind="truth"),
-                below(2, "hidden state", "64 channels of each", "object", kind="truth"),
+                below(2, "hidden state", "what was seen of each", "object", kind="truth"),
                 below(3, "queries", "SIM: the mean feature", "under each mask", kind="truth"),
             ),
             (

@@ -120,7 +120,7 @@ def run(
     height, width = args.size
     about = {
         "what": what,
-        "model": settings.model,
+        "model": settings.served_models[0],
         "size": f"{height}x{width}",
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "processor": processor(),
@@ -154,7 +154,7 @@ async def _measure(
 
         options = RuntimeOptions(settings.runtime, settings.runtime_files)
         async with embedded_engine(
-            settings.weights, settings.model, threads=threads, runtime=options
+            settings.weights, settings.served_models[0], threads=threads, runtime=options
         ) as engine:
             table, figures = await bench_service(args, engine, threads=threads)
         print(table)

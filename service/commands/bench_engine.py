@@ -54,7 +54,9 @@ async def bench_engine(args: BenchArguments, settings: Settings, *, threads: int
         for name in args.runtime or (settings.runtime,):
             options = RuntimeOptions(name, settings.runtime_files)
             engine = await stack.enter_async_context(
-                embedded_engine(settings.weights, settings.model, threads=threads, runtime=options)
+                embedded_engine(
+                    settings.weights, settings.served_models[0], threads=threads, runtime=options
+                )
             )
             engines.setdefault(engine.runtime, engine)
         sessions: dict[EngineCase, SteadySession] = {}

@@ -155,6 +155,8 @@ async def open_service(
             max_queue_s=settings.max_queue_s,
         )
         access, callers = await open_access(settings, store)
+        deadline_s = settings.redis_deadline_s
+        quota = StreamQuota(store.redis, most=settings.max_tenant_streams, deadline_s=deadline_s)
         streams = StreamHost(
             StreamParts(
                 tracker=tracker, workers=workers, metrics=metrics, watch=watch, limits=stream_limits
@@ -163,11 +165,7 @@ async def open_service(
             access=access,
             callers=callers,
             open_streams=OpenStreams(max_streams=settings.max_streams),
-            quota=StreamQuota(
-                store.redis,
-                most=settings.max_tenant_streams,
-                deadline_s=settings.redis_deadline_s,
-            ),
+            quota=quota,
             tickets=Tickets(store, ttl_s=settings.ticket_ttl_s),
         )
         service = Service(

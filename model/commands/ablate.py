@@ -104,7 +104,10 @@ def plan_runs(
 
 
 def ablate(runs: Sequence[Run], videos: Sequence[Video], folder: Path, *, workers: int) -> int:
-    """Train and score the rows that are not done; return the exit status. The table is written anew after each."""
+    """Train and score the rows that are not done; return the exit status.
+
+    The table is written anew after each.
+    """
     rows = read_rows(folder / ROWS_FILE)
     for each in runs:
         if any(each.key.items() <= row.items() for row in rows):

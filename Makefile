@@ -1,7 +1,7 @@
 # `make help` lists the targets. Each does all of its own set-up, the first time only.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve stack triton test test-faults fuzz mutants check check-images check-upgrade manifests sbom measure lock audit bench train ablate clean
+.PHONY: help setup demo serve stack triton test test-faults fuzz mutants check release check-images check-upgrade manifests sbom measure lock audit bench train ablate clean
 
 BIN := .venv/bin
 ARGS ?=
@@ -69,6 +69,10 @@ check:  ## format, lint, types, direction of imports; images, Compose file and c
 check-upgrade:  ## upgrade from the release before with a mixed pair of gateways (needs the history)
 	@scripts/setup everything
 	@$(BIN)/python -m scripts.deploy.upgrade
+
+release:  ## build wheels and tarball into dist/, and try each in an empty environment (minutes)
+	@scripts/setup packages
+	@$(BIN)/python -m scripts.deploy.release
 
 check-images:  ## run each stage's steps of the Dockerfile without Docker (minutes; ARGS="--stage gateway")
 	@scripts/setup everything

@@ -127,24 +127,26 @@ class EmbeddedEngine:
         self._pool.check()
 
     async def warm_up(self) -> None:
-        """Run both graphs once at the first size that is served."""
+        """Run both graphs once at the first size that is served.
+
+        Raise ModelMismatch if they cannot be run with what their spec claims.
+        """
         height, width = self.spec.buckets.sizes[0]
         frames = np.zeros((self.spec.clip_length, height, width, 3), np.uint8)
         blank = EntryPicture(frames[0], np.zeros((1, height, width), np.uint8))
         usual = 1 if self._graphs.any_shape else self.spec.memory_size
         memory = Memory.start(0, [1], capacity=usual)
         bank = EmbeddedBank(self.spec, (height, width), memory, [1])
-        graphs = self._graphs
-        await self._pool.run(lambda run: rebuild(graphs, run, bank, [blank]))
-        _, end = await self._pool.run(lambda run: segment(graphs, run, bank, frames))
-        await self._pool.run(lambda run: remember(graphs, run, bank, end, memory))
-        for tensor in self.spec.state:
-            wanted, made = tensor.slot_shape((height, width), objects=1), bank.state[tensor.name]
-            if made.shape != wanted:
-                raise ModelMismatch(
-                    f"the graphs of {self.spec.name} make {tensor.name} of shape {made.shape}, "
-                    f"not {wanted}"
-                )
+        graphs, wanted = self._graphs, {name: each.shape for name, each in bank.state.items()}
+        try:
+            await self._pool.run(lambda run: rebuild(graphs, run, bank, [blank]))
+            _, end = await self._pool.run(lambda run: segment(graphs, run, bank, frames))
+            await self._pool.run(lambda run: remember(graphs, run, bank, end, memory))
+        except (EngineUnavailable, ValueError) as error:  # a tensor that does not fit its slot
+            raise ModelMismatch(f"{self.spec.name} does not do what it claims: {error}") from error
+        made = {name: each.shape for name, each in bank.state.items()}
+        if made != wanted:
+            raise ModelMismatch(f"{self.spec.name} claims a state of {wanted} and makes {made}")
 
     @asynccontextmanager
     async def lease(

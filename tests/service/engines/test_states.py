@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 from model.core.contract import BankTensor, ModelSpec
+from model.core.memory import Memory
+from service.engines.bank import bank_bytes
 from service.engines.states import ModelState, decode_state, empty_state, encode_state
+from service.engines.triton.layout import Shape, layout_of
 from tests.support.toy_model import SPEC
 
 SIZE = (64, 96)
@@ -26,6 +29,15 @@ def made(objects: int) -> ModelState:
 
 def stored(objects: int, object_ids: tuple[int, ...]) -> bytes:
     return encode_state(made(objects), object_ids, weights_sha256=STATEFUL.weights_sha256)
+
+
+def test_a_bank_counts_the_bytes_of_its_state() -> None:
+    memory = Memory.start(0, [1, 2], capacity=4)
+    with_state, without = (bank_bytes(spec, SIZE, memory, [1, 2]) for spec in (STATEFUL, SPEC))
+    assert with_state - without == sum(values.nbytes for values in made(2).values()) == 416
+    shape = Shape(size=SIZE, slots=4, objects=2, frames=1)
+    regions = [layout_of(spec, shape).nbytes for spec in (STATEFUL, SPEC)]
+    assert regions[0] - regions[1] >= 2 * 416  # as it is taken, and as it comes out
 
 
 def test_a_state_comes_back_bit_for_bit() -> None:

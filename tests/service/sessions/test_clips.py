@@ -127,6 +127,7 @@ def test_what_a_fork_goes_back_to_is_kept_as_well() -> None:
     policy = SnapshotPolicy(clips=1, spread=2)
     steps = plan(start, frames(16), policy)
     lasting = after_clips(start, [(one.step.last, one.after) for one in outcomes], policy)
+    assert {step.last for step in steps if step.lasting} == {one.frame for one in lasting} - {0}
     memories = [one.contents.memory for one in lasting if one.contents is not None]
     wanted = {entry.frame for memory in memories for entry in memory.entries} - {0}
     assert wanted <= {step.last for step in steps if step.kept} < {step.last for step in steps}

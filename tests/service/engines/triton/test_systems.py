@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
 
+import onnx
 import pytest
 
+from model.core.contract import METADATA_KEY, ModelSpec
 from model.export.triton.repository import write_repository
 from service.engines.base import Engine
 from service.engines.embedded import embedded_engine
 from service.engines.triton.engine import SharedMemory, triton_engine
+from service.errors import EngineUnavailable, ModelMismatch
 from service.local.triton import LocalTriton, local_triton
 from tests.support.scenes import clip
 from tests.support.small_models import SMALL_GRAPHS
@@ -92,3 +98,38 @@ async def test_a_lease_tells_when_it_had_to_make_the_state_anew(
         answers = [await one.append(engine, 3, 3) for one in (video, other)]
         assert [answer.state_rebuilt for answer in answers] == [False, True]
         assert (answers[0].masks != answers[1].masks).any()
+
+
+@pytest.mark.parametrize("where", ["embedded", "shared memory", "inline"])
+async def test_a_bank_that_is_lost_after_a_clip_is_not_rebuilt_in_its_lease(
+    family: LocalTriton, prefix: str, where: str
+) -> None:
+    """The memory is the same if the clip was not remembered, but the state is not."""
+    video, frames = Video(), clip(1, 1)
+    async with engines(where, NAMES[0], family, prefix) as (engine, _), video.lease(engine) as bank:
+        await bank.segment(frames, before=video.memory, object_ids=[1])
+        lost = asyncio.create_task(bank.segment(frames, before=video.memory, object_ids=[1]))
+        await asyncio.sleep(0)
+        lost.cancel()
+        await asyncio.wait([lost])
+        with pytest.raises(EngineUnavailable, match="lost in the middle"):
+            await bank.segment(frames, before=video.memory, object_ids=[1])
+
+
+async def test_a_state_of_another_size_than_claimed_is_refused_at_the_start(
+    tmp_path: Path,
+) -> None:
+    name = NAMES[0]
+    for path in SMALL_GRAPHS.glob(f"{name}*"):
+        data = path.read_bytes()
+        if path.suffix == ".onnx":
+            graph = onnx.load_from_string(data)
+            (spec,) = (entry for entry in graph.metadata_props if entry.key == METADATA_KEY)
+            claim = ModelSpec.from_json(spec.value)
+            hidden = replace(claim.state[0], stride=8)
+            spec.value = replace(claim, state=(hidden, *claim.state[1:])).to_json()
+            data = graph.SerializeToString()
+        (tmp_path / path.name).write_bytes(data)
+    with pytest.raises(ModelMismatch, match="does not do what it claims"):
+        async with embedded_engine(tmp_path, name, threads=1):
+            pass

@@ -263,6 +263,7 @@ async def _open_store(settings: Settings) -> AsyncIterator[SessionStore]:
                 limits=StoreLimits(
                     tenant_sessions=settings.tenant_sessions,
                     tenant_bytes=settings.tenant_bytes,
+                    tenant_objects=settings.tenant_objects,
                     session_bytes=settings.session_bytes,
                     frame_masks_bytes=settings.frame_mask_bytes,
                 ),

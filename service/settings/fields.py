@@ -208,6 +208,11 @@ class Settings(BaseSettings):
         ge=0,
         description="Stored bytes of all sessions of one tenant; 0: any.",
     )
+    tenant_objects: int = Field(
+        default=0,
+        ge=0,
+        description="Objects that all sessions of one tenant track, over all gateways; 0: any.",
+    )
     tenant_frames_per_s: float = Field(
         default=0.0,
         ge=0,

@@ -16,6 +16,7 @@ The keys. What stands in braces is a key's hash tag: keys with the same tag shar
     tamvt:{tenant:<name>}:sessions          sorted set: session id -> next check in ms since 1970
     tamvt:{tenant:<name>}:bytes             hash: session id -> bytes reserved for it, total
 
+    tamvt:{tenant:<name>}:objects           hash: session id -> its objects, total
     tamvt:{tenant:<name>}:streams           sorted set: session id -> until when its stream counts
     tamvt:{tenant:<name>}:stream-tokens     hash: session id -> token of the stream that counts
     tamvt:{tenant:<name>}:rate:<what>       hash: tokens left of what it may use a second, and when

@@ -18,7 +18,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from service.errors import StoreUnavailable, TamvtError, TooMany
 from service.store import lua
-from service.store.records import StoreLimits
+from service.store.records import Session, StoreLimits
 from service.store.redis_client import Client, key, run_script, translate_errors
 
 CHECKED_AT_ONCE: Final = 200  # sessions
@@ -45,12 +45,14 @@ class SessionQuota:
         self._kept_ms = ttl_ms + KEPT_MS
 
     @asynccontextmanager
-    async def reserve(self, tenant: str, session_id: str, nbytes: int) -> AsyncIterator[int]:
+    async def reserve(
+        self, tenant: str, session_id: str, nbytes: int, *, objects: int
+    ) -> AsyncIterator[int]:
         """Count a session that the block commits, and yield the bytes that it may take.
 
-        Raise TooMany if the quota of sessions or of bytes is used up.
+        Raise TooMany if the quota of sessions, of bytes or of objects is used up.
         """
-        reserved = await self._count(tenant, session_id, nbytes)
+        reserved = await self._count(tenant, session_id, nbytes, objects)
         try:
             yield reserved
             if self._ttl_ms < self._first_check_ms:
@@ -63,14 +65,17 @@ class SessionQuota:
                 await self._settle(tenant, [(session_id, 0)])
             raise
 
-    async def grow(self, tenant: str, session_id: str, nbytes: int, *, reserved: int) -> int:
+    async def grow(self, before: Session, nbytes: int, *, tenant: str, objects: int) -> int:
         """Return the bytes that a session may take, at least `nbytes`; raise TooMany.
 
-        They are reserved ahead, so that few commits ask: `reserved` are those of before.
+        They are reserved ahead, so that few commits ask. `before` is the session as it is.
         """
-        if not self._limits.tenant_bytes or nbytes <= reserved:
+        limits, reserved = self._limits, before.reserved_bytes
+        more_bytes = limits.tenant_bytes and nbytes > reserved
+        more_objects = limits.tenant_objects and objects > len(before.object_ids)
+        if not more_bytes and not more_objects:
             return reserved
-        return await self._count(tenant, session_id, nbytes)
+        return await self._count(tenant, before.session_id, max(nbytes, reserved), objects)
 
     async def release(self, tenant: str, session_id: str) -> None:
         """Count a deleted session no longer. If Redis does not answer, the next check does it."""
@@ -84,25 +89,37 @@ class SessionQuota:
                 found = await self._redis.zrange(key(f"tenant:{tenant}", "sessions"), 0, -1)
         return sorted(name.decode() for name in found if isinstance(name, bytes))
 
-    async def _count(self, tenant: str, session_id: str, nbytes: int) -> int:
-        """Count session and bytes, after checks where they may help; raise TooMany."""
+    async def _count(self, tenant: str, session_id: str, nbytes: int, objects: int) -> int:
+        """Count session, bytes and objects, after checks where they may help; raise TooMany."""
         limits = self._limits
         ahead = -(-(nbytes + nbytes // AHEAD) // STEP_BYTES) * STEP_BYTES
         arguments = [session_id, limits.tenant_sessions, self._first_check_ms, self._kept_ms]
         arguments += [CHECKED_AT_ONCE, limits.tenant_bytes, ahead, nbytes]
+        arguments += [limits.tenant_objects, objects]
         while True:
             is_counted, *others = await self._send(lua.RESERVE, tenant, arguments)
             if is_counted:
                 return int(others[0])
             used_up, left_ms, *due = others
             if not due:
-                limit = limits.tenant_bytes if used_up == b"bytes" else limits.tenant_sessions
+                message, limit = {
+                    b"bytes": (
+                        "this tenant's sessions hold the {} bytes that they may hold: delete "
+                        "some, or raise TAMVT_TENANT_BYTES",
+                        limits.tenant_bytes,
+                    ),
+                    b"objects": (
+                        "this tenant's sessions track the {} objects that they may track: delete "
+                        "some sessions, or raise TAMVT_TENANT_OBJECTS",
+                        limits.tenant_objects,
+                    ),
+                    b"sessions": (
+                        "this tenant has {} sessions: delete some, or raise TAMVT_TENANT_SESSIONS",
+                        limits.tenant_sessions,
+                    ),
+                }[used_up]
                 raise TooMany(
-                    f"this tenant's sessions hold the {limit} bytes that they may hold: delete "
-                    "some, or raise TAMVT_TENANT_BYTES"
-                    if used_up == b"bytes"
-                    else f"this tenant has {limit} sessions: delete some, or raise "
-                    "TAMVT_TENANT_SESSIONS",
+                    message.format(limit),
                     limit=limit,
                     retry_after_s=min(max(1.0, left_ms / 1000), LONGEST_WAIT_S),
                 )
@@ -123,7 +140,7 @@ class SessionQuota:
 
     async def _send(self, script: lua.Script, tenant: str, arguments: Sequence[Any]) -> Any:
         """Return what the script answers. Either script may be sent twice: that changes nothing."""
-        keys = [key(f"tenant:{tenant}", part) for part in ("sessions", "bytes")]
+        keys = [key(f"tenant:{tenant}", part) for part in ("sessions", "bytes", "objects")]
         with translate_errors():
             async with asyncio.timeout(self._deadline_s):
                 try:

@@ -165,6 +165,7 @@ class StoreLimits:
 
     tenant_sessions: int = 0
     tenant_bytes: int = 0  # of all sessions of a tenant
+    tenant_objects: int = 0  # likewise
     session_bytes: int = 0
     frame_masks_bytes: int = 0  # of all masks of one frame
 

@@ -156,7 +156,8 @@ class SessionStore:
         records = sealed_records(session, entries, states)
         sealed = await self._seal(session.session_id, masks)
         nbytes = needed_bytes(0, sealed, records, self._limits)
-        async with self.quota.reserve(session.tenant, session.session_id, nbytes) as reserved:
+        tenant, name, objects = session.tenant, session.session_id, len(session.object_ids)
+        async with self.quota.reserve(tenant, name, nbytes, objects=objects) as reserved:
             session = replace(session, reserved_bytes=reserved)
             return await self._commit(None, session, masks=sealed, records=records)
 
@@ -191,9 +192,8 @@ class SessionStore:
         written = await self._seal(after.session_id, masks)
         if written:  # what removes an object is always taken
             nbytes = needed_bytes(before.stored_bytes, written, records, self._limits)
-            reserved = await self.quota.grow(
-                after.tenant, after.session_id, nbytes, reserved=before.reserved_bytes
-            )
+            objects = len(after.object_ids)
+            reserved = await self.quota.grow(before, nbytes, tenant=after.tenant, objects=objects)
             after = replace(after, reserved_bytes=reserved)
         return await self._commit(before, after, masks=written, records=records)
 

@@ -1,8 +1,8 @@
 """The store's Lua scripts: each is atomic and runs on Redis 6.2+, Valkey and Redis Cluster.
 
 KEYS are a session's [1] session, [2] entries and [3] masks; those of `reserve` and `settle` are
-a tenant's [1] sessions and [2] bytes, that of `take` one of its buckets. What each key holds says
-`service/store/__init__.py`.
+a tenant's [1] sessions, [2] bytes and [3] objects, that of `take` one of its buckets, those of
+`enter` and `leave` its streams and their tokens. `service/store/__init__.py` says what each holds.
 """
 
 from __future__ import annotations

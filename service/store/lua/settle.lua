@@ -5,15 +5,16 @@ local now = 1000 * tonumber(time[1]) + math.floor(tonumber(time[2]) / 1000)
 for i = 2, #ARGV, 2 do
   if ARGV[i + 1] == '-2' then
     redis.call('ZREM', KEYS[1], ARGV[i])
-    local bytes = redis.call('HGET', KEYS[2], ARGV[i])
-    if bytes then
-      redis.call('HINCRBY', KEYS[2], 'total', -tonumber(bytes))
-      redis.call('HDEL', KEYS[2], ARGV[i])
+    for key = 2, 3 do
+      local counted = redis.call('HGET', KEYS[key], ARGV[i])
+      if counted then
+        redis.call('HINCRBY', KEYS[key], 'total', -tonumber(counted))
+        redis.call('HDEL', KEYS[key], ARGV[i])
+      end
     end
   else
     redis.call('ZADD', KEYS[1], 'XX', now + tonumber(ARGV[i + 1]), ARGV[i])
   end
 end
-redis.call('PEXPIRE', KEYS[1], ARGV[1])
-redis.call('PEXPIRE', KEYS[2], ARGV[1])
+for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, ARGV[1]) end
 return 1

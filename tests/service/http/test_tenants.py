@@ -103,6 +103,29 @@ async def test_a_stranger_cannot_use_up_or_free_a_quota(serve: Serve) -> None:
         assert (await start(ann)).status_code == 201
 
 
+async def test_objects_of_all_sessions_have_a_quota(serve: Serve) -> None:
+    def box(object_id: int) -> list[dict[str, object]]:
+        return [{"id": object_id, "box": [4, 4, 20, 20]}]
+
+    async def start_two() -> Response:
+        parts = [("frame", scene.png(0, objects=2)), ("mask", scene.mask(objects=2))]
+        return await ann.post("/v1/sessions", files=form(parts))
+
+    async with two_tenants(serve, tenant_objects=3) as (ann, _):
+        ann.headers["X-Tenant"] = secrets.token_hex(8)
+        path = (await start_two()).headers["location"]
+        refused = await start_two()
+        assert problem(refused) == (429, "too-many")
+        assert refused.json()["limit"] == 3
+        assert "TAMVT_TENANT_OBJECTS" in refused.json()["detail"]
+        assert (await ann.put(f"{path}/objects", json=box(3))).status_code == 200
+        assert problem(await ann.put(f"{path}/objects", json=box(4))) == (429, "too-many")
+        assert (await ann.put(f"{path}/objects", json=box(1))).status_code == 200, "a correction"
+        assert problem(await ann.post(f"{path}/fork")) == (429, "too-many")
+        assert (await ann.delete(path)).status_code == 204
+        assert (await start_two()).status_code == 201
+
+
 async def test_a_session_of_before_tenants_is_taken_by_whom_it_is_used(
     serve: Serve, redis_url: str
 ) -> None:

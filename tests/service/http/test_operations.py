@@ -75,6 +75,7 @@ def test_openapi_describes_every_route(api: Api) -> None:
     schema = api.http.get("/openapi.json").json()
     assert {f"{m.upper()} {path}" for path, calls in schema["paths"].items() for m in calls} == {
         "POST /v1/sessions",
+        "GET /v1/sessions",
         "GET /v1/sessions/{session_id}",
         "DELETE /v1/sessions/{session_id}",
         "POST /v1/sessions/{session_id}/clips",

@@ -126,8 +126,7 @@ async def open_service(
     settings: Settings, metrics: Metrics, open_engines: OpenEngines
 ) -> AsyncIterator[tuple[Service, StreamHost]]:
     """Open every part of the service; raise StartupError if one cannot be opened."""
-    # The workers are the parallelism: OpenCV's own threads would only compete with them.
-    cv2.setNumThreads(1)
+    cv2.setNumThreads(1)  # the workers are the parallelism, and its own threads would compete
     session_limits, stream_limits, upload_limits = _choose_limits(settings)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(_open_store(settings))

@@ -70,8 +70,11 @@ def run(
     return 0
 
 
-def run_worker(listening: int, tell: int) -> int:
-    """Serve the inherited socket `listening`; write a byte to the pipe `tell` when ready."""
+def run_worker(metrics_folder: Path, listening: int, tell: int) -> int:
+    """Serve the inherited socket `listening`; write a byte to the pipe `tell` when ready.
+
+    Its metrics are those of all workers, who leave them in `metrics_folder`.
+    """
     from service.problems import write_refusal
     from service.server.listener import Listener
     from service.settings import read_settings
@@ -92,13 +95,15 @@ def run_worker(listening: int, tell: int) -> int:
         Listener(inherited, count_connections(settings), write_refusal) as listener,
         export_spans(settings.otlp_endpoint, ratio=settings.trace_ratio),
     ):
-        asyncio.run(serve(listener, for_listener(settings, listener), on_ready=on_ready))
+        own = for_listener(settings, listener)
+        asyncio.run(serve(listener, own, on_ready=on_ready, metrics_folder=metrics_folder))
     return 0
 
 
 async def serve_with_workers(listener: Listener, settings: Settings, *, count: int) -> int:
     """Serve the socket with `count` processes on one Redis; return the exit status."""
     from contextlib import AsyncExitStack
+    from tempfile import TemporaryDirectory
 
     from service.local.gateways import GatewayCommand, keep_gateways
     from service.local.private_redis import private_redis
@@ -116,8 +121,9 @@ async def serve_with_workers(listener: Listener, settings: Settings, *, count: i
             own["TAMVT_REDIS_URL"] = await stack.enter_async_context(
                 private_redis(settings.state, most_bytes=settings.private_redis_bytes)
             )
+        folder = stack.enter_context(TemporaryDirectory(prefix="tamvt-metrics-"))
         command = GatewayCommand(
-            (sys.executable, "-P", "-m", "service.commands.worker"),
+            (sys.executable, "-P", "-m", "service.commands.worker", folder),
             {**environment_of(settings), **own},
             listener,
         )
@@ -172,20 +178,25 @@ async def serve(
     app: FastAPI | None = None,
     *,
     on_ready: Callable[[], None] | None = None,
+    metrics_folder: Path | None = None,
 ) -> None:
     """Open the service, serve the socket until SIGINT or SIGTERM, and close the service.
 
     `app` is another application than that of the settings; `on_ready` is called instead of
-    printing the address.
+    printing the address; workers share their metrics in `metrics_folder`.
     """
     from service.app import create_app
     from service.server.uvicorn_server import Server
     from service.server.workers import end_if_stuck, own_executor
+    from service.telemetry.shared_metrics import share_metrics
 
     executor = own_executor(asyncio.get_running_loop())
     app = app or create_app(settings)
     # We open it, not uvicorn, which would turn one clear line into a traceback (decision 19).
-    async with app.router.lifespan_context(app):
+    async with (
+        app.router.lifespan_context(app),
+        share_metrics(app.state.service.metrics, metrics_folder),
+    ):
         where = address(listener, bool(settings.tls_certificate))
         server = Server(
             configure(app, settings),

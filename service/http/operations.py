@@ -83,4 +83,5 @@ async def metrics(service: ServiceOf, caller: CallerOf) -> Response:
     """Return the metrics in Prometheus' text format. They are of all tenants: for operators."""
     caller.require("admin")
     service.metrics.tasks.set(len(asyncio.all_tasks()))
-    return Response(service.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    text = await service.metrics.tell()
+    return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter as Counts
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 from prometheus_client import (
@@ -64,6 +64,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.tell: Callable[[], Awaitable[bytes]] = self.text_alone
         self.tenants = TenantActivity()
         self.state = ProcessState(self.tenants)
         self.registry.register(self.state)
@@ -190,6 +191,10 @@ class Metrics:
     def text(self) -> bytes:
         """Return everything counted so far, in Prometheus' text format."""
         return generate_latest(self.registry)
+
+    async def text_alone(self) -> bytes:
+        """Return `text`, which is what `/metrics` answers unless workers share theirs."""
+        return self.text()
 
     def told(self) -> Mapping[str, Metric]:
         """Return every metric of our own by the name that a query asks for."""

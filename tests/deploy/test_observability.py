@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.alert_table import RULES, markdown_table, rules
-from scripts.dashboards import DASHBOARDS, FOLDER, Dashboard, grafana_json
+from scripts.observability.alerts import RULES, markdown_table, rules
+from scripts.observability.dashboards import DASHBOARDS, FOLDER, Dashboard, grafana_json
 from service.telemetry.metrics import Metrics
 from tests.support import scene
 from tests.support.prometheus import Prometheus, running_prometheus

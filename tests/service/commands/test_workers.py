@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from service.commands.serve import run
+from service.commands.top_figures import read_look
 from service.errors import Misconfigured
 from tamvt_client import Client
 from tests.support import scene
@@ -106,3 +107,18 @@ def test_what_they_cannot_start_for_is_said_once(tmp_path: Path) -> None:
 def test_their_number_has_limits(count: int) -> None:
     with pytest.raises(Misconfigured, match=f"1 to 64, not {count}"):
         run(workers=count)
+
+
+def test_each_worker_tells_the_metrics_of_all(service: Running) -> None:
+    def told() -> tuple[set[str], float]:
+        look = read_look([httpx.get(f"{service.url}/metrics", timeout=PATIENCE_S).text], at_s=0)
+        return set(look.values("tamvt_tasks", "worker")), look.total("tamvt_sessions_total")
+
+    wait_until(
+        lambda: told()[0] == {str(each.pid) for each in workers(service)}, what="both workers"
+    )
+    before = told()[1]
+    for _ in range(4):  # each on a connection of its own, so that either worker may get it
+        with httpx.Client(base_url=service.url, timeout=PATIENCE_S) as http:
+            Api(http).start()
+    wait_until(lambda: told()[1] == before + 4, what="all sessions")

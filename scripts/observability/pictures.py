@@ -1,4 +1,4 @@
-"""Draw docs/images/dashboard-*.png: `python -m scripts.draw_dashboards [--seconds 60]`.
+"""Draw docs/images/dashboard-*.png: `python -m scripts.observability.pictures [--seconds 60]`.
 
 A service with the shipped model and a real Prometheus run here; two tenants track the built-in
 sample in appends of eight frames and of two, and ask for masks that are not there yet. The
@@ -22,12 +22,12 @@ from matplotlib.axes import Axes
 
 from loadtests.stream import LoadVideo, sample_video
 from model.core.contract import SHIPPED_WEIGHTS
-from scripts.alert_table import RULES
-from scripts.dashboards import DASHBOARDS, Dashboard, Panel
+from scripts.observability.alerts import RULES
+from scripts.observability.dashboards import DASHBOARDS, Dashboard, Panel
 from tests.support.prometheus import Prometheus, running_prometheus
 from tests.support.running import running_service
 
-IMAGES: Final = Path(__file__).resolve().parents[1] / "docs" / "images"
+IMAGES: Final = Path(__file__).resolve().parents[2] / "docs" / "images"
 WINDOW: Final = "15s"  # for $__rate_interval, with a scrape each second
 UNITS: Final = {"s": "s", "bytes": "MB", "Bps": "MB/s", "percentunit": "", "short": ""}
 MEGA: Final = 1e6

@@ -1,7 +1,7 @@
 """Write Grafana's dashboards of deploy/observability: service, engine, tenants, cost.
 
-    python -m scripts.dashboards            write them anew
-    python -m scripts.dashboards --check    say which are not those of this script
+    python -m scripts.observability.dashboards            write them anew
+    python -m scripts.observability.dashboards --check    say which are not those of this script
 
 A dashboard is a list of panels, a panel a title, a unit and a few queries. The rest of Grafana's
 JSON is the same for all, so there is no library for it.
@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-FOLDER: Final = Path(__file__).resolve().parents[1] / "deploy" / "observability" / "dashboards"
+FOLDER: Final = Path(__file__).resolve().parents[2] / "deploy" / "observability" / "dashboards"
 SOURCE: Final = {"type": "prometheus", "uid": "prometheus"}
 WIDTH, HEIGHT, COLUMNS = 12, 8, 2
 
@@ -341,7 +341,7 @@ def main() -> int:
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             old += 1
             if check:
-                print(f"{path.name} is not current: python -m scripts.dashboards")
+                print(f"{path.name} is not current: python -m scripts.observability.dashboards")
             else:
                 path.write_text(text, encoding="utf-8")
     return int(check and old > 0)

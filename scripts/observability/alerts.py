@@ -1,6 +1,6 @@
 """Print the table of docs/operations.md: each alert, when it comes, and what to do.
 
-python -m scripts.alert_table
+python -m scripts.observability.alerts
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import yaml
 
-RULES: Final = Path(__file__).resolve().parents[1] / "deploy/observability/rules/tamvt.yml"
+RULES: Final = Path(__file__).resolve().parents[2] / "deploy/observability/rules/tamvt.yml"
 
 
 def rules() -> Iterator[dict[str, Any]]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from model.core.palette import read_label_map, write_label_map
 from model.evaluation.runtime import GraphRuntime
 from model.evaluation.tracker import LIMITS, OfflineFrame, OfflineTracker
+from service.local.tracker import Tracker
 from tests.service.stream.talk import frame as message
 from tests.service.stream.talk import objects, talk
 from tests.support import scene
@@ -86,6 +87,16 @@ def test_a_session_follows_as_the_offline_loop_does(calls: Api, name: str) -> No
     seen = np.unique(np.stack([frame.labels for frame in rest]), return_counts=True)[1]
     assert len(seen) == 3
     assert min(seen) > 100
+
+
+def test_the_tracker_in_one_process_follows_alike(name: str) -> None:
+    runtime = GraphRuntime(SMALL_GRAPHS, name, threads=1)
+    offline = OfflineTracker(runtime, IMAGES[0], scene.labels(0, objects=2))
+    tracker = Tracker(IMAGES[0], scene.mask(objects=2), model=name, weights=SMALL_GRAPHS, threads=1)
+    pairs = zip(offline.track(IMAGES[1:]), tracker.track(IMAGES[1:]), strict=True)
+    for expected, found in pairs:
+        assert np.array_equal(found.labels, expected.labels)
+        assert tuple(found.confidence.values()) == expected.confidence
 
 
 def test_a_corrected_reference_is_a_new_start(calls: Api, name: str) -> None:

@@ -11,11 +11,23 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from google.protobuf import text_format
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from model.core.contract import ModelSpec, Tensor, memorize_inputs, segment_inputs, weights_version
+from model.core.contract import (
+    SHIPPED_WEIGHTS,
+    ModelSpec,
+    Tensor,
+    fixed_axes,
+    memorize_inputs,
+    segment_inputs,
+    weights_version,
+)
+from model.export.triton.config import GraphName, list_shapes, list_tensors, make_profile
 from model.export.triton.repository import write_repository
+from tests.support.small_models import SMALL_GRAPHS, SYSTEMS
 
 ROOT = Path(__file__).resolve().parents[4]
 TABLE = json.loads((ROOT / "deploy" / "triton" / "tensorrt-operators.json").read_text())
@@ -35,11 +47,20 @@ RESIZE: dict[str, set[Any]] = {"mode": {b"nearest", b"linear"}, "antialias": {0}
 RESIZE["coordinate_transformation_mode"] = {b"half_pixel", b"asymmetric", b"align_corners"}
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, ModelSpec]:
-    """The shipped model's folder, its repository for TensorRT, and its card."""
-    weights, target = ROOT / "model" / "weights", tmp_path_factory.mktemp("repository")
-    return weights, target, write_repository(weights, "tamvt-mobile", target, backend="tensorrt")
+# The shipped model, and the family's other systems, small and with random weights.
+MODELS = {"tamvt-mobile": SHIPPED_WEIGHTS} | dict.fromkeys(
+    SYSTEMS.keys() - {"tamvt-mobile"}, SMALL_GRAPHS
+)
+
+
+@pytest.fixture(scope="module", params=sorted(MODELS))
+def served(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path, ModelSpec]:
+    """A model's folder, its repository for TensorRT, and its spec."""
+    name, target = str(request.param), tmp_path_factory.mktemp("repository")
+    weights = MODELS[name]
+    return weights, target, write_repository(weights, name, target, backend="tensorrt")
 
 
 @pytest.fixture(scope="module", params=["memorize", "segment"])
@@ -117,24 +138,16 @@ def random_inputs(spec: ModelSpec, tensors: tuple[Tensor, ...]) -> dict[str, NDA
     """Something for every input, in the smallest size."""
     height, width = 64, 96
     random = np.random.default_rng(0)
-    letters = {"B": 1, "L": 2, "N": 3, "O": 2, "H": height, "W": width, "3": 3}
-    bank = {tensor.name: tensor for tensor in spec.bank}
+    verb: GraphName = "segment" if any(tensor.name == "age" for tensor in tensors) else "memorize"
+    length = min(2, spec.max_clip_length)
+    shapes = list_shapes(spec, verb, (height, width), batch=1, length=length, slots=3, objects=2)
     made: dict[str, NDArray[Any]] = {}
     for tensor in tensors:
-        own = bank.get(tensor.name)
-        shape = [
-            letters[axis]
-            if axis in letters
-            else {"T": own.tokens((height, width)), "C": own.channels}[axis]
-            if own
-            else 0
-            for axis in tensor.axes
-        ]
-        made[tensor.name] = (random.random(shape) * 255).astype(tensor.dtype)
+        values = random.random(shapes[tensor.name])
+        scale = 1 if tensor.dtype.startswith("float") else 255
+        made[tensor.name] = (scale * values).astype(tensor.dtype)
     if "age" in made:
         made["age"][:] = (2, 1, 0)
-        for name in bank:
-            made[name] = (made[name] / 255).astype(made[name].dtype)
     return made
 
 
@@ -155,3 +168,24 @@ def test_the_graph_computes_the_same_bits_as_the_one_that_was_exported(
         outputs.append(dict(zip(names, session.run(names, inputs), strict=True)))
     for name, values in outputs[0].items():
         assert np.array_equal(values, outputs[1][name], equal_nan=True)
+
+
+def test_the_configuration_has_the_graphs_axes(
+    served: tuple[Path, Path, ModelSpec], verb: GraphName, graph: ModelProto
+) -> None:
+    """What is fixed in one is fixed in the other: Triton compares them when it loads a model."""
+    _, target, spec = served
+    config = ModelConfig()
+    text_format.Parse((target / spec.graph(verb) / "config.pbtxt").read_text(), config)
+    dims = {each.name: list(each.dims) for each in (*config.input, *config.output)}
+    values = (*graph.graph.input, *graph.graph.output)
+    for value in values:
+        axes = value.type.tensor_type.shape.dim[1:]  # but for B
+        assert dims.pop(value.name) == [axis.dim_value or -1 for axis in axes], value.name
+    assert dims == {}
+    tensors = [tensor for part in list_tensors(spec, verb) for tensor in part]
+    known = {tensor.name: fixed_axes(spec, tensor) for tensor in tensors}
+    for shapes in make_profile(spec, verb):
+        for name, shape in shapes.items():
+            fixed = zip(shape, known[name], strict=True)
+            assert all(size in (None, axis) for axis, size in fixed), name

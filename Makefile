@@ -1,7 +1,7 @@
 # `make help` lists the targets. Each does all of its own set-up, the first time only.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve stack triton test test-faults fuzz mutants check release check-images check-upgrade manifests sbom measure lock audit bench train ablate clean
+.PHONY: help setup demo serve stack triton test test-faults test-label-studio fuzz mutants check release check-images check-upgrade manifests sbom measure lock audit bench train ablate clean
 
 BIN := .venv/bin
 ARGS ?=
@@ -51,6 +51,9 @@ test: setup  ## run the tests (ARGS="-k words" picks some)
 
 test-faults: setup  ## kill, pause and fill what the service runs on, FAULT_SEEDS (5) times each
 	@$(KEEP_BLOCKS) FAULT_SEEDS=$(FAULT_SEEDS) $(BIN)/python -m pytest tests/faults $(ARGS)
+
+test-label-studio: setup  ## try the ML backend behind a real Label Studio (minutes; the network)
+	@$(BIN)/python -m scripts.try_label_studio
 
 fuzz: setup  ## attack parsers and a real service with changed inputs (ARGS="--seed 1 --inputs 5000")
 	@$(KEEP_BLOCKS) $(BIN)/python -m scripts.fuzz $(ARGS)

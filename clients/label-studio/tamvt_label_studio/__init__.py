@@ -1,0 +1,1 @@
+"""TAM-VT Serve as an ML backend of Label Studio."""

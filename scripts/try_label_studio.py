@@ -86,7 +86,9 @@ def running(program: Path, folder: Path) -> Iterator[tuple[str, str]]:
     words += ["--username", EMAIL, "--password", secrets.token_hex(8), "--user-token", token]
     settings = {
         "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
-        "ML_BLOCK_LOCAL_IP": "false",  # the backend is on this machine
+        # The backend is on this machine.
+        "ML_BLOCK_LOCAL_IP": "false",
+        "USE_DEFAULT_BANNED_SUBNETS": "false",
         "COLLECT_ANALYTICS": "false",
         "SENTRY_DSN": "",
         "FRONTEND_SENTRY_DSN": "",

@@ -47,7 +47,7 @@ from service.store.records import StoreLimits
 from service.store.redis_client import calls_of
 from service.store.session_store import SessionStore, open_store
 from service.store.stream_quota import StreamQuota
-from service.stream import routes
+from service.stream import asyncapi, routes
 from service.stream.connection import StreamLimits, StreamParts
 from service.stream.host import StreamHost
 from service.stream.open_streams import OpenStreams
@@ -102,6 +102,7 @@ def create_app(
     app.include_router(prompts.router)
     app.include_router(convert.router)
     app.include_router(routes.router)
+    app.include_router(asyncapi.router)
     app.include_router(operations.router)
     app.include_router(page.router)
     problems.install(app, count=metrics.count_problem)

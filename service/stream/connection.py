@@ -26,6 +26,7 @@ from service.stream.flow import Clip, Flow, Mode, PendingFrame, Phase
 from service.stream.outbox import Message, Outbox, SlowReader
 from service.stream.ownership import Ownership, OwnershipWatch
 from service.stream.responses import ReceivedFrame, Written, write_responses
+from service.stream.statistics import StreamStatistics
 from service.stream.tasks import end_tasks
 from service.telemetry.metrics import Metrics
 from service.telemetry.stage_times import StageTimes
@@ -69,6 +70,7 @@ class ConnectionOptions:
     masks: Written = "rle"
     first: int | None = None  # masks from this frame on are replayed
     max_wait_s: float = 0.05
+    stats: bool = False  # told once a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,7 @@ class Connection:
         self._awake = asyncio.Event()  # something for the tracking task to look at
         self._decoding: dict[float, asyncio.Future[tuple[Frame, StageTimes]]] = {}  # by received_s
         self._begun = False
+        self._statistics = StreamStatistics(time.perf_counter())
         self._active_s = time.monotonic()
         self._flow = Flow(
             mode=options.mode,
@@ -168,6 +171,7 @@ class Connection:
             self._receive(),
             self._watch(),
             self._outbox.deliver(),
+            *([self._statistics.tell(self._outbox, self._flow)] if self._options.stats else []),
         )
         tasks = [asyncio.create_task(part) for part in parts]
         try:
@@ -320,6 +324,11 @@ class Connection:
             masks=self._options.masks,
         )
         self._outbox.put(*messages)
+        self._statistics.answered(
+            [frame.received_s for frame in clip],
+            time.perf_counter(),
+            dropped=sum(frame.dropped for frame in committed.frames),
+        )
         self._flow.answered(list(received))
         self._reservation.give(sum(len(frame.image) for frame in clip))
         self._active_s = time.monotonic()

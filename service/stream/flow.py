@@ -67,6 +67,11 @@ class Flow:
         return self._next
 
     @property
+    def unanswered(self) -> int:
+        """How many frames wait for their masks."""
+        return self._unanswered
+
+    @property
     def finished(self) -> bool:
         """Whether `take` will return None from now on, whatever the time."""
         if self.phase is Phase.ENDED:

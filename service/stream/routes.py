@@ -35,6 +35,7 @@ class StreamQuery(BaseModel):
     masks: Literal["rle", "png"] = "rle"
     first: Annotated[Whole | None, Field(alias="from", ge=0, le=wire.MAX_NUMBER)] = None
     max_wait_ms: Annotated[float, Field(ge=0, le=60_000)] = 50.0
+    stats: bool = False
     ticket: Annotated[str | None, Field(max_length=100)] = None
 
 
@@ -152,5 +153,7 @@ def _request(
         raise errors.BadOption("; ".join(found)) from error
     if query.ticket is None and streams.access.tickets_required:
         raise errors.BadTicket("a stream needs a ticket here")
-    options = ConnectionOptions(query.mode, query.masks, query.first, query.max_wait_ms / 1000)
+    options = ConnectionOptions(
+        query.mode, query.masks, query.first, query.max_wait_ms / 1000, stats=query.stats
+    )
     return StreamRequest(session_id, options, caller=caller, ticket=query.ticket)

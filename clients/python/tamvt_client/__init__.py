@@ -33,12 +33,14 @@ from tamvt_client.messages import (
     SessionObject,
     SessionOptions,
     SessionOut,
+    StatsMessage,
     StreamedMasks,
     StrokePrompt,
 )
 from tamvt_client.retry import Retry
 from tamvt_client.stream import (
     OnProgress,
+    OnStats,
     StreamImage,
     StreamMaskFormat,
     StreamMode,
@@ -66,6 +68,7 @@ __all__ = [
     "ObjectMaskOut",
     "ObjectPrompt",
     "OnProgress",
+    "OnStats",
     "PointPrompt",
     "Problem",
     "ProblemResponse",
@@ -78,6 +81,7 @@ __all__ = [
     "SessionObject",
     "SessionOptions",
     "SessionOut",
+    "StatsMessage",
     "StreamImage",
     "StreamMaskFormat",
     "StreamMode",

@@ -34,6 +34,7 @@ from tamvt_client.messages import (
 from tamvt_client.retry import Retry
 from tamvt_client.stream import (
     OnProgress,
+    OnStats,
     ResumingStream,
     StreamImage,
     StreamMaskFormat,
@@ -167,20 +168,25 @@ class AsyncClient:
         max_wait_ms: float = 50.0,
         with_tickets: bool = False,
         on_progress: OnProgress | None = None,
+        on_stats: OnStats | None = None,
     ) -> AsyncGenerator[StreamedMasks, None]:
         """Give the masks of frames that are sent as they come, over a WebSocket that resumes.
 
         `frames` may be endless; `first_frame` is as in `track`. `mode="latest"` passes over what
-        comes too fast. `on_progress` is called on the event loop. Raises as `ResumingStream.run`.
+        comes too fast. `on_progress` is called on the event loop, and so
+        is `on_stats`, once a second, with how the service does. Raises as `ResumingStream.run`.
         """
         if first_frame is None:
             first_frame = (await self.session(session_id)).next_frame
         stream = ResumingStream(
             str(self._http.base_url),
-            StreamOptions(session_id, first_frame, mode, masks, max_wait_ms),
+            StreamOptions(
+                session_id, first_frame, mode, masks, max_wait_ms, stats=on_stats is not None
+            ),
             retry=self._retry,
             deadline_s=self._deadline_s,
             on_progress=on_progress,
+            on_stats=on_stats,
             get_ticket=partial(self.ticket, session_id) if with_tickets else None,
             key=self._key,
             tls=self._tls,

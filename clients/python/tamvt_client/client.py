@@ -40,7 +40,7 @@ from tamvt_client.messages import (
     StrokePrompt,
 )
 from tamvt_client.retry import Retry
-from tamvt_client.stream import OnProgress, StreamImage, StreamMaskFormat, StreamMode
+from tamvt_client.stream import OnProgress, OnStats, StreamImage, StreamMaskFormat, StreamMode
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -160,13 +160,15 @@ class Client:
         max_wait_ms: float = 50.0,
         with_tickets: bool = False,
         on_progress: OnProgress | None = None,
+        on_stats: OnStats | None = None,
     ) -> Iterator[StreamedMasks]:
         """Give the masks of frames that are sent as they come, over a WebSocket that resumes.
 
         `frames` may be endless and is read in another thread; leaving the loop ends the stream,
         once the source has given the frame it is at. `first_frame` is as in `track`.
-        `mode="latest"` passes over what comes too fast. `on_progress` is called in the client's
-        thread, and must not call the client. Raises as `ResumingStream.run`.
+        `mode="latest"` passes over what comes too fast. `on_progress`, and `on_stats` once a
+        second, are called in the client's thread, and must not call the client. Raises as
+        `ResumingStream.run`.
         """
         return self._iterate(
             self._client.stream(
@@ -178,6 +180,7 @@ class Client:
                 max_wait_ms=max_wait_ms,
                 with_tickets=with_tickets,
                 on_progress=on_progress,
+                on_stats=on_stats,
             )
         )
 

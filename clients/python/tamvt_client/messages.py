@@ -298,6 +298,21 @@ class DroppedMessage(Message):
     frames: tuple[int, ...]
 
 
+class StatsMessage(Message):
+    """How the stream does, once a second where it was asked for.
+
+    Frames a second since the last one, milliseconds from a frame's arrival to its masks by
+    percentile over 10 seconds (`p50`, `p95`, `p99`; none without masks), frames that this stream
+    passed over, and frames that wait for their masks.
+    """
+
+    type: Literal["stats"]
+    frames_per_s: float
+    latency_ms: dict[str, float]
+    dropped: int
+    queue: int
+
+
 class ErrorMessage(Message):
     """A problem, after which the connection is closed."""
 
@@ -314,7 +329,7 @@ class ByeMessage(Message):
 
 
 ServiceMessage: TypeAlias = Annotated[
-    ReadyMessage | StreamedMasks | DroppedMessage | ErrorMessage | ByeMessage,
+    ReadyMessage | StreamedMasks | DroppedMessage | StatsMessage | ErrorMessage | ByeMessage,
     Field(discriminator="type"),
 ]
 SERVICE_MESSAGE: TypeAdapter[ServiceMessage] = TypeAdapter(ServiceMessage)

@@ -35,6 +35,7 @@ from tamvt_client.messages import (
     Problem,
     ReadyMessage,
     ServiceMessage,
+    StatsMessage,
     StreamedMasks,
 )
 from tamvt_client.retry import Retry
@@ -61,6 +62,7 @@ StreamImage: TypeAlias = ImageInput | TimedImage
 StreamMode: TypeAlias = Literal["lossless", "latest"]
 StreamMaskFormat: TypeAlias = Literal["rle", "png"]
 OnProgress: TypeAlias = Callable[[StreamProgress], None]
+OnStats: TypeAlias = Callable[[StatsMessage], None]
 Put: TypeAlias = Callable[[StreamedMasks], Awaitable[None]]
 GetTicket: TypeAlias = Callable[[], Awaitable[str]]
 
@@ -78,11 +80,13 @@ class StreamOptions:
     mode: StreamMode
     masks: StreamMaskFormat
     max_wait_ms: float
+    stats: bool = False
 
     def address(self, url: str, *, first: int, ticket: str | None) -> str:
         """Return the WebSocket's address, with masks from frame `first` on replayed."""
         query = f"mode={self.mode}&masks={self.masks}&max_wait_ms={self.max_wait_ms:g}&from={first}"
         ticket_part = f"&ticket={ticket}" if ticket else ""
+        query += "&stats=true" if self.stats else ""
         base = "ws" + url.removeprefix("http").rstrip("/")
         return f"{base}/v1/sessions/{self.session_id}/stream?{query}{ticket_part}"
 
@@ -98,6 +102,7 @@ class ResumingStream:
         retry: Retry,
         deadline_s: float,
         on_progress: OnProgress | None = None,
+        on_stats: OnStats | None = None,
         get_ticket: GetTicket | None = None,
         key: str = "",
         tls: ssl.SSLContext | None = None,
@@ -107,6 +112,7 @@ class ResumingStream:
         self._retry = retry
         self._deadline_s = deadline_s
         self._on_progress = on_progress
+        self._on_stats = on_stats
         self._get_ticket = get_ticket
         self._key = key
         self._tls = tls
@@ -241,6 +247,8 @@ class ResumingStream:
                 fresh = sum(frame >= self._missing for frame in frames)
                 self._missing = max([self._missing, *(frame + 1 for frame in frames)])
                 self._advance(dropped=fresh)
+            case StatsMessage() if self._on_stats is not None:
+                self._on_stats(message)
 
     def _is_new(self, frame: int) -> bool:
         """Return whether these masks have not been given out before; they count as answered."""

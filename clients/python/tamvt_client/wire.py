@@ -119,6 +119,15 @@ def write_dropped(frames: Sequence[int]) -> str:
     return _service_text("dropped", frames=list(frames))
 
 
+def write_stats(
+    *, frames_per_s: float, latency_ms: Mapping[str, float], dropped: int, queue: int
+) -> str:
+    """Return how a stream does, in frames, frames a second and milliseconds by percentile."""
+    return _service_text(
+        "stats", frames_per_s=frames_per_s, latency_ms=latency_ms, dropped=dropped, queue=queue
+    )
+
+
 def write_error(problem: Mapping[str, object]) -> str:
     """Return a problem as a message, after which the connection is closed."""
     return _service_text("error", problem=problem)

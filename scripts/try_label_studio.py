@@ -34,7 +34,7 @@ from tests.support.running import ROOT, running_service
 from tests.support.toy_model import write_toy_model
 
 VERSION = "1.23.2"
-START_S = 300.0
+START_S = 1200.0  # it makes its database first
 EMAIL = "somebody@example.org"
 
 

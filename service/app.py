@@ -86,7 +86,7 @@ def create_app(
             app.state.service, app.state.streams = parts
             yield
 
-    # Swagger's page would fetch its scripts from elsewhere: only the description is served.
+    # Swagger's page would fetch its scripts from elsewhere: /docs is a page of our own.
     app = FastAPI(
         title="TAM-VT Serve",
         version=API_VERSION,

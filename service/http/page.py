@@ -82,6 +82,12 @@ async def show_page(request: Request) -> Response:
     return _file_response(request, "index.html")
 
 
+@router.api_route("/docs", methods=["GET", "HEAD"])
+async def show_reference(request: Request) -> Response:
+    """The reference of the API, drawn from /openapi.json and /asyncapi.json."""
+    return _file_response(request, "reference.html")
+
+
 @router.api_route("/web/{name:path}", methods=["GET", "HEAD"])
 async def show_file(name: str, request: Request) -> Response:
     """Send one of the page's files: the browser client is /web/tamvt.js."""

@@ -1,0 +1,86 @@
+"""The AR example in real Chromium, whose camera is a drawn one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser, Page, Route, expect
+
+from tests.support.browser import open_page
+from tests.support.running import ROOT, Running
+
+pytestmark = pytest.mark.anyio
+
+AR = ROOT / "examples" / "ar"
+TYPES = {"html": "text/html", "js": "text/javascript"}
+# A camera of a red square that moves over gray, 128 by 96 pixels, instead of the device's.
+CAMERA = """navigator.mediaDevices.getUserMedia = async () => {
+  const canvas = Object.assign(document.createElement("canvas"), { width: 128, height: 96 });
+  const context = canvas.getContext("2d");
+  let step = 0;
+  const draw = () => {
+    context.fillStyle = "rgb(128 128 128)";
+    context.fillRect(0, 0, 128, 96);
+    context.fillStyle = "rgb(220 40 40)";
+    context.fillRect(8 + (step++ % 64), 8, 32, 32);
+  };
+  draw();
+  setInterval(draw, 100);
+  return canvas.captureStream(10);
+};"""
+
+
+async def open_example(page: Page, running: Running, *, camera: str = CAMERA) -> None:
+    async def serve(route: Route) -> None:
+        name = route.request.url.rpartition("/")[2]
+        body = (AR / name).read_text()
+        await route.fulfill(body=body, content_type=TYPES[name.rpartition(".")[2]])
+
+    await page.add_init_script(camera)
+    await page.route("**/ar/*", serve)
+    await page.goto(f"{running.url}/ar/index.html")
+
+
+async def test_each_mask_is_drawn_on_the_picture_of_its_time_stamp(
+    chromium: Browser, running: Running
+) -> None:
+    async with open_page(chromium, "about:blank") as page:
+        await open_example(page, running)
+        await expect(page.locator("#status")).to_have_text("Tap on what is to be followed.")
+        # Where a mask lies beside its square, red stays red or gray turns green.
+        await page.evaluate(
+            """() => {
+            const view = document.getElementById("view");
+            window.shares = [];
+            view.addEventListener("shown", () => {
+              const { data } = view.getContext("2d").getImageData(0, 0, 128, 96);
+              let [square, tinted, beside] = [0, 0, 0];
+              for (let at = 0; at < data.length; at += 4) {
+                const [red, green] = [data[at], data[at + 1]];
+                const inSquare = red > 175;
+                square += inSquare;
+                tinted += inSquare && green > 110;
+                beside += !inSquare && green > 165;
+              }
+              window.shares.push([square, tinted, beside]);
+            });
+            }"""
+        )
+        box: Any = await page.locator("#view").bounding_box()
+        scale = min(box["width"] / 128, box["height"] / 96)
+        left = (box["width"] - 128 * scale) / 2
+        await page.locator("#view").click(position={"x": left + 40 * scale, "y": 24 * scale})
+        await expect(page.locator("#status")).to_contain_text("behind the camera")
+        await page.wait_for_function("window.shares.length >= 6")
+        shares = await page.evaluate("window.shares")
+    for square, tinted, beside in shares:
+        assert square > 700
+        assert tinted / square > 0.8
+        assert beside / square < 0.2
+
+
+async def test_without_a_camera_the_page_says_so(chromium: Browser, running: Running) -> None:
+    async with open_page(chromium, "about:blank") as page:
+        await open_example(page, running, camera="delete MediaDevices.prototype.getUserMedia")
+        await expect(page.locator("#status")).to_contain_text("There is no camera")

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from service.access.admission import Reservation
-from service.errors import BadMessage, Conflict, Idle, PayloadTooLarge, TamvtError
+from service.errors import BadMessage, Idle, PayloadTooLarge, TamvtError
 from service.problems import kind_of, problem
 from service.server.workers import Workers
 from service.sessions.clip_pipeline import CommittedClip
@@ -377,16 +377,6 @@ class Connection:
                 raise Idle(f"no message for {self._limits.idle_s:g} s")
             if self._flow.phase is Phase.OPEN and not is_mine:
                 self._enter(Phase.STOPPED)
-
-
-def check_first(first: int | None, session: Session) -> None:
-    """Raise Conflict unless masks can be replayed from frame `first` (None: no replay)."""
-    if first is not None and not session.kept_from <= first <= session.next_frame:
-        raise Conflict(
-            f"no replay from frame {first}: masks of frames {session.kept_from} to "
-            f"{session.newest} are kept, and frame {session.next_frame} comes next",
-            expected=session.next_frame,
-        )
 
 
 def close_reason_of(error: TamvtError) -> CloseReason:

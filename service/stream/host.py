@@ -16,7 +16,8 @@ from service.access.admission import Admission, Reservation
 from service.access.callers import Caller, Callers
 from service.access.origins import Access
 from service.access.tickets import Tickets
-from service.errors import BadMessage, BadTicket, TamvtError
+from service.errors import BadMessage, BadTicket, Conflict, TamvtError
+from service.store.records import Session
 from service.store.stream_quota import StreamQuota
 from service.stream.connection import (
     GOODBYE,
@@ -27,7 +28,6 @@ from service.stream.connection import (
     ConnectionOptions,
     Disconnected,
     StreamParts,
-    check_first,
     close_reason_of,
 )
 from service.stream.open_streams import OpenStreams
@@ -162,6 +162,16 @@ class StreamHost:
             audit("access.denied", reason="a ticket of another tenant", tenant=caller.tenant)
             raise BadTicket("the ticket is unknown, used, expired, or of another session")
         return tenant
+
+
+def check_first(first: int | None, session: Session) -> None:
+    """Raise Conflict unless masks can be replayed from frame `first` (None: no replay)."""
+    if first is not None and not session.kept_from <= first <= session.next_frame:
+        raise Conflict(
+            f"no replay from frame {first}: masks of frames {session.kept_from} to "
+            f"{session.newest} are kept, and frame {session.next_frame} comes next",
+            expected=session.next_frame,
+        )
 
 
 async def _before_any_message(channel: Channel, opening: Coroutine[Any, Any, T]) -> T:

@@ -30,7 +30,7 @@ OBJECTS = {
 
 
 @pytest.fixture
-def function(running: Running) -> Iterator[tracker.Tracker]:
+def function(running: Running) -> Iterator[tracker.ShapeTracker]:
     """The tracking function in CVAT's worker, as its agent sets it up."""
     made = tracker.create(url=running.url)
     install(made)
@@ -82,7 +82,7 @@ def drawn(shape: cvataa.TrackableShape | None) -> NDArray[np.bool_]:
 
 
 def test_masks_of_one_frame_are_tracked_together_in_one_session(
-    function: tracker.Tracker, running: Running
+    function: tracker.ShapeTracker, running: Running
 ) -> None:
     states = begin(0, [mask_shape(mask) for mask in OBJECTS[0]])
     for number in range(1, 5):
@@ -99,7 +99,7 @@ def test_masks_of_one_frame_are_tracked_together_in_one_session(
 
 
 @pytest.mark.parametrize("kind", ["polygon", "rectangle"])
-def test_a_shape_stays_of_its_kind(function: tracker.Tracker, kind: str) -> None:
+def test_a_shape_stays_of_its_kind(function: tracker.ShapeTracker, kind: str) -> None:
     left, top, right, bottom = box_of(OBJECTS[0][0])
     outline = [left, top, right - 1, top, right - 1, bottom - 1, left, bottom - 1]
     points = outline if kind == "polygon" else [left - 4, top - 4, right + 4, bottom + 4]
@@ -110,7 +110,9 @@ def test_a_shape_stays_of_its_kind(function: tracker.Tracker, kind: str) -> None
     assert jaccard(drawn(found), OBJECTS[2][0]) > 0.8
 
 
-def test_a_shape_that_is_drawn_later_has_a_session_of_its_own(function: tracker.Tracker) -> None:
+def test_a_shape_that_is_drawn_later_has_a_session_of_its_own(
+    function: tracker.ShapeTracker,
+) -> None:
     first = begin(0, [mask_shape(OBJECTS[0][0])])
     track(1, first)
     second = begin(1, [mask_shape(OBJECTS[1][1])])
@@ -119,14 +121,14 @@ def test_a_shape_that_is_drawn_later_has_a_session_of_its_own(function: tracker.
     assert min(scores) > 0.8
 
 
-def test_an_object_that_is_not_there_is_no_shape(function: tracker.Tracker) -> None:
+def test_an_object_that_is_not_there_is_no_shape(function: tracker.ShapeTracker) -> None:
     states = begin(0, [mask_shape(OBJECTS[0][0])])
     empty = Image.new("RGB", (SIZE[1], SIZE[0]), scene.FLOOR)
     assert tracking._worker_job_track(TASK, empty, states) == [None]
 
 
 def test_an_expired_session_is_told_with_the_way_out(
-    function: tracker.Tracker, running: Running
+    function: tracker.ShapeTracker, running: Running
 ) -> None:
     states = begin(0, [mask_shape(OBJECTS[0][0])])
     track(1, states)
@@ -139,7 +141,7 @@ def test_an_expired_session_is_told_with_the_way_out(
 
 def test_a_service_that_is_away_is_told_to_cvat() -> None:
     with Client("http://127.0.0.1:9", deadline_s=5) as client:
-        install(tracker.Tracker(client, SessionOptions()))
+        install(tracker.ShapeTracker(client, SessionOptions()))
         states = begin(0, [mask_shape(OBJECTS[0][0])])
         with pytest.raises(cvataa.BadFunctionError, match="TAM-VT Serve is away"):
             track(1, states)

@@ -25,7 +25,7 @@ MOST_TOGETHER = 16
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class EncodedPicture:
     """A frame of CVAT, encoded once for all of its shapes, and the tracks that begin on it."""
 
     data: bytes
@@ -41,7 +41,7 @@ class Track:
     The agent keeps it for hours: no picture stays in it once the session has begun.
     """
 
-    first: Picture | None
+    first: EncodedPicture | None
     prompts: list[ObjectPrompt] = field(default_factory=list)
     session_id: str = ""
     next_frame: int = 1
@@ -57,7 +57,7 @@ class TrackedShape:
     object_id: int
 
 
-class Tracker:
+class ShapeTracker:
     """The function that CVAT's agent calls."""
 
     spec = cvataa.TrackingFunctionSpec(supported_shape_types=set(SHAPES))
@@ -68,14 +68,14 @@ class Tracker:
 
     def preprocess_image(
         self, context: cvataa.TrackingFunctionContext, image: PIL.Image.Image
-    ) -> Picture:
+    ) -> EncodedPicture:
         """Encode a frame once for all shapes on it."""
-        return Picture(encode_picture(image), (image.height, image.width))
+        return EncodedPicture(encode_picture(image), (image.height, image.width))
 
     def init_tracking_state(
         self,
         context: cvataa.TrackingFunctionShapeContext,
-        pp_image: Picture,
+        pp_image: EncodedPicture,
         shape: cvataa.TrackableShape,
     ) -> TrackedShape:
         """Remember a shape; all shapes of this frame begin together when the next frame comes."""
@@ -89,7 +89,7 @@ class Tracker:
     def track(
         self,
         context: cvataa.TrackingFunctionShapeContext,
-        pp_image: Picture,
+        pp_image: EncodedPicture,
         state: TrackedShape,
     ) -> cvataa.TrackableShape | None:
         """Return the shape in this frame, None where it is lost or not to be seen."""
@@ -102,10 +102,10 @@ class Tracker:
             return None
         if context.original_shape_type == "polygon":
             with told_to_cvat("the outline was not read"):
-                return self._outline(track, state.object_id)
+                return self._largest_part(track, state.object_id)
         return shape_of(found, context.original_shape_type, pp_image.size)
 
-    def _append(self, track: Track, picture: Picture) -> None:
+    def _append(self, track: Track, picture: EncodedPicture) -> None:
         if track.first is not None:
             session = self._client.start(
                 track.first.data, objects=track.prompts, options=self._options
@@ -116,7 +116,7 @@ class Tracker:
         track.newest = picture.key
         track.found = {each.object_id: each for each in answer.frames[-1].objects}
 
-    def _outline(self, track: Track, object_id: int) -> cvataa.TrackableShape:
+    def _largest_part(self, track: Track, object_id: int) -> cvataa.TrackableShape:
         """Return the outline of the largest part: a polygon of CVAT is one."""
         newest = track.next_frame - 1
         (frame,) = self._client.masks(
@@ -157,7 +157,7 @@ def polygon_area(points: tuple[float, ...]) -> float:
 
 def create(
     url: str | None = None, model: str | None = None, memory_size: int | None = None
-) -> Tracker:
+) -> ShapeTracker:
     """Return the function; `cvat-cli` hands over what `-p` names. Clips are of one frame."""
     options = SessionOptions(model=model, clip_length=1, memory_size=memory_size)
-    return Tracker(open_client(url), options)
+    return ShapeTracker(open_client(url), options)

@@ -33,11 +33,11 @@ def serve(backend: Backend, *, host: str, port: int) -> None:
 def open_server(backend: Backend, *, host: str, port: int) -> ThreadingHTTPServer:
     """Return a server that is bound and not yet running."""
 
-    class Handler(BackendHandler):
+    class BoundHandler(BackendHandler):
         pass
 
-    Handler.backend = backend
-    server = ThreadingHTTPServer((host, port), Handler)
+    BoundHandler.backend = backend
+    server = ThreadingHTTPServer((host, port), BoundHandler)
     server.daemon_threads = True
     return server
 

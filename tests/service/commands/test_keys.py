@@ -11,6 +11,10 @@ import pytest
 
 from service.commands.keys import read_duration
 from service.errors import Misconfigured
+from tamvt_client import Client
+from tests.support import scene
+from tests.support.issuer import AUDIENCE, small_issuer
+from tests.support.otlp import running_collector
 from tests.support.running import ROOT, Api, environment, run_tamvt, running_service, tamvt
 
 
@@ -32,33 +36,61 @@ def test_a_key_is_made_listed_used_and_revoked(tmp_path: Path, toy_folder: Path)
     log = tmp_path / "log"
     with (
         log.open("w") as stderr,
+        small_issuer() as issuer,
+        running_collector() as collector,
         running_service(
-            state=tmp_path / "state", weights=toy_folder, settings=settings, stderr=stderr
+            state=tmp_path / "state",
+            weights=toy_folder,
+            settings={
+                **settings,
+                "TAMVT_OIDC_ISSUER": issuer.url,
+                "TAMVT_OIDC_AUDIENCE": AUDIENCE,
+                "TAMVT_OTLP_ENDPOINT": collector.url,
+                "TAMVT_LOG_LEVEL": "debug",
+            },
+            stderr=stderr,
         ) as service,
         httpx.Client(base_url=service.url, timeout=60) as http,
     ):
+        token = issuer.sign()
         http.headers["Authorization"] = f"Bearer {key}"
         session = Api(http).start()
-        answers = [http.get("/metrics"), http.get(f"/v1/models?key={key}")]
-        assert [each.status_code for each in answers] == [403, 422]
-        assert http.get("/v1/models", headers={"Authorization": f"Bearer {key}x"}).is_error
-        processes = [
-            service.process.pid,
-            *(child.pid for child in psutil.Process(service.process.pid).children(recursive=True)),
+        with Client(service.url, key=key) as client:
+            frames = [scene.jpeg(number) for number in (1, 2)]
+            stream = client.stream(session, frames, first_frame=1, with_tickets=True)
+            assert len(list(stream)) == 2
+        as_token = {"Authorization": f"Bearer {token}"}
+        answers = [
+            http.get("/metrics"),
+            http.get(f"/v1/models?key={key}"),
+            http.get(f"/v1/models?token={token}", headers=as_token),
         ]
-        shown = [" ".join(psutil.Process(pid).cmdline()) for pid in processes]
+        assert [each.status_code for each in answers] == [403, 422, 422]
+        assert http.get("/v1/models", headers=as_token).status_code == 200
+        for wrong in (f"{key}x", issuer.sign(aud="another")):
+            refused = http.get("/v1/models", headers={"Authorization": f"Bearer {wrong}"})
+            assert refused.status_code == 401
+        shown = [" ".join(each.cmdline()) for each in family(service.process.pid)]
         keys("revoke", key_id)
         answers.append(http.get(f"/v1/sessions/{session}"))
         assert answers[-1].status_code == 401
-    left = [*shown, *(each.text for each in answers)]
+    left = [*shown, *(each.text for each in answers), *map(repr, collector.bodies)]
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert log in written
+    assert collector.bodies
     left += [path.read_bytes().decode(errors="replace") for path in written]
-    assert [text for text in left if secret in text] == []
+    signature = token.rpartition(".")[2]
+    assert [text for text in left if secret in text or signature in text] == []
     audited = log.read_text()
-    for event in ("unknown key", "without admin", f"revoked key {key_id}"):
+    for event in ("unknown key", "without admin", f"revoked key {key_id}", "InvalidAudience"):
         assert event in audited
     assert "open: " not in audited
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """The process and its children."""
+    process = psutil.Process(pid)
+    return [process, *process.children(recursive=True)]
 
 
 @pytest.mark.parametrize(

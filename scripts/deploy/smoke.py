@@ -96,7 +96,7 @@ async def compare(url: str, backend: str) -> bool:
             cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA) for rgb, _ in drawn
         ]
         masks = [
-            cv2.resize((labels == 1).astype(np.uint8) * 255, (width, height))[None]
+            cv2.resize((labels > 0).astype(np.uint8) * 255, (width, height))[None]
             for _, labels in drawn
         ]
         agree, times = [], []

@@ -9,7 +9,17 @@ import pytest
 from model.__main__ import main
 from model.commands.compare import find_graphs
 from model.data.errors import DataError
-from model.evaluation.side_by_side import ComparedModel, comparison_table, draw_comparison
+from model.evaluation.side_by_side import (
+    ComparedModel,
+    comparison_table,
+    draw_comparison,
+    make_steps,
+    time_frames,
+)
+from model.export.graph_export import describe
+from model.export.serving import prepare_serving
+from model.export.torch_runtime import TorchRuntime
+from model.networks.registry import build_network
 from service.engines.graphs import open_graphs
 from tests.support.toy_model import LESS_STEEP, write_toy_model
 
@@ -63,6 +73,16 @@ def test_models_of_one_name_are_shown_with_their_folders(folder: Path, tmp_path:
     assert [each.shown for each in found] == ["toy", "newer/toy"]
     with pytest.raises(DataError, match="no graphs of missing"):
         find_graphs([folder], ["missing"])
+
+
+@pytest.mark.parametrize("name", ["stm-mobile", "qmvos-mobile", "stma-mobile"])
+def test_each_of_the_family_is_timed_as_it_is_served(name: str) -> None:
+    """QMVOS pays a share of `memorize`, and takes a state."""
+    network = build_network(name, short_side=64).eval()
+    runtime = TorchRuntime(prepare_serving(network), describe(network, "0" * 64))
+    shares = [share for _, share in make_steps(runtime, objects=2)]
+    assert shares == ([1, 1 / 5] if name == "qmvos-mobile" else [1])
+    assert time_frames({name: runtime}, objects=2, rounds=1)[name] > 0
 
 
 def measured(name: str, j: float, **more: object) -> ComparedModel:

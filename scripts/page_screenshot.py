@@ -35,7 +35,7 @@ class View:
     @property
     def name(self) -> str:
         """A file's name."""
-        return f"{self.width}x{self.height}{'-dark' if self.dark else ''}.png"
+        return f"page-{self.width}x{self.height}{'-dark' if self.dark else ''}.webp"
 
 
 VIEWS = (
@@ -61,8 +61,8 @@ async def half_tracked(page: Page, effect: str) -> bytes:
     return await page.screenshot()
 
 
-async def take(browser: Browser, url: str, view: View) -> bytes:
-    """The picture, small: 256 colors."""
+async def take(browser: Browser, url: str, view: View) -> Image.Image:
+    """The picture of the page in this view."""
     async with open_page(
         browser,
         f"{url}/#clip={view.clip}",
@@ -71,13 +71,18 @@ async def take(browser: Browser, url: str, view: View) -> bytes:
         is_mobile=min(view.width, view.height) < 500,
     ) as page:
         await expect(page.locator("#suggest")).to_be_visible()
-        shot = Image.open(io.BytesIO(await half_tracked(page, view.effect))).convert("RGB")
-    file = io.BytesIO()
+        return Image.open(io.BytesIO(await half_tracked(page, view.effect))).convert("RGB")
+
+
+def save(shot: Image.Image, path: Path) -> None:
+    """Write it small: a WebP, or a PNG of 256 colors."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".webp":
+        shot.save(path, quality=82, method=6)
+        return
     palette = shot.quantize(256, method=Image.Quantize.MEDIANCUT)
-    shot.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(
-        file, "PNG", optimize=True
-    )
-    return file.getvalue()
+    small = shot.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
+    small.save(path, "PNG", optimize=True)
 
 
 async def main() -> None:
@@ -93,8 +98,7 @@ async def main() -> None:
             async with running_browser() as browser:
                 for view in VIEWS if given.all else VIEWS[:1]:
                     path = given.all / view.name if given.all else given.to
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    path.write_bytes(await take(browser, service.url, view))
+                    save(await take(browser, service.url, view), path)
 
 
 if __name__ == "__main__":

@@ -184,7 +184,8 @@ async def check_redis(settings: Settings, machine: Machine) -> AsyncIterator[Fin
         yield Finding("fault", "redis", str(error), advice)
         return
     yield Finding("ok", "redis", "it answers")
-    for finding in check_redis_options(options):
+    # Once, however many masters of a cluster have it.
+    for finding in dict.fromkeys(each for one in options for each in check_redis_options(one)):
         yield finding
     apart = abs(machine.now() - (seconds + microseconds / 1e6))
     if apart > CLOCK_S:
@@ -217,14 +218,18 @@ def check_redis_options(options: dict[str, str]) -> Iterator[Finding]:
         yield Finding("warning", "redis", "maxmemory is not set", advice)
 
 
-async def _options_of(redis: Client) -> dict[str, str]:
-    if isinstance(redis, RedisCluster):
-        return {}
-    found: dict[str, str] = {}
-    with suppress(TamvtError), translate_errors():
-        for name in ("appendonly", "appendfsync", "maxmemory", "maxmemory-policy"):
-            told = await redis.config_get(name)
-            found |= {_text(each): _text(value) for each, value in told.items()}
+async def _options_of(redis: Client) -> list[dict[str, str]]:
+    """Return the options of the server, or of each master of a cluster; none that is not told."""
+    nodes = redis.get_primaries() if isinstance(redis, RedisCluster) else [None]
+    found: list[dict[str, str]] = []
+    for node in nodes:
+        target = {} if node is None else {"target_nodes": node}
+        options: dict[str, str] = {}
+        with suppress(TamvtError), translate_errors():
+            for name in ("appendonly", "appendfsync", "maxmemory", "maxmemory-policy"):
+                told = await redis.config_get(name, **target)
+                options |= {_text(each): _text(value) for each, value in told.items()}
+        found.append(options)
     return found
 
 

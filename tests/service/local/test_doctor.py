@@ -17,9 +17,10 @@ from service.access.keys import make_key
 from service.commands.doctor import report
 from service.local.doctor import Finding, examine
 from service.local.machine import Machine
+from service.local.triton import LocalTriton
 from service.settings import Settings
 from tests.support.authority import Authority
-from tests.support.redis_servers import free_port, running_redis
+from tests.support.redis_servers import free_port, running_cluster, running_redis
 from tests.support.running import run_tamvt
 
 pytestmark = pytest.mark.anyio
@@ -227,6 +228,31 @@ async def test_a_redis_that_loses_or_drops_what_it_holds_is_found(
             ((level, part, seen),) = await wrong()
             assert (level, part) == ("fault", "redis")
             assert "credentials" in seen
+
+
+async def test_each_master_of_a_cluster_is_looked_at(installation: Installation) -> None:
+    with running_cluster(installation.folder / "cluster") as cluster:
+        installation.settings["redis_url"] = cluster.url
+        for node in cluster.nodes:
+            with node.client() as client:
+                client.config_set("maxmemory", "100mb")
+        assert {finding.level for finding in await installation.found()} == {"ok"}
+        with cluster.nodes[1].client() as client:
+            client.config_set("maxmemory-policy", "allkeys-lru")
+        wrong = [finding for finding in await installation.found() if finding.level != "ok"]
+        assert [each.seen for each in wrong] == ["maxmemory-policy allkeys-lru"]
+
+
+async def test_the_triton_that_serves_the_model_is_well_and_one_without_it_is_not(
+    installation: Installation, triton: LocalTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting(engine="triton", triton_url=triton.url)(installation)
+    assert {finding.level for finding in await installation.found()} == {"ok"}
+    monkeypatch.setattr("service.local.doctor.DEADLINE_S", 0.5)
+    setting(model="absent")(installation)
+    wrong = [finding for finding in await installation.found() if finding.level != "ok"]
+    assert [(each.level, each.part) for each in wrong] == [("fault", "triton")]
+    assert "absent" in wrong[0].seen
 
 
 async def test_the_exit_status_tells_of_faults_alone(

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page, Route, expect
+from playwright.async_api import Browser, expect
 
 from tests.support.browser import open_page
-from tests.support.running import ROOT, Running
+from tests.support.running import ROOT, running_service
 
 pytestmark = pytest.mark.anyio
 
 AR = ROOT / "examples" / "ar"
-TYPES = {"html": "text/html", "js": "text/javascript"}
 # A camera of a red square that moves over gray, 128 by 96 pixels, instead of the device's.
 CAMERA = """navigator.mediaDevices.getUserMedia = async () => {
   const canvas = Object.assign(document.createElement("canvas"), { width: 128, height: 96 });
@@ -31,22 +35,34 @@ CAMERA = """navigator.mediaDevices.getUserMedia = async () => {
 };"""
 
 
-async def open_example(page: Page, running: Running, *, camera: str = CAMERA) -> None:
-    async def serve(route: Route) -> None:
-        name = route.request.url.rpartition("/")[2]
-        body = (AR / name).read_text()
-        await route.fulfill(body=body, content_type=TYPES[name.rpartition(".")[2]])
+class QuietFiles(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
 
-    await page.add_init_script(camera)
-    await page.route("**/ar/*", serve)
-    await page.goto(f"{running.url}/ar/index.html")
+
+@pytest.fixture(scope="module")
+def address(toy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The page on a server of its own, and a service that lets it in."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietFiles, directory=AR)) as server:
+        origin = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, args=[0.02])
+        thread.start()
+        try:
+            state = tmp_path_factory.mktemp("ar")
+            allowed = {"TAMVT_ALLOWED_ORIGINS": origin}
+            with running_service(state=state, weights=toy_folder, settings=allowed) as service:
+                yield f"{origin}/index.html?service={service.url}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 async def test_each_mask_is_drawn_on_the_picture_of_its_time_stamp(
-    chromium: Browser, running: Running
+    chromium: Browser, address: str
 ) -> None:
     async with open_page(chromium, "about:blank") as page:
-        await open_example(page, running)
+        await page.add_init_script(CAMERA)
+        await page.goto(address)
         await expect(page.locator("#status")).to_have_text("Tap on what is to be followed.")
         # Where a mask lies beside its square, red stays red or gray turns green.
         await page.evaluate(
@@ -80,7 +96,8 @@ async def test_each_mask_is_drawn_on_the_picture_of_its_time_stamp(
         assert beside / square < 0.2
 
 
-async def test_without_a_camera_the_page_says_so(chromium: Browser, running: Running) -> None:
+async def test_without_a_camera_the_page_says_so(chromium: Browser, address: str) -> None:
     async with open_page(chromium, "about:blank") as page:
-        await open_example(page, running, camera="delete MediaDevices.prototype.getUserMedia")
+        await page.add_init_script("delete MediaDevices.prototype.getUserMedia")
+        await page.goto(address)
         await expect(page.locator("#status")).to_contain_text("There is no camera")

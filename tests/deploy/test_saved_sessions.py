@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from scripts.deploy.backup import copy_files
@@ -14,8 +15,8 @@ from scripts.deploy.check import ROOT
 from service.errors import Misconfigured
 from tests.faults.gateways import gateways
 from tests.faults.sending import append, start
-from tests.support.redis_servers import running_redis
-from tests.support.running import Api
+from tests.support.redis_servers import running_redis, wait_until
+from tests.support.running import PATIENCE_S, Api
 
 BACKUP = (sys.executable, "-m", "scripts.deploy.backup")
 
@@ -83,3 +84,25 @@ def test_a_copy_that_no_redis_can_read_is_refused(tmp_path: Path) -> None:
     assert refused.returncode == 1
     assert "no Redis can read the backup" in refused.stderr
     assert not (tmp_path / "next").exists()
+
+
+def test_a_person_can_be_erased(tmp_path: Path, toy_folder: Path) -> None:
+    """As in the runbook: after DELETE and a rewrite the file holds nothing of the session."""
+    data = tmp_path / "redis"
+
+    def is_on_disk(session: str) -> bool:
+        files = (path for path in data.rglob("*") if path.is_file())
+        return any(session.encode() in path.read_bytes() for path in files if path.suffix != ".log")
+
+    with (
+        running_redis(data) as redis,
+        gateways(1, toy_folder, redis_url=redis.url) as (gateway,),
+        redis.client() as client,
+    ):
+        session = start(gateway.url)
+        append(gateway.url, session, range(1, 3))
+        assert is_on_disk(session)
+        answer = httpx.delete(f"{gateway.url}/v1/sessions/{session}", timeout=PATIENCE_S)
+        assert answer.status_code == 204
+        client.bgrewriteaof()
+        wait_until(lambda: not is_on_disk(session), what="a rewritten file")

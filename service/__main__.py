@@ -69,6 +69,14 @@ COMMANDS = {
             "tamvt track frames/ --mask 00000.png -o out --url http://127.0.0.1:8000",
         ),
     ),
+    "batch": Command(
+        "track all videos of a manifest, and go on after a stop",
+        TRACKING,
+        (
+            "tamvt batch videos.csv -o out",
+            "tamvt batch videos.jsonl -o out --url http://127.0.0.1:8000 --shard 0/8",
+        ),
+    ),
     "convert": Command(
         "write masks in the format of another tool",
         TRACKING,

@@ -164,6 +164,11 @@ def run(
     args: TrackArguments,
 ) -> None:
     """Track, or go on where an earlier run stopped."""
+    track_video(video, args)
+
+
+def track_video(video: Path, args: TrackArguments) -> None:
+    """Do what `tamvt track` does; raise DamagedVideo after the frames before the damage."""
     job = _job(video, args)
     with locked(job.out):
         if not job.state_file.exists() and any(job.results.masks.glob("*.png")):

@@ -1,4 +1,4 @@
-"""Draw docs/images/dashboard-*.png: `python -m scripts.observability.pictures [--seconds 60]`.
+"""Draw docs/images/dashboard-*.png and top.svg: `python -m scripts.observability.pictures`.
 
 A service with the shipped model and a real Prometheus run here; two tenants track the built-in
 sample in appends of eight frames and of two, and ask for masks that are not there yet. The
@@ -8,7 +8,9 @@ pictures are drawn of what that Prometheus answers to the queries of the dashboa
 from __future__ import annotations
 
 import argparse
+import io
 import math
+import re
 import tempfile
 import threading
 import time
@@ -19,11 +21,14 @@ import httpx
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from rich.console import Console
 
 from loadtests.stream import LoadVideo, sample_video
 from model.core.contract import SHIPPED_WEIGHTS
 from scripts.observability.alerts import RULES
 from scripts.observability.dashboards import DASHBOARDS, Dashboard, Panel
+from service.commands.top import look, view
+from service.commands.top_figures import figures
 from tests.support.prometheus import Prometheus, running_prometheus
 from tests.support.running import running_service
 
@@ -93,6 +98,21 @@ def legend(template: str, labels: dict[str, Any]) -> str:
     return template
 
 
+def draw_top(url: str, *, seconds: float) -> None:
+    """Draw what `tamvt top` shows of so many seconds."""
+    with httpx.Client(timeout=60) as http:
+        before, _ = look(http, [url])
+        time.sleep(seconds)
+        now, _ = look(http, [url])
+    console = Console(record=True, width=90, file=io.StringIO())
+    console.print(view(figures(before, now)))
+    # Without the fonts that a reader's browser would fetch from elsewhere.
+    drawn = re.sub(
+        r"@font-face \{.*?\}", "", console.export_svg(title="tamvt top"), flags=re.DOTALL
+    )
+    (IMAGES / "top.svg").write_text(drawn, encoding="utf-8")
+
+
 def main() -> None:
     """Run, track, ask and draw."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -129,7 +149,7 @@ def main() -> None:
             for thread in tracking:
                 thread.start()
                 time.sleep(seconds / 6)
-            time.sleep(max(0.0, seconds / 2))
+            draw_top(running.url, seconds=seconds / 2)
             for dashboard in DASHBOARDS:
                 draw(dashboard, prometheus, began_s=began_s)
             stop.set()

@@ -86,12 +86,14 @@ def view(found: Figures, *, silent: Sequence[str] = ()) -> Group:
         ("problems/s", f"{found.problems_per_s:.2f}"),
         ("quota/s", f"{found.refusals_per_s:.2f}"),
     )
-    for row in (cells[:6], cells[6:]):
+    for row in (cells[:4], cells[4:8], cells[8:]):
         head.add_row(*(Text.assemble((f"{name} ", "dim"), (value, "bold")) for name, value in row))
     stages = Table("stage of a clip", "mean", "p95", box=None, header_style="dim")
     for stage, (mean, late) in found.stages.items():
         stages.add_row(stage, milliseconds(mean), milliseconds(late))
-    tenants = Table("tenant", "sessions", "frames/s", "engine", box=None, header_style="dim")
+    tenants = Table(
+        "tenant", "sessions", "frames/s", "engine and wait", box=None, header_style="dim"
+    )
     for one in found.tenants[:TENANTS]:
         tenants.add_row(
             Text(one.tenant),

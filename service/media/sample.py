@@ -4,7 +4,7 @@ Both photographs come with scikit-image (coffee: Rachel Michetti, CC0; deep fiel
 domain); the outline of the cup is ours. The truth is the outline, moved and bent like the picture.
 
 Demo and tests need a video with truth where no data are at hand, without a download and under a
-clear licence. The whole photograph would not do, since nothing in it moves against its ground. The
+clear license. The whole photograph would not do, since nothing in it moves against its ground. The
 sample is easy: its scores say that the chain works, not how good the model is.
 """
 

@@ -31,7 +31,7 @@ def test_csv_and_json_lines_say_the_same(tmp_path: Path) -> None:
     ("line", "problem"),
     [
         ('{"video": "a"}', "mask: Field required"),
-        ('{"video": "a", "mask": "b", "colour": 1}', "colour: Extra inputs"),
+        ('{"video": "a", "mask": "b", "hue": 1}', "hue: Extra inputs"),
         ('{"video": "a", "mask": "b", "name": "../up"}', "name: String should match"),
         ('{"video": "a", "mask": "b", "clip_length": 0}', "clip_length: Input should be greater"),
         ("video.mp4", "it is no JSON"),

@@ -95,8 +95,8 @@ def transport_error(call: Call[T], error: httpx.TransportError) -> ClientError:
 def may_be_sent_again(call: Call[T], error: BaseException) -> bool:
     """Return whether the call is repeated after this error.
 
-    503 promises that nothing was changed, so anything may be sent again; so may anything that
-    found no connection. After a broken connection only repeatable calls are.
+    503 and a rate that is used up promise that nothing was changed, so anything may be sent again;
+    so may anything that found no connection. After a broken one only repeatable calls are.
     """
     if isinstance(error, Busy):
         return True

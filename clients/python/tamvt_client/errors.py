@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from tamvt_client.messages import Problem
 
+RATE_LIMITED = "/problems/rate-limited"  # the only 429 that passes by itself, and soon
+
 
 class ClientError(Exception):
     """The root of what the client raises; its text is one line."""
@@ -90,5 +92,7 @@ def problem_error(problem: Problem) -> ProblemResponse:
     }
     if problem.status == 409 and problem.expected is None:
         return Rejected(problem)  # a conflict of another kind: a full memory, for example
+    if problem.type == RATE_LIMITED:
+        return Busy(problem)
     fallback = ServiceFault if problem.status >= 500 else Rejected
     return by_status.get(problem.status, fallback)(problem)

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from tamvt_client import AsyncClient
 from tests.service.http.test_tenants import start, two_tenants
 from tests.service.stream.conftest import Serve, serve
 from tests.service.stream.talk import async_talk
@@ -58,3 +59,13 @@ async def test_a_stream_beyond_the_rate_waits(serve: Serve) -> None:
                 await stream.hear_masks(2)
         # 46 frames, of which 40 are there at once: the others come as they are gained.
         assert time.monotonic() - begun > 0.7
+
+
+async def test_the_client_sends_again_when_there_is_enough(serve: Serve) -> None:
+    async with serve(tenant_frames_per_s=10.0) as service, AsyncClient(service.url) as client:
+        session = (await client.start(scene.png(0), scene.mask())).session_id
+        frames = [scene.jpeg(number) for number in range(1, 61)]
+        await client.append(session, frames, first_frame=1)
+        await client.append(session, frames[:50], first_frame=61)
+        await client.append(session, frames[:20], first_frame=111)
+        assert (await client.session(session)).next_frame == 131

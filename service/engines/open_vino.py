@@ -17,20 +17,22 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
-import onnxruntime
 import openvino
 from numpy.typing import NDArray
-from openvino import opset15
 
+from service.engines import static_graph
 from service.engines.compiled_files import CompiledFiles
 from service.engines.inference import Inference
 from service.engines.onnx_runtime import FAILURES, one_line
+from service.engines.static_graph import Shapes, read_static
 from service.errors import EngineUnavailable
 
 Precision = Literal["bf16", "fp32"]
-Shapes = Mapping[str, tuple[int, ...]]
 KEPT_SHAPES: Final = 8  # of each graph; one takes some 70 MB
-RECIPE: Final = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()  # how it is compiled
+SOURCES: Final = (Path(__file__), Path(static_graph.__file__))
+RECIPE: Final = hashlib.sha256(  # how it is compiled
+    b"".join(source.read_bytes() for source in SOURCES)
+).hexdigest()
 HINTS: Final = {"bf16": "bf16", "fp32": "f32"}
 
 
@@ -68,9 +70,7 @@ class OpenVino:
             except RuntimeError:  # another build of the same version: compiled again
                 pass
         with tempfile.TemporaryDirectory() as folder:
-            model = self.core.read_model(fix_shapes(path, shapes, Path(folder)))
-            model.reshape({name: list(shape) for name, shape in shapes.items()})
-            enter_through_bytes(model)
+            model = read_static(self.core, path, shapes, Path(folder))
             compiled = self.core.compile_model(model, "CPU", config)
         if self.files:
             self.files.write(key, compiled.export_model().getvalue())
@@ -114,58 +114,6 @@ class OpenVinoGraph:
                     self._compiled.popitem(last=False)
             self._compiled.move_to_end(key)
         return compiled.create_infer_request()
-
-
-def fix_shapes(path: Path, shapes: Shapes, folder: Path) -> Path:
-    """Write the graph with its shapes fixed and folded into `folder`; return its path.
-
-    OpenVINO refuses the graph with free dimensions when it is reshaped: what computes shapes has
-    to be folded first, which ONNX Runtime does.
-    """
-    dimensions = onnxruntime.InferenceSession(
-        str(path), providers=["CPUExecutionProvider"]
-    ).get_inputs()
-    options = onnxruntime.SessionOptions()
-    for each in dimensions:
-        for symbol, size in zip(each.shape, shapes[each.name], strict=True):
-            if isinstance(symbol, str):
-                options.add_free_dimension_override_by_name(symbol, size)
-    fixed = folder / path.name
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.optimized_model_filepath = str(fixed)
-    prefix = "session.optimized_model_external_initializers"
-    options.add_session_config_entry(f"{prefix}_file_name", f"{path.stem}.weights")
-    options.add_session_config_entry(f"{prefix}_min_size_in_bytes", "1024")
-    onnxruntime.InferenceSession(
-        str(path), sess_options=options, providers=["CPUExecutionProvider"]
-    )
-    return fixed
-
-
-def enter_through_bytes(model: openvino.Model) -> None:
-    """Let what is made of the masks begin at their bytes, as `memorize` does with given ones.
-
-    `segment` rounds the masks inside and makes the entry of the rounded numbers; OpenVINO fuses
-    that otherwise than numbers that come as bytes, and an entry would not be, bit for bit, the one
-    that `memorize` makes of the same masks.
-    """
-    masks = next((each for each in model.outputs if "masks" in each.names), None)
-    if masks is None:
-        return
-    cast = masks.get_node().input_value(0).get_node()
-    if cast.get_type_name() != "Convert":
-        return
-    rounded = cast.input_value(0)
-    for reader in list(rounded.get_target_inputs()):
-        frame = reader.get_node()
-        if frame.get_type_name() != "Gather":  # which takes the clip's last frame
-            continue
-        floats, readers = rounded.get_element_type(), list(frame.output(0).get_target_inputs())
-        reader.replace_source_output(cast.output(0))
-        frame.validate_and_infer_types()
-        again = opset15.convert(frame.output(0), floats.to_string())
-        for each in readers:
-            each.replace_source_output(again.output(0))
 
 
 def graph_identity(path: Path) -> str:

@@ -42,7 +42,7 @@ def test_the_engines_table_has_a_row_for_each_case(toy: dict[str, str], tmp_path
     assert re.search(r"^toy, 64x96, \d{4}-\d\d-\d\d, .+, \d+ threads$", done.stdout, re.M)
     for length in (1, 2):
         for objects in (1, 2, 3):
-            row = rf"^\| onnxruntime/fp32 \| {length} \| {objects} \| [\d.]+ \| [\d.]+ \|"
+            row = rf"^\| onnxruntime/fp32 \| {length} \| {objects} \| [\d.]+ \| [\d.]+ \| [\d.]+ \|"
             assert re.search(row, done.stdout, re.M)
     assert "% of the first |" in done.stdout
     assert "around frames 100 and 150" in done.stdout

@@ -1,6 +1,6 @@
 """What it costs to have the model in a Triton on this host: tensor transport, and a rebuild.
 
-    python -m scripts.triton_transport [--threads 0] [--clips 40]
+    python -m loadtests.triton_transport [--threads 0] [--clips 40]
 
 No decoding, no Redis, no HTTP: the engine alone, on one made-up session with a full memory. A
 clip's time is the engine's, until the masks are here; the model's is what Triton says it computed.

@@ -38,6 +38,7 @@ class Gate:
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     failure: Exception | None = None
     clips: int = 0  # that have reached the gate
+    queue_s: float = 0.0  # what the engine says that clips wait, at least
 
     async def passed(self) -> None:
         """Wait until the gate is open, or raise its failure."""
@@ -65,7 +66,7 @@ class GatedEngine:
 
     @property
     def queue_s(self) -> float:
-        return self._engine.queue_s
+        return max(self._engine.queue_s, self._gate.queue_s)
 
     @property
     def calls(self) -> Sequence[CallTimes]:

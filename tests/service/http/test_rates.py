@@ -69,3 +69,21 @@ async def test_the_client_sends_again_when_there_is_enough(serve: Serve) -> None
         await client.append(session, frames[:50], first_frame=61)
         await client.append(session, frames[:20], first_frame=111)
         assert (await client.session(session)).next_frame == 131
+
+
+async def test_new_sessions_wait_outside_while_the_queue_is_long_and_old_ones_go_on(
+    serve: Serve,
+) -> None:
+    async with serve(max_queue_s=5.0) as service:
+        session = await service.start()
+        service.gate.queue_s = 8.2
+        parts = form([("frame", scene.png(0)), ("mask", scene.mask())])
+        for refused in (
+            await service.http.post("/v1/sessions", files=parts),
+            await service.http.post(f"/v1/sessions/{session}/fork"),
+        ):
+            assert problem(refused) == (503, "overloaded")
+            assert refused.headers["retry-after"] == "9"
+        await service.append(session, 1, 4)
+        service.gate.queue_s = 4.0
+        assert (await service.http.post(f"/v1/sessions/{session}/fork")).status_code == 201

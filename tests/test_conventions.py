@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts import draw_architecture, draw_models, measure_house, mutants
+from scripts import draw_architecture, draw_concepts, draw_models, measure_house, mutants
 from service.errors import StartupError
 from service.problems import KINDS
 from service.settings import markdown_table
@@ -243,6 +243,11 @@ def test_the_drawn_architecture_is_current() -> None:
 def test_the_drawn_models_are_current(name: str) -> None:
     drawn = (ROOT / "docs" / "images" / f"model-{name}.svg").read_text()
     assert drawn == draw_models.draw(name)
+
+
+def test_the_drawn_concepts_are_current() -> None:
+    assert draw_concepts.MEMORY.read_text() == draw_concepts.draw_memory()
+    assert draw_concepts.SCORES.read_text() == draw_concepts.draw_scores()
 
 
 def test_no_new_name_uses_a_replaced_word() -> None:

@@ -32,7 +32,7 @@ from tqdm import tqdm
 from model.core.masks import MaskError
 from model.core.pixels import PixelError
 from service.commands.failures import report_failures
-from service.commands.manifest import Entry, Line, read_manifest
+from service.commands.manifest import Line, ManifestEntry, read_manifest
 from service.commands.track import TrackArguments, track_video
 from service.errors import BadOption, DamagedVideo, TamvtError
 from service.local.private_service import private_service
@@ -183,7 +183,7 @@ class Batch:
             working.rename(done)
         return damage
 
-    def _arguments(self, entry: Entry, out: Path) -> TrackArguments:
+    def _arguments(self, entry: ManifestEntry, out: Path) -> TrackArguments:
         return TrackArguments(
             mask=self.source / entry.mask,
             out=out,
@@ -214,7 +214,7 @@ def claim(path: Path) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
-def _read_receipt(folder: Path, entry: Entry) -> str:
+def _read_receipt(folder: Path, entry: ManifestEntry) -> str:
     """Return what was wrong with a video that is done, or with its receipt."""
     try:
         receipt = json.loads((folder / RECEIPT).read_text(encoding="utf-8"))

@@ -21,7 +21,7 @@ LINE_CHARACTERS: Final = 20_000
 Name = Annotated[str, Field(pattern=r"^[\w][\w.@+ -]{0,199}$")]
 
 
-class Entry(BaseModel):
+class ManifestEntry(BaseModel):
     """What is to be tracked: paths count from the manifest's folder."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -48,7 +48,7 @@ class Line:
 
     number: int
     index: int
-    entry: Entry | None
+    entry: ManifestEntry | None
     problem: str = ""
 
     @property
@@ -125,7 +125,7 @@ def _check(number: int, index: int, row: Any) -> Line:
     if isinstance(row, str):
         return Line(number, index, None, row)
     try:
-        return Line(number, index, Entry.model_validate(row))
+        return Line(number, index, ManifestEntry.model_validate(row))
     except ValidationError as error:
         found = [
             f"{'.'.join(map(str, each['loc'])) or 'it'}: {each['msg']}"

@@ -23,6 +23,7 @@ from service.engines.base import EntryPicture
 from service.engines.graphs import Graphs, open_graphs
 from service.engines.inference import Inference
 from service.engines.model_calls import rebuild, remember, segment, tell_state
+from service.engines.runtimes import RuntimeName, RuntimeOptions, choose_runtime
 from service.sessions.annotations import read_annotation
 from service.sessions.clips import clip_pixels, conclude, plan
 from service.sessions.frames import Frame, frame_of_image, frame_of_picture, read_picture
@@ -30,6 +31,7 @@ from service.sessions.options import ChosenOptions, new_session, session_size
 from tamvt_client.images import ImageInput, MaskInput, encode_image, encode_mask
 
 LIMITS = ImageLimits()
+FILES = Path("~/.cache/tamvt")  # as the service keeps what it compiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +63,19 @@ class Tracker:
         memory_size: int | None = None,
         memory_gate: bool | None = None,
         threads: int = 0,
+        runtime: RuntimeName = "onnxruntime",
     ) -> None:
         """Begin with a frame and its mask; the other options are a session's, None the model's.
 
-        `weights` is the folder of the model's graphs, `threads` 0 one for each processor.
+        `weights` is the folder of the model's graphs, `threads` 0 one for each processor, `runtime`
+        what TAMVT_RUNTIME is for the service.
 
         Raises:
             BadImage, BadMask: the frame or the mask cannot be used; the message says why.
             BadOption, TooManyObjects: an option or the objects are more than the model takes.
             ModelMissing, ModelMismatch: there is no such model, or it is not whole.
         """
-        self._graphs = load_graphs(Path(weights), model, threads)
+        self._graphs = load_graphs(Path(weights), model, threads, runtime)
         spec = self._graphs.spec
         encoded = encode_image(image)
         rgb = read_picture(encoded, LIMITS, name="the frame")
@@ -152,6 +156,10 @@ class Tracker:
 
 
 @lru_cache(maxsize=4)
-def load_graphs(folder: Path, name: str, threads: int) -> Graphs:
+def load_graphs(folder: Path, name: str, threads: int, runtime: RuntimeName) -> Graphs:
     """Open a model once for all trackers."""
-    return open_graphs(folder, name, threads=threads or len(os.sched_getaffinity(0)))
+    threads = threads or len(os.sched_getaffinity(0))
+    graphs = open_graphs(folder, name, threads=threads)
+    return choose_runtime(
+        graphs, folder, RuntimeOptions(runtime, FILES.expanduser()), threads=threads
+    )

@@ -21,6 +21,7 @@ from service.engines.inference import Inference
 from service.engines.open_vino import KEPT_SHAPES, OpenVinoGraph
 from service.engines.runtimes import RuntimeOptions, open_vino
 from service.errors import EngineUnavailable
+from service.local.tracker import Tracker
 from tests.support import scene as drawn
 from tests.support.redis_servers import running_redis
 from tests.support.running import PATIENCE_S, Api, running_service
@@ -195,3 +196,18 @@ def test_a_session_tells_which_runtime_went_on_with_it(
                 assert api.state(session)["runtime"] == model["runtime"]
                 found.append(model["runtime"].partition("/")[0])
     assert found == ["onnxruntime", "openvino"]
+
+
+def test_a_tracker_in_process_takes_it_too(
+    toy_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shown = []
+    for runtime in ("onnxruntime", "openvino"):
+        tracker = Tracker(
+            drawn.png(0), drawn.mask(), model="toy", weights=toy_folder, threads=1, runtime=runtime
+        )
+        shown.append([frame.labels for frame in tracker.track(map(drawn.png, range(1, 5)))])
+    for ours, right in zip(*shown, strict=True):
+        assert np.mean(ours == right) > 0.995
+    assert list((tmp_path / ".cache" / "tamvt").iterdir())

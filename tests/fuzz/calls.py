@@ -191,6 +191,20 @@ def _refine(random: Random) -> Call:
     return Call("POST", "/v1/masks/refine", FORM, _form(random, parts))
 
 
+def _convert(random: Random) -> Call:
+    runs = {"size": [96, 128], "counts": [0, 40, 12248]}
+    shape = random.choice([runs, [[1, 1, 9, 1, 9, 9]]])
+    document = {
+        "images": [{"id": 0, "width": 128, "height": 96, "file_name": "a.jpg"}],
+        "annotations": [{"image_id": 0, "category_id": 1, "segmentation": shape}],
+        "categories": [{"id": 1, "name": "cup"}],
+    }
+    form = random.choice(("cvat", "coco-video", "davis", "label-studio", "mots", "yolo"))
+    path = "/v1/masks/convert" + _query(random, format=form)
+    kind = {"Content-Type": "application/json"}
+    return Call("POST", path, kind, change_json(random, [document]))
+
+
 def _read(random: Random) -> Call:
     form = random.choice(("rle", "polygons", "png"))
     paths = (
@@ -234,5 +248,5 @@ def _head(random: Random) -> Call:
 
 
 CALLS: Final[Sequence[Callable[[Random], Call]]] = (
-    *(_start, _append, _append_video, _correct, _refine, _read, _change_session, _head),
+    *(_start, _append, _append_video, _correct, _refine, _convert, _read, _change_session, _head),
 )

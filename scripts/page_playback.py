@@ -28,29 +28,23 @@ from tests.support.running import running_service
 RATE = 30
 REPEATS = 100
 HEIGHT, WIDTH = 480, 854
-# Notes when each overlay was painted, and how long that took.
-COUNT_PAINTS = """
-globalThis.paints = [];
-const put = CanvasRenderingContext2D.prototype.putImageData;
-CanvasRenderingContext2D.prototype.putImageData = function (...given) {
-    const begun = performance.now();
-    put.apply(this, given);
-    const frame = document.getElementById("seek").value;
-    globalThis.paints.push([begun, performance.now() - begun, frame]);
-};
-"""
+# Notes when each overlay was painted, for how long, and of which frame.
+COUNT_PAINTS = """async () => {
+    const { bench } = await import("/web/page.js");
+    const paint = bench.viewer.paint.bind(bench.viewer);
+    globalThis.paints = [];
+    bench.viewer.paint = () => {
+        const begun = performance.now();
+        paint();
+        globalThis.paints.push([begun, performance.now() - begun, bench.shown]);
+    };
+}"""
 
-# Milliseconds from the stored run lengths to painted pixels, on the session's first frame.
+# Milliseconds from the stored run lengths to painted outlines, on the frame that is shown.
 TIME_PAINTING = """async (repeats) => {
-    const { labelMap } = await import("/web/tamvt.js");
-    const { Painter } = await import("/web/painter.js");
-    const [, session] = location.hash.split("=");
-    const answer = await fetch(`/v1/sessions/${session}/masks?from=0&to=0`);
-    const [{ objects }] = (await answer.json()).frames;
-    const painter = new Painter(document.createElement("canvas"));
-    painter.resize(objects[0].rle.size);
+    const { bench } = await import("/web/page.js");
     const begun = performance.now();
-    for (let k = 0; k < repeats; k++) painter.paint(labelMap(objects, objects[0].rle.size));
+    for (let k = 0; k < repeats; k++) bench.viewer.paint();
     return (performance.now() - begun) / repeats;
 }"""
 
@@ -87,7 +81,7 @@ async def track(page: Page, video: bytes) -> None:
     await page.mouse.down()
     await page.mouse.move(area["x"] + 0.46 * area["width"], area["y"] + 0.83 * area["height"])
     await page.mouse.up()
-    await expect(page.locator("#status")).to_contain_text("correct the outline")
+    await expect(page.locator("#status")).to_contain_text("Click what is missing")
     await page.click("#primary")
     await expect(page.locator("#primary")).to_have_text("All frames are tracked", timeout=600_000)
 
@@ -122,10 +116,9 @@ def report(paints: list[list[float]], frames: int) -> str:
 
 async def measure(browser: Browser, url: str, seconds: float) -> str:
     """The report of one run against the service at `url`."""
-    async with open_page(browser, "about:blank") as page:
-        await page.add_init_script(COUNT_PAINTS)
-        await page.goto(url)
-        await expect(page.locator("#seek")).to_be_enabled()
+    async with open_page(browser, url) as page:
+        await expect(page.locator("#status")).to_contain_text("Then press Track")
+        await page.evaluate(COUNT_PAINTS)
         await track(page, film(seconds))
         await play(page)  # the first run warms up the decoder
         found = report(await play(page), round(seconds * RATE))

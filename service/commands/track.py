@@ -30,10 +30,10 @@ from model.core.palette import read_label_map
 from model.core.pixels import ImageLimits, TooLarge
 from service.commands.failures import report_failures
 from service.commands.sending import send_frames, whole_clips
-from service.commands.track_export import export_formats, read_prompt
-from service.commands.track_results import LostMasks, TrackResults, locked
-from service.commands.track_state import JobIdentity, TrackState, sent_digest, source_digest
-from service.commands.track_ways import backward_source, corrections_digest, read_corrections
+from service.commands.track_job.export import export_formats, read_prompt
+from service.commands.track_job.results import LostMasks, TrackResults, locked
+from service.commands.track_job.state import JobIdentity, TrackState, sent_digest, source_digest
+from service.commands.track_job.ways import backward_source, corrections_digest, read_corrections
 from service.errors import BadOption, BadVideo, DamagedVideo, PictureTooLarge
 from service.local.private_service import private_service
 from service.media.formats.registry import FormatName

@@ -18,7 +18,7 @@ from PIL import Image
 
 from model.core.palette import read_label_map
 from model.core.pixels import ImageLimits
-from service.commands.track_state import TrackState, sent_digest
+from service.commands.track_job.state import TrackState, sent_digest
 from service.media.video import open_source
 from tamvt_client import Client
 from tests.support import scene

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from model.core.palette import read_label_map
 from model.core.pixels import ImageLimits
 from service.__main__ import main
-from service.commands.track_results import locked
+from service.commands.track_job.results import locked
 from tests.support import scene
 from tests.support.bad_images import bomb
 from tests.support.running import Running, run_tamvt

@@ -15,8 +15,8 @@ from model.core.image_headers import ImageLimits
 from model.core.masks import MaskError
 from model.core.palette import read_label_map, write_label_map
 from service.commands import convert
-from service.commands.track_export import export_formats, read_prompt
-from service.commands.track_results import COLUMNS, TrackResults
+from service.commands.track_job.export import export_formats, read_prompt
+from service.commands.track_job.results import COLUMNS, TrackResults
 from service.media.video import Source, open_source
 from tests.support import scene
 

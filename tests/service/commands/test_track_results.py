@@ -8,7 +8,7 @@ import pytest
 
 from model.core.palette import read_label_map
 from model.core.pixels import ImageLimits
-from service.commands.track_results import LostMasks, TrackResults, locked
+from service.commands.track_job.results import LostMasks, TrackResults, locked
 from service.errors import BadOption
 from tamvt_client import FrameMasksOut
 from tamvt_client.masks import encode_rle

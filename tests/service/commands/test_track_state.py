@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.commands.track_state import JobIdentity, TrackState, source_digest
+from service.commands.track_job.state import JobIdentity, TrackState, source_digest
 from service.media.images import encode_png
 from service.media.sample import draw_sample
 from service.media.video import VideoWriter, open_source

@@ -11,7 +11,7 @@ from pathlib import Path
 from model.core.image_headers import ImageLimits
 from model.core.masks import MaskError, split_objects
 from model.core.palette import read_label_map, write_label_map
-from service.commands.track_results import TrackResults
+from service.commands.track_job.results import TrackResults
 from service.errors import DamagedVideo
 from service.media.formats.annotated import AnnotatedFrame, AnnotatedObject, AnnotatedVideo
 from service.media.formats.registry import (

@@ -9,7 +9,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from service.commands.track_results import LostMasks
+from service.commands.track_job.results import LostMasks
 from service.media.video import Source
 from tamvt_client import SessionOptions
 

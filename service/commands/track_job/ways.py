@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from model.core.image_headers import ImageLimits
-from service.commands.track_export import read_prompt
+from service.commands.track_job.export import read_prompt
 from service.errors import BadOption, BadVideo
 from service.media.video import Source
 

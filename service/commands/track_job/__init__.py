@@ -1,0 +1,1 @@
+"""What a tracking job reads and leaves: its files, where it stands, other tools' formats."""

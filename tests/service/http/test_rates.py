@@ -6,6 +6,7 @@ import secrets
 import time
 
 import pytest
+from redis.asyncio import Redis
 
 from tamvt_client import AsyncClient
 from tests.service.http.test_tenants import start, two_tenants
@@ -46,19 +47,24 @@ async def test_an_append_beyond_the_rate_is_refused_and_changes_nothing(serve: S
         assert appended.status_code == 200
 
 
-async def test_a_stream_beyond_the_rate_waits(serve: Serve) -> None:
-    async with two_tenants(serve, tenant_frames_per_s=4.0) as (ann, _):
-        headers = {"X-Tenant": secrets.token_hex(8)}
-        ann.headers.update(headers)
+async def test_a_stream_beyond_the_rate_waits(serve: Serve, redis_url: str) -> None:
+    async with two_tenants(serve, tenant_frames_per_s=1.0) as (ann, _):
+        tenant = secrets.token_hex(8)
+        ann.headers["X-Tenant"] = tenant
         session = (await start(ann)).json()["session_id"]
         url = str(ann.base_url).rstrip("/")
         begun = time.monotonic()
-        async with async_talk(url, session, headers=headers) as stream:
-            for first in range(1, 47, 2):
+        async with async_talk(url, session, headers={"X-Tenant": tenant}) as stream:
+            for first in range(1, 13, 2):
                 await stream.send_frames([first, first + 1])
                 await stream.hear_masks(2)
-        # 46 frames, of which 40 are there at once: the others come as they are gained.
-        assert time.monotonic() - begun > 0.7
+        gained = time.monotonic() - begun
+        async with Redis.from_url(redis_url) as redis:
+            stored = await redis.hget(f"tamvt:{{tenant:{tenant}}}:rate:frames", "tokens")
+        # Ten are there at once. All twelve were counted, and the last two waited for the tenth.
+        assert stored is not None
+        assert float(stored) <= 10 - 12 + gained + 0.1
+        assert float(stored) > -2
 
 
 async def test_the_client_sends_again_when_there_is_enough(serve: Serve) -> None:

@@ -31,7 +31,7 @@ import psutil
 from numpy.typing import NDArray
 
 from model.core.palette import write_label_map
-from service.commands.steady_session import SteadySession, sample_footage
+from service.commands.steady_session import SteadySession, scale_sample_footage
 from service.engines.embedded import embedded_engine
 from service.local.private_service import private_service
 from service.media.images import encode_jpeg
@@ -115,7 +115,7 @@ async def engine_alone(*, threads: int, clips: int) -> tuple[float, float]:
         spec = engine.spec  # the sessions have its defaults too
         session = SteadySession(
             engine,
-            sample_footage(SIZE),
+            scale_sample_footage(SIZE),
             objects=1,
             clip_length=spec.clip_length,
             memory_size=spec.memory_size,

@@ -28,7 +28,7 @@ import openvino
 from numpy.typing import NDArray
 
 from model.core.contract import SHIPPED_WEIGHTS
-from service.commands.bench_service import sample_video
+from service.commands.bench_service import scale_sample
 from service.engines.canary import inputs_of_segment, scene
 from service.engines.graphs import Graphs, open_graphs
 from service.engines.inference import Inference
@@ -133,7 +133,7 @@ def processor_ms(graphs: Graphs, inputs: Inputs, *, rounds: int) -> float:
 
 def over_rest(*, threads: int, clips: int) -> Parts:
     """Return milliseconds of a frame by stage, from appends of one clip each."""
-    images, mask = sample_video((256, 448))
+    images, mask = scale_sample((256, 448))
     seen: defaultdict[str, list[float]] = defaultdict(list)
     settings = {"TAMVT_ENGINE_THREADS": str(threads), "TAMVT_RUNTIME": "onnxruntime"}
     with (

@@ -142,7 +142,7 @@ def build_app() -> App:
         name="tamvt",
         help="Track objects through video.",
         help_epilogue="`tamvt COMMAND --help` tells more.",
-        version=installed_version,
+        version=read_version,
         default_parameter=Parameter(negative=()),  # no --no-overlay beside --overlay
         group_commands=OTHERS,
         help_format="plaintext",
@@ -167,7 +167,7 @@ def build_app() -> App:
     return app
 
 
-def installed_version() -> str:
+def read_version() -> str:
     """Return the version of the installed distribution."""
     from importlib.metadata import version
 

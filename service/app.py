@@ -82,7 +82,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_service(settings, metrics, open_engines or chosen_engines) as parts:
+        async with open_service(settings, metrics, open_engines or open_chosen_engines) as parts:
             app.state.service, app.state.streams = parts
             yield
 
@@ -211,7 +211,7 @@ def _choose_limits(settings: Settings) -> tuple[Limits, StreamLimits, UploadLimi
     return session, stream, upload
 
 
-def chosen_engines(settings: Settings) -> AbstractAsyncContextManager[Mapping[str, Engine]]:
+def open_chosen_engines(settings: Settings) -> AbstractAsyncContextManager[Mapping[str, Engine]]:
     """Return the engines of the served models, to be opened; the default model's is the first."""
     limits = EngineLimits(
         waiting=settings.max_requests,

@@ -107,19 +107,19 @@ OF_ALL_ROUTES: Final = (
 MEMBERS: Final = ("expected", "oldest", "limit", "session_id", "retry_after_s")
 
 
-def kind_of(error: errors.TamvtError) -> Kind:
+def find_kind(error: errors.TamvtError) -> Kind:
     """Return the kind of the error's class, or of the nearest class above that has one."""
     return next(KINDS[cls] for cls in type(error).__mro__ if cls in KINDS)
 
 
-def problem_type(error: type[errors.TamvtError]) -> str:
+def name_problem_type(error: type[errors.TamvtError]) -> str:
     """Return the `type` of an error class's problems."""
     return f"/problems/{KINDS[error].slug}"
 
 
-def problem(error: errors.TamvtError) -> dict[str, object]:
+def describe_problem(error: errors.TamvtError) -> dict[str, object]:
     """Return the members of the problem that tells of an error."""
-    kind = kind_of(error)
+    kind = find_kind(error)
     members = {name: getattr(error, name) for name in MEMBERS if hasattr(error, name)}
     return {
         "type": f"/problems/{kind.slug}",
@@ -132,8 +132,8 @@ def problem(error: errors.TamvtError) -> dict[str, object]:
 
 def write_refusal(error: errors.TamvtError) -> bytes:
     """Return a whole HTTP/1.1 answer that tells of an error, for a connection that is closed."""
-    body = json.dumps(problem(error), allow_nan=False).encode()
-    status = HTTPStatus(kind_of(error).status)
+    body = json.dumps(describe_problem(error), allow_nan=False).encode()
+    status = HTTPStatus(find_kind(error).status)
     retry = error.retry_after_s if isinstance(error, errors.Unavailable) else None
     lines = (
         f"HTTP/1.1 {status} {status.phrase}",
@@ -157,7 +157,7 @@ def headers_of(error: errors.TamvtError) -> dict[str, str]:
     return headers
 
 
-def documented(*raised: type[errors.TamvtError]) -> dict[int | str, dict[str, Any]]:
+def document_errors(*raised: type[errors.TamvtError]) -> dict[int | str, dict[str, Any]]:
     """Return FastAPI's `responses` of a route that may raise these errors, and those of all."""
     kinds = sorted({KINDS[error] for error in (*raised, *OF_ALL_ROUTES)})
     return {
@@ -184,9 +184,9 @@ def install(app: FastAPI, *, count: Callable[[str], None]) -> None:
 
     async def ours(_: Request, error: Exception) -> Response:
         assert isinstance(error, errors.TamvtError)
-        if kind_of(error).status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        if find_kind(error).status == HTTPStatus.INTERNAL_SERVER_ERROR:
             log.error("%s", error)
-        return answer(problem(error), headers_of(error))
+        return answer(describe_problem(error), headers_of(error))
 
     async def invalid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -200,7 +200,9 @@ def install(app: FastAPI, *, count: Callable[[str], None]) -> None:
         return answer({**members, "detail": detail}, error.headers)
 
     async def unexpected(_: Request, error: Exception) -> Response:
-        return answer(problem(errors.TamvtError("an unexpected error; it is in the service's log")))
+        return answer(
+            describe_problem(errors.TamvtError("an unexpected error; it is in the service's log"))
+        )
 
     async def disconnected(_: Request, error: Exception) -> Response:
         count("client-gone")
@@ -220,4 +222,4 @@ def _problem_of_request(error: RequestValidationError) -> dict[str, object]:
         for item in error.errors()[:SHOWN_ERRORS]
     ]
     detail = "; ".join(f"{item['where']}: {item['message']}" for item in found)
-    return {**problem(errors.BadOption(detail)), "errors": found}
+    return {**describe_problem(errors.BadOption(detail)), "errors": found}

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from service.commands.bench_results import BenchFigure, milliseconds, share
-from service.commands.steady_session import SteadySession, resident_mb, sample_footage
+from service.commands.steady_session import SteadySession, read_resident_mb, scale_sample_footage
 from service.engines.base import Engine
 from service.engines.embedded import embedded_engine
 from service.engines.runtimes import RuntimeOptions
@@ -56,7 +56,7 @@ class EngineBench:
 
 async def bench_engine(args: BenchArguments, settings: Settings, *, threads: int) -> EngineBench:
     """Measure clips with a full bank, in turns: a disturbance of the machine meets all of them."""
-    found, footage = EngineBench(), sample_footage(args.size)
+    found, footage = EngineBench(), scale_sample_footage(args.size)
     async with AsyncExitStack() as stack:
         engines: dict[str, Engine] = {}
         for name in args.runtime or (settings.runtime,):
@@ -146,9 +146,9 @@ async def add_growth(
     while session.next_frame < end:
         frame = session.next_frame
         times.append((frame, await session.clip_ms()))
-        rss_mb[frame] = resident_mb()
-    early_ms, late_ms = median_around(EARLY_FRAME, times), median_around(frames, times)
-    early_mb, late_mb = value_at(SETTLED_FRAME, rss_mb), value_at(frames, rss_mb)
+        rss_mb[frame] = read_resident_mb()
+    early_ms, late_ms = take_median_around(EARLY_FRAME, times), take_median_around(frames, times)
+    early_mb, late_mb = take_value_at(SETTLED_FRAME, rss_mb), take_value_at(frames, rss_mb)
     found.figures["engine clip, late of early"] = BenchFigure(late_ms / early_ms, "", "less")
     found.figures["engine RSS, late of early"] = BenchFigure(late_mb / early_mb, "", "less")
     found.tables.append(
@@ -160,12 +160,12 @@ async def add_growth(
     )
 
 
-def median_around(frame: int, times: Iterable[tuple[int, float]]) -> float:
+def take_median_around(frame: int, times: Iterable[tuple[int, float]]) -> float:
     """Return the median of the 50 clips nearest to a frame."""
     nearest = sorted(times, key=lambda timed: abs(timed[0] - frame))[:CLIPS_AROUND]
     return statistics.median(milliseconds for _, milliseconds in nearest)
 
 
-def value_at(frame: int, values: Mapping[int, float]) -> float:
+def take_value_at(frame: int, values: Mapping[int, float]) -> float:
     """Return the value of the frame nearest to this one."""
     return values[min(values, key=lambda known: abs(known - frame))]

@@ -24,7 +24,7 @@ import numpy as np
 from model.core.palette import write_label_map
 from service.commands.bench_results import BenchFigure, milliseconds, share
 from service.commands.process_figures import command_of, cpu_s, descendants
-from service.commands.steady_session import SteadySession, sample_footage
+from service.commands.steady_session import SteadySession, scale_sample_footage
 from service.engines.base import Engine
 from service.errors import Misconfigured
 from service.local.private_service import private_service
@@ -65,7 +65,7 @@ class Rounds:
         self.cpu_ms.append(1000 * cpu_seconds / frames)
 
 
-def sample_video(size: tuple[int, int]) -> Video:
+def scale_sample(size: tuple[int, int]) -> Video:
     """Return the built-in sample at this size (h, w)."""
     height, width = size
     frames, mask = [], b""
@@ -100,10 +100,10 @@ async def bench_service(
     args: BenchArguments, engine: Engine, *, threads: int
 ) -> tuple[str, dict[str, BenchFigure]]:
     """Return a table and its figures."""
-    video = sample_video(args.size)
+    video = scale_sample(args.size)
     alone = SteadySession(
         engine,
-        sample_footage(args.size),
+        scale_sample_footage(args.size),
         objects=1,
         clip_length=engine.spec.clip_length,
         memory_size=engine.spec.memory_size,
@@ -118,7 +118,7 @@ async def bench_service(
             )
             for workers in args.workers
         }
-        for name, own in triton_settings(args, stack).items():
+        for name, own in start_triton(args, stack).items():
             services[name] = stack.enter_context(served(threads=threads, settings=own))
         for _ in range(args.rounds):
             begin, cpu = time.perf_counter(), time.process_time()
@@ -135,10 +135,10 @@ async def bench_service(
                     track(service, video, frames, measured)
                 sessions = found.setdefault(f"{streams} streams, {name}", Rounds())
                 at_once(service, video, frames, sessions, sessions=streams)
-    return service_table(found)
+    return write_service_table(found)
 
 
-def triton_settings(args: BenchArguments, stack: ExitStack) -> dict[str, dict[str, str]]:
+def start_triton(args: BenchArguments, stack: ExitStack) -> dict[str, dict[str, str]]:
     """Start a Triton on the repository that was named; return the settings of its services."""
     if args.triton_repository is None:
         return {}
@@ -209,7 +209,7 @@ def at_once(
     measured.add(total, seconds=time.perf_counter() - begin, cpu_seconds=service.cpu_s() - cpu)
 
 
-def service_table(found: Mapping[str, Rounds]) -> tuple[str, dict[str, BenchFigure]]:
+def write_service_table(found: Mapping[str, Rounds]) -> tuple[str, dict[str, BenchFigure]]:
     """Return the medians of the rounds, beside the engine's of the same round."""
     alone, figures = found["engine alone"], dict[str, BenchFigure]()
     rows = ["| what | frames/s | of the engine | CPU, ms a frame | beyond the engine |"]

@@ -17,7 +17,7 @@ import httpx
 from redis import Redis
 
 from service.commands.bench_results import BenchFigure
-from service.commands.bench_service import BenchedService, Video, sample_video, served
+from service.commands.bench_service import BenchedService, Video, scale_sample, served
 from service.commands.process_figures import command_of, descendants, held
 from tamvt_client import Client
 
@@ -115,7 +115,7 @@ def soak(
     args: BenchArguments, *, threads: int, settle_s: float = SETTLE_S
 ) -> tuple[str, dict[str, BenchFigure], list[str]]:
     """Return a table, its figures, and what grew."""
-    video, frames = sample_video(args.size), args.frames or 10_000
+    video, frames = scale_sample(args.size), args.frames or 10_000
     sessions = args.sessions or 2_000
     with served(threads=threads) as service:
         run_long(service, video, min(frames, 64))  # whatever grows once has grown

@@ -29,7 +29,7 @@ from service.commands.sending import send_frames
 from service.errors import BadOption
 from service.local.private_service import private_service
 from service.media.images import decode_image, encode_png
-from service.media.overlay import contact_sheet, evenly_spaced, paint, write_overlay
+from service.media.overlay import contact_sheet, paint, space_evenly, write_overlay
 from service.media.sample import BUILT_IN, SampleVideo, find_sample_video, write_sample
 from service.media.video import Source, open_source
 from tamvt_client import Client, SessionOut
@@ -107,7 +107,7 @@ def run(args: DemoArguments = BY_DEFAULT) -> None:
         tracked = track_clip(client, clip, masks=out / "masks")
     overlay, sheet = out / "overlay.mp4", out / "contact-sheet.png"
     write_overlay(overlay, _painted(tracked))
-    chosen = set(evenly_spaced(len(tracked.names), most=SHEET_FRAMES))
+    chosen = set(space_evenly(len(tracked.names), most=SHEET_FRAMES))
     painted = enumerate(picture for _, picture in _painted(tracked))
     shown = [item for item in painted if item[0] in chosen]
     sheet.write_bytes(encode_png(contact_sheet(shown)))

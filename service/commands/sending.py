@@ -95,6 +95,6 @@ def _append(
         yield Sent(batch, answer.frames, time.perf_counter() - started)
 
 
-def whole_clips(most: int, *, clip_length: int) -> int:
+def round_to_clips(most: int, *, clip_length: int) -> int:
     """Return the most frames up to `most` that make whole clips, at least one clip."""
     return max(clip_length, most // clip_length * clip_length)

@@ -187,10 +187,10 @@ async def serve(
     """
     from service.app import create_app
     from service.server.uvicorn_server import Server
-    from service.server.workers import end_if_stuck, own_executor
+    from service.server.workers import end_if_stuck, use_own_executor
     from service.telemetry.shared_metrics import share_metrics
 
-    executor = own_executor(asyncio.get_running_loop())
+    executor = use_own_executor(asyncio.get_running_loop())
     app = app or create_app(settings)
     # We open it, not uvicorn, which would turn one clear line into a traceback (decision 19).
     async with (
@@ -214,11 +214,11 @@ def configure(app: FastAPI, settings: Settings) -> ServerConfig:
     """Return uvicorn's configuration under these settings."""
     from service.problems import write_refusal
     from service.server.bounds import Bounds, UnreadResponses
-    from service.server.uvicorn_server import server_config
+    from service.server.uvicorn_server import make_server_config
 
     # What nobody reads is held like an upload.
     unread = UnreadResponses(max_bytes=settings.max_request_bytes // 2)
-    return server_config(
+    return make_server_config(
         app,
         frame_bytes=settings.max_frame_bytes,
         ping_s=settings.stream_ping_s,

@@ -90,7 +90,7 @@ class SteadySession:
         return [self._reference]
 
 
-def sample_footage(size: tuple[int, int]) -> SampleFootage:
+def scale_sample_footage(size: tuple[int, int]) -> SampleFootage:
     """Return the built-in sample at the model's size (h, w)."""
     pictures, labels = zip(*draw_sample(), strict=True)
     reference = (labels[0] > 0).astype(np.uint8)[None] * np.uint8(255)  # (1, H, W)
@@ -100,7 +100,7 @@ def sample_footage(size: tuple[int, int]) -> SampleFootage:
     )
 
 
-def resident_mb() -> float:
+def read_resident_mb() -> float:
     """Megabytes of this process in memory, as Linux counts them."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6

@@ -80,9 +80,9 @@ def view(found: Figures, *, silent: Sequence[str] = ()) -> Group:
         ("waiting", str(found.waiting)),
         ("running", str(found.running)),
         ("rebuilds/s", f"{found.rebuilds_per_s:.2f}"),
-        ("banks found", percent(found.found_share)),
+        ("banks found", format_percent(found.found_share)),
         ("Redis p99", milliseconds(found.redis_p99_s)),
-        ("lost", percent(found.lost_share)),
+        ("lost", format_percent(found.lost_share)),
         ("problems/s", f"{found.problems_per_s:.2f}"),
         ("quota/s", f"{found.refusals_per_s:.2f}"),
     )
@@ -99,14 +99,14 @@ def view(found: Figures, *, silent: Sequence[str] = ()) -> Group:
             Text(one.tenant),
             str(one.sessions),
             f"{one.frames_per_s:.1f}",
-            percent(one.engine_share),
+            format_percent(one.engine_share),
         )
     if len(found.tenants) > TENANTS:
         tenants.add_row(f"and {len(found.tenants) - TENANTS} more")
     return Group(head, "", tenants, "", stages, *(Text(line, style="red") for line in silent))
 
 
-def percent(value: float) -> str:
+def format_percent(value: float) -> str:
     """Return a share for people; a dash where nothing happened."""
     return "-" if isnan(value) else f"{value:.0%}"
 

@@ -29,10 +29,10 @@ from model.core.mask_images import read_mask_image
 from model.core.palette import read_label_map
 from model.core.pixels import ImageLimits, TooLarge
 from service.commands.failures import report_failures
-from service.commands.sending import send_frames, whole_clips
+from service.commands.sending import round_to_clips, send_frames
 from service.commands.track_job.export import export_formats, read_prompt
 from service.commands.track_job.results import LostMasks, TrackResults, locked
-from service.commands.track_job.state import JobIdentity, TrackState, sent_digest, source_digest
+from service.commands.track_job.state import JobIdentity, TrackState, digest_sent, digest_source
 from service.commands.track_job.ways import backward_source, corrections_digest, read_corrections
 from service.errors import BadOption, BadVideo, DamagedVideo, PictureTooLarge
 from service.local.private_service import private_service
@@ -87,7 +87,7 @@ class Job:
     def identity(self) -> JobIdentity:
         """What must be the same for the job to go on."""
         return JobIdentity(
-            source=source_digest(self.source),
+            source=digest_source(self.source),
             mask=sha256(self.mask).hexdigest(),
             reference_frame=self.reference_frame,
             options=self.options,
@@ -116,7 +116,7 @@ class Job:
     def sent(self, next_frame: int, *, after: int = 0, before: str = "") -> str:
         """Return the digest of the frames up to one; `before` is that of those `after`."""
         first, last = self.reference_frame + after, self.reference_frame + next_frame - 1
-        return sent_digest(self.source, first, last, before=before)
+        return digest_sent(self.source, first, last, before=before)
 
 
 @Parameter(name="*")
@@ -181,7 +181,7 @@ def track_video(video: Path, args: TrackArguments) -> None:
             back = job.turned_around(_corrections_of(job, args, after=False))
             damage = _tracked(back, args)
             shutil.rmtree(job.out / ".tamvt" / "backward", ignore_errors=True)
-        for line in job.results.told_of_lost():
+        for line in job.results.tell_of_lost():
             _say(line)
         if args.overlay:
             # A second pass over the video, so that it is whole after any number of stops.
@@ -271,7 +271,7 @@ def _earlier_state(job: Job) -> TrackState | None:
             f"{job.out} holds the masks of another video, mask or option; choose another folder, "
             "or add --restart"
         )
-    there = job.results.first_missing(job.names(state.next_frame))
+    there = job.results.find_first_missing(job.names(state.next_frame))
     if not state.done:
         return state.advanced(max(1, there), sent=job.sent(max(1, there)))
     end = len(job.source.images) - job.reference_frame
@@ -352,7 +352,7 @@ def _send(client: Client, job: Job, session: SessionOut, state: TrackState) -> N
         job.source,
         reference_frame=job.reference_frame,
         first_frame=state.next_frame,
-        frames_per_append=whole_clips(FRAMES_PER_APPEND, clip_length=session.clip_length),
+        frames_per_append=round_to_clips(FRAMES_PER_APPEND, clip_length=session.clip_length),
         stops=job.corrections,
     )
     started, before = time.perf_counter(), state.next_frame
@@ -383,7 +383,7 @@ def _send(client: Client, job: Job, session: SessionOut, state: TrackState) -> N
 def _painted(job: Job) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     with suppress(DamagedVideo):  # told already
         for frame in job.source.frames():
-            file = job.results.mask_file(frame.name)
+            file = job.results.name_mask_file(frame.name)
             if not file.exists():  # before the reference frame
                 continue
             mask = file.read_bytes()

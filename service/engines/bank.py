@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from model.core.contract import ModelSpec
 from model.core.memory import Memory
-from service.engines.states import ModelState, empty_state
+from service.engines.states import ModelState, make_empty_state
 from service.errors import Overloaded
 
 Tensors = Mapping[str, NDArray[Any]]
@@ -42,8 +42,10 @@ class EmbeddedBank:
             tensor.name: np.zeros((slots, *tensor.slot_shape(size, objects=objects)), tensor.dtype)
             for tensor in spec.bank
         }
-        self.state: ModelState = empty_state(spec, size, objects=objects)  # before the next clip
-        self.nbytes = bank_bytes(spec, size, memory, object_ids)
+        self.state: ModelState = make_empty_state(
+            spec, size, objects=objects
+        )  # before the next clip
+        self.nbytes = count_bank_bytes(spec, size, memory, object_ids)
 
     def holds(self, memory: Memory, object_ids: Sequence[int], size: tuple[int, int]) -> bool:
         """Return whether the tensors are those of this memory and these objects in this order."""
@@ -71,7 +73,7 @@ class EmbeddedBank:
         }
 
 
-def bank_bytes(
+def count_bank_bytes(
     spec: ModelSpec, size: tuple[int, int], memory: Memory, object_ids: Sequence[int]
 ) -> int:
     """Return the bytes of a bank with all its slots, and of the state beside them."""

@@ -81,7 +81,7 @@ def inputs_of_segment(spec: ModelSpec, entry: Tensors, state: Tensors) -> Tensor
     return {"frames": np.stack(clip)[None], **bank, **state, "age": ages, "entry_valid": valid}
 
 
-def differences(found: Tensors, wanted: Tensors) -> Iterator[str]:
+def list_differences(found: Tensors, wanted: Tensors) -> Iterator[str]:
     """Yield a sentence for each output that is further from the right one than rounding is."""
     for name, right in wanted.items():
         ours = found[name].astype(np.float64)
@@ -109,10 +109,10 @@ def compare(spec: ModelSpec, ours: Mapping[str, Any], right: Mapping[str, Any]) 
     frame, mask = scene(size, 0)
     given = {"frame": frame[None], "masks": mask[None, None], **state}
     entry = run(right["memorize"], given)
-    found = list(differences(run(ours["memorize"], given), entry))
+    found = list(list_differences(run(ours["memorize"], given), entry))
     inputs = inputs_of_segment(spec, entry, state)
     answer = run(ours["segment"], inputs)
-    found += differences(answer, run(right["segment"], inputs))
+    found += list_differences(answer, run(right["segment"], inputs))
     if spec.entry_by == "segment":
         # What a bank is rebuilt of has to be what was in it, bit for bit.
         last = {"frame": inputs["frames"][:, -1], "masks": answer["masks"][:, -1], **state}

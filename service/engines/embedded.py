@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from model.core.contract import ModelSpec
 from model.core.memory import Memory
-from service.engines.bank import BankCache, BankUses, EmbeddedBank, bank_bytes
+from service.engines.bank import BankCache, BankUses, EmbeddedBank, count_bank_bytes
 from service.engines.base import (
     DEFAULT_LIMITS,
     BankLease,
@@ -260,7 +260,7 @@ class EmbeddedLease:
         self._uses.rebuilds += 1
         self._banks.release(self._leased_bytes)
         self._leased_bytes = 0
-        nbytes = bank_bytes(self._graphs.spec, size, memory, object_ids)
+        nbytes = count_bank_bytes(self._graphs.spec, size, memory, object_ids)
         self._banks.reserve(nbytes)
         self._leased_bytes = nbytes
         bank = EmbeddedBank(self._graphs.spec, size, memory, object_ids)

@@ -23,7 +23,7 @@ from service.engines.pictures import (
     arrange_masks,
     clear_unknown,
     made_by_memorize,
-    remembered_masks,
+    round_masks,
 )
 from service.engines.states import ModelState
 
@@ -70,7 +70,7 @@ def remember(
     """
     spec, newest, entry = graphs.spec, after.newest, end.entry
     if entry is None or made_by_memorize(spec, newest, bank.object_ids):
-        masks = remembered_masks(spec, end.masks, newest, bank.object_ids)
+        masks = round_masks(spec, end.masks, newest, bank.object_ids)
         entry, state = memorize(graphs, run, end.frame, masks, end.before)
         bank.state = state if spec.entry_by == "memorize" else bank.state
     bank.write(newest.slot, clear_unknown(spec, entry, newest, bank.object_ids))

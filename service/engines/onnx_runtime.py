@@ -46,7 +46,7 @@ class OnnxGraph:
             with inference.stoppable(lambda: setattr(options, "terminate", True)):
                 values = self.session.run(self.outputs, dict(inputs), options)
         except FAILURES as error:
-            raise EngineUnavailable(f"the model failed: {one_line(error)}") from error
+            raise EngineUnavailable(f"the model failed: {join_lines(error)}") from error
         return dict(zip(self.outputs, values, strict=True))
 
 
@@ -64,9 +64,9 @@ def open_session(path: Path, *, threads: int) -> onnxruntime.InferenceSession:
             str(path), sess_options=options, providers=["CPUExecutionProvider"]
         )
     except FAILURES as error:
-        raise ModelMismatch(f"{path} cannot be opened: {one_line(error)}") from error
+        raise ModelMismatch(f"{path} cannot be opened: {join_lines(error)}") from error
 
 
-def one_line(error: BaseException) -> str:
+def join_lines(error: BaseException) -> str:
     """Return a runtime's error as one line."""
     return " ".join(str(error).split())[:300]

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from service.engines import static_graph
 from service.engines.compiled_files import CompiledFiles
 from service.engines.inference import Inference
-from service.engines.onnx_runtime import FAILURES, one_line
+from service.engines.onnx_runtime import FAILURES, join_lines
 from service.engines.static_graph import Shapes, read_static
 from service.errors import EngineUnavailable
 
@@ -94,7 +94,7 @@ class OpenVinoGraph:
                 request.start_async(dict(inputs), share_inputs=True)
                 request.wait()
         except (RuntimeError, *FAILURES) as error:
-            raise EngineUnavailable(f"the model failed: {one_line(error)}") from error
+            raise EngineUnavailable(f"the model failed: {join_lines(error)}") from error
         # Copies: the request's own arrays are written again by its next run.
         return {name: np.array(request.get_tensor(name).data) for name in self._outputs}
 

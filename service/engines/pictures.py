@@ -75,7 +75,7 @@ def arrange_masks(
     return np.stack([rows.get(object_id, empty) for object_id in object_ids])
 
 
-def remembered_masks(
+def round_masks(
     spec: ModelSpec, masks: NDArray[np.uint8], entry: Entry, object_ids: Sequence[int]
 ) -> NDArray[np.uint8]:
     """Return what `entry` remembers of answered masks (O, h, w), as a rebuild gives them.

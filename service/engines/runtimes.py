@@ -55,7 +55,9 @@ def choose_runtime(
     precision: Precision = "bf16" if computes_bf16() else "fp32"
     name, spec = f"openvino/{precision}", graphs.spec
     if options.name == "auto":
-        loss = measured_loss(folder, spec.name, weights_sha256=spec.weights_sha256, runtime=name)
+        loss = read_measured_loss(
+            folder, spec.name, weights_sha256=spec.weights_sha256, runtime=name
+        )
         if precision != "bf16" or loss is None or loss > MOST_LOSS:
             return graphs
     reason = try_once(folder, spec.name, options, precision=precision, threads=threads)
@@ -75,7 +77,9 @@ def open_vino(*, precision: Precision, threads: int, files: Path | None) -> Open
     return OpenVino(openvino.Core(), precision, threads, kept)
 
 
-def measured_loss(folder: Path, name: str, *, weights_sha256: str, runtime: str) -> float | None:
+def read_measured_loss(
+    folder: Path, name: str, *, weights_sha256: str, runtime: str
+) -> float | None:
     """Return the points of J&F that a runtime loses, by `<name>.runtimes.json`.
 
     None where there is no such file or it is of other weights. `scripts.runtime_quality` writes it.

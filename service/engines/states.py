@@ -38,7 +38,9 @@ NO_STATE: Final = StateSource()
 NO_MODEL_STATE: Final[ModelState] = MappingProxyType({})
 
 
-def empty_state(spec: ModelSpec, size: tuple[int, int], *, objects: int) -> dict[str, NDArray[Any]]:
+def make_empty_state(
+    spec: ModelSpec, size: tuple[int, int], *, objects: int
+) -> dict[str, NDArray[Any]]:
     """Return the state before a session's first frame: zeros."""
     return {
         tensor.name: np.zeros(tensor.slot_shape(size, objects=objects), tensor.dtype)
@@ -70,11 +72,11 @@ def decode_state(
         head, _, raw = unpacker.decompress(data, most).partition(b"\n")
         header = json.loads(head)
         known = header["objects"]
-        stored = empty_state(spec, size, objects=len(known))
+        stored = make_empty_state(spec, size, objects=len(known))
         expected = [[name, values.dtype.name, [*values.shape]] for name, values in stored.items()]
         if (header["weights"], header["tensors"]) != (spec.weights_sha256, expected):
             return None
-        found = empty_state(spec, size, objects=len(object_ids))
+        found = make_empty_state(spec, size, objects=len(object_ids))
         for name, blank in stored.items():
             values = np.frombuffer(raw, blank.dtype, blank.size).reshape(blank.shape)
             raw = raw[blank.nbytes :]

@@ -15,7 +15,7 @@ from service.http.dependencies import UploadLimits
 GRACE_S: Final = 2.0  # until the least rate counts
 
 
-async def body_chunks(
+async def read_chunks(
     request: Request, *, max_bytes: int, limits: UploadLimits, reservation: Reservation
 ) -> AsyncIterator[bytes]:
     """Yield the body in chunks.
@@ -26,7 +26,7 @@ async def body_chunks(
     coding = request.headers.get("content-encoding", "identity")
     if coding.strip().lower() != "identity":
         raise UnsupportedMedia(f"the body is coded as {echo(coding)!r}; send it as it is")
-    check_length(announced_length(request), max_bytes=max_bytes)
+    check_length(read_announced_length(request), max_bytes=max_bytes)
     size = 0
     stream = request.stream()
     loop = asyncio.get_running_loop()
@@ -56,11 +56,11 @@ async def read_body(
     request: Request, *, max_bytes: int, limits: UploadLimits, reservation: Reservation
 ) -> bytes:
     """Return the whole body; raise as `body_chunks` does."""
-    chunks = body_chunks(request, max_bytes=max_bytes, limits=limits, reservation=reservation)
+    chunks = read_chunks(request, max_bytes=max_bytes, limits=limits, reservation=reservation)
     return b"".join([chunk async for chunk in chunks])
 
 
-def announced_length(request: Request) -> int:
+def read_announced_length(request: Request) -> int:
     """Return the length that the client announces, 0 if none."""
     text = request.headers.get("content-length", "")
     return int(text) if text.isascii() and text.isdigit() else 0

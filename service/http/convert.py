@@ -23,7 +23,7 @@ from service.http.forms import BODY_ERRORS
 from service.media.formats import coco
 from service.media.formats.annotated import AnnotatedFrame, AnnotatedVideo
 from service.media.formats.registry import FORMATS, write_zip
-from service.problems import documented
+from service.problems import document_errors
 
 Convertible = Literal["coco-video", "cvat", "davis", "label-studio", "mots", "yolo", "youtube-vos"]
 
@@ -63,7 +63,7 @@ router = APIRouter(prefix="/v1/masks", tags=["masks"], dependencies=[Depends(che
     response_class=Response,
     responses={
         200: CONVERTED,
-        **documented(*BODY_ERRORS, errors.BadMask, errors.BadOption),
+        **document_errors(*BODY_ERRORS, errors.BadMask, errors.BadOption),
     },
     openapi_extra=CONVERT_BODY,
 )
@@ -96,7 +96,7 @@ async def convert_masks(
             until = time.monotonic() + service.deadline_s
             document = await service.workers.start(_parse, text)
             del text
-            reservation.take(coco.largest_frame(document))
+            reservation.take(coco.measure_largest_frame(document))
             name, body = await service.workers.start(_convert, document, to, until)
     suffix = name.rpartition(".")[2]
     headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}"}
@@ -122,7 +122,7 @@ def _parse(text: bytes) -> coco.Document:
 def _convert(document: coco.Document, to: Convertible, until: float) -> tuple[str, bytes]:
     """Return the file's name and content; raise BadMask, or Overloaded where it takes too long."""
     try:
-        video = coco.video_of(document)
+        video = coco.read_video(document)
         files = FORMATS[to].files(replace(video, frames=_InTime(video, until)))
         if FORMATS[to].single:
             ((path, content),) = files

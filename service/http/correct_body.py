@@ -11,7 +11,7 @@ from service.errors import UnsupportedMedia, echo
 from service.http.bodies import read_body
 from service.http.dependencies import UploadLimits
 from service.http.forms import BINARY, PartRule, is_form, receive_form
-from service.http.start_body import OBJECTS_BYTES, given_in, shapes_in
+from service.http.start_body import OBJECTS_BYTES, read_given, read_shapes
 from service.server.workers import Workers
 from service.sessions.annotations import Annotation
 
@@ -52,7 +52,7 @@ async def read_correction(
     if is_form(request):
         rules = {"mask": PartRule(limits.frame_bytes), "objects": PartRule(OBJECTS_BYTES)}
         form = await receive_form(request, rules, limits=limits, reservation=reservation)
-        return await given_in(form, workers)
+        return await read_given(form, workers)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in ("image/png", JSON):
         raise UnsupportedMedia(
@@ -64,4 +64,4 @@ async def read_correction(
         limits=limits,
         reservation=reservation,
     )
-    return await shapes_in(body, workers) if kind == JSON else body
+    return await read_shapes(body, workers) if kind == JSON else body

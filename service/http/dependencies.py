@@ -46,7 +46,7 @@ class Service:
     health: Health
 
 
-async def service_of(request: Request) -> Service:
+async def find_service(request: Request) -> Service:
     """Return the service that answers this request."""
     service = request.app.state.service
     assert isinstance(service, Service)
@@ -55,12 +55,12 @@ async def service_of(request: Request) -> Service:
 
 async def check_host(request: Request) -> None:
     """Raise ForeignHost where the request names another host than this one."""
-    (await service_of(request)).access.check_host(request.headers)
+    (await find_service(request)).access.check_host(request.headers)
 
 
 async def check_public(request: Request) -> None:
     """Raise ForeignHost, ForeignOrigin or BadOption before anything else of the request is read."""
-    (await service_of(request)).access.check(request.headers, method=request.method)
+    (await find_service(request)).access.check(request.headers, method=request.method)
     check_parameters(request.query_params.multi_items())
 
 
@@ -68,7 +68,7 @@ async def caller_of(request: Request) -> Caller:
     """Return who calls; raise Unauthenticated, and what `check_public` raises before."""
     await check_public(request)
     peer = request.client.host if request.client else ""
-    caller = await (await service_of(request)).callers.identify(request.headers, peer)
+    caller = await (await find_service(request)).callers.identify(request.headers, peer)
     bind_contextvars(tenant=caller.tenant)  # for the request's lines in the log
     return caller
 
@@ -86,11 +86,11 @@ async def tenant_of(caller: CallerOf) -> str:
     return caller.tenant
 
 
-async def holder_of(caller: CallerOf) -> str:
+async def name_holder(caller: CallerOf) -> str:
     """Return whose share of the places this request takes."""
     return caller.holder
 
 
-HolderOf = Annotated[str, Depends(holder_of)]
-ServiceOf = Annotated[Service, Depends(service_of)]
+HolderOf = Annotated[str, Depends(name_holder)]
+ServiceOf = Annotated[Service, Depends(find_service)]
 TenantOf = Annotated[str, Depends(tenant_of)]

@@ -26,7 +26,7 @@ from service.errors import (
     UnsupportedMedia,
     echo,
 )
-from service.http.bodies import body_chunks
+from service.http.bodies import read_chunks
 from service.http.dependencies import UploadLimits
 
 if TYPE_CHECKING:  # the library defines it for type checkers only
@@ -63,7 +63,7 @@ Rules = Mapping[str, PartRule]
 Form = Mapping[str, list[bytes]]
 
 
-def form_bytes(rules: Rules) -> int:
+def count_form_bytes(rules: Rules) -> int:
     """Return the most bytes of a form that keeps these rules."""
     return sum(rule.max_count * (rule.max_bytes + PART_OVERHEAD) for rule in rules.values())
 
@@ -83,8 +83,8 @@ async def receive_form(
         raise UnsupportedMedia(
             f"the body is {echo(kind.decode('latin-1'))!r}, not multipart/form-data"
         )
-    chunks = body_chunks(
-        request, max_bytes=form_bytes(rules), limits=limits, reservation=reservation
+    chunks = read_chunks(
+        request, max_bytes=count_form_bytes(rules), limits=limits, reservation=reservation
     )
     return await read_form(chunks, boundary=options.get(b"boundary", b""), rules=rules)
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from service.errors import Overloaded, TooManyContours
 from service.http.dependencies import Service
-from service.sessions.responses import frame_members, write_frames, write_members
+from service.sessions.responses import describe_frame, write_frames, write_members
 from service.store.records import FrameMasks, Session
 from tamvt_client.messages import MaskFormat
 
@@ -37,7 +37,7 @@ async def write_answer(
         async with asyncio.timeout(service.deadline_s):
             for masks in frames:
                 found: dict[str, Any] = await run(
-                    frame_members, masks, session, mask_format=mask_format
+                    describe_frame, masks, session, mask_format=mask_format
                 )
                 members.append(found)
                 numbers += sum(len(p) for item in found["objects"] for p in item["polygons"])

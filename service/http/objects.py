@@ -13,9 +13,9 @@ from service.http.correct_body import CORRECT_BODY, read_correction
 from service.http.dependencies import HolderOf, ServiceOf, TenantOf, check_request
 from service.http.forms import BODY_ERRORS
 from service.http.schemas import CorrectQuery, ForkQuery
-from service.problems import documented
+from service.problems import document_errors
 from service.sessions import responses
-from service.telemetry.audit import audit, short_session
+from service.telemetry.audit import audit, shorten_session
 from tamvt_client.messages import CorrectedOut, SessionOut
 
 JSON: Final = "application/json"
@@ -30,7 +30,7 @@ ObjectId = Annotated[Whole, Path(ge=1, le=254)]
     response_model=None,
     responses={
         200: {"model": CorrectedOut},
-        **documented(
+        **document_errors(
             *BODY_ERRORS,
             errors.StoreUnavailable,
             errors.StoreFull,
@@ -81,7 +81,7 @@ async def correct_objects(
     "/{session_id}/objects/{object_id}",
     status_code=204,
     response_model=None,
-    responses=documented(
+    responses=document_errors(
         errors.UnknownSession, errors.UnknownObject, errors.LastObject, errors.Conflict
     ),
 )
@@ -95,7 +95,7 @@ async def remove_object(
     """Stop tracking an object; its masks so far stay."""
     with service.admission.admit(holder):
         await service.tracker.remove(session_id, object_id, tenant=tenant)
-    audit("object.removed", session=short_session(session_id), object=str(object_id))
+    audit("object.removed", session=shorten_session(session_id), object=str(object_id))
     return Response(status_code=204)
 
 
@@ -105,7 +105,7 @@ async def remove_object(
     response_model=None,
     responses={
         201: {"model": SessionOut},
-        **documented(
+        **document_errors(
             errors.UnknownSession,
             errors.UnknownFrame,
             errors.RollbackTooFar,
@@ -128,6 +128,6 @@ async def fork_session(
     with service.admission.admit(holder):
         session = await service.tracker.fork(session_id, at=query.at, tenant=tenant)
     service.metrics.sessions.inc()
-    body = responses.session_message(session).to_json()
+    body = responses.describe_session(session).to_json()
     headers = {"Location": f"{router.prefix}/{session.session_id}"}
     return Response(body, status_code=201, headers=headers, media_type=JSON)

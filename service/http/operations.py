@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from model.core.contract import ModelSpec
 from service.http.dependencies import CallerOf, ServiceOf, check_public, check_request
-from service.problems import documented
+from service.problems import document_errors
 from tamvt_client.messages import ModelOut, ModelsOut, StatusOut
 
 router = APIRouter(tags=["operations"], dependencies=[Depends(check_public)])
@@ -20,19 +20,19 @@ router = APIRouter(tags=["operations"], dependencies=[Depends(check_public)])
 @router.get(
     "/v1/models",
     response_model=None,
-    responses={200: {"model": ModelsOut}, **documented()},
+    responses={200: {"model": ModelsOut}, **document_errors()},
     dependencies=[Depends(check_request)],
 )
 async def list_models(service: ServiceOf) -> Response:
     """List the models that are served; the first one is the default."""
     models = [
-        model_message(spec, runtime=service.tracker.runtime(spec.name))
+        describe_model(spec, runtime=service.tracker.runtime(spec.name))
         for spec in service.tracker.specs
     ]
     return Response(ModelsOut(models=tuple(models)).to_json(), media_type="application/json")
 
 
-def model_message(spec: ModelSpec, *, runtime: str) -> ModelOut:
+def describe_model(spec: ModelSpec, *, runtime: str) -> ModelOut:
     """Return what is told of a model."""
     size, own = spec.buckets.sizes[0], ModelSpec.__dataclass_fields__.keys()
     return ModelOut.model_validate(
@@ -58,7 +58,7 @@ async def health() -> Response:
 @router.get(
     "/readyz",
     response_model=None,
-    responses={200: {"model": StatusOut}, **documented()},
+    responses={200: {"model": StatusOut}, **document_errors()},
 )
 async def readiness(service: ServiceOf) -> Response:
     """Say that work gets done: the store is written, the engine answers, no thread is stuck.
@@ -76,7 +76,7 @@ async def readiness(service: ServiceOf) -> Response:
     response_model=None,
     responses={
         200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
-        **documented(),
+        **document_errors(),
     },
 )
 async def metrics(service: ServiceOf, caller: CallerOf) -> Response:

@@ -18,7 +18,7 @@ from service.http.forms import BINARY, BODY_ERRORS, Form, PartRule, receive_form
 from service.http.schemas import BOX, POINTS, POLYGON, RLE, STROKES
 from service.http.strict_json import read_json
 from service.media.prompts import Prompt, Touch, segment_prompt
-from service.problems import documented
+from service.problems import document_errors
 from service.sessions.annotations import FRAME_BYTES
 from service.sessions.frames import count_picture, read_picture
 from tamvt_client.messages import RefinedOut
@@ -74,7 +74,7 @@ router = APIRouter(prefix="/v1/masks", tags=["masks"], dependencies=[Depends(che
     response_model=None,
     responses={
         200: {"model": RefinedOut},
-        **documented(
+        **document_errors(
             *BODY_ERRORS,
             errors.BadImage,
             errors.BadMask,

@@ -14,7 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
-from service.telemetry.audit import short_session
+from service.telemetry.audit import shorten_session
 from service.telemetry.metrics import Metrics
 from service.telemetry.tracing import caller_context, trace_id, tracer
 
@@ -76,7 +76,7 @@ class RequestMeter:
                 )
                 told = {"method": method, "route": route, "status": status}
                 if session_id := scope.get("path_params", {}).get("session_id"):
-                    told["session"] = short_session(session_id)
+                    told["session"] = shorten_session(session_id)
                 span.update_name(f"{method} {route}")
                 span.set_attributes({f"tamvt.{name}": value for name, value in told.items()})
                 if status >= HTTPStatus.INTERNAL_SERVER_ERROR:

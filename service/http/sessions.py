@@ -16,9 +16,9 @@ from service.http.forms import BINARY, BODY_ERRORS
 from service.http.masks_response import write_answer
 from service.http.schemas import AppendQuery, MasksQuery, SessionsQuery
 from service.http.start_body import START_BODY, read_start
-from service.problems import documented
+from service.problems import document_errors
 from service.sessions import responses
-from service.telemetry.audit import audit, short_session
+from service.telemetry.audit import audit, shorten_session
 from service.telemetry.stage_times import StageTimes
 from tamvt_client.messages import AppendedOut, MasksOut, SessionOut, SessionsOut
 
@@ -49,7 +49,7 @@ FrameNumber = Annotated[Whole, Path(ge=0, lt=2**53)]
     response_model=None,
     responses={
         201: {"model": SessionOut},
-        **documented(
+        **document_errors(
             *UPLOAD_ERRORS,
             errors.BadMask,
             errors.WrongMaskSize,
@@ -73,9 +73,9 @@ async def start_session(
                 start.frame, start.given, start.options, tenant=tenant, reservation=reservation
             )
     service.metrics.sessions.inc()
-    bind_contextvars(session=short_session(session.session_id))
+    bind_contextvars(session=shorten_session(session.session_id))
     location = f"{request.url.path}/{session.session_id}"
-    body = responses.session_message(session, notes=notes).to_json()
+    body = responses.describe_session(session, notes=notes).to_json()
     headers = {"Location": location}
     return Response(body, status_code=201, headers=headers, media_type=JSON)
 
@@ -85,7 +85,7 @@ async def start_session(
     response_model=None,
     responses={
         200: {"model": AppendedOut},
-        **documented(
+        **document_errors(
             *UPLOAD_ERRORS,
             errors.UnknownSession,
             errors.UnknownModel,
@@ -154,7 +154,7 @@ async def append_frames(
     return Response(body, media_type=JSON, headers=headers)
 
 
-@router.get("", response_model=None, responses={200: {"model": SessionsOut}, **documented()})
+@router.get("", response_model=None, responses={200: {"model": SessionsOut}, **document_errors()})
 async def list_sessions(
     request: Request,
     service: ServiceOf,
@@ -168,7 +168,7 @@ async def list_sessions(
     following = None
     if page.following is not None:
         following = f"{request.url.path}?after={page.following}&limit={query.limit}"
-    found = tuple(responses.session_message(session) for session in page.sessions)
+    found = tuple(responses.describe_session(session) for session in page.sessions)
     body = SessionsOut(sessions=found, next=following).to_json()
     headers = {"Link": f'<{following}>; rel="next"'} if following else None
     return Response(body, headers=headers, media_type=JSON)
@@ -177,7 +177,7 @@ async def list_sessions(
 @router.get(
     "/{session_id}",
     response_model=None,
-    responses={200: {"model": SessionOut}, **documented(errors.UnknownSession)},
+    responses={200: {"model": SessionOut}, **document_errors(errors.UnknownSession)},
 )
 async def show_session(
     session_id: str, service: ServiceOf, tenant: TenantOf, holder: HolderOf
@@ -185,14 +185,14 @@ async def show_session(
     """Return the session as it is committed."""
     with service.admission.admit(holder):
         session = await service.tracker.session(session_id, tenant=tenant)
-    return Response(responses.session_message(session).to_json(), media_type=JSON)
+    return Response(responses.describe_session(session).to_json(), media_type=JSON)
 
 
 @router.delete(
     "/{session_id}",
     status_code=204,
     response_model=None,
-    responses=documented(errors.UnknownSession),
+    responses=document_errors(errors.UnknownSession),
 )
 async def delete_session(
     session_id: str, service: ServiceOf, tenant: TenantOf, holder: HolderOf
@@ -200,7 +200,7 @@ async def delete_session(
     """Delete the session with all its masks."""
     with service.admission.admit(holder):
         await service.tracker.delete(session_id, tenant=tenant)
-    audit("session.deleted", session=short_session(session_id))
+    audit("session.deleted", session=shorten_session(session_id))
     return Response(status_code=204)
 
 
@@ -212,7 +212,7 @@ async def delete_session(
             "model": MasksOut,
             "content": {"application/zip": {"schema": BINARY}},
         },
-        **documented(errors.UnknownSession, errors.UnknownFrame, errors.TooManyContours),
+        **document_errors(errors.UnknownSession, errors.UnknownFrame, errors.TooManyContours),
     },
 )
 async def list_masks(
@@ -258,7 +258,7 @@ async def list_masks(
     response_model=None,
     responses={
         200: {"content": {"image/png": {"schema": BINARY}}},
-        **documented(errors.UnknownSession, errors.UnknownFrame),
+        **document_errors(errors.UnknownSession, errors.UnknownFrame),
     },
 )
 async def show_mask(

@@ -85,20 +85,20 @@ async def read_start(
             memory_gate=read.memory_gate,
             labels={int(object_id): label for object_id, label in read.labels.items()},
         )
-    given = await given_in(form, workers)
+    given = await read_given(form, workers)
     return Start(frame=form["frame"][0], given=given, options=options)
 
 
-async def given_in(form: Form, workers: Workers) -> Annotation:
+async def read_given(form: Form, workers: Workers) -> Annotation:
     """Return the masks in a form; raise BadOption unless it has one part of mask and objects."""
     if ("mask" in form) == ("objects" in form):
         raise BadOption("the form needs either a part 'mask' or a part 'objects'")
     if "mask" in form:
         return form["mask"][0]
-    return await shapes_in(form["objects"][0], workers)
+    return await read_shapes(form["objects"][0], workers)
 
 
-async def shapes_in(text: bytes, workers: Workers) -> Sequence[ObjectShape]:
+async def read_shapes(text: bytes, workers: Workers) -> Sequence[ObjectShape]:
     """Return the objects in a JSON list; raise MalformedBody, BadOption."""
     return [
         ObjectShape(

@@ -26,7 +26,7 @@ def processor_features() -> frozenset[str]:
     return frozenset(next(found, "").split())
 
 
-def free_bytes(path: Path) -> int:
+def count_free_bytes(path: Path) -> int:
     """Return how many bytes are free where `path` is, or would be made."""
     while not path.exists():
         path = path.parent
@@ -42,5 +42,5 @@ class Machine:
     keeps_blocks: Callable[[], bool] = keep_large_blocks
     open_files: int = field(default_factory=lambda: resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     shared_memory: Path = SHARED_MEMORY
-    free_bytes: Callable[[Path], int] = free_bytes
+    free_bytes: Callable[[Path], int] = count_free_bytes
     now: Callable[[], float] = time.time

@@ -62,7 +62,7 @@ async def private_redis(
     with _folders(state) as (data, sockets):
         async with _locked(state, deadline_s=deadline_s) as lock:
             path = sockets / "redis.sock"
-            most_bytes = most_bytes or machine_bytes() // 2
+            most_bytes = most_bytes or count_machine_bytes() // 2
             start = partial(_start, program, data, path, lock=lock, most_bytes=most_bytes)
             kept_bytes = _kept_bytes(data)
             child = _Child(await start())
@@ -189,7 +189,7 @@ async def _locked(state: Path, *, deadline_s: float) -> AsyncIterator[int]:
         os.close(descriptor)
 
 
-def machine_bytes() -> int:
+def count_machine_bytes() -> int:
     """Return the memory of this machine, or of the container where it has less."""
     found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for limit in CGROUP_LIMITS:

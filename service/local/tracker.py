@@ -26,8 +26,8 @@ from service.engines.model_calls import rebuild, remember, segment, tell_state
 from service.engines.runtimes import RuntimeName, RuntimeOptions, choose_runtime
 from service.sessions.annotations import read_annotation
 from service.sessions.clips import clip_pixels, conclude, plan
-from service.sessions.frames import Frame, frame_of_image, frame_of_picture, read_picture
-from service.sessions.options import ChosenOptions, new_session, session_size
+from service.sessions.frames import Frame, make_frame_of_image, make_frame_of_picture, read_picture
+from service.sessions.options import ChosenOptions, choose_session_size, make_session
 from tamvt_client.images import ImageInput, MaskInput, encode_image, encode_mask
 
 LIMITS = ImageLimits()
@@ -83,17 +83,17 @@ class Tracker:
         given = read_annotation(
             encode_mask(mask),
             frame_size=frame_size,
-            model_size=session_size(spec, frame_size),
+            model_size=choose_session_size(spec, frame_size),
             limits=LIMITS,
             max_objects=spec.max_objects,
         )
         options = ChosenOptions(
             clip_length=clip_length, memory_size=memory_size, memory_gate=memory_gate
         )
-        self._session = new_session(spec, frame_size, given, options, tenant="")
+        self._session = make_session(spec, frame_size, given, options, tenant="")
         size, memory = self._session.model_size, self._session.memory
         self._bank = EmbeddedBank(spec, size, memory, given.object_ids)
-        reference = frame_of_picture(encoded, rgb, model_size=size)
+        reference = make_frame_of_picture(encoded, rgb, model_size=size)
         picture = EntryPicture(reference.at(size), given.soft)
         rebuild(self._graphs, Inference(), self._bank, [picture])
         if spec.state:
@@ -146,7 +146,7 @@ class Tracker:
         ]
 
     def _read(self, image: ImageInput, number: int) -> Frame:
-        return frame_of_image(
+        return make_frame_of_image(
             encode_image(image),
             LIMITS,
             name=f"frame {number}",

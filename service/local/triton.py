@@ -113,7 +113,7 @@ class _Server:
 
     def start(self, log: Path, *, otlp_endpoint: str) -> subprocess.Popen[bytes]:
         """Return the started server; its log goes to a file."""
-        backends = _backends(self._root, self._folder)
+        backends = _find_backends(self._root, self._folder)
         environment = self._environment()
         # Newer servers take shared memory only where they are told to; older do not know the word.
         told = subprocess.run(
@@ -172,7 +172,7 @@ class _Server:
         }
 
 
-def _backends(root: Path, folder: Path) -> Path:
+def _find_backends(root: Path, folder: Path) -> Path:
     """Return the Python backend, with the stub of this Python beside its library."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     stub = root / "python_backend_stubs" / version / "triton_python_backend_stub"
@@ -211,17 +211,17 @@ def _wait_until_ready(
             if stop.requested:
                 raise Stopped("a signal came before the models were served")
             if process.poll() is not None:
-                raise Misconfigured(f"Triton ended: {_first_error(log)}")
+                raise Misconfigured(f"Triton ended: {_find_first_error(log)}")
             with suppress(InferenceServerException):
                 if client.is_server_ready(client_timeout=1.0):
                     return
             time.sleep(POLL_S)
     finally:
         client.close()
-    raise Misconfigured(f"Triton is not ready after {deadline_s:g} s: {_first_error(log)}")
+    raise Misconfigured(f"Triton is not ready after {deadline_s:g} s: {_find_first_error(log)}")
 
 
-def _first_error(log: Path) -> str:
+def _find_first_error(log: Path) -> str:
     """Return the line of the log that tells best why a server did not start."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     signs = ("failed to load '", "UNAVAILABLE: ", "error: ")

@@ -49,7 +49,7 @@ def end_with_parent() -> None:
         prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
 
-def address_space() -> int:
+def measure_address_space() -> int:
     """Return the bytes of address space that this process has (Linux; elsewhere 0)."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -63,7 +63,7 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
-def media_type(data: bytes) -> str:
+def name_media_type(data: bytes) -> str:
     """Return the media type of an encoded image or video by its first bytes."""
     if data.startswith(b"\xff\xd8"):
         return "image/jpeg"

@@ -69,7 +69,7 @@ def contact_sheet(pictures: Sequence[tuple[int, Rgb]], *, columns: int = 4) -> R
     return sheet
 
 
-def evenly_spaced(count: int, *, most: int) -> tuple[int, ...]:
+def space_evenly(count: int, *, most: int) -> tuple[int, ...]:
     """Return at most `most` frame numbers of 0..count-1, the first and the last among them."""
     numbers = np.linspace(0, count - 1, min(count, most)).round().astype(int)
     return tuple(int(number) for number in numbers)

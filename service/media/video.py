@@ -65,7 +65,7 @@ class Source:
         """Return the stem of a frame's mask file."""
         return self.images[number].stem if self.images else f"{number:05d}"
 
-    def image_of(self, number: int) -> str:
+    def name_image(self, number: int) -> str:
         """Return the name of a frame's picture: its file's, or one by its number."""
         return self.images[number].name if self.images else f"{number:05d}.jpg"
 
@@ -80,7 +80,7 @@ class Source:
         if not self.images:
             with self.path.open("rb") as file, open_video(file) as video:
                 for picture in video.pictures():
-                    yield picture.number, picture.time_s, partial(upright, picture)
+                    yield picture.number, picture.time_s, partial(turn_upright, picture)
 
     def frames(self, *, first: int = 0) -> Iterator[SourceFrame]:
         """Yield the frames from number `first` on, with the same bytes in every call.
@@ -143,10 +143,10 @@ def decode_video(
     with open_video(file) as video:
         for picture in video.pictures():
             if picture.number >= first:
-                yield picture.number, picture.time_s, upright(picture)
+                yield picture.number, picture.time_s, turn_upright(picture)
 
 
-def upright(picture: Picture) -> NDArray[np.uint8]:
+def turn_upright(picture: Picture) -> NDArray[np.uint8]:
     """Return a decoded picture (H, W, 3) as it is shown."""
     return turned(np.asarray(picture.rgb().to_ndarray(), np.uint8), *picture.turn)
 

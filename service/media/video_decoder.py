@@ -290,7 +290,7 @@ class VideoDecoder:
                 if "confined" in message:
                     self._tell(message["confined"])
                 if "error" in message:
-                    raise told(message)
+                    raise read_error(message)
                 if "end" in message:
                     return
             try:
@@ -385,7 +385,7 @@ def make_files(video: bytes, picture_bytes: int) -> tuple[int, int]:
     return source, room
 
 
-def told(message: dict[str, Any]) -> errors.TamvtError:
+def read_error(message: dict[str, Any]) -> errors.TamvtError:
     """Return the error that a child tells of."""
     name, text = message["error"], str(message["text"])[:MESSAGE_BYTES]
     if name in LIMITED:

@@ -28,7 +28,7 @@ import av.subtitles.codeccontext
 import av.subtitles.stream  # imported now: a child cannot open files
 
 from service import errors
-from service.media.confinement import address_space, confine, end_with_parent, limit, tried
+from service.media.confinement import confine, end_with_parent, limit, measure_address_space, tried
 from service.media.video_index import check_index
 from service.media.video_reader import Picture, open_video
 
@@ -101,7 +101,7 @@ def run_child(connection: socket.socket) -> None:
 
 def answer_request(connection: socket.socket) -> None:
     """Confine the process, wait for a request with its two files, and tell what becomes of it."""
-    used = address_space()
+    used = measure_address_space()
     confine()
     send(connection, {"confined": tried()})
     line, descriptors, _, _ = socket.recv_fds(connection, REQUEST_BYTES, 2)
@@ -147,7 +147,7 @@ def decode(
         # Pictures may grow within a video: the decoder gives up before it allocates a huge one.
         reader.restrict(max_pixels=2 * request["largest"][0] * request["largest"][1])
         written, told = 0, list[dict[str, object]]()
-        for picture in within_memory(reader.pictures()):
+        for picture in watch_memory(reader.pictures()):
             if picture.number < skip:
                 continue
             height, width = picture.size[::-1] if picture.turn.transposed else picture.size
@@ -175,7 +175,7 @@ def decode(
     send(connection, *told)
 
 
-def within_memory(pictures: Iterator[Picture]) -> Iterator[Picture]:
+def watch_memory(pictures: Iterator[Picture]) -> Iterator[Picture]:
     """Yield the pictures; raise MemoryError in place of damage where there is no memory left.
 
     FFmpeg tells of large allocations that fail, in its log, but not of small ones.

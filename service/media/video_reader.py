@@ -186,7 +186,7 @@ def open_video(
         with av.open(
             file, "r", format=kind, options=options, metadata_errors="replace"
         ) as container:
-            stream = picture_track(container)
+            stream = choose_track(container)
             context = stream.codec_context
             name = context.codec.canonical_name if context else "unknown"
             if context is None or (codecs is not None and name not in codecs):
@@ -199,7 +199,7 @@ def open_video(
         raise BadVideo(f"the video cannot be read: {error.strerror}") from error
 
 
-def picture_track(container: InputContainer) -> VideoStream:
+def choose_track(container: InputContainer) -> VideoStream:
     """Return the track that players show; raise BadVideo if there is none.
 
     Covers and thumbnails are tracks too, as are small previews beside the video.

@@ -87,7 +87,7 @@ class Listener(socket.socket):
             raise BlockingIOError(errno.EAGAIN, "refused") from error
         accepted = Accepted(self.family, self.type, self.proto, fileno=descriptor)
         try:
-            accepted.count_in(self._connections, _peer_of(address))
+            accepted.count_in(self._connections, _name_peer(address))
         except Overloaded as refusal:
             log.warning("a connection was refused: %s", refusal)
             self._refuse(accepted, refusal)
@@ -173,7 +173,7 @@ def allow_connections(wanted: int) -> int:
     return allowed
 
 
-def _peer_of(address: Any) -> str:
+def _name_peer(address: Any) -> str:
     """Return who is counted as one: an IPv4 address, or a network of 64 bits of IPv6."""
     if not isinstance(address, tuple):
         return "local"

@@ -79,7 +79,7 @@ class Tls:
 NO_TLS: Final = Tls()
 
 
-def server_config(
+def make_server_config(
     app: ASGIApp, *, frame_bytes: int, ping_s: float, bounds: Bounds, tls: Tls = NO_TLS
 ) -> ServerConfig:
     """Return uvicorn's configuration; the caller opens the lifespan (decision 19)."""

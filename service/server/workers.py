@@ -73,7 +73,7 @@ async def run_aside(function: Callable[[], T], *, nbytes: int) -> T:
     return function() if nbytes <= ASIDE_BYTES else await asyncio.to_thread(function)
 
 
-def own_executor(loop: asyncio.AbstractEventLoop) -> ThreadPoolExecutor:
+def use_own_executor(loop: asyncio.AbstractEventLoop) -> ThreadPoolExecutor:
     """Give the loop an executor for `asyncio.to_thread` that `end_if_stuck` can do without."""
     executor = ThreadPoolExecutor(thread_name_prefix="tamvt-thread")
     loop.set_default_executor(executor)

@@ -123,7 +123,9 @@ def read_annotation(
     return GivenObjects(tuple(object_ids), masks, soft, notes=notes)
 
 
-def object_mask(object_id: int, mask: Masks, *, confidence: float, state: State) -> ObjectMask:
+def encode_object_mask(
+    object_id: int, mask: Masks, *, confidence: float, state: State
+) -> ObjectMask:
     """Encode one object's mask (H, W) as it is stored."""
     x, y, width, height = bounding_box(mask)
     return ObjectMask(
@@ -182,7 +184,7 @@ def _encode(
     stored: list[ObjectMask] = []
     soft: list[NDArray[np.uint8]] = []
     for object_id, mask in given:
-        stored.append(object_mask(object_id, mask, confidence=1.0, state="human"))
+        stored.append(encode_object_mask(object_id, mask, confidence=1.0, state="human"))
         soft.append(soft_masks(mask[None], model_size)[0])
     return tuple(stored), np.stack(soft)
 

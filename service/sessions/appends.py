@@ -11,7 +11,7 @@ from service.sessions.clip_pipeline import (
     CommittedClip,
     check_not_ahead,
     commit_all_at_once,
-    committed_frames,
+    find_committed_frames,
     open_pipeline,
 )
 from service.sessions.clips import plan
@@ -66,7 +66,9 @@ async def append(
     if isinstance(source, VideoUpload):
         reservation.take(sum(len(frame.stored) for frame in frames))
     times.end("decode")
-    found = list(await committed_frames(backend.store, session, frames, first_frame=first_frame))
+    found = list(
+        await find_committed_frames(backend.store, session, frames, first_frame=first_frame)
+    )
     times.end("store")
     replayed, fresh = len(found), frames[len(found) :]
 

@@ -45,7 +45,7 @@ class SessionBackend:
             raise UnknownModel(f"the model {echo(model)!r} is not served here; served: {served}")
         return self.engines[model]
 
-    def state_source(self, session: Session) -> StateSource:
+    def find_state_source(self, session: Session) -> StateSource:
         """Return where the state is found with which the session's model goes on."""
         newest = session.memory.newest
         corrected = newest.frame == session.newest and newest.revision > 0

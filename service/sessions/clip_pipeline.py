@@ -27,13 +27,13 @@ from service.sessions.clips import (
     Step,
     clip_pixels,
     conclude,
+    drop_masks,
     encode_clip,
-    passed_over,
     plan,
 )
 from service.sessions.frames import Frame
-from service.sessions.snapshots import after_clips
-from service.store.records import FrameMasks, Session, entry_field, state_field
+from service.sessions.snapshots import add_clips
+from service.store.records import FrameMasks, Session, entry_field, name_state_field
 from service.store.session_store import SessionStore
 from service.telemetry.stage_times import Stage, StageTimes
 from service.telemetry.tracing import begin_clip, end_clip, within
@@ -97,7 +97,7 @@ async def open_pipeline(
         memory=session.memory,
         model_size=session.model_size,
         pictures=partial(backend.pictures, session),
-        state=backend.state_source(session),
+        state=backend.find_state_source(session),
     ) as bank:
         pipeline = ClipPipeline(session, bank, backend, spec=engine.spec, policy=policy)
         try:
@@ -150,7 +150,7 @@ class ClipPipeline:
         known: tuple[FrameMasks, ...] = ()
         if first_frame < self._next_frame:
             await self.commit()
-            known = await committed_frames(
+            known = await find_committed_frames(
                 self._backend.store, self.session, frames, first_frame=first_frame
             )
         times, fresh = StageTimes(), frames[len(known) :]
@@ -249,7 +249,7 @@ class ClipPipeline:
         masks: list[tuple[FrameMasks, ...]] = []
         next_frame = before.next_frame
         for clip, done in zip(encoded, outcomes, strict=True):
-            skipped = passed_over(before, range(next_frame, done.step.first))
+            skipped = drop_masks(before, range(next_frame, done.step.first))
             masks.append((*skipped, *clip.masks))
             next_frame = done.step.last + 1
         for one in clips:
@@ -257,7 +257,7 @@ class ClipPipeline:
         after = before.advanced(
             memory=outcomes[-1].after,
             next_frame=next_frame,
-            snapshots=after_clips(
+            snapshots=add_clips(
                 before,
                 [(done.step.last, done.after) for done in outcomes],
                 self._backend.snapshots,
@@ -265,7 +265,7 @@ class ClipPipeline:
             ),
             weights_sha256=outcomes[-1].weights_sha256,
             runtime=outcomes[-1].runtime,
-            state=state_field(outcomes[-1].step.last) if stateful else None,
+            state=name_state_field(outcomes[-1].step.last) if stateful else None,
         )
         # That the first clip of a session finds no state is as it should be.
         rebuilt = [o.step.first for o in outcomes if o.state_rebuilt and before.newest > 0]
@@ -281,7 +281,9 @@ class ClipPipeline:
                     entry_field(clip.masks[-1].frame): clip.entry for clip in encoded if clip.entry
                 },
                 states={
-                    state_field(clip.masks[-1].frame): clip.state for clip in encoded if clip.state
+                    name_state_field(clip.masks[-1].frame): clip.state
+                    for clip in encoded
+                    if clip.state
                 },
             )
         for one in clips:
@@ -300,7 +302,7 @@ def check_not_ahead(first_frame: int, *, expected: int) -> None:
         )
 
 
-async def committed_frames(
+async def find_committed_frames(
     store: SessionStore, session: Session, frames: Sequence[Frame], *, first_frame: int
 ) -> tuple[FrameMasks, ...]:
     """Return the stored masks of those frames that are committed already, proved by their digests.

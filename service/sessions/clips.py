@@ -26,7 +26,7 @@ from model.core.pixels import model_frame
 from service.engines.base import ClipMasks, EntryPicture
 from service.engines.states import NO_MODEL_STATE, ModelState, encode_state
 from service.errors import CorruptSession
-from service.sessions.annotations import GivenObjects, object_mask
+from service.sessions.annotations import GivenObjects, encode_object_mask
 from service.sessions.frames import Frame
 from service.sessions.snapshots import SnapshotPolicy
 from service.store.records import (
@@ -163,7 +163,7 @@ def encode_clip(
             mask = labels == object_id
             # An object may also be hidden by the others, or smaller than a pixel.
             seen: State = "lost" if lost or not mask.any() else "visible"
-            objects.append(object_mask(object_id, mask, confidence=confidence, state=seen))
+            objects.append(encode_object_mask(object_id, mask, confidence=confidence, state=seen))
         clip = (step.first, step.last)
         masks.append(FrameMasks(step.first + index, clip, frame.digest, tuple(objects)))
     entry = None
@@ -176,7 +176,7 @@ def encode_clip(
     return EncodedClip(tuple(masks), entry, encoded)
 
 
-def passed_over(session: Session, frames: Sequence[int]) -> tuple[FrameMasks, ...]:
+def drop_masks(session: Session, frames: Sequence[int]) -> tuple[FrameMasks, ...]:
     """Return masks for frames that were left out: every object is `dropped` in them."""
     if not frames:
         return ()

@@ -23,13 +23,13 @@ from service.sessions.annotations import (
 )
 from service.sessions.clips import decode_masks
 from service.sessions.frames import Limits
-from service.sessions.snapshots import after_change
+from service.sessions.snapshots import change_newest
 from service.store.records import (
     EncodedEntry,
     FrameMasks,
     Session,
     entry_field,
-    frame_field,
+    name_frame_field,
 )
 from service.store.session_store import SessionStore
 
@@ -67,7 +67,7 @@ async def correct(
     _check_newest(session, frame)
     newest = session.newest
     (masks,) = await store.masks(session.session_id, newest, newest)
-    (entry,) = await store.entries(session, [frame_field(newest, session.memory)])
+    (entry,) = await store.entries(session, [name_frame_field(newest, session.memory)])
     height, width = session.frame_size
     with reservation.count(height * width * MASK_BYTES):
         objects = await workers.start(
@@ -92,7 +92,7 @@ async def correct(
     return Corrected(committed, corrected, objects.notes)
 
 
-def without_object(session: Session, object_id: int) -> Session:
+def remove_object(session: Session, object_id: int) -> Session:
     """Return the session without the object; raise UnknownObject or LastObject."""
     if object_id not in session.object_ids:
         raise UnknownObject(f"the session tracks no object {object_id}")
@@ -102,7 +102,7 @@ def without_object(session: Session, object_id: int) -> Session:
     memory = session.memory.forget(object_id)
     after = session.advanced(memory=memory, next_frame=session.next_frame)
     after = replace(after, object_ids=left)
-    return replace(after, snapshots=after_change(session, after, corrected=False))
+    return replace(after, snapshots=change_newest(session, after, corrected=False))
 
 
 def _check_newest(session: Session, frame: int | None) -> None:
@@ -132,7 +132,7 @@ def _with_objects(
     labels = {**session.labels, **given.labels}
     after = session.advanced(memory=memory, next_frame=session.next_frame)
     after = replace(after, object_ids=object_ids, labels=labels)
-    return replace(after, snapshots=after_change(session, after, corrected=True))
+    return replace(after, snapshots=change_newest(session, after, corrected=True))
 
 
 def _encode_correction(

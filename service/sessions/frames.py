@@ -107,14 +107,14 @@ async def read_frames(
     """
     sizes = {"frame_size": frame_size, "model_size": model_size}
     if isinstance(source, VideoUpload):
-        return await frames_of_video(source, limits, videos, workers, **sizes)
+        return await make_frames_of_video(source, limits, videos, workers, **sizes)
     if not source:
         raise NoFrames("the request holds no frame")
     limits.check_count(len(source))
     named = ((f"frame {number} of the request", data) for number, data in enumerate(source, 1))
     return await asyncio.gather(
         *(
-            workers.start(frame_of_image, data, limits.image, name=name, **sizes)
+            workers.start(make_frame_of_image, data, limits.image, name=name, **sizes)
             for name, data in named
         )
     )
@@ -152,7 +152,7 @@ def _named_errors(limits: ImageLimits, *, name: str) -> Iterator[None]:
         raise BadImage(f"{name}: {error}") from error
 
 
-def frame_of_picture(data: bytes, rgb: NDArray[np.uint8], *, model_size: Size) -> Frame:
+def make_frame_of_picture(data: bytes, rgb: NDArray[np.uint8], *, model_size: Size) -> Frame:
     """Return the frame of an image whose decoded picture is `rgb` (H, W, 3)."""
     stored = pixels.keep_frame(data, rgb, model_size)
     # A JPEG that is kept as it came has been decoded already: `rgb` is what model_frame would see.
@@ -161,13 +161,13 @@ def frame_of_picture(data: bytes, rgb: NDArray[np.uint8], *, model_size: Size) -
     return Frame(digest=hashlib.sha256(data).hexdigest(), stored=stored, pixels=seen)
 
 
-def frame_of_image(
+def make_frame_of_image(
     data: bytes, limits: ImageLimits, *, name: str, frame_size: Size, model_size: Size
 ) -> Frame:
     """Return the frame of an encoded image; raise WrongFrameSize unless it has the session's."""
     rgb = read_picture(data, limits, name=name)
     check_size(rgb, frame_size, name=name)
-    return frame_of_picture(data, rgb, model_size=model_size)
+    return make_frame_of_picture(data, rgb, model_size=model_size)
 
 
 def check_size(rgb: NDArray[np.uint8], frame_size: Size, *, name: str) -> None:
@@ -178,7 +178,7 @@ def check_size(rgb: NDArray[np.uint8], frame_size: Size, *, name: str) -> None:
         raise WrongFrameSize(f"{name} is {width}x{height}, but the session's frames are {expected}")
 
 
-async def frames_of_video(
+async def make_frames_of_video(
     video: VideoUpload,
     limits: Limits,
     videos: VideoDecoder,

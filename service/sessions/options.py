@@ -35,7 +35,7 @@ class ChosenOptions:
         return {**self.labels, **objects.labels}
 
 
-def session_size(spec: ModelSpec, frame_size: tuple[int, int]) -> tuple[int, int]:
+def choose_session_size(spec: ModelSpec, frame_size: tuple[int, int]) -> tuple[int, int]:
     """Return the size at which the model sees frames of this size."""
     return model_size(
         *frame_size,
@@ -45,7 +45,7 @@ def session_size(spec: ModelSpec, frame_size: tuple[int, int]) -> tuple[int, int
     )
 
 
-def new_session(
+def make_session(
     spec: ModelSpec,
     frame_size: tuple[int, int],
     objects: GivenObjects,
@@ -64,7 +64,7 @@ def new_session(
         model=spec.name,
         weights_sha256=spec.weights_sha256,
         frame_size=frame_size,
-        model_size=session_size(spec, frame_size),
+        model_size=choose_session_size(spec, frame_size),
         object_ids=objects.object_ids,
         labels=options.labels_of(objects),
         clip_length=_chosen(

@@ -20,7 +20,7 @@ from tamvt_client.messages import MaskFormat, SessionOut
 Size = tuple[int, int]
 
 
-def session_message(session: Session, *, notes: Sequence[str] | None = None) -> SessionOut:
+def describe_session(session: Session, *, notes: Sequence[str] | None = None) -> SessionOut:
     """Return the session as it is answered; with `notes` where masks were given."""
     names = SessionOut.model_fields.keys() - {"objects", "notes"}
     given = {name: getattr(session, name) for name in names}
@@ -33,7 +33,7 @@ def session_message(session: Session, *, notes: Sequence[str] | None = None) -> 
     return SessionOut.model_validate({**given, "objects": objects})
 
 
-def frame_members(
+def describe_frame(
     masks: FrameMasks, session: Session, *, mask_format: MaskFormat
 ) -> dict[str, object]:
     """Return the members of a `FrameMasksOut`; raise TooManyContours."""
@@ -71,7 +71,7 @@ def write_frames(
     Written from plain values, without the model: validating thousands of masks takes five times
     as long as writing them.
     """
-    members = [frame_members(masks, session, mask_format=mask_format) for masks in frames]
+    members = [describe_frame(masks, session, mask_format=mask_format) for masks in frames]
     return write_members(members, **others)
 
 
@@ -84,17 +84,17 @@ def write_corrected(
     masks: FrameMasks, session: Session, *, mask_format: MaskFormat, notes: Sequence[str]
 ) -> bytes:
     """Return a `CorrectedOut` as JSON."""
-    members = frame_members(masks, session, mask_format=mask_format)
+    members = describe_frame(masks, session, mask_format=mask_format)
     others = {"next_frame": session.next_frame, "notes": notes}
     return to_json({**members, **others}, inf_nan_mode="null")
 
 
 def write_png(masks: FrameMasks, session: Session) -> bytes:
     """Write the frame's label map as a palette PNG in the colors of DAVIS."""
-    return write_label_map(label_map_of(masks, session))
+    return write_label_map(draw_label_map(masks, session))
 
 
-def label_map_of(masks: FrameMasks, session: Session) -> NDArray[np.uint8]:
+def draw_label_map(masks: FrameMasks, session: Session) -> NDArray[np.uint8]:
     """Return the label map, uint8 (H, W)."""
     size = session.frame_size
     return overlay_masks(

@@ -12,8 +12,8 @@ from typing import Final
 
 from model.core.memory import Memory
 from service.errors import RollbackTooFar, UnknownFrame
-from service.store.commits import snapshot_fields
-from service.store.records import FrameMasks, Session, Snapshot, SnapshotContents, state_field
+from service.store.commits import name_snapshot_fields
+from service.store.records import FrameMasks, Session, Snapshot, SnapshotContents, name_state_field
 from service.store.session_store import SessionStore, new_session_id
 
 # Of the newest frames, whose masks a fork takes along: as they come, until one of these is reached.
@@ -51,7 +51,7 @@ class SnapshotPolicy:
 DEFAULT_POLICY: Final = SnapshotPolicy()
 
 
-def after_clips(
+def add_clips(
     session: Session,
     clips: Sequence[tuple[int, Memory]],
     policy: SnapshotPolicy,
@@ -66,14 +66,16 @@ def after_clips(
     new = (
         Snapshot(
             last,
-            contents=replace(contents, memory=memory, state=state_field(last) if stateful else ""),
+            contents=replace(
+                contents, memory=memory, state=name_state_field(last) if stateful else ""
+            ),
         )
         for last, memory in clips
     )
     return policy.thin((*session.snapshots, *new))
 
 
-def after_change(before: Session, after: Session, *, corrected: bool) -> tuple[Snapshot, ...]:
+def change_newest(before: Session, after: Session, *, corrected: bool) -> tuple[Snapshot, ...]:
     """Return the snapshots after the newest frame was changed by hand, with new masks or without.
 
     The state that its clip left can be gone back to; an earlier change cannot.
@@ -103,7 +105,7 @@ async def fork(
     size. Conflict where another process changes the session meanwhile, what `origin_of` raises,
     and what `create` of the store raises.
     """
-    origin = origin_of(session, at)
+    origin = find_origin(session, at)
     # The oldest one comes along: the reference can always be gone back to.
     oldest = next(one for one in session.snapshots if not one.superseded)
     taken = (oldest, origin) if oldest.frame < origin.frame else (origin,)
@@ -116,12 +118,12 @@ async def fork(
         masks |= {one.frame: one for one in read}
         most_bytes -= sum(len(mask.counts) for one in read for mask in one.objects)
         last = first - 1
-    new = forked(session, found, kept_from=min(masks, default=origin.frame))
+    new = fork_session(session, found, kept_from=min(masks, default=origin.frame))
     for one in taken:
         masks[one.frame] = await store.snapshot_masks(session, one)
     names = sorted({contents.state for _, contents in found} - {""})
     states = await store.states(session, names)
-    needed = (snapshot_fields(one.frame, contents) for one, contents in found)
+    needed = (name_snapshot_fields(one.frame, contents) for one, contents in found)
     fields = sorted(set().union(*needed).difference(names))
     # Read last: it is answered only if nothing has changed since the session was loaded.
     entries = dict(zip(fields, await store.entries(session, fields), strict=True))
@@ -134,7 +136,7 @@ async def fork(
     )
 
 
-def origin_of(session: Session, at: int | None) -> Snapshot:
+def find_origin(session: Session, at: int | None) -> Snapshot:
     """Return the snapshot a fork begins with: the newest one that leads to frame `at`.
 
     At its own frame that is what the clip left, before any change by hand; later ones hold the
@@ -154,7 +156,7 @@ def origin_of(session: Session, at: int | None) -> Snapshot:
     raise RollbackTooFar(f"frame {at} is too old to go back to", oldest=session.snapshots[0].frame)
 
 
-def forked(
+def fork_session(
     session: Session,
     taken: Sequence[tuple[Snapshot, SnapshotContents]],
     *,

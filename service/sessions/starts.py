@@ -8,8 +8,8 @@ from service.access.admission import Reservation
 from service.sessions.annotations import FRAME_BYTES, MASK_BYTES, Annotation, read_annotation
 from service.sessions.backend import SessionBackend
 from service.sessions.clips import encode_reference
-from service.sessions.frames import Limits, count_picture, frame_of_picture, read_picture
-from service.sessions.options import ChosenOptions, new_session, session_size
+from service.sessions.frames import Limits, count_picture, make_frame_of_picture, read_picture
+from service.sessions.options import ChosenOptions, choose_session_size, make_session
 from service.store.records import Session, entry_field
 
 
@@ -45,12 +45,12 @@ async def start(
             read_annotation,
             given,
             frame_size=frame_size,
-            model_size=session_size(spec, frame_size),
+            model_size=choose_session_size(spec, frame_size),
             limits=limits.image,
             max_objects=min(limits.objects, spec.max_objects),
         )
-    session = new_session(spec, frame_size, objects, options, tenant=tenant)
-    frame = await run(frame_of_picture, image, rgb, model_size=session.model_size)
+    session = make_session(spec, frame_size, objects, options, tenant=tenant)
+    frame = await run(make_frame_of_picture, image, rgb, model_size=session.model_size)
     masks, entry = await run(encode_reference, frame, objects, session)
     session = await backend.store.create(session, masks=[masks], entries={entry_field(0): entry})
     return Started(session, objects.notes)

@@ -14,7 +14,7 @@ from service.sessions import appends, corrections, snapshots, starts
 from service.sessions.annotations import Annotation
 from service.sessions.backend import SessionBackend
 from service.sessions.clip_pipeline import ClipPipeline, commit_each_clip, open_pipeline
-from service.sessions.frames import Frame, Limits, Source, frame_of_image
+from service.sessions.frames import Frame, Limits, Source, make_frame_of_image
 from service.sessions.options import ChosenOptions
 from service.sessions.pages import Page, read_page
 from service.sessions.session_locks import SessionLocks
@@ -126,7 +126,7 @@ class TrackingService:
     def read_frame(self, session: Session, image: bytes, *, number: int) -> Frame:
         """Return the frame of an image for this session; it blocks. Raise what `frames` raises."""
         sizes = {"frame_size": session.frame_size, "model_size": session.model_size}
-        return frame_of_image(image, self._limits.image, name=f"frame {number}", **sizes)
+        return make_frame_of_image(image, self._limits.image, name=f"frame {number}", **sizes)
 
     async def correct(
         self,
@@ -156,7 +156,7 @@ class TrackingService:
     async def remove(self, session_id: str, object_id: int, *, tenant: str) -> None:
         """Track the object no longer; raise UnknownObject, LastObject or Conflict."""
         async with self._locked(session_id, tenant) as session:
-            after = corrections.without_object(session, object_id)
+            after = corrections.remove_object(session, object_id)
             await self._store.append(session, after, masks=[], entries={})
 
     async def fork(self, session_id: str, *, tenant: str, at: int | None = None) -> Session:

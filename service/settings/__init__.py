@@ -4,6 +4,13 @@
 """
 
 from service.settings.fields import PREFIX, Settings
-from service.settings.reading import API_KEY, environment_of, markdown_table, read_settings
+from service.settings.reading import API_KEY, environment_of, read_settings, write_markdown_table
 
-__all__ = ["API_KEY", "PREFIX", "Settings", "environment_of", "markdown_table", "read_settings"]
+__all__ = [
+    "API_KEY",
+    "PREFIX",
+    "Settings",
+    "environment_of",
+    "read_settings",
+    "write_markdown_table",
+]

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from service.settings.reading import markdown_table
+from service.settings.reading import write_markdown_table
 
-sys.stdout.write(markdown_table())
+sys.stdout.write(write_markdown_table())

@@ -68,7 +68,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
     return {**others, **own}
 
 
-def markdown_table() -> str:
+def write_markdown_table() -> str:
     """Return the table of docs/operations.md, a row for each setting."""
     rows = []
     for name, field in Settings.model_fields.items():

@@ -16,25 +16,25 @@ from service.store.records import (
     SnapshotContents,
     StoreLimits,
     entry_field,
-    frame_field,
+    name_frame_field,
 )
 
 
-def memory_fields(memory: Memory) -> list[str]:
+def name_memory_fields(memory: Memory) -> list[str]:
     """Return the fields of a memory's entries, in its order."""
     return [entry_field(entry.frame, entry.revision) for entry in memory.entries]
 
 
-def snapshot_fields(frame: int, contents: SnapshotContents) -> list[str]:
+def name_snapshot_fields(frame: int, contents: SnapshotContents) -> list[str]:
     """Return the fields that a session needs that goes on from a snapshot at this frame.
 
     The frame's own is among them even if the memory does not hold it: it may be corrected.
     """
-    own = (frame_field(frame, contents.memory), *([contents.state] if contents.state else []))
-    return list(dict.fromkeys((*memory_fields(contents.memory), *own)))
+    own = (name_frame_field(frame, contents.memory), *([contents.state] if contents.state else []))
+    return list(dict.fromkeys((*name_memory_fields(contents.memory), *own)))
 
 
-def snapshot_records(session_id: str, snapshot: Snapshot) -> dict[str, bytes]:
+def make_snapshot_records(session_id: str, snapshot: Snapshot) -> dict[str, bytes]:
     """Return the two records of a snapshot that is not stored yet, by field."""
     if snapshot.contents is None:
         return {}
@@ -42,21 +42,21 @@ def snapshot_records(session_id: str, snapshot: Snapshot) -> dict[str, bytes]:
         f"{snapshot.name}.snapshot": pack_snapshot(session_id, snapshot),
         # For the script that drops snapshots.
         f"{snapshot.name}.fields": " ".join(
-            snapshot_fields(snapshot.frame, snapshot.contents)
+            name_snapshot_fields(snapshot.frame, snapshot.contents)
         ).encode(),
     }
 
 
-def sealed_records(
+def seal_records(
     session: Session, entries: Mapping[str, EncodedEntry], states: Mapping[str, bytes]
 ) -> dict[str, bytes]:
     """Return the records of new snapshots, and those entries and states that are needed."""
     records: dict[str, bytes] = {}
-    wanted = set(snapshot_fields(session.newest, session.contents))
+    wanted = set(name_snapshot_fields(session.newest, session.contents))
     for snapshot in session.snapshots:
         if snapshot.contents is not None:
-            wanted.update(snapshot_fields(snapshot.frame, snapshot.contents))
-            records |= snapshot_records(session.session_id, snapshot)
+            wanted.update(name_snapshot_fields(snapshot.frame, snapshot.contents))
+            records |= make_snapshot_records(session.session_id, snapshot)
     for name in wanted & entries.keys():
         records[name] = pack_entry(session.session_id, name, entries[name])
     for name in wanted & states.keys():
@@ -64,7 +64,7 @@ def sealed_records(
     return records
 
 
-def sealed_masks(
+def seal_masks(
     session_id: str, masks: Sequence[FrameMasks], limits: StoreLimits
 ) -> dict[int, bytes]:
     """Return the sealed masks by frame; raise MasksTooLarge."""
@@ -80,7 +80,7 @@ def sealed_masks(
     return sealed
 
 
-def needed_bytes(
+def count_needed_bytes(
     stored: int, masks: Mapping[int, bytes], records: Mapping[str, bytes], limits: StoreLimits
 ) -> int:
     """Return the bytes of a session that holds these as well; raise SessionTooLarge."""
@@ -95,7 +95,9 @@ def needed_bytes(
     return needed
 
 
-def dropped_snapshots(before: Session | None, after: Session) -> Iterator[tuple[str, str, str]]:
+def yield_dropped_snapshots(
+    before: Session | None, after: Session
+) -> Iterator[tuple[str, str, str]]:
     """Yield each snapshot to be dropped, oldest first, with its neighbors: one kept, the next.
 
     An entry is in a row of snapshots, from when it was remembered until it was evicted. So one

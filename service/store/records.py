@@ -43,13 +43,13 @@ class FrameMasks:
         return self.digest == NO_DIGEST
 
 
-def frame_field(frame: int, memory: Memory) -> str:
+def name_frame_field(frame: int, memory: Memory) -> str:
     """Return the field of a frame's entry, whether or not the memory still holds it."""
     held = (entry for entry in memory.entries if entry.frame == frame)
     return next((entry_field(frame, entry.revision) for entry in held), entry_field(frame))
 
 
-def state_field(frame: int) -> str:
+def name_state_field(frame: int) -> str:
     """Return the field of the state that a model carries on from the clip that ends with `frame`.
 
     A correction of that frame has no state of its own: it follows from this one (decision 68).

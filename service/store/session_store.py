@@ -35,13 +35,13 @@ from service.store.codec import (
 )
 from service.store.commits import (
     check_status,
-    dropped_snapshots,
-    memory_fields,
-    needed_bytes,
+    count_needed_bytes,
+    make_snapshot_records,
+    name_memory_fields,
     pruned_frames,
-    sealed_masks,
-    sealed_records,
-    snapshot_records,
+    seal_masks,
+    seal_records,
+    yield_dropped_snapshots,
 )
 from service.store.quotas import SessionQuota
 from service.store.records import (
@@ -153,9 +153,9 @@ class SessionStore:
         `entries` and `states` are by field. Raise Conflict if the id is taken, and what
         is beyond a limit: MasksTooLarge, SessionTooLarge, TooMany.
         """
-        records = sealed_records(session, entries, states)
+        records = seal_records(session, entries, states)
         sealed = await self._seal(session.session_id, masks)
-        nbytes = needed_bytes(0, sealed, records, self._limits)
+        nbytes = count_needed_bytes(0, sealed, records, self._limits)
         tenant, name, objects = session.tenant, session.session_id, len(session.object_ids)
         async with self.quota.reserve(tenant, name, nbytes, objects=objects) as reserved:
             session = replace(session, reserved_bytes=reserved)
@@ -183,15 +183,15 @@ class SessionStore:
         Raise Conflict with the frame number expected if another commit came first,
         UnknownSession, and what is beyond a limit: MasksTooLarge, SessionTooLarge, TooMany.
         """
-        records = sealed_records(after, entries, states)
+        records = seal_records(after, entries, states)
         for snapshot in before.snapshots:  # those of a session in format 2 are no records yet
-            records |= snapshot_records(after.session_id, snapshot)
+            records |= make_snapshot_records(after.session_id, snapshot)
         if replaced is not None:
             name = f"{entry_field(replaced.frame)}.masks"
             records[name] = pack_masks(after.session_id, replaced)
         written = await self._seal(after.session_id, masks)
         if written:  # what removes an object is always taken
-            nbytes = needed_bytes(before.stored_bytes, written, records, self._limits)
+            nbytes = count_needed_bytes(before.stored_bytes, written, records, self._limits)
             objects = len(after.object_ids)
             reserved = await self.quota.grow(before, nbytes, tenant=after.tenant, objects=objects)
             after = replace(after, reserved_bytes=reserved)
@@ -234,7 +234,7 @@ class SessionStore:
         Raise Conflict if the session was changed since it was loaded, CorruptSession if an entry
         is missing or damaged.
         """
-        names = memory_fields(session.memory) if fields is None else fields
+        names = name_memory_fields(session.memory) if fields is None else fields
         records = await self._records(session, names)
         unpack = partial(unpack_entries, session.session_id, names, records)
         return await run_aside(unpack, nbytes=sum(map(len, records)))
@@ -329,7 +329,7 @@ class SessionStore:
         return int(self._ttl / timedelta(milliseconds=1))
 
     async def _seal(self, session_id: str, masks: Sequence[FrameMasks]) -> dict[int, bytes]:
-        seal = partial(sealed_masks, session_id, masks, self._limits)
+        seal = partial(seal_masks, session_id, masks, self._limits)
         return await run_aside(seal, nbytes=sum(len(o.counts) for m in masks for o in m.objects))
 
     async def _commit(
@@ -342,7 +342,7 @@ class SessionStore:
     ) -> Session:
         kept_from = max(session.kept_from, session.next_frame - self._kept_frames)
         session = replace(session, kept_from=kept_from)
-        dropped = list(dropped_snapshots(before, session))
+        dropped = list(yield_dropped_snapshots(before, session))
         pruned = pruned_frames(before, session)
         arguments: Iterable[Any] = chain(
             (before.version, before.next_frame) if before else (0, 0),

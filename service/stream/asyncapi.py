@@ -7,7 +7,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, TypeAdapter
 
-from service.stream.routes import StreamQuery, streams_of
+from service.stream.routes import StreamQuery, find_streams
 from tamvt_client import wire
 from tamvt_client.messages import SERVICE_MESSAGE
 
@@ -62,7 +62,7 @@ router = APIRouter(include_in_schema=False)
 @router.get("/asyncapi.json")
 async def show_asyncapi(request: Request) -> dict[str, Any]:
     """The stream's description for programs; docs/stream.md explains it."""
-    (await streams_of(request)).access.check_host(request.headers)
+    (await find_streams(request)).access.check_host(request.headers)
     return describe_stream()
 
 

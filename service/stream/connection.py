@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 
 from service.access.admission import Reservation
 from service.errors import BadMessage, Idle, PayloadTooLarge, TamvtError
-from service.problems import kind_of, problem
+from service.problems import describe_problem, find_kind
 from service.server.workers import Workers
 from service.sessions.clip_pipeline import CommittedClip
 from service.sessions.frames import Frame
@@ -381,10 +381,10 @@ class Connection:
 
 def close_reason_of(error: TamvtError) -> CloseReason:
     """Return how an error closes the stream: it is sent, and its status makes the close code."""
-    kind = kind_of(error)
+    kind = find_kind(error)
     code = {500: INTERNAL, 503: TRY_LATER}.get(kind.status, REFUSED + kind.status)
     reason = str(error).encode()[:MAX_REASON].decode(errors="ignore")
-    return CloseReason(code, reason, wire.write_error(problem(error)), problem=kind.slug)
+    return CloseReason(code, reason, wire.write_error(describe_problem(error)), problem=kind.slug)
 
 
 def _close_reason_of_task(task: asyncio.Task[CloseReason]) -> CloseReason | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
 
-from service.sessions.responses import frame_members, write_png
+from service.sessions.responses import describe_frame, write_png
 from service.store.records import FrameMasks, Session
 from service.stream.outbox import Message
 from service.telemetry.stage_times import StageTimes
@@ -47,7 +47,7 @@ def write_responses(
         for item in run:
             known = received.get(item.frame)
             timestamp_us = known.timestamp_us if known else None
-            objects = frame_members(item, session, mask_format="rle")["objects"]
+            objects = describe_frame(item, session, mask_format="rle")["objects"]
             assert isinstance(objects, list)
             if masks == "png":
                 objects = [{name: part[name] for name in part if name != "rle"} for part in objects]

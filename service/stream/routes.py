@@ -14,11 +14,11 @@ from structlog.contextvars import bound_contextvars
 from service import errors
 from service.access.callers import Caller
 from service.access.parameters import Whole, check_parameters
-from service.problems import MEDIA_TYPE, documented, headers_of, kind_of, problem
+from service.problems import MEDIA_TYPE, describe_problem, document_errors, find_kind, headers_of
 from service.stream.connection import ConnectionOptions, Disconnected
 from service.stream.host import StreamHost, StreamRequest
 from service.stream.outbox import Message
-from service.telemetry.audit import short_session
+from service.telemetry.audit import shorten_session
 from service.telemetry.tracing import open_stream_span, trace_id
 from tamvt_client import wire
 from tamvt_client.messages import Problem, TicketOut
@@ -39,14 +39,14 @@ class StreamQuery(BaseModel):
     ticket: Annotated[str | None, Field(max_length=100)] = None
 
 
-async def streams_of(request: Request) -> StreamHost:
+async def find_streams(request: Request) -> StreamHost:
     """Return the streams of the service that this request reached."""
     streams = request.app.state.streams
     assert isinstance(streams, StreamHost)
     return streams
 
 
-StreamsOf = Annotated[StreamHost, Depends(streams_of)]
+StreamsOf = Annotated[StreamHost, Depends(find_streams)]
 
 
 class SocketChannel:
@@ -91,7 +91,7 @@ class SocketChannel:
     response_model=None,
     responses={
         201: {"model": TicketOut},
-        **documented(errors.UnknownSession, errors.ForeignHost, errors.ForeignOrigin),
+        **document_errors(errors.UnknownSession, errors.ForeignHost, errors.ForeignOrigin),
     },
 )
 async def issue_ticket(session_id: str, request: Request, streams: StreamsOf) -> Response:
@@ -121,8 +121,8 @@ async def stream(socket: WebSocket, session_id: str) -> None:
         caller = await streams.callers.identify_stream(socket.headers, peer, has_ticket=has_ticket)
         caller.require("write")
     except errors.TamvtError as error:
-        status = kind_of(error).status
-        body = Problem.model_validate(problem(error)).model_dump_json(exclude_unset=True)
+        status = find_kind(error).status
+        body = Problem.model_validate(describe_problem(error)).model_dump_json(exclude_unset=True)
         headers = headers_of(error)
         denial = Response(body, status_code=status, headers=headers, media_type=MEDIA_TYPE)
         await socket.send_denial_response(denial)
@@ -132,7 +132,7 @@ async def stream(socket: WebSocket, session_id: str) -> None:
     with (
         open_stream_span(socket.headers) as span,
         bound_contextvars(
-            tenant=caller.tenant, session=short_session(session_id), trace=trace_id(span)
+            tenant=caller.tenant, session=shorten_session(session_id), trace=trace_id(span)
         ),
     ):
         await streams.serve(SocketChannel(socket), request)

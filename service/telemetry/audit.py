@@ -26,6 +26,6 @@ def audit(event: str, **facts: str) -> None:
     log.info(event, extra=more)
 
 
-def short_session(session_id: str) -> str:
+def shorten_session(session_id: str) -> str:
     """Return the part of a session's id that logs and traces tell."""
     return session_id[:SESSION_CHARACTERS]

@@ -262,7 +262,7 @@ class Metrics:
             self.quota_refusals.labels(slug).inc()
 
 
-def markdown_table() -> str:
+def write_markdown_table() -> str:
     """Return the table of docs/operations.md, a row for each metric."""
     rows = (
         f"| `{name}` | {metric.type} | {metric.documentation} |"
@@ -272,4 +272,4 @@ def markdown_table() -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(markdown_table())
+    sys.stdout.write(write_markdown_table())

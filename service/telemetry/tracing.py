@@ -18,7 +18,7 @@ from opentelemetry.propagate import extract
 from opentelemetry.trace import Link, Span, SpanKind
 
 from service.errors import Misconfigured
-from service.telemetry.audit import short_session
+from service.telemetry.audit import shorten_session
 from service.telemetry.stage_times import StageTimes
 
 FLUSH_MS: Final = 2000
@@ -86,7 +86,7 @@ def begin_clip(session_id: str, *, first: int, last: int) -> Span:
         context=None if stream is None else Context(),
         links=() if stream is None else (Link(stream.get_span_context()),),
         attributes={
-            "tamvt.session": short_session(session_id),
+            "tamvt.session": shorten_session(session_id),
             "tamvt.first_frame": first,
             "tamvt.last_frame": last,
         },

@@ -18,7 +18,7 @@ from PIL import Image
 
 from model.core.palette import read_label_map
 from model.core.pixels import ImageLimits
-from service.commands.track_job.state import TrackState, sent_digest
+from service.commands.track_job.state import TrackState, digest_sent
 from service.media.video import open_source
 from tamvt_client import Client
 from tests.support import scene
@@ -78,7 +78,7 @@ def state_of(out: Path) -> TrackState:
 
 def stop_at(out: Path, folder: Path, **changes: Any) -> None:
     """Make a finished job one that stopped before a frame."""
-    sent = sent_digest(open_source(folder / "frames"), 0, changes["next_frame"] - 1)
+    sent = digest_sent(open_source(folder / "frames"), 0, changes["next_frame"] - 1)
     state = state_of(out).model_copy(update={"done": False, "sent": sent, **changes})
     state.save(out / ".tamvt" / "track.json")
 

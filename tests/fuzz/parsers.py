@@ -23,13 +23,13 @@ from model.core.memory import Memory
 from service.errors import CorruptSession, Refused
 from service.http.forms import PartRule, read_form
 from service.http.schemas import BOX, OPTIONS
-from service.http.start_body import shapes_in
+from service.http.start_body import read_shapes
 from service.http.strict_json import read_json
 from service.media.video_index import check_index, format_of, is_cut_off
 from service.media.video_reader import open_video
 from service.server.workers import Workers
 from service.sessions.annotations import Annotation, read_annotation
-from service.sessions.frames import frame_of_image
+from service.sessions.frames import make_frame_of_image
 from service.store import codec
 from tamvt_client import wire
 from tests.fuzz import samples
@@ -132,12 +132,12 @@ def _read_given(given: Annotation) -> object:
 
 
 def _read_frame(data: bytes) -> object:
-    return frame_of_image(data, LIMITS, name="frame", frame_size=SIZE, model_size=SIZE)
+    return make_frame_of_image(data, LIMITS, name="frame", frame_size=SIZE, model_size=SIZE)
 
 
 def _read_objects(data: bytes) -> object:
     with Workers(threads=1) as workers:
-        return _read_given(asyncio.run(shapes_in(data, workers)))
+        return _read_given(asyncio.run(read_shapes(data, workers)))
 
 
 def _rle(random: Random) -> bytes:

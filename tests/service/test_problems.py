@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from service import errors
-from service.problems import KINDS, MEMBERS, documented, kind_of, problem
+from service.problems import KINDS, MEMBERS, describe_problem, document_errors, find_kind
 from tamvt_client.messages import Problem
 
 
@@ -52,7 +52,7 @@ def test_a_class_that_is_not_listed_is_like_its_parent() -> None:
     class Stranger(errors.BadImage):
         """Not in the table."""
 
-    assert kind_of(Stranger("?")) == KINDS[errors.BadImage]
+    assert find_kind(Stranger("?")) == KINDS[errors.BadImage]
 
 
 def test_the_members_of_problems_are_defined_once() -> None:
@@ -60,7 +60,7 @@ def test_the_members_of_problems_are_defined_once() -> None:
 
 
 def test_a_problem_carries_what_a_client_can_act_on() -> None:
-    assert problem(errors.FrameAhead("frame 7 comes next", expected=7)) == {
+    assert describe_problem(errors.FrameAhead("frame 7 comes next", expected=7)) == {
         "type": "/problems/frame-ahead",
         "title": "Frames are left out",
         "status": 409,
@@ -70,6 +70,6 @@ def test_a_problem_carries_what_a_client_can_act_on() -> None:
 
 
 def test_a_route_documents_its_problems_by_status() -> None:
-    answers = documented(errors.UnknownSession, errors.UnknownFrame)
+    answers = document_errors(errors.UnknownSession, errors.UnknownFrame)
     assert list(answers) == [401, 403, 404, 422, 503]
     assert answers[404]["description"] == "`unknown-frame`; `unknown-session`"

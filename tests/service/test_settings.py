@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from service.errors import Misconfigured
-from service.settings import Settings, environment_of, markdown_table, read_settings
+from service.settings import Settings, environment_of, read_settings, write_markdown_table
 from service.settings.groups import GROUPED
 
 
@@ -90,11 +90,11 @@ def test_settings_do_not_change() -> None:
 
 def test_every_setting_says_what_it_means() -> None:
     assert all(field.description for field in Settings.model_fields.values())
-    assert len(markdown_table().splitlines()) == 2 + len(Settings.model_fields)
+    assert len(write_markdown_table().splitlines()) == 2 + len(Settings.model_fields)
 
 
 def test_no_default_names_a_place_on_this_machine() -> None:
-    assert str(Path(__file__).parents[2]) not in markdown_table()
+    assert str(Path(__file__).parents[2]) not in write_markdown_table()
 
 
 def read_file(tmp_path: Path, text: str, **flags: object) -> Settings:

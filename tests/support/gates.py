@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from model.core.contract import ModelSpec
 from model.core.memory import Memory
 from service.access.admission import Admission
-from service.app import OpenEngines, chosen_engines, create_app
+from service.app import OpenEngines, create_app, open_chosen_engines
 from service.commands.serve import address, configure, listen
 from service.engines.base import BankLease, ClipMasks, Engine, Pictures
 from service.engines.states import NO_STATE, ModelState, StateSource
@@ -142,7 +142,7 @@ class Server(uvicorn.Server):
 def gated(gate: Gate) -> OpenEngines:
     @asynccontextmanager
     async def open_engines(settings: Settings) -> AsyncIterator[dict[str, Engine]]:
-        async with chosen_engines(settings) as engines:
+        async with open_chosen_engines(settings) as engines:
             yield {name: GatedEngine(engine, gate) for name, engine in engines.items()}
 
     return open_engines

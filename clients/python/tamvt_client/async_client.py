@@ -321,7 +321,7 @@ class AsyncClient:
         return await self._send(calls.list_models())
 
     async def _send(self, call: Call[T]) -> T:
-        retrying = self._retry.retrying(partial(calls.may_be_sent_again, call))
+        retrying = self._retry.retrying(partial(calls.allow_retry, call))
         return await retrying(self._send_once, call)
 
     async def _send_once(self, call: Call[T]) -> T:

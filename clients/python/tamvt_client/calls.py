@@ -16,7 +16,7 @@ from tamvt_client.errors import (
     TimedOut,
     UnexpectedResponse,
     Unreachable,
-    problem_error,
+    make_problem_error,
 )
 from tamvt_client.images import (
     FileInput,
@@ -77,7 +77,7 @@ def read_or_raise(call: Call[T], response: httpx.Response) -> T:
         UnexpectedResponse: the answer is not of this API.
     """
     if not response.is_success:
-        raise problem_error(_problem(response))
+        raise make_problem_error(_problem(response))
     try:
         return call.read(response)
     except (ValidationError, ValueError) as error:
@@ -92,7 +92,7 @@ def transport_error(call: Call[T], error: httpx.TransportError) -> ClientError:
     return Unreachable(f"{what}: {error or type(error).__name__}")
 
 
-def may_be_sent_again(call: Call[T], error: BaseException) -> bool:
+def allow_retry(call: Call[T], error: BaseException) -> bool:
     """Return whether the call is repeated after this error.
 
     503 and a rate that is used up promise that nothing was changed, so anything may be sent again;

@@ -82,7 +82,7 @@ class ServiceFault(ProblemResponse):
     """The service failed."""
 
 
-def problem_error(problem: Problem) -> ProblemResponse:
+def make_problem_error(problem: Problem) -> ProblemResponse:
     """Return the error for a problem, by its status."""
     by_status: dict[int, type[ProblemResponse]] = {
         401: InvalidCredentials,

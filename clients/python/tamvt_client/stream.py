@@ -26,7 +26,7 @@ from tamvt_client.errors import (
     Replaced,
     UnexpectedResponse,
     Unreachable,
-    problem_error,
+    make_problem_error,
 )
 from tamvt_client.images import ImageInput, encode_image
 from tamvt_client.messages import (
@@ -240,7 +240,7 @@ class ResumingStream:
     def _receive(self, message: ServiceMessage | None) -> None:
         match message:
             case ErrorMessage(problem=problem):
-                raise problem_error(problem)
+                raise make_problem_error(problem)
             case DroppedMessage(frames=frames):
                 for frame in frames:
                     self._sending.answered(frame)
@@ -335,7 +335,7 @@ def _closed(closed: ConnectionClosed) -> ClientError:
     if code == REPLACED:
         return Replaced("another stream took the session over")
     if code > REFUSED and code != IDLE:
-        return problem_error(Problem(status=code - REFUSED, detail=reason))
+        return make_problem_error(Problem(status=code - REFUSED, detail=reason))
     return Unreachable(f"the stream was closed with {code}: {reason}")
 
 
@@ -345,6 +345,8 @@ def _refused(error: InvalidStatus) -> ClientError:
     if response.status_code >= 500:
         return Unreachable(f"stream: status {response.status_code}")
     try:
-        return problem_error(Problem.model_validate_json(response.body or b""))
+        return make_problem_error(Problem.model_validate_json(response.body or b""))
     except ValidationError:
-        return problem_error(Problem(status=response.status_code, title=response.reason_phrase))
+        return make_problem_error(
+            Problem(status=response.status_code, title=response.reason_phrase)
+        )

@@ -77,7 +77,7 @@ class _TrackedFrames(Iterable[AnnotatedFrame]):
         with suppress(DamagedVideo):  # told when it was tracked
             for number, time_s, picture in self.source.pictures():
                 stem = self.source.stem_of(number)
-                file = self.results.mask_file(stem)
+                file = self.results.name_mask_file(stem)
                 if not file.exists():
                     continue
                 labels = read_label_map(file.read_bytes(), self.limits)
@@ -87,5 +87,5 @@ class _TrackedFrames(Iterable[AnnotatedFrame]):
                     state, confidence = states.get(object_id, GIVEN)
                     objects.append(AnnotatedObject(object_id, mask, confidence, state))
                 size = (labels.shape[0], labels.shape[1])
-                image = self.source.image_of(number)
+                image = self.source.name_image(number)
                 yield AnnotatedFrame(number, image, size, tuple(objects), time_s, picture)

@@ -44,14 +44,14 @@ class TrackResults:
         """The table of states: visible, lost, or human for a mask that was given."""
         return self.out / "states.csv"
 
-    def mask_file(self, name: str) -> Path:
+    def name_mask_file(self, name: str) -> Path:
         """Return the file of one frame's masks."""
         return self.masks / f"{name}.png"
 
-    def first_missing(self, names: Sequence[str]) -> int:
+    def find_first_missing(self, names: Sequence[str]) -> int:
         """Return the index of the first frame without its mask or its states, or their number."""
         known = {row["frame"] for row in self._rows()}
-        complete = (name in known and self.mask_file(name).exists() for name in names)
+        complete = (name in known and self.name_mask_file(name).exists() for name in names)
         return next((index for index, found in enumerate(complete) if not found), len(names))
 
     def begin(
@@ -64,7 +64,7 @@ class TrackResults:
         """
         self.masks.mkdir(parents=True, exist_ok=True)
         reference, *rest = names
-        self.mask_file(reference).write_bytes(write_label_map(labels))
+        self.name_mask_file(reference).write_bytes(write_label_map(labels))
         given = (int(object_id) for object_id in np.unique(labels) if object_id)
         known = [[row[column] for column in COLUMNS] for row in self._rows()]
         others = {*rest, *kept} - {reference}
@@ -83,7 +83,7 @@ class TrackResults:
             if self.lost == "empty":
                 seen = tuple(item for item in masks.objects if item.state != "lost")
                 shown = masks.model_copy(update={"objects": seen})
-            self.mask_file(name).write_bytes(write_label_map(shown.label_map(frame_size)))
+            self.name_mask_file(name).write_bytes(write_label_map(shown.label_map(frame_size)))
         with self._open("a") as file:
             csv.writer(file, lineterminator="\n").writerows(
                 (name, item.object_id, item.state, round(item.confidence, 4))
@@ -99,7 +99,7 @@ class TrackResults:
             found.setdefault(row["frame"], {})[int(row["object"])] = judged
         return found
 
-    def told_of_lost(self) -> list[str]:
+    def tell_of_lost(self) -> list[str]:
         """Return a sentence for each object that is lost in some frame."""
         rows = self._rows()
         lost = Counter(row["object"] for row in rows if row["state"] == "lost")

@@ -77,7 +77,7 @@ class TrackState(BaseModel):
         return self.model_copy(update={"done": True})
 
 
-def source_digest(source: Source) -> str:
+def digest_source(source: Source) -> str:
     """Return a digest that tells video files apart without reading them whole: wherever they lie.
 
     Of its size, beginning and end; empty for a folder.
@@ -93,7 +93,7 @@ def source_digest(source: Source) -> str:
     return digest.hexdigest()
 
 
-def sent_digest(source: Source, first: int, last: int, *, before: str = "") -> str:
+def digest_sent(source: Source, first: int, last: int, *, before: str = "") -> str:
     """Return a digest of a folder's frames `first` to `last`, after those whose digest is `before`.
 
     Of their names and sizes; empty for a video file.

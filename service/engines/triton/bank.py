@@ -21,12 +21,12 @@ from service.engines.pictures import (
     MASKS_PER_BATCH,
     arrange_masks,
     made_by_memorize,
-    remembered_masks,
+    round_masks,
 )
-from service.engines.states import ModelState, empty_state
+from service.engines.states import ModelState, make_empty_state
 from service.engines.triton.client import TritonClient, UnknownRegion
 from service.engines.triton.layout import Layout, TensorLocation
-from service.engines.triton.models import datatype
+from service.engines.triton.models import name_datatype
 
 TensorLocations = Mapping[str, TensorLocation]
 
@@ -156,7 +156,7 @@ class TritonBank:
         newest, end = after.newest, self._end
         assert end is not None, "a clip is segmented before it is remembered"
         if made_by_memorize(self.spec, newest, self.object_ids):
-            masks = remembered_masks(self.spec, end.masks, newest, self.object_ids)
+            masks = round_masks(self.spec, end.masks, newest, self.object_ids)
             await self._memorize(end.frame, masks, end.before, slot=newest.slot)
             if self.spec.entry_by == "memorize":
                 self._take_next_state()
@@ -232,7 +232,7 @@ class TritonBank:
 
     def _empty_state(self) -> dict[str, NDArray[Any]]:
         shape = self.layout.shape
-        return empty_state(self.spec, shape.size, objects=shape.objects)
+        return make_empty_state(self.spec, shape.size, objects=shape.objects)
 
     def _read_state(self) -> ModelState:
         """Return a copy of the state, all rows of the bucket."""
@@ -283,6 +283,6 @@ class TritonBank:
 
 def inline_input(name: str, values: NDArray[Any]) -> InferInput:
     """Return an input that is sent with its request; its first axis is B."""
-    made = InferInput(name, values.shape, datatype(values.dtype))
+    made = InferInput(name, values.shape, name_datatype(values.dtype))
     made.set_data_from_numpy(values)
     return made

@@ -25,8 +25,8 @@ from service.engines.triton.models import (
     Served,
     compare,
     line_of,
+    name_status,
     register,
-    status_of,
 )
 from service.errors import EngineUnavailable, ModelMismatch, Overloaded
 from service.telemetry.call_times import CallTimes
@@ -216,7 +216,7 @@ class TritonClient:
             )
         except InferenceServerException as error:
             self._raise_if_away(error)
-            return status_of(error) == "NOT_FOUND"
+            return name_status(error) == "NOT_FOUND"
         return False
 
     async def names(self) -> tuple[str, ...]:
@@ -258,7 +258,7 @@ class TritonClient:
 
     def _translate(self, error: InferenceServerException, *, left_s: float) -> Exception:
         """Return Triton's error as ours, and start a recovery if Triton seems away."""
-        status, line = status_of(error), line_of(error)
+        status, line = name_status(error), line_of(error)
         if status == "NOT_FOUND" and "shared memory region" in line:  # decision 27
             return UnknownRegion(line)
         if status == "NOT_FOUND" or "no available versions" in line:
@@ -282,7 +282,7 @@ class TritonClient:
 
     def _raise_if_away(self, error: InferenceServerException) -> None:
         """Raise EngineUnavailable if the error says that Triton does not answer."""
-        if status_of(error) in AWAY:
+        if name_status(error) in AWAY:
             self._go_away(line_of(error))
             raise EngineUnavailable(f"Triton: {line_of(error)}") from error
 

@@ -13,7 +13,7 @@ from model.core.memory import Memory
 from service.engines.bank import BankCache
 from service.engines.triton.bank import TensorLocations, TritonBank, inline_input
 from service.engines.triton.client import TritonClient
-from service.engines.triton.layout import TensorLocation, layout_of, shape_of
+from service.engines.triton.layout import TensorLocation, choose_shape, lay_out
 
 
 class InlineStorage:
@@ -65,10 +65,10 @@ class InlineBanks:
     ) -> tuple[TritonBank, bool]:
         """Return a bank for the session and whether it holds this memory; raise Overloaded."""
         spec = self._client.served.spec
-        shape = shape_of(
+        shape = choose_shape(
             spec, model_size, slots=memory.capacity, objects=len(object_ids), frames=frames
         )
-        layout = layout_of(spec, shape)
+        layout = lay_out(spec, shape)
         kept = self._cache.take(session_id, version=version, memory=memory)
         if kept is not None:
             fits = (kept.layout, kept.weights_sha256) == (layout, spec.weights_sha256)

@@ -62,7 +62,7 @@ class Layout:
         return TensorLocation(whole.offset, whole.dtype, (frames, *whole.shape[1:]))
 
 
-def shape_of(
+def choose_shape(
     spec: ModelSpec, size: tuple[int, int], *, slots: int, objects: int, frames: int
 ) -> Shape:
     """Return the shape a session is served in: N and O of a bucket, to share batches (decision 28).
@@ -77,7 +77,7 @@ def shape_of(
     )
 
 
-def layout_of(spec: ModelSpec, shape: Shape) -> Layout:
+def lay_out(spec: ModelSpec, shape: Shape) -> Layout:
     """Return the layout of a region of this shape."""
     slots, objects, frames = shape.slots, shape.objects, shape.frames
     blocks = {tensor: tensor.slot_shape(shape.size, objects=objects) for tensor in spec.bank}

@@ -112,18 +112,18 @@ async def register(client: InferenceServerClient, name: str, nbytes: int) -> Non
             name, f"/{name}", nbytes, client_timeout=CONTROL_DEADLINE_S
         )
     except InferenceServerException as error:
-        if status_of(error) in AWAY:
+        if name_status(error) in AWAY:
             raise
-        if status_of(error) != "ALREADY_EXISTS":
+        if name_status(error) != "ALREADY_EXISTS":
             raise NoSharedMemory(f"Triton refuses shared memory: {line_of(error)}") from error
 
 
-def datatype(dtype: np.dtype[Any] | str) -> str:
+def name_datatype(dtype: np.dtype[Any] | str) -> str:
     """Return Triton's name of a NumPy type."""
     return DATATYPES[np.dtype(dtype).name]
 
 
-def status_of(error: InferenceServerException) -> str:
+def name_status(error: InferenceServerException) -> str:
     """Return the name of gRPC's status."""
     return str(error.status()).removeprefix("StatusCode.")
 

@@ -62,7 +62,7 @@ class RegionHeader:
         return cls(version, nbytes, weights, bank, tuple(ages))
 
 
-def header_of(
+def make_header(
     memory: Memory,
     object_ids: Sequence[int],
     layout: Layout,

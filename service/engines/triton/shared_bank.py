@@ -12,9 +12,9 @@ from tritonclient.grpc import InferInput, InferRequestedOutput, InferResult
 from model.core.memory import Memory
 from service.engines.triton.bank import TensorLocations, TritonBank
 from service.engines.triton.client import TritonClient
-from service.engines.triton.layout import TensorLocation, layout_of, shape_of
-from service.engines.triton.models import datatype
-from service.engines.triton.region import Region, RegionHeader, header_of
+from service.engines.triton.layout import TensorLocation, choose_shape, lay_out
+from service.engines.triton.models import name_datatype
+from service.engines.triton.region import Region, RegionHeader, make_header
 from service.engines.triton.regions import Regions
 
 
@@ -39,7 +39,7 @@ class SharedStorage:
         await self._client.register(self.region.name, self.region.nbytes)
 
     def input(self, name: str, location: TensorLocation) -> InferInput:
-        made = InferInput(name, (1, *location.shape), datatype(location.dtype))
+        made = InferInput(name, (1, *location.shape), name_datatype(location.dtype))
         made.set_shared_memory(self.region.name, location.nbytes, location.offset)
         return made
 
@@ -74,11 +74,11 @@ class SharedBanks:
         Raise NoSharedMemory, Overloaded, EngineUnavailable.
         """
         spec = self._client.served.spec
-        shape = shape_of(
+        shape = choose_shape(
             spec, model_size, slots=memory.capacity, objects=len(object_ids), frames=frames
         )
-        layout = layout_of(spec, shape)
-        wanted = header_of(
+        layout = lay_out(spec, shape)
+        wanted = make_header(
             memory, object_ids, layout, version=version, weights_sha256=spec.weights_sha256
         )
         region = self._find(session_id, wanted)
@@ -92,7 +92,7 @@ class SharedBanks:
         """Free the bank, as that of this version of the session, for any process."""
         storage = bank.storage
         assert isinstance(storage, SharedStorage)
-        header = header_of(
+        header = make_header(
             bank.memory,
             bank.object_ids,
             bank.layout,

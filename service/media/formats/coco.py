@@ -154,7 +154,7 @@ def count_pixels(document: Document) -> int:
     return drawn + sum(image.width * image.height for image in document.images)
 
 
-def largest_frame(document: Document) -> int:
+def measure_largest_frame(document: Document) -> int:
     """Return the bytes of the frame that takes most, decoded: its masks, and its label map."""
     masks = Counter(each.image_id for each in document.annotations)
     return max(
@@ -162,7 +162,7 @@ def largest_frame(document: Document) -> int:
     )
 
 
-def video_of(document: Document) -> AnnotatedVideo:
+def read_video(document: Document) -> AnnotatedVideo:
     """Return the video, whose masks are decoded when they are gone through.
 
     Raises:

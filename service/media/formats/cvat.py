@@ -61,7 +61,7 @@ def mask_track(track_id: int, frame: int, label: str, each: AnnotatedObject) -> 
         "keyframe": "1",
         "outside": "0",
         "occluded": "0",
-        "rle": ", ".join(map(str, row_runs(each.mask[y : y + height, x : x + width]))),
+        "rle": ", ".join(map(str, count_row_runs(each.mask[y : y + height, x : x + width]))),
         "left": str(x),
         "top": str(y),
         "width": str(width),
@@ -72,7 +72,7 @@ def mask_track(track_id: int, frame: int, label: str, each: AnnotatedObject) -> 
     return track
 
 
-def row_runs(mask: NDArray[np.bool_]) -> list[int]:
+def count_row_runs(mask: NDArray[np.bool_]) -> list[int]:
     """Return the lengths of the runs of a mask read row by row, the first one of background."""
     flat = mask.ravel()
     changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
@@ -92,8 +92,8 @@ def read(path: Path) -> AnnotatedVideo:
         size = read_size(root)
         found: dict[int, list[tuple[str, int, NDArray[np.bool_]]]] = {}
         names: dict[int, str] = {}
-        for number, image, label, group, mask in mask_elements(root):
-            found.setdefault(number, []).append((image, group, mask_of(mask, size)))
+        for number, image, label, group, mask in yield_mask_elements(root):
+            found.setdefault(number, []).append((image, group, read_mask(mask, size)))
             names[group] = label
     except (ElementTree.ParseError, KeyError, ValueError) as error:
         raise MaskError(f"{path.name} is no XML of CVAT that is read here: {error}") from error
@@ -122,7 +122,7 @@ def read_size(root: Element) -> tuple[int, int]:
     return int(image.attrib["height"]), int(image.attrib["width"])
 
 
-def mask_elements(root: Element) -> Iterator[tuple[int, str, str, int, Element]]:
+def yield_mask_elements(root: Element) -> Iterator[tuple[int, str, str, int, Element]]:
     """Yield number, image, label, object and element of each mask."""
     by_label: dict[str, int] = {}
     for parent in root:
@@ -134,7 +134,7 @@ def mask_elements(root: Element) -> Iterator[tuple[int, str, str, int, Element]]
             yield number, parent.get("name") or f"{number:05d}.jpg", label, group or own, mask
 
 
-def mask_of(mask: Element, size: tuple[int, int]) -> NDArray[np.bool_]:
+def read_mask(mask: Element, size: tuple[int, int]) -> NDArray[np.bool_]:
     """Return bool (H, W): the mask of an element; raise ValueError where it does not fit."""
     left, top, width, height = (int(mask.attrib[key]) for key in ("left", "top", "width", "height"))
     runs = np.array([int(run) for run in mask.attrib["rle"].split(",")])

@@ -26,7 +26,7 @@ from service.media.formats.annotated import (
     AnnotatedVideo,
     File,
 )
-from service.media.formats.cvat import row_runs
+from service.media.formats.cvat import count_row_runs
 
 CHANNELS: Final = 4
 WORD_BITS: Final = 8
@@ -110,7 +110,7 @@ def encode_brush(mask: NDArray[np.bool_]) -> list[int]:
     """Return the bytes of a mask as Label Studio's brush has it, 255 where the object is."""
     bits = [f"{mask.size * CHANNELS:032b}{WORD_BITS - 1:05b}"]
     bits += [f"{length - 1:04b}" for length in LENGTH_BITS]
-    for place, run in enumerate(row_runs(mask)):
+    for place, run in enumerate(count_row_runs(mask)):
         word = f"{255 * (place % 2):08b}"
         left = run * CHANNELS
         while left:

@@ -129,4 +129,4 @@ def _read_json(path: Path) -> AnnotatedVideo:
         return label_studio.read(path)
     if isinstance(document, dict) and "videos" in document:
         return coco_video.read(path)
-    return coco.video_of(coco.parse(text, name=path.name))
+    return coco.read_video(coco.parse(text, name=path.name))

@@ -23,7 +23,12 @@ from service.commands.bench_results import (
 )
 from service.commands.bench_soak import soak
 from service.commands.process_figures import cpu_s, descendants, held
-from service.commands.steady_session import SteadySession, processor, resident_mb, sample_footage
+from service.commands.steady_session import (
+    SteadySession,
+    processor,
+    read_resident_mb,
+    scale_sample_footage,
+)
 from service.engines.embedded import embedded_engine
 from service.errors import Misconfigured
 from tests.support.running import run_tamvt
@@ -95,7 +100,7 @@ def test_a_file_that_holds_no_figures_is_named(tmp_path: Path) -> None:
 
 
 def test_the_strips_of_the_object_are_the_whole_of_it() -> None:
-    footage = sample_footage((64, 96))
+    footage = scale_sample_footage((64, 96))
     strips = footage.masks(3)
     assert strips.shape == (3, 64, 96)
     assert (strips.any(axis=(1, 2))).all()
@@ -107,7 +112,7 @@ def test_the_strips_of_the_object_are_the_whole_of_it() -> None:
 async def test_a_steady_session_goes_on_with_one_bank(toy_folder: Path) -> None:
     async with embedded_engine(toy_folder, "toy", threads=1) as engine:
         session = SteadySession(
-            engine, sample_footage((64, 96)), objects=2, clip_length=3, memory_size=4
+            engine, scale_sample_footage((64, 96)), objects=2, clip_length=3, memory_size=4
         )
         await session.fill()
         assert session.next_frame == 1 + 3 * (4 + 2)
@@ -116,7 +121,7 @@ async def test_a_steady_session_goes_on_with_one_bank(toy_folder: Path) -> None:
 
 def test_the_machine_is_named() -> None:
     assert processor()
-    assert resident_mb() > 10
+    assert read_resident_mb() > 10
 
 
 def test_a_process_and_its_children_are_told() -> None:
@@ -124,7 +129,7 @@ def test_a_process_and_its_children_are_told() -> None:
     try:
         assert child.pid in list(descendants(os.getpid()))
         assert held(child.pid).children == 0
-        assert held(os.getpid()).rss_mb == pytest.approx(resident_mb(), rel=0.2)
+        assert held(os.getpid()).rss_mb == pytest.approx(read_resident_mb(), rel=0.2)
         assert cpu_s(os.getpid()) > 0
     finally:
         child.communicate()

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.commands.sending import send_frames, whole_clips
+from service.commands.sending import round_to_clips, send_frames
 from service.media.video import open_source
 from tamvt_client import Client
 from tests.support import scene
@@ -18,7 +18,7 @@ from tests.support.running import running_service
     ("clip_length", "expected"), [(1, 8), (2, 8), (3, 6), (4, 8), (5, 5), (16, 16)]
 )
 def test_an_append_holds_whole_clips(clip_length: int, expected: int) -> None:
-    assert whole_clips(8, clip_length=clip_length) == expected
+    assert round_to_clips(8, clip_length=clip_length) == expected
 
 
 def test_frames_that_are_too_much_at_once_are_sent_by_the_clip(

@@ -42,7 +42,7 @@ def tracked(source: Source, out: Path, *, first: int = 1) -> TrackResults:
     rows = [",".join(COLUMNS)]
     for number in range(first, FRAMES):
         stem = source.stem_of(number)
-        results.mask_file(stem).write_bytes(write_label_map(scene.labels(number)))
+        results.name_mask_file(stem).write_bytes(write_label_map(scene.labels(number)))
         rows.append(f"{stem},1,{'lost' if number == FRAMES - 1 else 'visible'},0.5")
     results.states.write_text("\n".join(rows) + "\n")
     return results
@@ -55,7 +55,7 @@ def test_names_numbers_times_and_states_are_those_of_the_source(
     assert len(list(export_formats(["coco", "cutouts"], results, source, LIMITS))) == 2
     coco = json.loads((tmp_path / "out" / "coco" / "walk.json").read_bytes())
     assert [image["file_name"] for image in coco["images"]] == [
-        source.image_of(number) for number in range(1, FRAMES)
+        source.name_image(number) for number in range(1, FRAMES)
     ]
     assert [image["video_frame"] for image in coco["images"]] == [1, 2, 3]
     times = [image["timestamp"] for image in coco["images"]]

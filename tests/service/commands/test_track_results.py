@@ -34,7 +34,7 @@ def masks(frame: int, state: str) -> FrameMasksOut:
 
 
 def seen(results: TrackResults, name: str) -> set[int]:
-    labels = read_label_map(results.mask_file(name).read_bytes(), ImageLimits())
+    labels = read_label_map(results.name_mask_file(name).read_bytes(), ImageLimits())
     return set(labels.ravel().tolist())
 
 
@@ -52,7 +52,7 @@ def test_a_lost_object_keeps_its_mask_unless_it_is_to_be_empty(
         "b,1,visible,0.1235\nb,2,lost,0.1235\n"
         "c,1,visible,0.1235\nc,2,visible,0.1235\n"
     )
-    (told,) = results.told_of_lost()
+    (told,) = results.tell_of_lost()
     assert told == f"object 2 is lost in 1 of 3 frames: see {tmp_path / 'states.csv'}"
 
 
@@ -70,14 +70,14 @@ def test_a_frame_without_its_mask_or_its_states_is_missing(tmp_path: Path) -> No
     results = TrackResults(tmp_path)
     results.begin(scene.labels(0), ["a"])
     results.write([(name, masks(1, "visible")) for name in "bcd"], SIZE)
-    assert results.first_missing(list("abcd")) == 4
-    assert results.first_missing(list("abcde")) == 4
-    results.mask_file("c").unlink()
-    assert results.first_missing(list("abcd")) == 2
+    assert results.find_first_missing(list("abcd")) == 4
+    assert results.find_first_missing(list("abcde")) == 4
+    results.name_mask_file("c").unlink()
+    assert results.find_first_missing(list("abcd")) == 2
     results.states.write_text("frame,object,state,confidence\na,1,human,1.0\nb,1")
-    assert results.first_missing(list("abcd")) == 1
+    assert results.find_first_missing(list("abcd")) == 1
     results.states.unlink()
-    assert results.first_missing(list("abcd")) == 0
+    assert results.find_first_missing(list("abcd")) == 0
 
 
 def test_a_folder_is_held_by_one_run(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.commands.track_job.state import JobIdentity, TrackState, source_digest
+from service.commands.track_job.state import JobIdentity, TrackState, digest_source
 from service.media.images import encode_png
 from service.media.sample import draw_sample
 from service.media.video import VideoWriter, open_source
@@ -51,9 +51,9 @@ def test_no_state_is_none(tmp_path: Path) -> None:
 def test_a_moved_folder_is_the_same_source(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "0.png").write_bytes(encode_png(next(draw_sample())[0]))
-    before = source_digest(open_source(tmp_path / "a"))
+    before = digest_source(open_source(tmp_path / "a"))
     (tmp_path / "a").rename(tmp_path / "b")
-    assert source_digest(open_source(tmp_path / "b")) == before
+    assert digest_source(open_source(tmp_path / "b")) == before
 
 
 def test_another_file_is_another_source(tmp_path: Path) -> None:
@@ -61,5 +61,5 @@ def test_another_file_is_another_source(tmp_path: Path) -> None:
     for name, picture in {"a.mp4": rgb, "b.mp4": rgb[:, ::-1]}.items():
         with VideoWriter(tmp_path / name) as video:
             video.write(picture, time_s=0)
-    digests = {source_digest(open_source(tmp_path / name)) for name in ("a.mp4", "b.mp4")}
+    digests = {digest_source(open_source(tmp_path / name)) for name in ("a.mp4", "b.mp4")}
     assert len(digests) == 2

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from model.core.memory import Memory
-from service.engines.bank import BankCache, EmbeddedBank, bank_bytes
+from service.engines.bank import BankCache, EmbeddedBank, count_bank_bytes
 from service.errors import Overloaded
 from tests.support.scenes import SIZE
 from tests.support.toy_model import SPEC
@@ -20,7 +20,7 @@ def bank(*, version: int = 1, memory: Memory = MEMORY) -> EmbeddedBank:
     return made
 
 
-ONE = bank_bytes(SPEC, SIZE, MEMORY, [1])
+ONE = count_bank_bytes(SPEC, SIZE, MEMORY, [1])
 
 
 def put(cache: BankCache[EmbeddedBank], session_id: str, made: EmbeddedBank) -> None:

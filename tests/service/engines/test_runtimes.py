@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.engines.canary import differences, try_in_child
+from service.engines.canary import list_differences, try_in_child
 from service.engines.compiled_files import CompiledFiles
 from service.engines.graphs import open_graphs
 from service.engines.onnx_runtime import ONNX_RUNTIME
-from service.engines.runtimes import RuntimeOptions, choose_runtime, measured_loss
+from service.engines.runtimes import RuntimeOptions, choose_runtime, read_measured_loss
 
 
 @pytest.mark.parametrize("told", [None, 0.31], ids=["not measured", "a point too much"])
@@ -38,7 +38,7 @@ def write_loss(folder: Path, weights_sha256: str, loss: dict[str, float]) -> Non
 
 def test_what_was_measured_of_other_weights_does_not_count(tmp_path: Path) -> None:
     def loss(weights: str, runtime: str) -> float | None:
-        return measured_loss(tmp_path, "toy", weights_sha256=weights, runtime=runtime)
+        return read_measured_loss(tmp_path, "toy", weights_sha256=weights, runtime=runtime)
 
     assert loss("a" * 64, "openvino/bf16") is None
     write_loss(tmp_path, "a" * 64, {"openvino/bf16": 0.1})
@@ -80,12 +80,12 @@ def test_a_difference_is_told_with_its_number() -> None:
         "confidence": np.full((1, 1, 1), 0.9, np.float32),
         "key": np.ones((1, 4, 8), np.float16),
     }
-    assert list(differences(right, right)) == []
+    assert list(list_differences(right, right)) == []
     wrong = {name: each.copy() for name, each in right.items()}
     wrong["masks"][..., :2, 0] = 255
     wrong["confidence"][:] = 0.8
     wrong["key"][:] = np.nan
-    assert list(differences(wrong, right)) == [
+    assert list(list_differences(wrong, right)) == [
         "masks differ in 2.0% of pixels (at most 1%)",
         "confidence differs by 0.100 (at most 0.05)",
         "key differs by nan% of its size (at most 20%)",

@@ -10,9 +10,9 @@ import pytest
 
 from model.core.contract import BankTensor, ModelSpec
 from model.core.memory import Memory
-from service.engines.bank import bank_bytes
-from service.engines.states import ModelState, decode_state, empty_state, encode_state
-from service.engines.triton.layout import Shape, layout_of
+from service.engines.bank import count_bank_bytes
+from service.engines.states import ModelState, decode_state, encode_state, make_empty_state
+from service.engines.triton.layout import Shape, lay_out
 from tests.support.toy_model import SPEC
 
 SIZE = (64, 96)
@@ -23,7 +23,7 @@ STATEFUL = replace(SPEC, contract=2, capabilities=("state",), state=(HIDDEN, QUE
 
 def made(objects: int) -> ModelState:
     random = np.random.default_rng(0)
-    blank = empty_state(STATEFUL, SIZE, objects=objects)
+    blank = make_empty_state(STATEFUL, SIZE, objects=objects)
     return {name: random.normal(size=each.shape).astype(each.dtype) for name, each in blank.items()}
 
 
@@ -33,10 +33,12 @@ def stored(objects: int, object_ids: tuple[int, ...]) -> bytes:
 
 def test_a_bank_counts_the_bytes_of_its_state() -> None:
     memory = Memory.start(0, [1, 2], capacity=4)
-    with_state, without = (bank_bytes(spec, SIZE, memory, [1, 2]) for spec in (STATEFUL, SPEC))
+    with_state, without = (
+        count_bank_bytes(spec, SIZE, memory, [1, 2]) for spec in (STATEFUL, SPEC)
+    )
     assert with_state - without == sum(values.nbytes for values in made(2).values()) == 416
     shape = Shape(size=SIZE, slots=4, objects=2, frames=1)
-    regions = [layout_of(spec, shape).nbytes for spec in (STATEFUL, SPEC)]
+    regions = [lay_out(spec, shape).nbytes for spec in (STATEFUL, SPEC)]
     assert regions[0] - regions[1] >= 2 * 416  # as it is taken, and as it comes out
 
 

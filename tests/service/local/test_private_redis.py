@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from service.errors import Misconfigured
-from service.local.private_redis import find_redis, machine_bytes, private_redis
+from service.local.private_redis import count_machine_bytes, find_redis, private_redis
 from tests.support.running import PATIENCE_S
 
 SERVICE = """
@@ -147,13 +147,15 @@ async def test_it_syncs_before_it_answers_and_listens_on_no_port(tmp_path: Path)
 
 @pytest.mark.anyio
 async def test_it_takes_half_of_the_memory_or_what_it_is_given(tmp_path: Path) -> None:
-    for number, (given, wanted) in enumerate(((0, machine_bytes() // 2), (50_000_000, 50_000_000))):
+    for number, (given, wanted) in enumerate(
+        ((0, count_machine_bytes() // 2), (50_000_000, 50_000_000))
+    ):
         async with (
             private_redis(tmp_path / str(number), most_bytes=given) as url,
             Redis.from_url(url) as redis,
         ):
             assert await redis.config_get("maxmemory") == {"maxmemory": str(wanted)}
-    assert 2**28 < machine_bytes() < 2**46
+    assert 2**28 < count_machine_bytes() < 2**46
 
 
 @pytest.mark.anyio

@@ -14,7 +14,7 @@ from service.media.images import (
     encode_jpeg,
     encode_png,
     fitting_image,
-    media_type,
+    name_media_type,
 )
 
 
@@ -54,7 +54,7 @@ def test_the_first_bytes_tell_the_media_type(picture: NDArray[np.uint8]) -> None
         b"\0\0\0\x14ftypqt  ",
         b"?",
     ]
-    assert [media_type(data) for data in given] == [
+    assert [name_media_type(data) for data in given] == [
         "image/jpeg",
         "image/png",
         "image/webp",

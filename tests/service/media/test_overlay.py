@@ -13,8 +13,8 @@ from service.media.overlay import (
     GAP,
     TILE_WIDTH,
     contact_sheet,
-    evenly_spaced,
     paint,
+    space_evenly,
     write_overlay,
 )
 from service.media.video import open_source
@@ -88,9 +88,9 @@ def test_a_sheet_of_nothing_is_refused() -> None:
 
 
 def test_chosen_frames_are_even_and_include_both_ends() -> None:
-    assert evenly_spaced(60, most=12) == (0, 5, 11, 16, 21, 27, 32, 38, 43, 48, 54, 59)
-    assert evenly_spaced(3, most=12) == (0, 1, 2)
-    assert evenly_spaced(1, most=12) == (0,)
+    assert space_evenly(60, most=12) == (0, 5, 11, 16, 21, 27, 32, 38, 43, 48, 54, 59)
+    assert space_evenly(3, most=12) == (0, 1, 2)
+    assert space_evenly(1, most=12) == (0,)
 
 
 def test_the_overlay_video_has_every_frame(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from av.stream import Disposition
 from numpy.typing import NDArray
 
 from service.errors import BadVideo, DamagedVideo, UnknownCodec
-from service.media.video import upright
+from service.media.video import turn_upright
 from service.media.video_reader import open_video
 from tests.support.movies import add_track, movie, noise, write
 
@@ -45,7 +45,7 @@ def turned(data: bytes, matrix: Sequence[int]) -> bytes:
 
 def read(data: bytes) -> list[tuple[float, NDArray[np.uint8]]]:
     with open_video(io.BytesIO(data)) as reader:
-        return [(picture.time_s, upright(picture)) for picture in reader.pictures()]
+        return [(picture.time_s, turn_upright(picture)) for picture in reader.pictures()]
 
 
 def corners(picture: NDArray[np.uint8]) -> list[tuple[int, int, int]]:
@@ -141,7 +141,7 @@ def test_pixels_become_squares(aspect: Fraction, shape: tuple[int, ...]) -> None
 def read_until_damage(data: bytes) -> tuple[list[NDArray[np.uint8]], str]:
     found: list[NDArray[np.uint8]] = []
     with open_video(io.BytesIO(data)) as reader, pytest.raises(DamagedVideo) as caught:
-        found.extend(upright(picture) for picture in reader.pictures())
+        found.extend(turn_upright(picture) for picture in reader.pictures())
     return found, str(caught.value)
 
 

@@ -13,7 +13,7 @@ import pytest
 from service.problems import write_refusal
 from service.server.bounds import Bounds, UnreadResponses
 from service.server.listener import Connections, open_listener
-from service.server.uvicorn_server import server_config
+from service.server.uvicorn_server import make_server_config
 from tests.support.gates import Server
 
 PATIENCE_S = 20.0
@@ -114,7 +114,7 @@ def serve_bounded() -> ServeBounded:
         ) as listener:
             bounded = Bounded(listener.getsockname()[1])
             bounds = Bounds(UnreadResponses(max_bytes=unread_bytes), write_refusal, **bound)
-            config = server_config(app, frame_bytes=1_000_000, ping_s=20.0, bounds=bounds)
+            config = make_server_config(app, frame_bytes=1_000_000, ping_s=20.0, bounds=bounds)
             server = Server(config)
             running = asyncio.create_task(server.serve([listener]))
             await server.ready.wait()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from model.core.contract import SHIPPED_WEIGHTS
 from model.core.memory import Memory
-from service.app import chosen_engines, create_app
+from service.app import create_app, open_chosen_engines
 from service.engines.base import BankLease, ClipMasks, Engine
 from service.engines.embedded import embedded_engine
 from service.sessions.canary import Canary, draw
@@ -81,7 +81,7 @@ async def test_a_wrong_engine_is_not_ready_from_the_start_until_it_is_right(
 
     @asynccontextmanager
     async def open_engines(settings: Settings) -> AsyncIterator[dict[str, Engine]]:
-        async with chosen_engines(settings) as engines:
+        async with open_chosen_engines(settings) as engines:
             yield {name: WrongEngine(engine, fault) for name, engine in engines.items()}
 
     settings = Settings(

@@ -23,8 +23,8 @@ from service.sessions.clips import (
     encode_clip,
     plan,
 )
-from service.sessions.frames import Frame, frame_of_image
-from service.sessions.snapshots import SnapshotPolicy, after_clips
+from service.sessions.frames import Frame, make_frame_of_image
+from service.sessions.snapshots import SnapshotPolicy, add_clips
 from service.store.records import EncodedEntry, Session
 from tests.support import scene
 
@@ -55,7 +55,7 @@ def session(
 
 def frames(count: int) -> list[Frame]:
     return [
-        frame_of_image(
+        make_frame_of_image(
             scene.jpeg(number),
             ImageLimits(),
             name="it",
@@ -126,7 +126,7 @@ def test_what_a_fork_goes_back_to_is_kept_as_well() -> None:
     start, outcomes = session(memory_size=3), followed(session(memory_size=3), 16)
     policy = SnapshotPolicy(clips=1, spread=2)
     steps = plan(start, frames(16), policy)
-    lasting = after_clips(start, [(one.step.last, one.after) for one in outcomes], policy)
+    lasting = add_clips(start, [(one.step.last, one.after) for one in outcomes], policy)
     assert {step.last for step in steps if step.lasting} == {one.frame for one in lasting} - {0}
     memories = [one.contents.memory for one in lasting if one.contents is not None]
     wanted = {entry.frame for memory in memories for entry in memory.entries} - {0}

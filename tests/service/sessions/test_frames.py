@@ -16,7 +16,13 @@ from model.core.pixels import model_frame
 from service.errors import BadVideo, PictureTooLarge, TooManyFrames, WrongFrameSize
 from service.media.video_decoder import VideoDecoder
 from service.server.workers import Workers
-from service.sessions.frames import Frame, Limits, VideoUpload, frame_of_image, frames_of_video
+from service.sessions.frames import (
+    Frame,
+    Limits,
+    VideoUpload,
+    make_frame_of_image,
+    make_frames_of_video,
+)
 from tests.support import scene
 
 pytestmark = pytest.mark.anyio
@@ -27,7 +33,7 @@ LIMITS = Limits(image=ImageLimits(), append_frames=64, video_frames=10, objects=
 
 
 def read(data: bytes) -> Frame:
-    return frame_of_image(
+    return make_frame_of_image(
         data, LIMITS.image, name="it", frame_size=FRAME_SIZE, model_size=MODEL_SIZE
     )
 
@@ -49,7 +55,7 @@ def read_video(videos: VideoDecoder) -> ReadVideo:
     async def read(video: VideoUpload, limits: Limits = LIMITS) -> list[Frame]:
         with Workers(threads=1) as workers:
             sizes = {"frame_size": FRAME_SIZE, "model_size": MODEL_SIZE}
-            return await frames_of_video(video, limits, videos, workers, **sizes)
+            return await make_frames_of_video(video, limits, videos, workers, **sizes)
 
     return read
 

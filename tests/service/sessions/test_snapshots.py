@@ -13,10 +13,10 @@ from model.core.memory import Memory
 from service.errors import RollbackTooFar, UnknownFrame
 from service.sessions.snapshots import (
     SnapshotPolicy,
-    after_change,
-    after_clips,
-    forked,
-    origin_of,
+    add_clips,
+    change_newest,
+    find_origin,
+    fork_session,
 )
 from service.store.records import Session, Snapshot, SnapshotContents
 
@@ -47,7 +47,7 @@ def changed(before: Session, *, corrected: bool = True) -> Session:
     memory = before.memory.correct(before.newest, [1, 7], given=[7], revision=before.version + 1)
     after = before.advanced(memory=memory, next_frame=before.next_frame)
     after = replace(after, object_ids=(1, 7))
-    return replace(after, snapshots=after_change(before, after, corrected=corrected))
+    return replace(after, snapshots=change_newest(before, after, corrected=corrected))
 
 
 def ends_of(snapshots: tuple[Snapshot, ...]) -> list[int]:
@@ -99,21 +99,21 @@ def test_what_is_kept_of_a_video_that_grows_is_evenly_spread(
 def test_clips_of_one_append_are_thinned_at_once() -> None:
     start = session(0)
     clips = [(end, MEMORY) for end in range(2, 42, 2)]
-    kept = after_clips(start, clips, SnapshotPolicy(clips=2, spread=3))
+    kept = add_clips(start, clips, SnapshotPolicy(clips=2, spread=3))
     assert ends_of(kept)[0] == 0
     assert ends_of(kept)[-3:] == [36, 38, 40]
     assert len(kept) == 6
 
 
 def test_without_a_frame_a_fork_begins_with_the_session_as_it_is() -> None:
-    origin = origin_of(changed(session(2, 4)), None)
+    origin = find_origin(changed(session(2, 4)), None)
     assert (origin.frame, origin.revision) == (4, 6)
     assert origin.contents is not None
     assert origin.contents.object_ids == (1, 7)
 
 
 def test_with_a_frame_it_begins_before_that_frame_was_changed() -> None:
-    origin = origin_of(changed(session(2, 4)), 4)
+    origin = find_origin(changed(session(2, 4)), 4)
     assert (origin.frame, origin.revision, origin.corrected) == (4, 0, True)
 
 
@@ -122,17 +122,17 @@ def test_with_a_later_frame_it_begins_after_the_change() -> None:
     later = later.advanced(
         memory=later.memory, next_frame=9, snapshots=(*later.snapshots, Snapshot(8))
     )
-    assert origin_of(later, 5).name == "4.6"
-    assert origin_of(later, 7).name == "4.6"
-    assert origin_of(later, 8).name == "8"
-    assert origin_of(later, 3).name == "2"
+    assert find_origin(later, 5).name == "4.6"
+    assert find_origin(later, 7).name == "4.6"
+    assert find_origin(later, 8).name == "8"
+    assert find_origin(later, 3).name == "2"
 
 
 def test_a_snapshot_that_the_session_did_not_go_on_from_leads_nowhere() -> None:
     """Only what the clip left is kept of frame 4; the session went on from a correction."""
     past = session(2, 4, 8)
     snapshots = tuple(replace(one, superseded=one.frame == 4) for one in past.snapshots)
-    assert origin_of(replace(past, snapshots=snapshots), 6).name == "2"
+    assert find_origin(replace(past, snapshots=snapshots), 6).name == "2"
 
 
 def test_of_changes_of_one_frame_the_last_is_kept_beside_the_first_state() -> None:
@@ -144,18 +144,18 @@ def test_of_changes_of_one_frame_the_last_is_kept_beside_the_first_state() -> No
 
 def test_a_frame_that_is_not_committed_has_no_fork() -> None:
     with pytest.raises(UnknownFrame):
-        origin_of(session(2, 4), 5)
+        find_origin(session(2, 4), 5)
 
 
 def test_what_is_too_old_names_the_oldest_frame() -> None:
     with pytest.raises(RollbackTooFar, match="the oldest frame possible is 2") as caught:
-        origin_of(session(2, 4), 1)
+        find_origin(session(2, 4), 1)
     assert caught.value.oldest == 2
 
 
 def fork_at(origin: Session, *frames: int) -> Session:
     contents = SnapshotContents((1,), MEMORY)
-    return forked(origin, [(Snapshot(frame), contents) for frame in frames], kept_from=0)
+    return fork_session(origin, [(Snapshot(frame), contents) for frame in frames], kept_from=0)
 
 
 def test_a_fork_is_a_session_of_its_own_that_goes_on() -> None:

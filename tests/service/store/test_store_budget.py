@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from model.core.masks import pack_soft_masks
 from model.core.memory import Memory
-from service.sessions.snapshots import SnapshotPolicy, after_clips
+from service.sessions.snapshots import SnapshotPolicy, add_clips
 from service.store.records import (
     EncodedEntry,
     FrameMasks,
@@ -80,7 +80,7 @@ async def started(store: SessionStore) -> Session:
 async def append_clip(store: SessionStore, before: Session, stored: EncodedEntry) -> Session:
     first, last = before.next_frame, before.next_frame + 1
     memory = before.memory.remember(last, [1])
-    snapshots = after_clips(before, [(last, memory)], POLICY)
+    snapshots = add_clips(before, [(last, memory)], POLICY)
     after = before.advanced(memory=memory, next_frame=last + 1, snapshots=snapshots)
     masks = [masks_of(frame, (first, last)) for frame in (first, last)]
     return await store.append(before, after, masks=masks, entries={str(last): stored})

@@ -11,9 +11,9 @@ from redis.asyncio import Redis
 
 from model.core.memory import Memory, MemoryFull
 from service.errors import CorruptSession
-from service.sessions.snapshots import SnapshotPolicy, after_change, after_clips, fork
-from service.store.commits import snapshot_fields
-from service.store.records import Session, Snapshot, SnapshotContents, entry_field, frame_field
+from service.sessions.snapshots import SnapshotPolicy, add_clips, change_newest, fork
+from service.store.commits import name_snapshot_fields
+from service.store.records import Session, Snapshot, SnapshotContents, entry_field, name_frame_field
 from service.store.session_store import SessionStore, new_session_id, open_store
 from tests.service.store.test_session_store import append, entry_of, keys_of, masks_of, started
 
@@ -67,7 +67,7 @@ async def clip(store: SessionStore, before: Session, policy: SnapshotPolicy) -> 
     after = before.advanced(
         memory=memory,
         next_frame=last + 1,
-        snapshots=after_clips(before, [(last, memory)], policy),
+        snapshots=add_clips(before, [(last, memory)], policy),
     )
     masks = [masks_of(frame) for frame in range(before.next_frame, last + 1)]
     return await store.append(before, after, masks=masks, entries={str(last): entry_of(last)})
@@ -83,7 +83,7 @@ async def correction(store: SessionStore, before: Session) -> Session:
     except MemoryFull:
         return before
     after = before.advanced(memory=memory, next_frame=before.next_frame)
-    after = replace(after, snapshots=after_change(before, after, corrected=True))
+    after = replace(after, snapshots=change_newest(before, after, corrected=True))
     first = next(one for one in before.snapshots if one.frame == newest)
     return await store.append(
         before,
@@ -110,7 +110,7 @@ async def test_redis_holds_just_what_the_snapshots_need(
             contents = await store.snapshot(session, one)
             wanted |= {f"{one.name}.snapshot", f"{one.name}.fields"}
             wanted |= {f"{one.name}.masks"} if one.corrected else set()
-            wanted |= set(snapshot_fields(one.frame, contents))
+            wanted |= set(name_snapshot_fields(one.frame, contents))
             assert (await store.snapshot_masks(session, one)).frame == one.frame
         assert await fields_of(redis, session) == wanted
         kept = {
@@ -139,7 +139,7 @@ async def test_a_fork_at_any_frame_has_all_that_it_goes_on_from(
         new = await fork(session, at, store=store)
         assert new.next_frame <= session.next_frame if at is None else new.newest <= at
         assert len(await store.entries(new)) == len(new.memory.entries)
-        field = frame_field(new.newest, new.memory)
+        field = name_frame_field(new.newest, new.memory)
         assert len(await store.entries(new, [field])) == 1
         (masks,) = await store.masks(new.session_id, new.newest, new.newest)
         assert masks.frame == new.newest

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from model.core.memory import Memory
 from service.errors import Conflict, MasksTooLarge, SessionTooLarge, TooMany
-from service.sessions.snapshots import SnapshotPolicy, after_clips
+from service.sessions.snapshots import SnapshotPolicy, add_clips
 from service.store.records import (
     EncodedEntry,
     FrameMasks,
@@ -79,7 +79,7 @@ async def append(
     """The session after a clip of one frame, whose entry takes so many bytes."""
     frame = before.next_frame
     memory = before.memory.remember(frame, [1])
-    snapshots = after_clips(before, [(frame, memory)], POLICY)
+    snapshots = add_clips(before, [(frame, memory)], POLICY)
     after = before.advanced(memory=memory, next_frame=frame + 1, snapshots=snapshots)
     entry = EncodedEntry(bytes(nbytes), b"masks", (1,))
     masks = [masks_of(frame, nbytes=mask_bytes)]

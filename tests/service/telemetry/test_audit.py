@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from service.telemetry.audit import audit, short_session
+from service.telemetry.audit import audit, shorten_session
 from service.telemetry.logging import LINES_A_MINUTE, Seldom, line_formatter
 
 
@@ -33,7 +33,7 @@ def lines(written: io.StringIO) -> list[dict[str, object]]:
 
 def test_a_deletion_is_written_with_its_request(written: io.StringIO) -> None:
     with structlog.contextvars.bound_contextvars(request_id="r1", tenant="acme"):
-        audit("session.deleted", session=short_session("abcdefghijk"))
+        audit("session.deleted", session=shorten_session("abcdefghijk"))
     (line,) = lines(written)
     assert line.pop("time")
     assert line == {

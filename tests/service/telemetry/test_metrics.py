@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.telemetry.metrics import markdown_table
+from service.telemetry.metrics import write_markdown_table
 from service.telemetry.tenants import ACTIVE_S, MOST_TENANTS, OTHERS, TenantActivity
 from tests.service.stream.talk import talk
 from tests.support import scene
@@ -56,7 +56,7 @@ def test_an_append_moves_the_metrics_of_all_it_went_through(api: Api) -> None:
 
 
 def test_every_metric_is_in_the_documents() -> None:
-    assert markdown_table() in (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    assert write_markdown_table() in (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 
 
 def test_tenants_beyond_the_first_hundred_share_a_name() -> None:

@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.core.memory import Memory
-from service.engines.triton.layout import HEADER_BYTES, Layout, Shape, layout_of, shape_of
-from service.engines.triton.region import Region, RegionHeader, header_of
+from service.engines.triton.layout import HEADER_BYTES, Layout, Shape, choose_shape, lay_out
+from service.engines.triton.region import Region, RegionHeader, make_header
 from tests.support.scenes import SIZE
 from tests.support.toy_model import SPEC
 from tests.support.tritons import open_files
 
-LAYOUT = layout_of(SPEC, shape_of(SPEC, SIZE, slots=9, objects=1, frames=2))
+LAYOUT = lay_out(SPEC, choose_shape(SPEC, SIZE, slots=9, objects=1, frames=2))
 MEMORY = Memory.start(0, [1], capacity=9).remember(2, [1])
 OWNER = b"process1"
 HOLDING = (
@@ -32,7 +32,7 @@ HOLDING += "time.sleep(60)\n"
 
 
 def header(version: int = 3) -> RegionHeader:
-    return header_of(MEMORY, [1], LAYOUT, version=version, weights_sha256=SPEC.weights_sha256)
+    return make_header(MEMORY, [1], LAYOUT, version=version, weights_sha256=SPEC.weights_sha256)
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_whatever_makes_another_bank_makes_another_header(change: dict[str, obje
         "version": 3,
         "weights_sha256": SPEC.weights_sha256,
     }
-    assert header_of(**{**told, **change}) != header()  # type: ignore[arg-type]
+    assert make_header(**{**told, **change}) != header()  # type: ignore[arg-type]
 
 
 def test_the_places_of_a_layout_do_not_overlap() -> None:
@@ -214,12 +214,12 @@ def test_slots_are_blocks_of_their_tensor(path: Path) -> None:
 def test_sessions_are_served_in_buckets(
     slots: int, objects: int, frames: int, expected: Shape
 ) -> None:
-    assert shape_of(SPEC, SIZE, slots=slots, objects=objects, frames=frames) == expected
+    assert choose_shape(SPEC, SIZE, slots=slots, objects=objects, frames=frames) == expected
 
 
 def test_a_layout_is_a_value() -> None:
     assert isinstance(LAYOUT, Layout)
-    assert layout_of(SPEC, LAYOUT.shape) == LAYOUT
+    assert lay_out(SPEC, LAYOUT.shape) == LAYOUT
 
 
 def test_a_region_of_another_user_is_not_opened(

@@ -10,8 +10,8 @@ import pytest
 
 from model.core.memory import Memory
 from service.engines.triton.client import triton_client
-from service.engines.triton.layout import layout_of, shape_of
-from service.engines.triton.region import Region, RegionHeader, header_of
+from service.engines.triton.layout import choose_shape, lay_out
+from service.engines.triton.region import Region, RegionHeader, make_header
 from service.engines.triton.regions import SHARED_MEMORY, Regions
 from service.local.triton import LocalTriton
 from tests.support.scenes import SIZE
@@ -20,8 +20,8 @@ from tests.support.tritons import regions as files
 
 pytestmark = pytest.mark.anyio
 
-LAYOUT = layout_of(SPEC, shape_of(SPEC, SIZE, slots=3, objects=1, frames=2))
-HEADER = header_of(
+LAYOUT = lay_out(SPEC, choose_shape(SPEC, SIZE, slots=3, objects=1, frames=2))
+HEADER = make_header(
     Memory.start(0, [1], capacity=3), [1], LAYOUT, version=1, weights_sha256=SPEC.weights_sha256
 )
 

@@ -55,7 +55,7 @@ async def read_chunks(
 async def read_body(
     request: Request, *, max_bytes: int, limits: UploadLimits, reservation: Reservation
 ) -> bytes:
-    """Return the whole body; raise as `body_chunks` does."""
+    """Return the whole body; raise as `read_chunks` does."""
     chunks = read_chunks(request, max_bytes=max_bytes, limits=limits, reservation=reservation)
     return b"".join([chunk async for chunk in chunks])
 

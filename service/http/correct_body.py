@@ -47,7 +47,7 @@ async def read_correction(
 ) -> Annotation:
     """Read the masks in a form, or in a body that is a PNG or a JSON list.
 
-    Raise UnsupportedMedia, and as `receive_form`, `read_body`, `given_in` and `shapes_in` do.
+    Raise UnsupportedMedia, and as `receive_form`, `read_body`, `read_given` and `read_shapes` do.
     """
     if is_form(request):
         rules = {"mask": PartRule(limits.frame_bytes), "objects": PartRule(OBJECTS_BYTES)}

@@ -103,7 +103,7 @@ async def read_frames(
 ) -> Sequence[Frame]:
     """Return the frames of an append, each of them checked.
 
-    Raises NoFrames, TooManyFrames, and what `frame_of_image` and `frames_of_video` raise.
+    Raises NoFrames, TooManyFrames, and what `make_frame_of_image` and `make_frames_of_video` raise.
     """
     sizes = {"frame_size": frame_size, "model_size": model_size}
     if isinstance(source, VideoUpload):

@@ -102,7 +102,7 @@ async def fork(
     """Start a session that continues after frame `at` of this one, or as soon before as it can.
 
     None continues with the session as it is. The newest masks come along, up to a number and a
-    size. Conflict where another process changes the session meanwhile, what `origin_of` raises,
+    size. Conflict where another process changes the session meanwhile, what `find_origin` raises,
     and what `create` of the store raises.
     """
     origin = find_origin(session, at)

@@ -164,7 +164,7 @@ def test_a_mask_that_is_not_there_is_refused(
         ("POST", "/", 405),
         ("GET", "/v1/nothing", 404),
         ("GET", "/v1/sessions//", 404),
-        ("GET", "/docs", 404),
+        ("GET", "/redoc", 404),
         ("PUT", "/v1/sessions", 405),
         ("POST", "/healthz", 405),
     ],

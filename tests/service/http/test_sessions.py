@@ -49,6 +49,7 @@ def test_a_session_starts_with_one_frame_and_a_mask(api: Api) -> None:
         "memory_size": 9,
         "memory_gate": False,
         "next_frame": 1,
+        "state_rebuilt_at": None,
         "notes": ["the mask shows object 1 (1024 pixels)"],
     }
 

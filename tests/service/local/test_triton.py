@@ -80,7 +80,7 @@ def test_the_command_stops_cleanly(toy_repository: Path, number: signal.Signals)
         assert process.stdout is not None
         assert process.stdout.readline().startswith("serving on 127.0.0.1:")
         family = psutil.Process(process.pid).children(recursive=True)
-        assert len(family) == 3  # the server, and a process for each graph
+        assert len(family) == 5  # the server, and a process for each of two models' graphs
         process.send_signal(number)
         assert process.wait(timeout=PATIENCE_S) == 0
         _, still_there = psutil.wait_procs(family, timeout=PATIENCE_S)

@@ -7,7 +7,6 @@ be killed. Pictures come back through shared memory.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
 import logging
 import mmap
@@ -16,7 +15,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -29,6 +27,7 @@ from numpy.typing import NDArray
 
 from service import errors
 from service.media.images import turned
+from service.media.shared_files import make_file, make_files
 from service.media.video_index import format_of
 from service.media.video_process import ANSWER, COMMAND
 from service.media.video_reader import Turn
@@ -42,8 +41,10 @@ CPU_S: Final = 60  # decodes 64 MB and 1,000 frames of 4K with one thread twice 
 # Small videos need 100 MB; large ones some 20 pictures of 3 bytes a pixel, to refer to.
 MEMORY_BYTES: Final = 512_000_000
 MEMORY_BYTES_A_PIXEL: Final = 64
-MOST_SLOTS: Final = 16
+LEAST_SLOTS, MOST_SLOTS = 3, 16
 SLOT_BYTES: Final = 32_000_000
+# Ready in every child that waits: six pictures of 854x480, or sixteen small ones.
+ROOM_BYTES: Final = 8 << 20
 START_S: Final = 20.0  # until the process has imported FFmpeg, on a busy machine
 CHECK_S: Final = 1.0
 MESSAGE_BYTES: Final = 4096
@@ -105,10 +106,11 @@ class Written(NamedTuple):
 
 
 class Child(NamedTuple):
-    """A process that decodes one video."""
+    """A process that decodes one video, and the memory that we share with it for pictures."""
 
     pid: int
     connection: socket.socket
+    room: mmap.mmap
 
 
 class VideoDecoder:
@@ -153,7 +155,10 @@ class VideoDecoder:
             rows * ceil(3 * row / 64) * 64 for rows, row in ((height, width), (width, height))
         )
         # A few for small pictures, so that neither side waits for the other one each time.
-        slots = max(2, min(MOST_SLOTS, SLOT_BYTES // picture_bytes))
+        slots = min(MOST_SLOTS, ROOM_BYTES // picture_bytes)
+        if own_room := slots < LEAST_SLOTS:
+            slots = max(2, min(MOST_SLOTS, SLOT_BYTES // picture_bytes))
+        room_bytes = slots * picture_bytes if own_room else 0
         asked = {
             "kind": kind,
             "size": request.size,
@@ -162,18 +167,19 @@ class VideoDecoder:
             "count": request.count,
             "slots": slots,
             "video_bytes": len(request.data),
-            "picture_bytes": slots * picture_bytes,
+            "picture_bytes": picture_bytes,
             "memory_bytes": self._memory_bytes
             + len(request.data)
-            + (slots * 3 + MEMORY_BYTES_A_PIXEL) * height * width,
+            + room_bytes
+            + MEMORY_BYTES_A_PIXEL * height * width,
             "cpu_s": self._cpu_s,
         }
         found: list[T] = []
         async with self._child() as child:
-            files = await workers.start(make_files, request.data, slots * picture_bytes)
+            files = await workers.start(make_files, request.data, room_bytes)
             try:
-                pictures = mmap.mmap(files[1], 0)
-                socket.send_fds(child.connection, [json.dumps(asked).encode()], list(files))
+                pictures = mmap.mmap(files[1], 0) if room_bytes else child.room
+                socket.send_fds(child.connection, [json.dumps(asked).encode()], files)
             finally:
                 for file in files:
                     os.close(file)
@@ -240,12 +246,20 @@ class VideoDecoder:
     async def _fork(self) -> Child:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
+        room = make_file("tamvt-pictures", size=ROOM_BYTES)
         try:
             with theirs:
-                return Child(await self._exchange(b"f", 0, theirs.fileno()), ours)
+                pid = await self._exchange(b"f", 0, theirs.fileno())
+            socket.send_fds(ours, [b"r"], [room])
+            return Child(pid, ours, mmap.mmap(room, 0))
+        except OSError as error:  # it has ended already
+            ours.close()
+            raise errors.DecoderUnavailable("the process that decodes the video ended") from error
         except BaseException:
             ours.close()
             raise
+        finally:
+            os.close(room)
 
     async def _end(self, coming: asyncio.Task[Child]) -> None:
         """Kill a child and give its place back; another one gets ready for the next video."""
@@ -359,30 +373,6 @@ class VideoDecoder:
                 start_new_session=True,  # Ctrl-C in the terminal is for us to handle
             )
         return self._control
-
-
-def make_files(video: bytes, picture_bytes: int) -> tuple[int, int]:
-    """Return descriptors of two files in memory: the video's bytes, and room for pictures.
-
-    Their sizes are sealed: a process that cuts one short would otherwise end whoever reads it.
-    """
-    if sys.platform != "linux":
-        with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as room:
-            source.write(video)
-            source.seek(0)
-            room.truncate(picture_bytes)
-            return os.dup(source.fileno()), os.dup(room.fileno())
-    source, room = (
-        os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        for name in ("tamvt-video", "tamvt-pictures")
-    )
-    with os.fdopen(os.dup(source), "wb") as file:
-        file.write(video)
-    os.lseek(source, 0, os.SEEK_SET)
-    os.ftruncate(room, picture_bytes)
-    for each in (source, room):
-        fcntl.fcntl(each, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
-    return source, room
 
 
 def read_error(message: dict[str, Any]) -> errors.TamvtError:

@@ -7,11 +7,13 @@ and a child is there in milliseconds.
 On its standard input, a socket: `f` with the child's end of a connection, answered by the child's
 process id; `e` and a process id to end that child, answered by how it ended. It ends with the
 socket. A child that has ended stays a zombie until it is asked for, so that an id is never reused.
+On its connection a child gets room for pictures at once, and later its video.
 """
 
 from __future__ import annotations
 
 import gc
+import io
 import json
 import logging
 import mmap
@@ -54,6 +56,7 @@ class AllocationWatch(logging.Handler):
 def main() -> None:
     """Fork a child for each connection that arrives, until the socket closes."""
     av.logging.set_level(av.logging.ERROR)
+    sample = encode_sample()
     gc.freeze()  # a child's collections would copy all the memory that it shares with us
     control = socket.socket(fileno=0)
     children: set[int] = set()
@@ -70,7 +73,7 @@ def main() -> None:
                 child = os.fork()
                 if child == 0:
                     control.close()
-                    run_child(socket.socket(fileno=descriptors[0]))
+                    run_child(socket.socket(fileno=descriptors[0]), sample)
                 os.close(descriptors[0])
                 children.add(child)
                 control.sendall(ANSWER.pack(child))
@@ -86,10 +89,25 @@ def main() -> None:
             os.kill(child, signal.SIGKILL)
 
 
-def run_child(connection: socket.socket) -> None:
+def encode_sample() -> bytes:
+    """Return a video of one small picture."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 320, 192, "yuv420p"
+        for packet in (*stream.encode(av.VideoFrame(320, 192, "yuv420p")), *stream.encode()):
+            container.mux(packet)
+    return file.getvalue()
+
+
+def run_child(connection: socket.socket, sample: bytes) -> None:
     """Decode the one video that is asked for, and leave the process."""
     end_with_parent()
     try:
+        # What is written to for the first time is copied page by page: done before a video waits.
+        with open_video(io.BytesIO(sample), kind="mov", codecs=CODECS) as reader:
+            for picture in reader.pictures():
+                picture.rgb()
         answer_request(connection)
     except OSError:
         pass  # the service has gone
@@ -100,7 +118,16 @@ def run_child(connection: socket.socket) -> None:
 
 
 def answer_request(connection: socket.socket) -> None:
-    """Confine the process, wait for a request with its two files, and tell what becomes of it."""
+    """Confine the process, wait for a request with its files, and tell what becomes of it.
+
+    The room for pictures comes before. A request whose pictures need more brings its own.
+    """
+    _, descriptors, _, _ = socket.recv_fds(connection, 1, 1)
+    if not descriptors:
+        return
+    # All of it at once, while nobody waits: page by page takes as long as decoding.
+    at_once = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
+    pictures = mmap.mmap(descriptors[0], 0, flags=at_once)
     used = measure_address_space()
     confine()
     send(connection, {"confined": tried()})
@@ -111,9 +138,8 @@ def answer_request(connection: socket.socket) -> None:
     limit(memory_bytes=used + request["memory_bytes"], cpu_s=request["cpu_s"])
     file = os.fdopen(descriptors[0], "rb")
     index = mmap.mmap(descriptors[0], request["video_bytes"], access=mmap.ACCESS_READ)
-    # All of it at once: page by page it takes as long as the decoding of small pictures.
-    shared = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
-    pictures = mmap.mmap(descriptors[1], request["picture_bytes"], flags=shared)
+    if len(descriptors) > 1:
+        pictures = mmap.mmap(descriptors[1], request["slots"] * request["picture_bytes"])
     memory = AllocationWatch()
     logging.getLogger("libav").addHandler(memory)
     logging.getLogger("libav").propagate = False
@@ -141,7 +167,7 @@ def decode(
     Raise what `open_video` and its pictures raise, PictureTooLarge and WrongFrameSize.
     """
     skip, count, slots = request["skip"], request["count"], request["slots"]
-    slot_bytes = len(pictures) // slots
+    slot_bytes = request["picture_bytes"]
     with open_video(file, kind=request["kind"], codecs=CODECS) as reader:
         check_size(*reader.size, request["largest"])
         # Pictures may grow within a video: the decoder gives up before it allocates a huge one.

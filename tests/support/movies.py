@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
 from fractions import Fraction
@@ -73,4 +74,7 @@ def movie(
             if aspect:
                 stream.codec_context.sample_aspect_ratio = aspect
             write(container, stream, pictures, times_ms)
+        if codec == "libsvtav1":
+            # As root it makes this thread a real-time one, and all that it starts from then on.
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
         return file.read()

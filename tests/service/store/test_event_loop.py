@@ -29,7 +29,7 @@ async def test_only_large_records_leave_the_event_loop(
 
         monkeypatch.setattr(session_store, name, call)
 
-    for name in ("sealed_masks", "unpack_page", "unpack_entries"):
+    for name in ("seal_masks", "unpack_page", "unpack_entries"):
         noting(name)
     async with open_store(redis_url, ttl_s=60) as store:
         await store_and_read(store, counts="c")

@@ -48,6 +48,7 @@ ROOM_BYTES: Final = 8 << 20
 START_S: Final = 20.0  # until the process has imported FFmpeg, on a busy machine
 CHECK_S: Final = 1.0
 MESSAGE_BYTES: Final = 4096
+ENDED: Final = "the process that decodes the video has ended"
 KEPT_VARIABLES: Final = ("PATH", "LANG", "LD_LIBRARY_PATH")
 # A picture's memory is used for the next one, in place of given back and asked for again.
 MALLOC: Final = "glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=268435456"
@@ -180,6 +181,8 @@ class VideoDecoder:
             try:
                 pictures = mmap.mmap(files[1], 0) if room_bytes else child.room
                 socket.send_fds(child.connection, [json.dumps(asked).encode()], files)
+            except BrokenPipeError as error:
+                raise errors.DecoderUnavailable(ENDED) from error
             finally:
                 for file in files:
                     os.close(file)
@@ -254,7 +257,7 @@ class VideoDecoder:
             return Child(pid, ours, mmap.mmap(room, 0))
         except OSError as error:  # it has ended already
             ours.close()
-            raise errors.DecoderUnavailable("the process that decodes the video ended") from error
+            raise errors.DecoderUnavailable(ENDED) from error
         except BaseException:
             ours.close()
             raise

@@ -160,27 +160,13 @@ class VideoDecoder:
         if own_room := slots < LEAST_SLOTS:
             slots = max(2, min(MOST_SLOTS, SLOT_BYTES // picture_bytes))
         room_bytes = slots * picture_bytes if own_room else 0
-        asked = {
-            "kind": kind,
-            "size": request.size,
-            "largest": request.largest,
-            "skip": request.skip,
-            "count": request.count,
-            "slots": slots,
-            "video_bytes": len(request.data),
-            "picture_bytes": picture_bytes,
-            "memory_bytes": self._memory_bytes
-            + len(request.data)
-            + room_bytes
-            + MEMORY_BYTES_A_PIXEL * height * width,
-            "cpu_s": self._cpu_s,
-        }
+        asked = self._write_request(request, kind, slots, picture_bytes, room_bytes)
         found: list[T] = []
         async with self._child() as child:
             files = await workers.start(make_files, request.data, room_bytes)
             try:
                 pictures = mmap.mmap(files[1], 0) if room_bytes else child.room
-                socket.send_fds(child.connection, [json.dumps(asked).encode()], files)
+                socket.send_fds(child.connection, [asked], files)
             except BrokenPipeError as error:
                 raise errors.DecoderUnavailable(ENDED) from error
             finally:
@@ -200,6 +186,28 @@ class VideoDecoder:
                 with suppress(OSError):  # it has told all, and ended
                     child.connection.send(b"." * len(told))
         return found
+
+    def _write_request(
+        self, request: VideoRequest, kind: str, slots: int, picture_bytes: int, room_bytes: int
+    ) -> bytes:
+        """Return what a child is asked for, with the memory and time that it may take."""
+        height, width = request.size
+        asked = {
+            "kind": kind,
+            "size": request.size,
+            "largest": request.largest,
+            "skip": request.skip,
+            "count": request.count,
+            "slots": slots,
+            "video_bytes": len(request.data),
+            "picture_bytes": picture_bytes,
+            "memory_bytes": self._memory_bytes
+            + len(request.data)
+            + room_bytes
+            + MEMORY_BYTES_A_PIXEL * height * width,
+            "cpu_s": self._cpu_s,
+        }
+        return json.dumps(asked).encode()
 
     @property
     def children(self) -> int:

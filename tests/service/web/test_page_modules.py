@@ -287,7 +287,9 @@ def test_the_page_waits_for_no_browser_without_a_deadline() -> None:
     for path in (*FOLDER.glob("*.js"), CLIENT):
         for number, line in enumerate(path.read_text().splitlines(), 1):
             if "await " in line and PROMISED.search(line):
-                bounded = "within(" in line or "{ signal," in line
+                bounded = any(
+                    way in line for way in ("within(", "{ signal,", "AbortSignal.timeout(")
+                )
                 assert bounded, f"{path.name}:{number}: {line.strip()}"
 
 

@@ -59,6 +59,7 @@ def served(
 ) -> Iterator[list[Gateway]]:
     """Gateways on this Triton; at the end no region is left, here or in Triton's list."""
     given = {"engine": "triton", "triton_url": triton.url, "redis_url": redis.url}
+    given["canary_interval_s"] = "0"  # its region would come and go among those that are counted
     with gateways(count, Path("/nowhere"), **{**given, **settings}) as found:
         yield list(found)
     wait_until(lambda: not regions(), what="the end of all regions")

@@ -232,6 +232,22 @@ def test_the_trial_redis_starts_with_its_own_files(rendered: Render, tmp_path: P
 # Routes and monitors.
 
 
+def forwarding(chart: Manifests) -> list[Resource]:
+    """The rules of the route that lead to gateways: those for streams, and for all else."""
+    rules = [r for r in chart.get("HTTPRoute", "")["spec"]["rules"] if r["name"] != "metrics"]
+    assert [rule["name"] for rule in rules] == ["stream", "rest"]
+    return rules
+
+
+def test_metrics_are_not_seen_through_the_route(rendered: Render) -> None:
+    rules = rendered("gpu").get("HTTPRoute", "")["spec"]["rules"]
+    (metrics,) = (rule for rule in rules if rule["name"] == "metrics")
+    # An exact path goes before every prefix, and without a backend there is no answer of ours.
+    assert metrics["matches"] == [{"path": {"type": "Exact", "value": "/metrics"}}]
+    assert "backendRefs" not in metrics
+    assert "filters" not in metrics
+
+
 def test_a_stream_lasts_and_a_request_outlives_its_deadline(rendered: Render) -> None:
     rules = {r["name"]: r for r in rendered("gpu").get("HTTPRoute", "")["spec"]["rules"]}
     assert rules["stream"]["timeouts"] == {"request": "0s", "backendRequest": "0s"}
@@ -244,15 +260,15 @@ def test_a_stream_lasts_and_a_request_outlives_its_deadline(rendered: Render) ->
 
 
 def test_a_tenants_name_never_comes_from_outside(rendered: Render) -> None:
-    for rule in rendered("gpu").get("HTTPRoute", "")["spec"]["rules"]:
+    for rule in forwarding(rendered("gpu")):
         (header,) = rule["filters"]
         assert header["requestHeaderModifier"]["remove"] == ["X-Tenant"]
 
 
 def test_affinity_is_an_optimization_only(rendered: Render) -> None:
-    with_it = rendered("gpu-tensorrt").get("HTTPRoute", "")["spec"]["rules"]
+    with_it = forwarding(rendered("gpu-tensorrt"))
     assert all(rule["sessionPersistence"]["type"] == "Cookie" for rule in with_it)
-    without = rendered("gpu").get("HTTPRoute", "")["spec"]["rules"]
+    without = forwarding(rendered("gpu"))
     assert not any("sessionPersistence" in rule for rule in without)
 
 

@@ -81,7 +81,7 @@ tolerations:
 {{- end }}
 {{- end -}}
 
-{{- /* The folder, and the Job's name, of plans for one GPU, TensorRT and model. */ -}}
+{{- /* The folder of plans for one GPU, TensorRT and model. */ -}}
 {{- define "tamvt.engineKey" -}}
 {{- $e := .Values.triton.engines -}}
 {{- printf "%s-%s-%s" $e.gpu $e.tensorrt $e.modelSha256 -}}

@@ -305,9 +305,13 @@ def test_pods_are_spread_over_zones_and_nodes(rendered: Render, values: str) -> 
 # Scaling.
 
 
-@pytest.mark.parametrize("values", VALUES)
-def test_what_scales_has_no_number_of_its_own(rendered: Render, values: str) -> None:
-    chart = rendered(values)
+@pytest.mark.parametrize(
+    "settings",
+    [*((values,) for values in VALUES), ("gpu", "autoscaling.kind=hpa", *REMOTE)],
+    ids=lambda settings: "-".join(settings[:2]),
+)
+def test_what_scales_has_no_number_of_its_own(rendered: Render, settings: tuple[str, ...]) -> None:
+    chart = rendered(*settings)
     scaled = {
         item["spec"]["scaleTargetRef"]["name"]
         for kind in ("HorizontalPodAutoscaler", "ScaledObject")

@@ -171,6 +171,14 @@ def test_a_trial_redis_has_a_password_and_keeps_what_was_told(rendered: Render) 
     assert value(gateway, "TAMVT_REDIS_URL") == "redis://:$(REDIS_PASSWORD)@tamvt-redis:6379/0"
 
 
+def test_another_configuration_starts_the_trial_redis_again(rendered: Render) -> None:
+    told = set()
+    for settings in ((), ("redis.maxmemory=512mb",), TLS):
+        pod = rendered("cpu", *settings).get("StatefulSet", "redis")["spec"]["template"]
+        told.add(pod["metadata"]["annotations"]["checksum/config"])
+    assert len(told) == 3
+
+
 def test_a_trial_redis_can_be_encrypted(rendered: Render) -> None:
     chart = rendered("cpu", *TLS)
     config = chart.get("ConfigMap", "redis")["data"]["redis.conf"].splitlines()

@@ -117,6 +117,20 @@ def test_a_gpu_is_reserved_where_it_is_used() -> None:
     assert [name for name, one in SERVICES.items() if "deploy" in one] == ["triton-gpu"]
 
 
+def test_prometheus_asks_only_for_what_runs() -> None:
+    """By the names that Docker knows now: a target of a profile that is not run pages for ever."""
+    file = ROOT / "deploy/compose/prometheus.yml"
+    jobs = yaml.safe_load(file.read_text())["scrape_configs"]
+    found = {name: each for job in jobs for each in job["dns_sd_configs"] for name in each["names"]}
+    asked = {name for name in SERVICES if name.startswith(("gateway", "triton"))}
+    assert found.keys() == asked
+    assert {each["type"] for each in found.values()} == {"A"}
+    assert not any("static_configs" in job for job in jobs)
+    command = ["promtool", "check", "config", "--syntax-only", str(file)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
 def test_every_file_that_is_mounted_is_there() -> None:
     mounted = [word for one in SERVICES.values() for word in one.get("volumes", ())]
     files = [word.split(":")[0] for word in mounted if word.startswith("./deploy/compose")]

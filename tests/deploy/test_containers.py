@@ -11,7 +11,7 @@ import pytest
 import yaml
 from redis.exceptions import AuthenticationError
 
-from scripts.deploy import check
+from scripts.deploy import check, stack
 from scripts.deploy.check import ROOT, CheckFailed
 from service.local.private_redis import find_redis
 from service.settings import Settings
@@ -109,6 +109,19 @@ def test_every_setting_in_the_compose_file_exists() -> None:
     known = {f"TAMVT_{name.upper()}" for name in Settings.model_fields}
     named = {word for one in SERVICES.values() for word in one.get("environment", {})}
     assert {word for word in named if word.startswith("TAMVT_")} <= known
+
+
+@pytest.mark.parametrize("name", ["gateway", "gateway-triton", "gateway-gpu"])
+def test_a_gateway_is_ready_for_the_proxy(name: str) -> None:
+    settings = SERVICES[name]["environment"]
+    for setting in ("TAMVT_MAX_PEER_CONNECTIONS", "TAMVT_SHUTDOWN_DELAY_S"):
+        assert settings[setting] == stack.GATEWAY[setting]
+    defaults = Settings()
+    assert settings["TAMVT_MAX_PEER_CONNECTIONS"] == str(defaults.max_connections)
+    delay_s = float(settings["TAMVT_SHUTDOWN_DELAY_S"])
+    assert delay_s > 2 * stack.CHECKED_S
+    grace_s = float(SERVICES[name]["stop_grace_period"].removesuffix("s"))
+    assert grace_s > delay_s + defaults.shutdown_grace_s
 
 
 def test_a_gpu_is_reserved_where_it_is_used() -> None:

@@ -144,6 +144,15 @@ def test_prometheus_asks_only_for_what_runs() -> None:
     assert run.returncode == 0, run.stdout + run.stderr
 
 
+def test_who_is_told_to_start_compose_is_told_of_its_password() -> None:
+    """Compose reads the whole file: without REDIS_PASSWORD no profile starts."""
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "deploy").rglob("*.md")]
+    texts = {path: path.read_text() for path in pages if "node_modules" not in path.parts}
+    told = {path for path, text in texts.items() if re.search(r"docker compose .*\bup\b", text)}
+    assert len(told) >= 4
+    assert {path for path in told if "REDIS_PASSWORD" not in texts[path]} == set()
+
+
 def test_every_file_that_is_mounted_is_there() -> None:
     mounted = [word for one in SERVICES.values() for word in one.get("volumes", ())]
     files = [word.split(":")[0] for word in mounted if word.startswith("./deploy/compose")]

@@ -24,6 +24,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from scripts.deploy.stack import START_S, STOP_S
+from service.local.private_service import wait_for_address
+from service.local.supervisor import start_child, stop_child
+
 ROOT = Path(__file__).resolve().parents[2]
 PLACES = re.compile(r"(?<![\w.}/-])/(opt/tamvt|src|models|runs|var/lib/tamvt|var/cache/tamvt)\b")
 TARGETS = ("gateway", "trainer", "triton")
@@ -150,16 +154,15 @@ def start_gateway(stage: BuildStage) -> None:
     words[words.index("0.0.0.0")], words[words.index("8000")] = "127.0.0.1", "0"
     environment = {**os.environ, **stage.environment}
     environment.pop("PYTHONPATH", None)
-    with subprocess.Popen(
-        words, cwd=stage.workdir, env=environment, stdout=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            assert process.stdout is not None
-            port = process.stdout.readline().strip().rpartition(":")[2]
-            probe = [word.replace(":8000", f":{port}") for word in command_of(stage, "HEALTHCHECK")]
-            subprocess.run(probe, cwd=stage.workdir, env=environment, check=True, timeout=60)
-        finally:
-            process.terminate()
+    log = stage.folder / "gateway.log"
+    command = ["env", "-C", str(stage.workdir), *words]
+    process = start_child(command, log=log, environment=environment)
+    try:
+        port = wait_for_address(process, log, deadline_s=START_S).rpartition(":")[2]
+        probe = [word.replace(":8000", f":{port}") for word in command_of(stage, "HEALTHCHECK")]
+        subprocess.run(probe, cwd=stage.workdir, env=environment, check=True, timeout=60)
+    finally:
+        stop_child(process, deadline_s=STOP_S)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, words)
 

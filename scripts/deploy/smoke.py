@@ -11,26 +11,28 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import subprocess
+import os
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from tritonclient.grpc import InferenceServerClient
-from tritonclient.utils import InferenceServerException
 
 from model.core.contract import SHIPPED_WEIGHTS
 from model.core.memory import Memory
+from scripts.deploy.stack import free_port
 from service.engines.base import Engine, EntryPicture
 from service.engines.embedded import embedded_engine
 from service.engines.triton.engine import triton_engine
-from service.local.triton import local_triton
+from service.errors import TamvtError
+from service.local.supervisor import start_child, stop_child
+from service.local.triton import local_triton, wait_until_ready
 from service.media.sample import draw_sample
 from service.server.malloc import keep_large_blocks
 
@@ -40,29 +42,30 @@ LENGTH = 2
 CLIPS = 5
 START_S = 900.0
 LEAST = 0.999  # of all pixels, as for a replica of another runtime
-GRPC = "127.0.0.1:8001"
+STOP_S = 60.0
 
 
 @contextmanager
 def server_on_path(repository: Path) -> Iterator[str]:
-    """Run `tritonserver` until the block is left; raise TimeoutError if it is not ready in time."""
+    """Run `tritonserver` until the block is left; raise Misconfigured if it does not serve.
+
+    What it printed is shown where something fails.
+    """
+    grpc, metrics = free_port(), free_port()
     words = ["--disable-auto-complete-config", "--allow-http=false", "--allow-client-shm=true"]
+    words += [f"--grpc-port={grpc}", f"--metrics-port={metrics}"]
     command = ["tritonserver", f"--model-repository={repository}", *words]
-    with subprocess.Popen(command, stdout=sys.stderr) as process:
-        client = InferenceServerClient(GRPC)
+    with tempfile.TemporaryDirectory(prefix="tamvt-smoke-") as folder:
+        log = Path(folder) / "triton.log"
+        process = start_child(command, log=log, environment=os.environ)
         try:
-            until = time.monotonic() + START_S
-            while time.monotonic() < until and process.poll() is None:
-                with suppress(InferenceServerException):
-                    if client.is_server_ready(client_timeout=1.0):
-                        break
-                time.sleep(1.0)
-            else:
-                raise TimeoutError(f"tritonserver is not ready after {START_S:g} s")
-            yield GRPC
+            wait_until_ready(process, f"127.0.0.1:{grpc}", log, deadline_s=START_S)
+            yield f"127.0.0.1:{grpc}"
+        except TamvtError:
+            sys.stderr.write(log.read_text(encoding="utf-8", errors="replace"))
+            raise
         finally:
-            client.close()
-            process.terminate()
+            stop_child(process, deadline_s=STOP_S)
 
 
 async def segment(

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from service.errors import Misconfigured, StartupError, TamvtError
 from service.local.private_redis import find_redis
-from service.local.private_service import LISTENING
+from service.local.private_service import wait_for_address
 from service.local.supervisor import (
     POLL_S,
     catch_stop_signals,
@@ -94,15 +94,7 @@ class StackGateway:
         """Run it and wait until it listens; raise StartupError with its last line where it ends."""
         words = [*command, "serve", "--port", str(self.port)]
         self.process = start_child(words, log=self.log, environment=self.environment)
-        until = time.monotonic() + START_S
-        while time.monotonic() < until:
-            ended = self.process.poll() is not None
-            if LISTENING.search(self.log.read_text(errors="replace")):
-                return
-            if ended:
-                break
-            time.sleep(POLL_S)
-        raise StartupError(f"a gateway did not start: {read_last_line(self.log)}")
+        wait_for_address(self.process, self.log, deadline_s=START_S)
 
     def is_ready(self) -> bool:
         """Return whether it says that work gets done."""

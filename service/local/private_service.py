@@ -45,12 +45,13 @@ def private_service(
     command += ["--workers", str(workers)] if workers > 1 else []
     process = start_child(command, log=log, environment={**os.environ, **own, **(settings or {})})
     try:
-        yield _address(process, log, deadline_s=start_deadline_s)
+        yield wait_for_address(process, log, deadline_s=start_deadline_s)
     finally:
         stop_child(process, deadline_s=stop_deadline_s)
 
 
-def _address(process: subprocess.Popen[bytes], log: Path, *, deadline_s: float) -> str:
+def wait_for_address(process: subprocess.Popen[bytes], log: Path, *, deadline_s: float) -> str:
+    """Wait until a service says where it listens, and return that; raise StartupError."""
     until = time.monotonic() + deadline_s
     while time.monotonic() < until:
         ended = process.poll() is not None

@@ -74,8 +74,7 @@ def local_triton(
         server = _Server(repository, host=host, ports=ports, home=home, folder=Path(folder))
         process = server.start(log, otlp_endpoint=otlp_endpoint)
         try:
-            stop = stop or StopSignals()
-            _wait_until_ready(process, f"{host}:{ports[0]}", log, deadline_s=deadline_s, stop=stop)
+            wait_until_ready(process, f"{host}:{ports[0]}", log, deadline_s=deadline_s, stop=stop)
             metrics = f"http://{host}:{ports[1]}/metrics"
             yield LocalTriton(f"{host}:{ports[0]}", metrics, process, log)
         finally:
@@ -192,14 +191,15 @@ def _free_port(host: str) -> int:
         return int(listener.getsockname()[1])
 
 
-def _wait_until_ready(
+def wait_until_ready(
     process: subprocess.Popen[bytes],
     url: str,
     log: Path,
     *,
     deadline_s: float,
-    stop: StopSignals,
+    stop: StopSignals | None = None,
 ) -> None:
+    """Wait until a Triton serves its models; raise Misconfigured, or Stopped after a signal."""
     from tritonclient.grpc import InferenceServerClient
     from tritonclient.utils import InferenceServerException
 
@@ -208,10 +208,11 @@ def _wait_until_ready(
     client = InferenceServerClient(url, channel_args=[("grpc.enable_http_proxy", 0)])
     try:
         while time.monotonic() < until:
-            if stop.requested:
+            if stop is not None and stop.requested:
                 raise Stopped("a signal came before the models were served")
-            if process.poll() is not None:
-                raise Misconfigured(f"Triton ended: {_find_first_error(log)}")
+            if (status := process.poll()) is not None:
+                told = _find_first_error(log)
+                raise Misconfigured(f"Triton ended with status {status}: {told}")
             with suppress(InferenceServerException):
                 if client.is_server_ready(client_timeout=1.0):
                     return

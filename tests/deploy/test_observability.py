@@ -60,9 +60,8 @@ def test_each_alert_fires_on_what_it_is_for_and_on_nothing_else() -> None:
     tests = ROOT / "deploy" / "observability" / "tests" / "tamvt.yml"
     tested = tests.read_text(encoding="utf-8")
     assert [r["alert"] for r in rules() if "alert" in r and r["alert"] not in tested] == []
-    run = subprocess.run(
-        ["promtool", "test", "rules", str(tests)], capture_output=True, text=True, check=False
-    )
+    command = ["promtool", "test", "rules", str(tests)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert run.returncode == 0, run.stdout + run.stderr
 
 
@@ -99,4 +98,5 @@ def test_a_real_prometheus_evaluates_every_rule(prometheus: Prometheus) -> None:
     health = {rule["name"]: rule["health"] for group in groups for rule in group["rules"]}
     assert len(health) == len(list(rules()))
     assert {name for name, state in health.items() if state == "err"} == set()
-    assert prometheus.query('ALERTS{alertname!~"TamvtErrors|TamvtSlowClips"}') == []
+    # Others may be pending for a while: on a slow machine clips are slow.
+    assert prometheus.query('ALERTS{alertstate="firing"}') == []

@@ -12,7 +12,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from scripts.deploy.stack import Stack, running_proxy, running_stack, write_cert
 from service.settings import Settings
 from tests.service.stream.talk import Talk
 from tests.support import scene
-from tests.support.redis_servers import free_port
+from tests.support.redis_servers import free_port, wait_until
 from tests.support.running import PATIENCE_S, Api, problem, run_tamvt
 from tests.support.toy_model import WEIGHTS, write_toy_model
 
@@ -72,6 +72,7 @@ def send(api: Api, session: str, number: int) -> dict[str, Any]:
         try:
             answer = api.append(session, [scene.png(number)], first=number)
         except httpx.TransportError:
+            time.sleep(0.05)
             continue
         if answer.status_code == 200:
             found: dict[str, Any] = answer.json()["frames"][0]
@@ -203,6 +204,64 @@ def test_gateways_are_replaced_one_by_one_under_load(stack: Stack, api: Api) -> 
     assert told == [send(api, alone, number + 1) for number in range(len(told))]
 
 
+# The proxy alone.
+
+
+class Echo(http.server.BaseHTTPRequestHandler):
+    """Answers with the headers that it was sent."""
+
+    def do_GET(self) -> None:
+        body = json.dumps({name.lower(): value for name, value in self.headers.items()}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def is_answered(client: httpx.Client) -> bool:
+    """Return whether the proxy has found what is behind it."""
+    with suppress(httpx.TransportError):
+        return client.get("/v1/models").status_code == 200
+    return False
+
+
+def test_a_tenants_name_from_outside_is_taken_off(tmp_path: Path) -> None:
+    certificate = write_certificate(tmp_path / "certificates")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Echo) as upstream:
+        threading.Thread(target=upstream.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{upstream.server_port}"
+        with (
+            running_proxy(tmp_path, port=free_port(), gateways=[address]) as url,
+            httpx.Client(base_url=url, verify=trust(certificate), timeout=PATIENCE_S) as client,
+        ):
+            wait_until(lambda: is_answered(client), what="an answer through the proxy")
+            answer = client.get("/v1/models", headers={"X-Tenant": "eve", "X-Other": "1"})
+        upstream.shutdown()
+    assert "x-tenant" not in answer.json()
+    assert answer.json()["x-other"] == "1"
+    assert answer.json()["host"].startswith("localhost")
+
+
+def test_the_proxy_waits_longer_than_a_gateway() -> None:
+    text = (ROOT / "deploy/compose/traefik.yml").read_text()
+    plain = "\n".join(line for line in text.splitlines() if "{{" not in line)
+    (transport,) = yaml.safe_load(plain)["http"]["serversTransports"].values()
+    waits_s = float(transport["forwardingTimeouts"]["responseHeaderTimeout"].rstrip("s"))
+    assert waits_s > Settings().request_deadline_s
+    assert "readTimeout=0s" in (ROOT / "docker-compose.yml").read_text()
+
+
+def test_problem_documents_come_through_the_proxy(stack: Stack) -> None:
+    with calling(stack) as http:
+        assert problem(http.get("/v1/sessions/nobody")) == (404, "unknown-session")
+
+
+# Last: it leaves the stack with one gateway, of other weights.
+
+
 def test_weights_are_replaced_gateway_by_gateway_under_load(stack: Stack, tmp_path: Path) -> None:
     """What was told stays; what comes later is by the new weights, and the session says so."""
     random = np.random.default_rng(3)
@@ -225,58 +284,3 @@ def test_weights_are_replaced_gateway_by_gateway_under_load(stack: Stack, tmp_pa
                 gateway.stop()
         assert behind.masks(session, from_=1).json()["frames"] == told[:500]
         assert http.get(path).json()["weights_sha256"] != before
-
-
-# The proxy alone.
-
-
-class Echo(http.server.BaseHTTPRequestHandler):
-    """Answers with the headers that it was sent."""
-
-    def do_GET(self) -> None:
-        body = json.dumps({name.lower(): value for name, value in self.headers.items()}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-
-def test_a_tenants_name_from_outside_is_taken_off(tmp_path: Path) -> None:
-    certificate = write_certificate(tmp_path / "certificates")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Echo) as upstream:
-        threading.Thread(target=upstream.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{upstream.server_port}"
-        with (
-            running_proxy(tmp_path, port=free_port(), gateways=[address]) as url,
-            httpx.Client(base_url=url, verify=trust(certificate), timeout=PATIENCE_S) as client,
-        ):
-            until = time.monotonic() + PATIENCE_S
-            while time.monotonic() < until:
-                try:
-                    answer = client.get("/v1/models", headers={"X-Tenant": "eve", "X-Other": "1"})
-                except httpx.TransportError:
-                    continue
-                if answer.status_code == 200:
-                    break
-                time.sleep(0.1)
-        upstream.shutdown()
-    assert "x-tenant" not in answer.json()
-    assert answer.json()["x-other"] == "1"
-    assert answer.json()["host"].startswith("localhost")
-
-
-def test_the_proxy_waits_longer_than_a_gateway() -> None:
-    text = (ROOT / "deploy/compose/traefik.yml").read_text()
-    plain = "\n".join(line for line in text.splitlines() if "{{" not in line)
-    (transport,) = yaml.safe_load(plain)["http"]["serversTransports"].values()
-    waits_s = float(transport["forwardingTimeouts"]["responseHeaderTimeout"].rstrip("s"))
-    assert waits_s > Settings().request_deadline_s
-    assert "readTimeout=0s" in (ROOT / "docker-compose.yml").read_text()
-
-
-def test_problem_documents_come_through_the_proxy(stack: Stack) -> None:
-    with calling(stack) as http:
-        assert problem(http.get("/v1/sessions/nobody")) == (404, "unknown-session")

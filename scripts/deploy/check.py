@@ -20,8 +20,9 @@ from typing import Any
 import jsonschema_rs
 import yaml
 
+from scripts.deploy.stack import TOOLS
+
 ROOT = Path(__file__).resolve().parents[2]
-TOOLS = ROOT / ".venv" / "tools"
 BIN = TOOLS / "deploy" / "bin"
 CHART = ROOT / "deploy" / "kubernetes" / "chart"
 OVERLAY = ROOT / "deploy" / "kubernetes" / "overlay"

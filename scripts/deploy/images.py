@@ -63,7 +63,7 @@ def read_stages(text: str) -> dict[str, BuildStage]:
     return stages
 
 
-def sent_files() -> list[str]:
+def list_sent_files() -> list[str]:
     """Return what .dockerignore lets through."""
     return [line[1:] for line in (ROOT / ".dockerignore").read_text().split() if line[0] == "!"]
 
@@ -78,7 +78,7 @@ def copy(stage: BuildStage, words: list[str], stages: dict[str, BuildStage]) -> 
             # A virtual environment knows its place: it is led to, not moved.
             into.symlink_to(stages[words[0].removeprefix("--from=")].place(source))
             continue
-        if not any(source == each or source.startswith(f"{each}/") for each in sent_files()):
+        if not any(source == each or source.startswith(f"{each}/") for each in list_sent_files()):
             raise FileNotFoundError(f"COPY {source}: .dockerignore keeps it back")
         if (ROOT / source).is_dir():
             shutil.copytree(ROOT / source, into, ignore=shutil.ignore_patterns("__pycache__"))

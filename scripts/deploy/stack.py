@@ -37,7 +37,8 @@ from service.local.supervisor import (
 from service.local.triton import local_triton
 
 ROOT = Path(__file__).resolve().parents[2]
-TRAEFIK = Path(sys.prefix) / "tools" / "deploy" / "bin" / "traefik"
+TOOLS = Path(sys.prefix) / "tools"  # where scripts/setup puts programs for deploy/
+TRAEFIK = TOOLS / "deploy" / "bin" / "traefik"
 START_S = 120.0
 STOP_S = 40.0
 CHECKED_S = 1.0  # how often the proxy asks /readyz

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
-from redis.exceptions import AuthenticationError
 
 from scripts.deploy import check
 from scripts.deploy.check import CHART, ROOT, VALUES
-from service.local.private_redis import find_redis
 from tests.deploy.conftest import Render
 from tests.support.manifests import (
     Manifests,
@@ -25,7 +22,7 @@ from tests.support.manifests import (
     value,
     volume,
 )
-from tests.support.redis_servers import RedisServer, free_port, wait_until
+from tests.support.redis_servers import guarded_redis
 
 TLS = ("redis.tls.enabled=true", "redis.tls.certSecret=certs", "redis.tls.caSecret=authority")
 
@@ -207,33 +204,10 @@ def test_a_redis_of_your_own_is_named_by_a_secret(rendered: Render, values: str)
 def test_the_trial_redis_starts_with_its_own_files(rendered: Render, tmp_path: Path) -> None:
     """The container's script and configuration, run with a real Redis in other folders."""
     chart = rendered("cpu")
-    port = free_port()
-    pod = chart.pod("StatefulSet", "redis")
+    (script,) = container(chart.pod("StatefulSet", "redis"), "redis")["args"]
     config = chart.get("ConfigMap", "redis")["data"]["redis.conf"]
-    places = {"/run/redis": tmp_path / "run", "/etc/redis": tmp_path / "etc", "/data": tmp_path}
-    script = container(pod, "redis")["args"][0].replace("redis-server", find_redis())
-    for path, place in places.items():
-        place.mkdir(exist_ok=True)
-        script, config = script.replace(path, str(place)), config.replace(path, str(place))
-    (tmp_path / "etc" / "redis.conf").write_text(f"{config}port {port}\nbind 127.0.0.1\n")
-    password = "a-password-for-this-test"
-    command = ["sh", "-ec", script]
-    with subprocess.Popen(
-        command,
-        env={"REDIS_PASSWORD": password, "PATH": "/usr/bin:/bin"},
-        stdout=subprocess.DEVNULL,
-    ) as process:
-        try:
-            server = RedisServer(tmp_path, port, password=password)
-            wait_until(server.answers, what="a Redis that takes the password")
-            with server.client() as client:
-                assert client.config_get("appendfsync")["appendfsync"] == "always"
-            with pytest.raises(AuthenticationError):
-                RedisServer(tmp_path, port).client().ping()
-            words = Path(f"/proc/{process.pid}/cmdline").read_text()
-            assert password not in words
-        finally:
-            process.terminate()
+    with guarded_redis(tmp_path, script=script, config=config) as server, server.client() as client:
+        assert client.config_get("appendfsync")["appendfsync"] == "always"
     assert (tmp_path / "run" / "auth.conf").stat().st_mode & 0o077 == 0
 
 

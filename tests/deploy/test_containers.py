@@ -9,29 +9,25 @@ from typing import Any
 
 import pytest
 import yaml
-from redis.exceptions import AuthenticationError
 
 from scripts.deploy import check, stack
-from scripts.deploy.check import ROOT, CheckFailed
-from service.local.private_redis import find_redis
+from scripts.deploy.check import CHART, ROOT, CheckFailed
+from scripts.deploy.images import TARGETS, list_sent_files, read_stages
 from service.settings import Settings
-from tests.support.redis_servers import RedisServer, free_port, wait_until
+from tests.support.redis_servers import guarded_redis
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+REDIS = ROOT / "deploy" / "compose" / "redis.conf"
 SERVICES: dict[str, Any] = COMPOSE["services"]
 
 
-def stages() -> dict[str, str]:
-    """The text of each stage of the Dockerfile by its name."""
-    parts = re.split(r"^FROM \S+ AS (\w+)$", DOCKERFILE, flags=re.MULTILINE)
-    return dict(zip(parts[1::2], parts[2::2], strict=True))
-
-
 def test_the_three_targets_run_as_nobody() -> None:
-    assert {"gateway", "triton", "trainer"} <= set(stages())
-    for name in ("gateway", "triton", "trainer"):
-        assert re.findall(r"^USER (.*)$", stages()[name], re.MULTILINE)[-1] == "10001:10001"
+    stages = read_stages(DOCKERFILE)
+    assert set(TARGETS) == {"gateway", "triton", "trainer"}
+    for name in TARGETS:
+        users = [rest for word, rest in stages[name].steps if word == "USER"]
+        assert users[-1] == "10001:10001"
 
 
 def test_every_image_has_an_exact_version() -> None:
@@ -55,11 +51,10 @@ def test_every_package_comes_from_a_lock() -> None:
 
 
 def test_what_is_copied_is_sent_to_the_builder() -> None:
-    sent = [line[1:] for line in (ROOT / ".dockerignore").read_text().split() if line[0] == "!"]
     copied = re.findall(r"^COPY (?!--from)(.*) \S+$", DOCKERFILE, re.MULTILINE)
     for path in (word for words in copied for word in words.split()):
         assert (ROOT / path).exists(), path
-        assert any(path == kept or path.startswith(f"{kept}/") for kept in sent), path
+        assert any(path == kept or path.startswith(f"{kept}/") for kept in list_sent_files()), path
 
 
 def test_hadolint_finds_a_package_without_a_version(tmp_path: Path) -> None:
@@ -162,25 +157,12 @@ def test_every_file_that_is_mounted_is_there() -> None:
 
 def test_the_redis_of_compose_asks_for_its_password(tmp_path: Path) -> None:
     """Its own command and configuration, run with a real Redis in other folders."""
-    port, password = free_port(), "a-password-for-this-test"
-    places = {"/run/redis": tmp_path / "run", "/etc/redis": tmp_path / "etc", "/data": tmp_path}
     script = SERVICES["redis"]["command"][-1].replace("$$", "$")
-    script = script.replace("redis-server", find_redis())
-    config = (ROOT / "deploy/compose/redis.conf").read_text()
-    for path, place in places.items():
-        place.mkdir(exist_ok=True)
-        script, config = script.replace(path, str(place)), config.replace(path, str(place))
-    (tmp_path / "etc" / "redis.conf").write_text(f"{config}port {port}\nbind 127.0.0.1\n")
-    environment = {"REDIS_PASSWORD": password, "PATH": "/usr/bin:/bin"}
-    with subprocess.Popen(
-        ["sh", "-ec", script], env=environment, stdout=subprocess.DEVNULL
-    ) as process:
-        try:
-            wait_until(
-                RedisServer(tmp_path, port, password=password).answers, what="a guarded Redis"
-            )
-            with pytest.raises(AuthenticationError):
-                RedisServer(tmp_path, port).client().ping()
-            assert password not in Path(f"/proc/{process.pid}/cmdline").read_text()
-        finally:
-            process.terminate()
+    with guarded_redis(tmp_path, script=script, config=REDIS.read_text()) as server:
+        assert server.answers()
+
+
+def test_the_redis_of_compose_is_set_as_that_of_the_chart() -> None:
+    chart = (CHART / "files" / "redis.conf").read_text()
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    assert REDIS.read_text() == f"{chart}maxmemory {values['redis']['maxmemory']}\n"

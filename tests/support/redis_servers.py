@@ -14,8 +14,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, RedisError
 
 from service.errors import Misconfigured
 from service.local.private_redis import PROGRAMS, find_redis
@@ -121,6 +122,36 @@ def running_redis(
         yield server
     finally:
         server.stop()
+
+
+@contextmanager
+def guarded_redis(folder: Path, *, script: str, config: str) -> Iterator[RedisServer]:
+    """Run a container's own script and configuration with a real Redis in other folders.
+
+    It takes the password of REDIS_PASSWORD and no other, and its command line does not tell it.
+    """
+    port, password = free_port(), "a-password-for-this-test"
+    places = {"/run/redis": folder / "run", "/etc/redis": folder / "etc", "/data": folder}
+    script = script.replace("redis-server", find_redis())
+    for path, place in places.items():
+        place.mkdir(exist_ok=True)
+        script, config = script.replace(path, str(place)), config.replace(path, str(place))
+    (folder / "etc" / "redis.conf").write_text(f"{config}port {port}\nbind 127.0.0.1\n")
+    process = subprocess.Popen(
+        ["sh", "-ec", script],
+        env={"REDIS_PASSWORD": password, "PATH": "/usr/bin:/bin"},
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        server = RedisServer(folder, port, password=password)
+        wait_until(server.answers, what="a Redis that takes the password")
+        with RedisServer(folder, port).client() as stranger, pytest.raises(AuthenticationError):
+            stranger.ping()
+        assert password not in Path(f"/proc/{process.pid}/cmdline").read_text()
+        yield server
+    finally:
+        process.terminate()
+        process.wait(DEADLINE_S)
 
 
 @dataclass(frozen=True)

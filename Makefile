@@ -23,7 +23,7 @@ KEEP_BLOCKS := THP_MEM_ALLOC_ENABLE=1 \
 	GLIBC_TUNABLES=glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=8589934592:glibc.malloc.top_pad=268435456
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 20
 
 setup:  ## install everything: the service, torch, a Redis, the tools
 	@scripts/setup everything

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Proves in about five minutes that a GPU serves the model: with ONNX Runtime, and with TensorRT.
-#   deploy/triton/smoke.sh            in the container `triton`, or wherever tritonserver is
+#   deploy/triton/smoke.sh            wherever tritonserver is: in NVIDIA's container
 #   BACKENDS=onnxruntime deploy/triton/smoke.sh
 # It needs a checkout with `make setup` done, tritonserver, and for TensorRT trtexec.
 # It writes the repositories, builds the plans, starts a real Triton, and runs the same clips
@@ -8,7 +8,8 @@
 #   onnxruntime: label maps agree in 99.9 % of pixels or more, N ms a clip: ok
 #   tensorrt: label maps agree in 99.9 % of pixels or more, N ms a clip: ok
 #   the GPU serves tamvt-mobile
-# Not yet run on a GPU: none was at hand. With BACKENDS=python a test runs it on the CPU.
+# Not yet run on a GPU: none was at hand. BACKENDS=python runs it on a CPU, with the wheel's Triton;
+# `make check-images` makes that comparison with the repository of the image.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 

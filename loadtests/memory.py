@@ -22,7 +22,7 @@ import psutil
 from redis import Redis
 
 from model.core.palette import write_label_map
-from scripts.deploy.stack import StackGateway, free_port, running_redis
+from scripts.deploy.stack import StackGateway, find_free_port, running_redis
 from service.media.images import encode_jpeg
 from service.media.sample import draw_sample
 from tamvt_client import Client
@@ -87,7 +87,7 @@ def main() -> None:
     words = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, running_redis(Path(folder)) as url:
         gateway = StackGateway(
-            free_port(), Path(folder) / "gateway.log", {**os.environ, "TAMVT_REDIS_URL": url}
+            find_free_port(), Path(folder) / "gateway.log", {**os.environ, "TAMVT_REDIS_URL": url}
         )
         gateway.start()
         try:

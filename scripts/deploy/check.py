@@ -58,7 +58,7 @@ def render(values: str, *options: str) -> str:
     return run(BIN / "helm", *words, "--values", CHART / f"values/{values}.yaml", *options)
 
 
-def resources(manifests: str) -> list[dict[str, Any]]:
+def read_resources(manifests: str) -> list[dict[str, Any]]:
     """Return the resources in YAML manifests."""
     return [resource for resource in yaml.safe_load_all(manifests) if resource]
 
@@ -80,7 +80,7 @@ def check_manifests(manifests: str) -> None:
     """Raise CheckFailed unless each resource is as its schema says."""
     built_in: list[dict[str, Any]] = []
     custom: list[dict[str, Any]] = []
-    for resource in resources(manifests):
+    for resource in read_resources(manifests):
         of_custom = resource["apiVersion"].split("/")[0] in CUSTOM
         (custom if of_custom else built_in).append(resource)
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
@@ -112,7 +112,7 @@ def check_safety(manifests: dict[str, str]) -> None:
         run(TOOLS / "checkov/bin/checkov", "--config-file", config, "--directory", folder)
 
 
-def checks() -> Iterator[str]:
+def run_checks() -> Iterator[str]:
     """Yield what was found right, one after the other; raise CheckFailed at the first fault."""
     check_dockerfile(ROOT / "Dockerfile")
     yield "Dockerfile (hadolint)"
@@ -132,7 +132,7 @@ def checks() -> Iterator[str]:
 def main() -> int:
     """Return 0 where all is right, else 1 with what is wrong on stderr."""
     try:
-        for right in checks():
+        for right in run_checks():
             print(f"{right}: ok")
     except CheckFailed as wrong:
         print(wrong, file=sys.stderr)

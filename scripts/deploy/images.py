@@ -141,7 +141,7 @@ def build(stage: BuildStage, stages: dict[str, BuildStage], folder: Path) -> Non
             run(stage, rest)
 
 
-def command_of(stage: BuildStage, word: str) -> list[str]:
+def read_command(stage: BuildStage, word: str) -> list[str]:
     """Return the words of a stage's CMD or HEALTHCHECK."""
     (text,) = (rest for name, rest in stage.steps if name == word)
     words: list[str] = json.loads(text[text.index("[") :])
@@ -150,7 +150,7 @@ def command_of(stage: BuildStage, word: str) -> list[str]:
 
 def start_gateway(stage: BuildStage) -> None:
     """Start it as its CMD says, on loopback and a free port, and ask its health check."""
-    words = command_of(stage, "CMD")
+    words = read_command(stage, "CMD")
     words[words.index("0.0.0.0")], words[words.index("8000")] = "127.0.0.1", "0"
     environment = {**os.environ, **stage.environment}
     environment.pop("PYTHONPATH", None)
@@ -159,7 +159,7 @@ def start_gateway(stage: BuildStage) -> None:
     process = start_child(command, log=log, environment=environment)
     try:
         port = wait_for_address(process, log, deadline_s=START_S).rpartition(":")[2]
-        probe = [word.replace(":8000", f":{port}") for word in command_of(stage, "HEALTHCHECK")]
+        probe = [word.replace(":8000", f":{port}") for word in read_command(stage, "HEALTHCHECK")]
         subprocess.run(probe, cwd=stage.workdir, env=environment, check=True, timeout=60)
     finally:
         stop_child(process, deadline_s=STOP_S)
@@ -179,7 +179,7 @@ def check(target: str, stages: dict[str, BuildStage], folder: Path) -> Iterator[
     elif target == "trainer":
         environment.pop("PYTHONPATH", None)
         subprocess.run(
-            command_of(stage, "CMD"), env=environment, check=True, stdout=subprocess.DEVNULL
+            read_command(stage, "CMD"), env=environment, check=True, stdout=subprocess.DEVNULL
         )
         yield "trainer: its command"
     else:

@@ -53,7 +53,7 @@ def build(output: Path) -> None:
     run(*pack, cwd=ROOT / "clients" / "javascript")
 
 
-def empty_environment(folder: Path) -> Path:
+def make_environment(folder: Path) -> Path:
     """Make a virtual environment and return its folder of programs."""
     run(sys.executable, "-m", "venv", folder)
     return folder / "bin"
@@ -72,13 +72,13 @@ def check(output: Path, folder: Path) -> Iterator[str]:
         raise FileNotFoundError(", ".join(missing))
     yield f"{version}: two wheels, their sources and a tarball"
 
-    programs = empty_environment(folder / "client")
+    programs = make_environment(folder / "client")
     run(programs / "pip", "install", "--quiet", client)
     run(programs / "pip", "check")
     run(programs / "python", "-c", IMPORT, version, cwd=folder)
     yield "tamvt-client in an empty environment"
 
-    programs = empty_environment(folder / "service")
+    programs = make_environment(folder / "service")
     lock = ROOT / "requirements" / "gateway.txt"
     run(programs / "pip", "install", "--quiet", "--require-hashes", "-r", lock)
     run(programs / "pip", "install", "--quiet", "--no-deps", client, service)

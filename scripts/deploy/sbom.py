@@ -27,7 +27,7 @@ PACKAGE = re.compile(
 )
 
 
-def license_of(name: str, version: str) -> list[dict[str, Any]]:
+def find_license(name: str, version: str) -> list[dict[str, Any]]:
     """Return a package's license as CycloneDX has it; nothing where this version is not here."""
     try:
         told = metadata(name)
@@ -45,12 +45,12 @@ def license_of(name: str, version: str) -> list[dict[str, Any]]:
     return [{"license": {"name": each}} for each in classes]
 
 
-def component(name: str, version: str, hashes: list[str]) -> dict[str, Any]:
+def describe_component(name: str, version: str, hashes: list[str]) -> dict[str, Any]:
     """Return one package as CycloneDX has it."""
     purl = f"pkg:pypi/{name.lower().replace('_', '-')}@{version}"
     made: dict[str, Any] = {"type": "library", "bom-ref": purl, "name": name, "version": version}
     made["purl"] = purl
-    if licenses := license_of(name, version):
+    if licenses := find_license(name, version):
         made["licenses"] = licenses
     if hashes:
         allowed = [{"alg": "SHA-256", "content": each} for each in hashes]
@@ -59,21 +59,21 @@ def component(name: str, version: str, hashes: list[str]) -> dict[str, Any]:
     return made
 
 
-def bill(image: str) -> dict[str, Any]:
+def make_bill(image: str) -> dict[str, Any]:
     """Return the bill of materials of an image's packages."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     version = project["version"]
     lock = (ROOT / "requirements" / f"{IMAGES[image]}.txt").read_text(encoding="utf-8")
     parts = [
-        component(name, number, re.findall(r"sha256:([0-9a-f]{64})", hashes))
+        describe_component(name, number, re.findall(r"sha256:([0-9a-f]{64})", hashes))
         for name, number, hashes in PACKAGE.findall(lock)
     ]
     if image != "triton":
-        parts += [component(name, version, []) for name in OWN]
+        parts += [describe_component(name, version, []) for name in OWN]
     if image == "trainer":
         found = TORCH.search((ROOT / "Dockerfile").read_text(encoding="utf-8"))
         assert found is not None
-        parts.append(component("torch", found[1], []))
+        parts.append(describe_component("torch", found[1], []))
     parts.sort(key=lambda part: str(part["purl"]))
     root = {"type": "container", "bom-ref": image, "name": f"tamvt-{image}", "version": version}
     made: dict[str, Any] = {
@@ -97,7 +97,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for image in IMAGES:
         path = folder / f"{image}.cdx.json"
-        path.write_text(json.dumps(bill(image), indent=1) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(make_bill(image), indent=1) + "\n", encoding="utf-8")
         print(path)
 
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from model.core.contract import SHIPPED_WEIGHTS
 from model.core.memory import Memory
-from scripts.deploy.stack import free_port
+from scripts.deploy.stack import find_free_port
 from service.engines.base import Engine, EntryPicture
 from service.engines.embedded import embedded_engine
 from service.engines.triton.engine import triton_engine
@@ -51,7 +51,7 @@ def server_on_path(repository: Path) -> Iterator[str]:
 
     What it printed is shown where something fails.
     """
-    grpc, metrics = free_port(), free_port()
+    grpc, metrics = find_free_port(), find_free_port()
     words = ["--disable-auto-complete-config", "--allow-http=false", "--allow-client-shm=true"]
     words += [f"--grpc-port={grpc}", f"--metrics-port={metrics}"]
     command = ["tritonserver", f"--model-repository={repository}", *words]

@@ -49,7 +49,7 @@ GATEWAY = {
 }
 
 
-def free_port() -> int:
+def find_free_port() -> int:
     """Return a port of loopback that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
@@ -154,7 +154,7 @@ def running_redis(state: Path) -> Iterator[str]:
     password = write_secret(state / "redis-password", secrets.token_hex(24))
     data = state / "redis"
     data.mkdir(exist_ok=True, mode=0o700)
-    port = free_port()
+    port = find_free_port()
     config = (ROOT / "deploy/compose/redis.conf").read_text()
     config = config.replace("/data", str(data)).replace("/run/redis", str(state))
     (state / "auth.conf").unlink(missing_ok=True)
@@ -233,7 +233,7 @@ def running_stack(
         environment = {**own, **(settings or {})}
         key = make_key(state, environment)
         made = [
-            StackGateway(free_port(), state / f"gateway-{number}.log", environment)
+            StackGateway(find_free_port(), state / f"gateway-{number}.log", environment)
             for number in range(gateways)
         ]
         pool = parts.enter_context(ThreadPoolExecutor(max(1, gateways)))
@@ -241,7 +241,7 @@ def running_stack(
         for gateway in made:
             gateway.start()
         addresses = [gateway.url for gateway in made]
-        proxy = running_proxy(state, port=port or free_port(), gateways=addresses)
+        proxy = running_proxy(state, port=port or find_free_port(), gateways=addresses)
         stack = Stack(parts.enter_context(proxy), certificate, redis_url, made, key)
         stack.wait_until_ready()
         yield stack

@@ -22,7 +22,7 @@ from typing import Any
 
 import httpx
 
-from scripts.deploy.stack import StackGateway, free_port
+from scripts.deploy.stack import StackGateway, find_free_port
 from tests.support import scene
 from tests.support.redis_servers import running_redis
 from tests.support.running import PATIENCE_S, Api, problem
@@ -55,7 +55,7 @@ def start_gateway(
         "TAMVT_MODEL": "toy",
         "TAMVT_ENGINE_THREADS": "1",
     }
-    gateway = StackGateway(free_port(), folder / f"{name}.log", environment)
+    gateway = StackGateway(find_free_port(), folder / f"{name}.log", environment)
     stack.callback(gateway.stop)
     # -P: the working folder is not looked into, so that each gateway is of its own checkout.
     gateway.start((sys.executable, "-P", "-m", "service"))
@@ -70,7 +70,7 @@ def append(api: Api, session: str, first: int) -> list[Any]:
     return list(answer.json()["frames"])
 
 
-def undisturbed(api: Api, *, appends: int) -> list[Any]:
+def track_undisturbed(api: Api, *, appends: int) -> list[Any]:
     """Return the masks of a session to which nothing happens."""
     session = api.start(objects=2)
     return [mask for k in range(appends) for mask in append(api, session, 1 + k * STEP)]
@@ -78,7 +78,7 @@ def undisturbed(api: Api, *, appends: int) -> list[Any]:
 
 def upgrade(old: Api, new: Api, drain: StackGateway) -> Iterator[str]:
     """Go through the upgrade, and yield what held."""
-    expected = undisturbed(new, appends=4)
+    expected = track_undisturbed(new, appends=4)
     moved, staying = old.start(objects=2), old.start(objects=2)
     found = {session: append(old, session, 1) for session in (moved, staying)}
     found[moved] += append(new, moved, 1 + STEP)

@@ -299,7 +299,7 @@ def test_every_service_leads_to_a_port_of_its_pods(rendered: Render, values: str
 
 
 def test_an_overlay_changes_what_was_rendered() -> None:
-    made = Manifests(check.resources(check.check_overlay(check.render("cpu"))))
+    made = Manifests(check.read_resources(check.check_overlay(check.render("cpu"))))
     gateway = made.get("Deployment", "gateway")
     assert gateway["metadata"]["labels"]["team"] == "vision"
     template = gateway["spec"]["template"]

@@ -14,7 +14,7 @@ Resource = dict[str, Any]
 def render(values: str, *settings: str) -> Manifests:
     """Render the chart with a values file and these `--set` settings."""
     options = [word for setting in settings for word in ("--set", setting)]
-    return Manifests(check.resources(check.render(values, *options)))
+    return Manifests(check.read_resources(check.render(values, *options)))
 
 
 @dataclass(frozen=True)

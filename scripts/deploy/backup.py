@@ -12,11 +12,12 @@ an append-only file ignores it at its start.
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from redis import Redis
@@ -24,11 +25,14 @@ from redis.exceptions import RedisError
 
 from service.errors import Misconfigured, StoreUnavailable, TamvtError
 from service.local.private_redis import find_redis
+from service.local.supervisor import POLL_S, read_last_line, start_child, stop_child
 
 # Of Redis 7 and Valkey a folder, of Redis 6.2 one file.
 FILES = ("appendonlydir", "appendonly.aof")
 REWRITE_S = 600.0
 READ_S = 600.0
+ANSWER_S = 30.0
+STOP_S = 10.0
 
 
 def copy_files(source: Path, target: Path) -> None:
@@ -44,39 +48,39 @@ def copy_files(source: Path, target: Path) -> None:
         copy(path, target / path.name)
 
 
-def count_keys(data: Path) -> int:
-    """Return how many keys a Redis reads in a folder; raise Misconfigured where it cannot."""
-    with tempfile.TemporaryDirectory(prefix="tamvt-backup-") as folder:
-        copied = Path(folder) / "data"
-        copy_files(data, copied)
-        address = Path(folder) / "redis.sock"
+def count_keys(backup: Path, *, beside: Path) -> int:
+    """Return how many keys a Redis reads in a backup; raise Misconfigured where it cannot.
+
+    It reads a copy in the folder `beside`, whose disk has the room.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="tamvt-backup-", dir=beside) as data,
+        tempfile.TemporaryDirectory(prefix="tamvt-backup-") as sockets,  # their paths are short
+    ):
+        copied, address, log = Path(data) / "data", Path(sockets) / "socket", Path(data) / "log"
+        copy_files(backup, copied)
         options = {"port": "0", "unixsocket": str(address), "dir": str(copied), "save": ""}
         words = [word for name, text in options.items() for word in (f"--{name}", text)]
         command = [find_redis(), *words, "--appendonly", "yes", "--aof-load-truncated", "yes"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            try:
-                return _ask_keys(address, process)
-            finally:
-                process.kill()
-
-
-def _ask_keys(address: Path, process: subprocess.Popen[str]) -> int:
-    until = time.monotonic() + READ_S
-    while time.monotonic() < until:
+        process = start_child(command, log=log, environment=os.environ)
         try:
-            with Redis(unix_socket_path=str(address)) as client:
-                return int(client.dbsize())  # BusyLoadingError until all is read
-        except RedisError:
-            if process.poll() is not None:
-                break
-            time.sleep(0.1)
-    raise Misconfigured("no Redis can read the backup")
+            until = time.monotonic() + READ_S
+            while time.monotonic() < until and process.poll() is None:
+                with (
+                    suppress(RedisError),  # BusyLoadingError until all is read
+                    Redis(unix_socket_path=str(address), socket_timeout=ANSWER_S) as client,
+                ):
+                    return int(client.dbsize())
+                time.sleep(POLL_S)
+            raise Misconfigured(f"no Redis can read the backup: {read_last_line(log)}")
+        finally:
+            stop_child(process, deadline_s=STOP_S)
 
 
-def save(url: str, data: Path, backup: Path) -> int:
+def save(url: str, data: Path, backup: Path, *, answer_s: float = ANSWER_S) -> int:
     """Copy the files of a running Redis, read them once, and return how many keys they hold."""
     try:
-        with Redis.from_url(url) as client:
+        with Redis.from_url(url, socket_timeout=answer_s) as client:
             before = client.config_get("auto-aof-rewrite-percentage")
             client.config_set("auto-aof-rewrite-percentage", 0)
             try:
@@ -92,7 +96,7 @@ def save(url: str, data: Path, backup: Path) -> int:
                 )
     except RedisError as error:
         raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
-    return count_keys(backup)
+    return count_keys(backup, beside=backup.parent)
 
 
 def main() -> int:
@@ -113,7 +117,10 @@ def main() -> int:
             url = words.url if "://" in words.url else Path(words.url).read_text().strip()
             print(f"{save(url, words.data, words.backup)} keys in {words.backup}")
         else:
-            print(f"{count_keys(words.backup)} keys in {words.backup}")
+            # A backup may be where only reading is allowed.
+            words.data.parent.mkdir(parents=True, exist_ok=True)
+            keys = count_keys(words.backup, beside=words.data.parent)
+            print(f"{keys} keys in {words.backup}")
             copy_files(words.backup, words.data)
             print(f"restored into {words.data}")
     except (TamvtError, OSError) as error:

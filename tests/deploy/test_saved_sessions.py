@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from scripts.deploy.backup import copy_files
+from scripts.deploy.backup import copy_files, save
 from scripts.deploy.check import ROOT
-from service.errors import Misconfigured
+from service.errors import Misconfigured, StoreUnavailable
 from tests.faults.gateways import gateways
 from tests.faults.sending import append, start
 from tests.support.redis_servers import running_redis, wait_until
@@ -82,8 +83,17 @@ def test_a_copy_that_no_redis_can_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "appendonlydir" / "appendonly.aof.1.incr.aof").write_bytes(b"nonsense\r\n" * 9)
     refused = run("restore", tmp_path, tmp_path / "next")
     assert refused.returncode == 1
-    assert "no Redis can read the backup" in refused.stderr
+    assert "no Redis can read the backup: " in refused.stderr
+    assert "Bad file format" in refused.stderr
     assert not (tmp_path / "next").exists()
+
+
+def test_a_redis_that_says_nothing_is_told(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(StoreUnavailable, match="Timeout"):
+            save(url, tmp_path / "data", tmp_path / "backup", answer_s=0.1)
+    assert not (tmp_path / "backup").exists()
 
 
 def test_a_person_can_be_erased(tmp_path: Path, toy_folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from itertools import count
@@ -55,6 +56,13 @@ def test_a_stream_gives_the_masks_of_an_append(client: Client, session: str) -> 
     other = client.start(scene.png(0), scene.mask()).session_id
     expected = client.track(other, images(1, 30))
     assert shown(client.stream(session, images(1, 30), max_wait_ms=PATIENT)) == shown(expected)
+
+
+def test_a_context_for_tls_does_not_hinder_a_stream_without_it(
+    running: Running, session: str
+) -> None:
+    with Client(running.url, retry=QUICK, tls=ssl.create_default_context()) as client:
+        assert [item.frame for item in client.stream(session, images(1, 2))] == [1, 2]
 
 
 def test_frames_that_are_committed_are_replayed(client: Client, session: str) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from pydantic import ValidationError
 from websockets.asyncio.client import ClientConnection, connect
@@ -181,6 +181,8 @@ class ResumingStream:
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[ClientConnection]:
         ticket = await self._get_ticket() if self._get_ticket is not None else None
+        # websockets takes no None for wss://, and no context for ws://.
+        tls: dict[str, Any] = {"ssl": self._tls or True} if self._url.startswith("https") else {}
         try:
             async with connect(
                 self._options.address(self._url, first=self._missing, ticket=ticket),
@@ -189,8 +191,8 @@ class ResumingStream:
                 max_size=MAX_MESSAGE_BYTES,
                 open_timeout=self._deadline_s,
                 additional_headers=credential(self._key),
-                ssl=self._tls,
                 proxy=None if is_loopback(self._url) else True,
+                **tls,
             ) as socket:
                 yield socket
         except ConnectionClosed as closed:

@@ -49,6 +49,22 @@ def test_rest_and_streams_over_tls_with_certificates_of_clients(
             assert [each.frame for each in masks] == [1, 2]
 
 
+def test_a_stream_trusts_the_authorities_that_the_environment_names(
+    tmp_path: Path, toy_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("service")
+    settings = {"TAMVT_TLS_CERTIFICATE": str(certificate), "TAMVT_TLS_KEY": str(key)}
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+    with (
+        running_service(state=tmp_path / "state", weights=toy_folder, settings=settings) as service,
+        Client(service.url, retry=Retry(attempts=1)) as client,
+    ):
+        session = client.start(scene.png(0), scene.mask())
+        masks = list(client.stream(session.session_id, [scene.jpeg(1)], first_frame=1))
+    assert [each.frame for each in masks] == [1]
+
+
 def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     certificate, key = map(str, authority.issue("service"))

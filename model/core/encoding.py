@@ -150,16 +150,34 @@ def encode_polygons(mask: NDArray[np.bool_]) -> list[list[float]]:
     `decode_polygons` exactly; a part of one or two pixels repeats a point to have three.
     IntricateMask for a mask in too many parts, or with too many corners.
     """
-    pixels = mask.view(np.uint8)
-    # A part has a run of its own in each of its rows: few runs are few parts.
-    runs = int(np.count_nonzero(mask[:, 1:] > mask[:, :-1])) + int(np.count_nonzero(mask[:, :1]))
-    if runs > MAX_CONTOURS and cv2.connectedComponents(pixels)[0] - 1 > MAX_CONTOURS:
-        raise IntricateMask(f"it has more than {MAX_CONTOURS} parts")
-    found, _ = cv2.findContours(pixels, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    if sum(map(len, found)) > MAX_OUTLINE_POINTS:
-        raise IntricateMask(f"its outlines have more than {MAX_OUTLINE_POINTS} points")
+    found = find_outlines(mask, most=MAX_CONTOURS)
     polygons = [contour.ravel().astype(np.float64).tolist() for contour in found]
     return [polygon + polygon[-2:] * max(0, 3 - len(polygon) // 2) for polygon in polygons]
+
+
+def find_outlines(
+    mask: NDArray[np.bool_], *, most: int, holes: bool = False
+) -> list[NDArray[np.int32]]:
+    """Return int32 (points, 2) for each part of a mask, and each hole with `holes`: x and y.
+
+    IntricateMask where there are more than `most` of them, or MAX_OUTLINE_POINTS in all.
+    """
+    pixels = mask.view(np.uint8)
+    # In each of its rows a part has a run of its own, and a hole has one to its left: few runs
+    # are few outlines.
+    runs = int(np.count_nonzero(mask[:, 1:] > mask[:, :-1])) + int(np.count_nonzero(mask[:, :1]))
+    if runs * (1 + holes) > most:
+        outlines = cv2.connectedComponents(pixels)[0] - 1
+        if holes:  # all that reaches the edge is one background
+            background = np.pad(1 - pixels, 1, constant_values=1)
+            outlines += cv2.connectedComponents(background, connectivity=4)[0] - 2
+        if outlines > most:
+            raise IntricateMask(f"it has more than {most} parts{' and holes' * holes}")
+    mode = cv2.RETR_CCOMP if holes else cv2.RETR_EXTERNAL
+    found, _ = cv2.findContours(pixels, mode, cv2.CHAIN_APPROX_SIMPLE)
+    if sum(map(len, found)) > MAX_OUTLINE_POINTS:
+        raise IntricateMask(f"its outlines have more than {MAX_OUTLINE_POINTS} points")
+    return [np.asarray(contour, np.int32).reshape(-1, 2) for contour in found]
 
 
 def check_points(points: int, rows: int) -> None:

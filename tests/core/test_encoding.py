@@ -22,6 +22,7 @@ from model.core.encoding import (
     decode_rle,
     encode_polygons,
     encode_rle,
+    find_outlines,
 )
 from model.core.masks import MaskError
 
@@ -165,6 +166,16 @@ def test_dots_are_no_polygons() -> None:
     with pytest.raises(IntricateMask, match="more than 10000 parts"):
         encode_polygons(dots)
     assert len(encode_polygons(dots[:200, :200])) == 10_000
+
+
+def test_holes_are_outlines_and_what_reaches_the_edge_is_none() -> None:
+    sieve = np.ones((64, 64), np.bool_)
+    sieve[1:21:2, 1:21:2] = False  # 100 holes
+    sieve[::2, 40:] = False  # 32 bays
+    assert len(find_outlines(sieve, most=101, holes=True)) == 101
+    assert len(find_outlines(sieve, most=1)) == 1
+    with pytest.raises(IntricateMask, match="more than 100 parts and holes"):
+        find_outlines(sieve, most=100, holes=True)
 
 
 def test_an_outline_of_too_many_points_is_no_polygon() -> None:

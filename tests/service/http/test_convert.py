@@ -8,6 +8,7 @@ import zipfile
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from model.core.encoding import encode_rle
@@ -131,6 +132,17 @@ def test_a_mask_of_another_size_is_named(api: Api) -> None:
     answer = post(api, "mots", body)
     assert problem(answer) == (422, "bad-mask")
     assert "[4, 4], expected [96, 128]" in answer.json()["detail"]
+
+
+def test_a_mask_in_too_many_parts_is_no_outline_of_yolo(api: Api) -> None:
+    dots = np.zeros((scene.HEIGHT, scene.WIDTH), np.bool_)
+    dots[::2, ::2] = True
+    body = document(frames=1)
+    body["annotations"][0]["segmentation"] = encode_rle(dots)
+    answer = post(api, "yolo", body)
+    assert problem(answer) == (422, "bad-mask")
+    assert "object 1 in 'a 0.png' is no outline: it has more than 1000 parts" in answer.text
+    assert post(api, "mots", body).status_code == 200
 
 
 def test_a_form_is_no_coco_file(api: Api) -> None:

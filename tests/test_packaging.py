@@ -38,7 +38,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]
 @pytest.fixture(scope="module")
 def project() -> dict[str, Any]:
     """The [project] table of pyproject.toml."""
-    table: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return read_project(ROOT)
+
+
+def read_project(folder: Path) -> dict[str, Any]:
+    table: dict[str, Any] = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
     return table
 
 
@@ -91,6 +95,20 @@ def test_every_dependency_has_both_bounds(project: dict[str, Any]) -> None:
     extras = project["optional-dependencies"].values()
     lines = [*project["dependencies"], *(line for extra in extras for line in extra)]
     assert [n for n in lines if not n.startswith("tamvt-") and not (">=" in n and "<" in n)] == []
+
+
+def test_all_that_calls_the_service_pins_the_client_of_this_checkout() -> None:
+    version = read_project(ROOT / "clients" / "python")["version"]
+    folders = [ROOT, *(path.parent for path in (ROOT / "clients").glob("*/pyproject.toml"))]
+    pins = {
+        folder.relative_to(ROOT).as_posix(): [
+            line for line in read_project(folder)["dependencies"] if line.startswith("tamvt-")
+        ]
+        for folder in folders
+    }
+    pinned = [f"tamvt-client=={version}"]
+    callers = dict.fromkeys((".", "clients/cvat", "clients/label-studio"), pinned)
+    assert pins == {"clients/python": [], **callers}
 
 
 def test_the_locks_are_those_of_the_requirements() -> None:

@@ -22,6 +22,7 @@ from tamvt_client import Client
 from tamvt_label_studio.backend import Backend
 from tamvt_label_studio.brush import encode_brush
 from tamvt_label_studio.media import MediaStore
+from tamvt_label_studio.regions import answered
 from tamvt_label_studio.server import open_server
 from tamvt_label_studio.tracking import VideoTracker
 from tests.support import scene
@@ -179,6 +180,42 @@ def test_a_box_that_is_drawn_later_corrects_from_there(predict: Predict) -> None
     assert boxes[11] == [drawn_box(10)[side] for side in ("x", "y", "width", "height")]
     assert [boxes[n] for n in range(1, 11)] == [tracked(first)[n] for n in range(1, 11)]
     assert np.abs(np.subtract(boxes[FRAMES], true_box(FRAMES - 1))).max() < 5
+
+
+def test_a_drawn_box_that_is_deleted_is_tracked_again(predict: Predict, running: Running) -> None:
+    known = session_ids(running)
+    first = predict(VIDEO_CONFIG, [region(drawn_box(0), drawn_box(10))])
+    (sent,) = first.json()["results"][0]["result"]
+    keys = [key for key in sent["value"]["sequence"] if key["frame"] != 11]
+    again = tracked(predict(VIDEO_CONFIG, [region(*keys)]))
+    assert sorted(again) == list(range(1, FRAMES + 1))
+    assert (
+        np.abs(np.subtract(again[11], true_box(10))).max() < 2.5
+    )  # what is drawn has 3 more on each side
+    assert [again[n] for n in range(1, 11)] == [tracked(first)[n] for n in range(1, 11)]
+    # The session that was gone back from is deleted.
+    assert len(session_ids(running) - known) == 1
+
+
+def session_ids(running: Running) -> set[str]:
+    with Client(running.url) as client:
+        return {each.session_id for each in client.sessions()}
+
+
+def test_a_box_that_is_drawn_on_the_last_frame_is_kept(predict: Predict, running: Running) -> None:
+    (sent,) = predict(VIDEO_CONFIG, [region(drawn_box(0))]).json()["results"][0]["result"]
+    keys = [key for key in sent["value"]["sequence"] if key["frame"] != FRAMES]
+    mended = predict(VIDEO_CONFIG, [region(*keys, drawn_box(FRAMES - 1))])
+    before = session_ids(running), appended(running)
+    again = predict(VIDEO_CONFIG, mended.json()["results"][0]["result"])
+    assert tracked(again) == tracked(mended)
+    assert (session_ids(running), appended(running)) == before
+
+
+def test_a_box_ends_before_the_frame_where_it_is_lost_at_any_rate() -> None:
+    boxes = dict.fromkeys((1, 3, 7), (0.0, 0.0, 1.0, 1.0))
+    found = answered(region(), boxes, [5], frames_count=9, duration=0.18, rate=50)
+    assert [key["enabled"] for key in found["value"]["sequence"]] == [True, False, True]
 
 
 def test_several_objects_are_tracked_together(predict: Predict) -> None:

@@ -8,6 +8,7 @@ those that a person drew, so what was given is remembered and told apart.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 from tamvt_client import ObjectMaskOut
@@ -97,13 +98,14 @@ def answered(
 ) -> Region:
     """Return a region with these boxes by frame; in `hidden` frames it is not to be seen."""
     unseen = set(hidden)
+    after = dict(pairwise(sorted({*boxes, *unseen})))
     sequence = []
     for frame, (x, y, width, height) in sorted(boxes.items()):
         key = {
             "frame": frame,
             "time": round((frame - 1) / rate, 6),
             # From a keyframe that is not enabled on, the box is not shown.
-            "enabled": frame + 1 not in unseen,
+            "enabled": after.get(frame) not in unseen,
             "rotation": 0,
             "x": x,
             "y": y,

@@ -10,15 +10,21 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Generator
-from contextlib import closing
+from contextlib import closing, suppress
 from hashlib import sha256
-from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
-from tamvt_client import Client, FrameMasksOut, NotFound, ObjectPrompt, SessionOptions
+from tamvt_client import (
+    Client,
+    ClientError,
+    FrameMasksOut,
+    NotFound,
+    ObjectPrompt,
+    SessionOptions,
+)
 from tamvt_label_studio.errors import NoPrediction
 from tamvt_label_studio.film import Film
 from tamvt_label_studio.regions import (
@@ -71,12 +77,18 @@ class VideoTracker:
         `key` tells the task. Raise NoPrediction where no box is drawn, and ClientError where the
         service does not answer; what was tracked until then is kept.
         """
+        until = time.monotonic() + self._seconds
         if not any(regions.drawn.values()):
             raise NoPrediction("draw a box around each object first")
         file = self._folder / f"{sha256(key.encode()).hexdigest()[:32]}.json"
         with self._lock:
-            job = self._taken_up(file, film, regions)
-            until = time.monotonic() + self._seconds
+            job = self._load(file)
+            session_before = job.session_id
+            job = self._taken_up(job, film, regions)
+            self._save(file, job)
+            if session_before not in ("", job.session_id):
+                with suppress(ClientError):  # what is left of it expires
+                    self._client.delete(session_before)
             prompts = _by_picture(job.drawn, film)
             with closing(_batches(film, job, prompts)) as batches:
                 for batch in batches:
@@ -98,9 +110,8 @@ class VideoTracker:
             for region_id, region in regions.regions.items()
         ]
 
-    def _taken_up(self, file: Path, film: Film, regions: VideoRegions) -> VideoJob:
+    def _taken_up(self, job: VideoJob, film: Film, regions: VideoRegions) -> VideoJob:
         """Return the task's job, with a session that stands before the first thing that is new."""
-        job = self._load(file)
         drawn = by_person(regions.drawn, job.given)
         drawn = {key: boxes for key, boxes in drawn.items() if boxes}
         before, now = _by_picture(job.drawn, film), _by_picture(drawn, film)
@@ -109,17 +120,19 @@ class VideoTracker:
         )
         if changed is None and self._is_alive(job):
             return job
+        if changed is not None and before.get(changed, {}).keys() - now.get(changed, {}).keys():
+            changed -= 1  # what was drawn there is deleted: it is tracked there again
         first = min(now)
         if changed is None or changed <= job.first or first != job.first or not self._is_alive(job):
             return self._begun(film, drawn, first)
         if changed < job.tracked:
-            with closing(film.pictures(job.first)) as shown_before:
-                before_it = takewhile(lambda picture: picture[0] <= changed, shown_before)
-                pictures = {n: data for n, data, _ in before_it}
-            at = changed - job.first
-            session = self._client.rewind(
-                job.session_id, at, lambda frame: pictures[job.first + frame]
-            )
+            with closing(film.pictures(job.first)) as pictures:
+                # They are asked for in increasing order: one at a time is in memory.
+                session = self._client.rewind(
+                    job.session_id,
+                    changed - job.first,
+                    lambda frame: next(data for n, data, _ in pictures if n == job.first + frame),
+                )
             shown = film.shown_as(changed)
             job.session_id, job.tracked = session.session_id, changed + 1
             job.given = {
@@ -130,8 +143,8 @@ class VideoTracker:
                 key: [frame for frame in frames if frame <= shown]
                 for key, frames in job.hidden.items()
             }
-            job.drawn = drawn
-            self._correct(job, now[changed])
+            if boxes := now.get(changed):
+                self._correct(job, boxes)
         job.drawn = drawn
         return job
 

@@ -19,6 +19,7 @@ import pytest
 
 from service.media.formats import label_studio
 from tamvt_client import Client
+from tamvt_label_studio.__main__ import main
 from tamvt_label_studio.backend import Backend
 from tamvt_label_studio.brush import encode_brush
 from tamvt_label_studio.media import MediaStore
@@ -272,6 +273,43 @@ def test_what_cannot_be_predicted_is_told_in_the_reason(
     answer = predict(config, drawn, **data)
     assert answer.status_code >= 400
     assert told in answer.reason_phrase
+
+
+def test_a_key_goes_to_the_site_that_told_it_alone(tmp_path: Path) -> None:
+    heard: list[str | None] = []
+
+    class Listening(Quiet):
+        def do_GET(self) -> None:
+            heard.append(self.headers["Authorization"])
+            super().do_GET()
+
+    (tmp_path / "square.png").write_bytes(scene.png(0))
+    media = MediaStore(tmp_path / "media", url=None, key=None)
+    for key in ("secret", None):
+        site = ThreadingHTTPServer(("127.0.0.1", 0), partial(Listening, directory=tmp_path))
+        with serving(site) as url:
+            media.told(url, key)
+            media.path_of("/square.png")
+    assert heard == ["Token secret", None]
+
+
+def test_a_key_without_its_site_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["tamvt-label-studio", "--port", "0"])
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "secret")
+    monkeypatch.delenv("LABEL_STUDIO_URL", raising=False)
+    with pytest.raises(SystemExit):
+        main()
+    assert "set LABEL_STUDIO_URL too" in capsys.readouterr().err
+
+
+def test_what_any_page_in_a_browser_could_send_is_refused(tmp_path: Path) -> None:
+    with backend("http://127.0.0.1:9", tmp_path) as address:
+        answer = httpx.post(
+            f"{address}/setup", content="{}", headers={"Content-Type": "text/plain"}
+        )
+    assert answer.status_code == 415
 
 
 def test_a_task_without_a_box_has_no_prediction(predict: Predict) -> None:

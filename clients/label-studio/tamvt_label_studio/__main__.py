@@ -31,12 +31,11 @@ def main() -> None:
         "--seconds", type=float, default=60.0, help="of one answer; ask again to go on from there"
     )
     given = parser.parse_args()
+    url, key = os.environ.get("LABEL_STUDIO_URL"), os.environ.get("LABEL_STUDIO_API_KEY")
+    if key and not url:
+        parser.error("LABEL_STUDIO_API_KEY is for one Label Studio: set LABEL_STUDIO_URL too")
     with Client(given.url) as client:
-        media = MediaStore(
-            given.state / "media",
-            url=os.environ.get("LABEL_STUDIO_URL"),
-            key=os.environ.get("LABEL_STUDIO_API_KEY"),
-        )
+        media = MediaStore(given.state / "media", url=url or None, key=key)
         tracker = VideoTracker(client, given.state, model=given.model, seconds=given.seconds)
         serve(Backend(client, media, tracker), host=given.host, port=given.port)
 

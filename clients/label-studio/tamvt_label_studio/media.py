@@ -36,7 +36,7 @@ class MediaStore:
     def told(self, url: str | None, key: str | None) -> None:
         """Take what Label Studio tells of itself, unless it was given."""
         if not self._given and url:
-            self._url, self._key = url, self._key or key
+            self._url, self._key = url, key  # a pair: a key is for the site that told it
 
     def path_of(self, address: str) -> Path:
         """Return the file of a task's media; raise NoPrediction where it cannot be fetched."""

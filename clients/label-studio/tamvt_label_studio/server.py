@@ -49,7 +49,7 @@ class BackendHandler(BaseHTTPRequestHandler):
     timeout = 120
 
     def do_GET(self) -> None:
-        """Tell that the backend, and the service behind it, are there."""
+        """Tell that the backend is there; the service behind it is first asked by /setup."""
         if self.path.rstrip("/") in ("", "/health"):
             self._answer(lambda _: {"status": "UP", "model_class": MODEL}, {})
         else:
@@ -66,6 +66,9 @@ class BackendHandler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if call is None:
             self._refuse(HTTPStatus.NOT_FOUND, "there is no such call")
+        elif self.headers.get_content_type() != "application/json":
+            # Else any page in a browser could send it, without asking this server first.
+            self._refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body is to be application/json")
         elif not length.isdigit() or int(length) > MAX_BODY:
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body has over {MAX_BODY} bytes")
         else:

@@ -59,13 +59,12 @@ def write(video: AnnotatedVideo) -> Iterator[File]:
     yield f"{video.name}.json", json.dumps(document).encode()
 
 
-def read(path: Path) -> AnnotatedVideo:
-    """Return the first video of a file, with its annotations as objects 1, 2, ... of it.
+def read(path: Path, document: dict[str, Any]) -> AnnotatedVideo:
+    """Return the first video of a file's document; its annotations are objects 1, 2, ... of it.
 
     An annotation keeps its id where that is 1 to 254. Raise MaskError where it is no such file.
     """
     try:
-        document = json.loads(path.read_bytes())
         video = document["videos"][0]
         names = {each["id"]: each["name"] for each in document["categories"]}
         size = (int(video["height"]), int(video["width"]))

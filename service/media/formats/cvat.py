@@ -97,6 +97,8 @@ def read(path: Path) -> AnnotatedVideo:
             names[group] = label
     except (ElementTree.ParseError, KeyError, ValueError) as error:
         raise MaskError(f"{path.name} is no XML of CVAT that is read here: {error}") from error
+    if any(not 1 <= object_id <= 254 for object_id in names):
+        raise MaskError(f"{path.name} has groups beyond 1 to 254: give its objects smaller ones")
     frames = [
         AnnotatedFrame(
             number,
@@ -123,10 +125,12 @@ def read_size(root: Element) -> tuple[int, int]:
 
 
 def yield_mask_elements(root: Element) -> Iterator[tuple[int, str, str, int, Element]]:
-    """Yield number, image, label, object and element of each mask."""
+    """Yield number, image, label, object and element of each mask that is to be seen."""
     by_label: dict[str, int] = {}
     for parent in root:
         for mask in parent.findall("mask"):
+            if mask.get("outside") == "1":  # where a track ends, CVAT writes its last mask again
+                continue
             label = parent.get("label") or mask.attrib["label"]
             group = int(parent.get("group_id") or mask.get("group_id") or 0)
             number = int(mask.get("frame") or parent.attrib["id"])

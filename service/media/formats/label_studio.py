@@ -157,13 +157,12 @@ def decode_brush(packed: Sequence[int], size: tuple[int, int]) -> NDArray[np.boo
     return np.asarray(values.reshape(*size, CHANNELS)[..., 3] > 127)
 
 
-def read(path: Path) -> AnnotatedVideo:
-    """Return the masks of an export in JSON whose tasks are images with brushes.
+def read(path: Path, tasks: list[Any]) -> AnnotatedVideo:
+    """Return the masks of an export, parsed from `path`, whose tasks are images with brushes.
 
     A label is an object, in the order in which they occur. Raise MaskError where there is none.
     """
     try:
-        tasks = json.loads(path.read_bytes())
         ids: dict[str, int] = {}
         frames = [read_task(task, number, ids) for number, task in enumerate(tasks)]
     except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -126,7 +126,7 @@ def _read_json(path: Path) -> AnnotatedVideo:
     except ValueError as error:
         raise MaskError(f"{path.name} is no JSON: {error}") from error
     if isinstance(document, list):
-        return label_studio.read(path)
+        return label_studio.read(path, document)
     if isinstance(document, dict) and "videos" in document:
-        return coco_video.read(path)
+        return coco_video.read(path, document)
     return coco.read_video(coco.parse(text, name=path.name))

@@ -188,6 +188,34 @@ def test_cvat_takes_every_mask_since_each_is_a_track_of_its_own() -> None:
     assert_same(found, masks(VIDEO))
 
 
+OF_CVAT = """<annotations><version>1.1</version>
+<meta><task><size>4</size>
+<original_size><width>4</width><height>3</height></original_size></task></meta>
+<track id="0" label="cup" source="manual"{group}>
+<mask frame="0" keyframe="1" outside="0" occluded="0" rle="1, 3" left="1" top="0" width="2"
+ height="2" z_order="0"></mask>
+<mask frame="1" keyframe="1" outside="1" occluded="0" rle="1, 3" left="1" top="0" width="2"
+ height="2" z_order="0"></mask>
+</track></annotations>"""
+
+
+def test_where_a_track_of_cvat_ends_there_is_no_mask(tmp_path: Path) -> None:
+    (tmp_path / "a.xml").write_text(OF_CVAT.format(group=""))
+    found = read_annotations(tmp_path / "a.xml", limits=LIMITS)
+    ((key, mask),) = masks(found).items()
+    assert key == (0, 1)
+    assert mask.tolist() == [[False, False, True, False], [False, True, True, False], [False] * 4]
+    assert found.count == 4
+
+
+def test_a_group_of_cvat_that_is_no_object_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.xml").write_text(OF_CVAT.format(group=' group_id="255"'))
+    with pytest.raises(MaskError, match="groups beyond 1 to 254"):
+        read_annotations(tmp_path / "a.xml", limits=LIMITS)
+    (tmp_path / "a.xml").write_text(OF_CVAT.format(group=' group_id="254"'))
+    assert read_annotations(tmp_path / "a.xml", limits=LIMITS).labels == {254: "cup"}
+
+
 CVAT_BOX = ("left", "top", "width", "height")
 
 

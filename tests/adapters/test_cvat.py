@@ -98,6 +98,17 @@ def test_masks_of_one_frame_are_tracked_together_in_one_session(
     assert (len(session.objects), session.next_frame) == (2, 5)
 
 
+def test_a_frame_that_is_asked_for_again_is_not_tracked_again(
+    function: tracker.ShapeTracker, running: Running
+) -> None:
+    states = begin(0, [mask_shape(OBJECTS[0][0])])
+    first, again = track(1, states), track(1, states)
+    assert again == first
+    kept, _ = tracking._tracking_states.retrieve(states[0], TASK, (SIZE[1], SIZE[0]))
+    with Client(running.url) as client:
+        assert client.session(kept.track.session_id).next_frame == 2
+
+
 @pytest.mark.parametrize("kind", ["polygon", "rectangle"])
 def test_a_shape_stays_of_its_kind(function: tracker.ShapeTracker, kind: str) -> None:
     left, top, right, bottom = box_of(OBJECTS[0][0])

@@ -11,6 +11,8 @@ frames is a reference to it: the memory is the service's.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import sha256
 
 import cvat_sdk.auto_annotation as cvataa
 import PIL.Image
@@ -31,7 +33,11 @@ class EncodedPicture:
     data: bytes
     size: tuple[int, int]  # (H, W)
     begun: list[Track] = field(default_factory=list)
-    key: object = field(default_factory=object)
+
+    @cached_property
+    def key(self) -> bytes:
+        """What tells it from others: the agent encodes a frame anew each time it asks for it."""
+        return sha256(self.data).digest()
 
 
 @dataclass(eq=False)
@@ -45,7 +51,7 @@ class Track:
     prompts: list[ObjectPrompt] = field(default_factory=list)
     session_id: str = ""
     next_frame: int = 1
-    newest: object = None  # the key of the picture that was sent last
+    newest: bytes = b""  # the key of the picture that was sent last
     found: dict[int, ObjectMaskOut] = field(default_factory=dict)
 
 
@@ -94,7 +100,7 @@ class ShapeTracker:
     ) -> cvataa.TrackableShape | None:
         """Return the shape in this frame, None where it is lost or not to be seen."""
         track = state.track
-        if track.newest is not pp_image.key:
+        if track.newest != pp_image.key:
             with told_to_cvat("the frame was not tracked"):
                 self._append(track, pp_image)
         found = track.found.get(state.object_id)

@@ -31,8 +31,7 @@ def main() -> None:
     parser.add_argument("--click", type=float, nargs=2, metavar=("X", "Y"), help="no window")
     parser.add_argument("--out", help="a video to write instead of showing one")
     given = parser.parse_args()
-    source = int(given.source) if given.source.isdigit() else given.source
-    camera = cv2.VideoCapture(source)
+    camera = cv2.VideoCapture(int(given.source) if given.source.isdigit() else given.source)
     found, first = camera.read()
     if not found:
         raise SystemExit(f"{given.source} gives no picture")
@@ -45,8 +44,13 @@ def main() -> None:
         thing = ObjectPrompt(object_id=1, rle=meant.rle)
         # Clips of one frame have the lowest latency.
         session = client.start(rgb, objects=[thing], options=SessionOptions(clip_length=1))
-        follow(client, session.session_id, camera, given.out, is_live=isinstance(source, int))
+        follow(client, session.session_id, camera, given.out, is_live=is_live(given.source))
         client.delete(session.session_id)
+
+
+def is_live(source: str) -> bool:
+    """Return whether pictures come at a pace of their own, so that some are to be passed over."""
+    return source.isdigit() or "://" in source
 
 
 def ask_for_click(picture: Picture) -> tuple[float, float]:
@@ -89,7 +93,7 @@ def follow(
         if masks.timestamp is None:
             continue
         bgr = sent[masks.timestamp]
-        for stamp in [stamp for stamp in sent if stamp <= masks.timestamp]:
+        for stamp in [stamp for stamp in list(sent) if stamp <= masks.timestamp]:
             del sent[stamp]
         (thing,) = masks.objects
         x, y, width, height = box = thing.bbox

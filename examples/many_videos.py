@@ -1,44 +1,49 @@
 """Track a folder of videos, several at a time: `python examples/many_videos.py videos/ -o masks/`.
 
 Beside each `NAME.mp4` (or WebM, MOV) lies `NAME.png`, the mask of its first frame. The masks go to
-`OUT/NAME/00000.png` and so on. The service decodes the videos.
+`OUT/NAME/00000.png` and so on.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import av
+from PIL import Image
 
 from tamvt_client import AsyncClient, ClientError, write_label_map
 
 VIDEOS = frozenset({".mp4", ".webm", ".mov"})
-FRAMES_AT_ONCE = 32
 
 
 async def track(client: AsyncClient, video: Path, out: Path) -> int:
     """Track one video and return how many frames it has."""
     mask = video.with_suffix(".png")
-    with av.open(str(video)) as container:
-        first = next(container.decode(video=0)).to_ndarray(format="rgb24")
-    session = await client.start(first, mask)
-    (out / "00000.png").write_bytes(mask.read_bytes())
     done = 1
-    while True:
-        # The same file each time, of which the next frames are taken.
-        answer = await client.append_video(
-            session.session_id, video, first_frame=done, skip=done, count=FRAMES_AT_ONCE
-        )
-        for masks in answer.frames:
+    with av.open(str(video)) as container:
+        frames = container.decode(video=0)
+        session = await client.start(draw_upright(next(frames)), mask)
+        (out / "00000.png").write_bytes(mask.read_bytes())
+        async for masks in client.track(session.session_id, draw_all(frames)):
             labels = masks.label_map(session.frame_size)
             (out / f"{masks.frame:05d}.png").write_bytes(write_label_map(labels))
-        done = answer.next_frame
-        if len(answer.frames) < FRAMES_AT_ONCE:
-            break
+            done += 1
     await client.delete(session.session_id)
     return done
+
+
+async def draw_all(frames: Iterator[av.VideoFrame]) -> AsyncIterator[Image.Image]:
+    """Give the pictures of a video as they are asked for; the other videos go on meanwhile."""
+    while (frame := await asyncio.to_thread(next, frames, None)) is not None:
+        yield draw_upright(frame)
+
+
+def draw_upright(frame: av.VideoFrame) -> Image.Image:
+    """Return a frame as a picture; those of a phone may lie on their side."""
+    return frame.to_image().rotate(frame.rotation, expand=True)
 
 
 async def track_all(url: str, videos: list[Path], out: Path, *, at_once: int) -> int:

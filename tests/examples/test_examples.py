@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from tests.support import scene
 from tests.support.running import ROOT, Running, environment
 
 EXAMPLES = ROOT / "examples"
-FRAMES = 12
+FRAMES = 33  # the first one, and whole appends
 PATIENCE_S = 280
 
 
@@ -55,6 +56,12 @@ def test_the_camera_follows_what_was_clicked(running: Running, tmp_path: Path) -
     assert np.abs(green[square].mean() - (scene.SQUARE[1] / 2 + 128)) < 25
 
 
+def test_a_camera_and_an_address_are_live_and_a_file_is_not() -> None:
+    is_live = runpy.run_path(str(EXAMPLES / "camera.py"))["is_live"]
+    sources = ["0", "rtsp://10.0.0.7/stream", "walk.mp4"]
+    assert [is_live(source) for source in sources] == [True, True, False]
+
+
 def test_every_video_of_a_folder_is_tracked_and_a_broken_one_is_named(
     running: Running, tmp_path: Path
 ) -> None:
@@ -69,6 +76,7 @@ def test_every_video_of_a_folder_is_tracked_and_a_broken_one_is_named(
     assert done.returncode == 1
     assert "broken.mp4: " in done.stdout
     for name in ("a", "b"):
+        assert f"{name}.mp4: {FRAMES} frames" in done.stdout.splitlines()
         masks = sorted((tmp_path / "masks" / name).glob("*.png"))
         assert [mask.stem for mask in masks] == [f"{n:05d}" for n in range(FRAMES)]
         labels = read_label_map(masks[-1].read_bytes(), ImageLimits())

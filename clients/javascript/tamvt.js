@@ -199,18 +199,17 @@ export class Session {
   }
 
   /** Corrects or adds objects on the newest frame; the frame's masks, and `notes` as of a start. */
-  async correct(objects) {
-    return this.client.json(`${this.path}/objects`, { method: "PUT", body: form({ objects: JSON.stringify(objects) }) });
-  }
+  async correct(objects) { return this.client.json(`${this.path}/objects`, { method: "PUT", body: form({ objects: JSON.stringify(objects) }) }); }
 
   /** A new session as this one was at `frame`, to correct it and go on; `image(n)` gives what is sent again. */
   async rewind(frame, image) {
     const session = new Session(this.client, await this.client.json(`${this.path}/fork?at=${frame}`, { method: "POST" }));
-    for (let n = session.state.next_frame, clip = []; n <= frame; n++) {
-      clip.push(await image(n));
-      if (clip.length < session.state.clip_length && n < frame) continue;
-      await session.append(clip.splice(0), { firstFrame: session.state.next_frame });
-    }
+    try {
+      for (let n = session.state.next_frame, clip = []; n <= frame; n++) {
+        clip.push(await image(n));
+        if (clip.length === session.state.clip_length || n === frame) await session.append(clip.splice(0), { firstFrame: session.state.next_frame });
+      }
+    } catch (error) { await session.delete().catch(() => {}); throw error; } // what cannot be deleted expires
     return session;
   }
 

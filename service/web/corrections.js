@@ -26,10 +26,15 @@ export class Corrections {
     const { forward, backward } = bench;
     const before = { forward, backward, frames: new Map(bench.results.frames) };
     const after = { forward, backward };
-    for (const [way, leg] of Object.entries(after)) {
-      if (!leg?.has(n)) continue;
-      after[way] = n === leg.newest ? leg : leg.with(await this.#rewound(leg, n));
-      await after[way].session.correct(objects);
+    try {
+      for (const [way, leg] of Object.entries(after)) {
+        if (!leg?.has(n)) continue;
+        after[way] = n === leg.newest ? leg : leg.with(await this.#rewound(leg, n));
+        await after[way].session.correct(objects);
+      }
+    } catch (error) {
+      letGo(Object.values(after).filter((leg) => leg && leg !== forward && leg !== backward));
+      throw error;
     }
     Object.assign(bench, after);
     bench.desk.clear();

@@ -129,8 +129,10 @@ def test_a_rewind_that_fails_leaves_no_session_behind(client: Client, session_id
         return b"no image"
 
     client.correct(session_id, LABELS, frame=2)
+    before = [session.session_id for session in client.sessions()]
     with pytest.raises(Rejected):
         client.rewind(session_id, 1, image)
+    assert [session.session_id for session in client.sessions()] == before
     assert client.session(session_id).next_frame == 3
 
 

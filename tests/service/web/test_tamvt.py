@@ -292,3 +292,45 @@ async def test_a_session_is_rewound_to_a_frame_in_the_middle(run_js: RunJs) -> N
         return [...ends, sent, rewound.id !== session.id];
     }}"""
     assert await run_js(code, video(7)) == [7, 4, [3], True]
+
+
+SESSIONS = """const sessions = async () => {
+        const found = [];
+        for await (const { session_id } of session.client.sessions()) found.push(session_id);
+        return found.join();
+    };
+    await session.append(images.slice(1), { firstFrame: 1 });
+    const before = await sessions();"""
+
+
+async def test_a_rewind_that_fails_leaves_no_session_behind(run_js: RunJs) -> None:
+    code = f"""async (tamvt, given) => {{
+        {IMAGES} {SESSIONS}
+        const error = await session.rewind(3, () => new Blob(["no image"])).catch((told) => told);
+        return [error.slug, await sessions() === before];
+    }}"""
+    assert await run_js(code, video(5)) == ["bad-image", True]
+
+
+async def test_a_correction_that_is_refused_leaves_no_session_behind(run_js: RunJs) -> None:
+    code = f"""async ({{ Corrections }}, given) => {{
+        const tamvt = await import("/web/tamvt.js");
+        const {{ Leg }} = await import("/web/legs.js");
+        {IMAGES} {SESSIONS}
+        const status = Object.assign(document.createElement("p"), {{ id: "status" }});
+        document.body.append(status);
+        const forward = new Leg({{ session, start: 0 }});
+        const drawing = {{ changedIds: () => [1], objects: () => [{{ id: 1 }}] }};
+        const bench = {{
+            forward, backward: null, names: new Map([[1, "square"]]), results: {{ frames: [] }},
+            desk: {{ drawing, drawnAt: 2 }}, encoded: (n) => images[n],
+        }};
+        const error = await new Corrections(bench).make().catch((told) => told);
+        status.remove();
+        // It is not waited for there.
+        for (let left = 600; left && await sessions() !== before; left--) {{
+            await new Promise((resolve) => setTimeout(resolve, 50));
+        }}
+        return [error.status, bench.forward === forward, await sessions() === before];
+    }}"""
+    assert await run_js(code, video(5), module="corrections.js") == [422, True, True]

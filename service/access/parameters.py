@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Final
+from typing import Final
 
 from pydantic import BeforeValidator
 
@@ -24,8 +24,8 @@ def read_whole(value: object) -> object:
     return int(value)
 
 
-# A whole number in a path or a query, the same wherever one is read.
-Whole = Annotated[int, BeforeValidator(read_whole)]
+# Behind an int and its bounds: a whole number in a path or a query, the same wherever one is read.
+DIGITS: Final = BeforeValidator(read_whole)
 
 
 def check_parameters(given: Sequence[tuple[str, str]]) -> None:

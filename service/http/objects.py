@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import Field
 from starlette.responses import Response
 
 from service import errors
-from service.access.parameters import Whole
+from service.access.parameters import DIGITS
 from service.http.correct_body import CORRECT_BODY, read_correction
 from service.http.dependencies import HolderOf, ServiceOf, TenantOf, check_request
 from service.http.forms import BODY_ERRORS
@@ -22,7 +23,7 @@ JSON: Final = "application/json"
 
 router = APIRouter(prefix="/v1/sessions", tags=["objects"], dependencies=[Depends(check_request)])
 
-ObjectId = Annotated[Whole, Path(ge=1, le=254)]
+ObjectId = Annotated[int, Field(ge=1, le=254), DIGITS]
 
 
 @router.put(

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 
 from model.core.encoding import MAX_COUNTS, MAX_POINTS
-from service.access.parameters import Whole
+from service.access.parameters import DIGITS
 from tamvt_client.messages import MaskFormat
 
 # Marks that turn the direction of what follows them: a label could show as another.
@@ -84,24 +84,26 @@ OBJECTS = TypeAdapter(Annotated[list[ObjectIn], Field(max_length=254, fail_fast=
 OPTIONS = TypeAdapter(OptionsIn)
 
 
+FrameNumber = Annotated[int, Field(ge=0, lt=2**53), DIGITS]
+Pictures = Annotated[int, Field(ge=1, lt=2**31), DIGITS]
+
+
 class AppendQuery(Strict):
     """Where an append begins, and how its masks are written."""
 
-    first_frame: Annotated[Whole, Field(ge=0, lt=2**53, description="number of the first frame")]
+    first_frame: Annotated[FrameNumber, Field(description="number of the first frame")]
     format: MaskFormat = "rle"
     skip: Annotated[
-        Whole, Field(ge=0, lt=2**31, description="pictures of a video to leave out")
+        int, Field(ge=0, lt=2**31, description="pictures of a video to leave out"), DIGITS
     ] = 0
-    count: Annotated[
-        Whole | None, Field(ge=1, lt=2**31, description="pictures of a video to take")
-    ] = None
+    count: Annotated[Pictures | None, Field(description="pictures of a video to take")] = None
 
 
 class SessionsQuery(Strict):
     """Which of the tenant's sessions: those whose ids come after `after`."""
 
     after: Annotated[str, Field(max_length=64, pattern="^[A-Za-z0-9_-]*$")] = ""
-    limit: Annotated[Whole, Field(ge=1, le=100)] = 50
+    limit: Annotated[int, Field(ge=1, le=100), DIGITS] = 50
 
 
 class MasksQuery(Strict):
@@ -109,8 +111,8 @@ class MasksQuery(Strict):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
-    first: Annotated[Whole, Field(alias="from", ge=0, lt=2**53)] = 0
-    last: Annotated[Whole | None, Field(alias="to", ge=0, lt=2**53)] = None
+    first: Annotated[FrameNumber, Field(alias="from")] = 0
+    last: Annotated[FrameNumber | None, Field(alias="to")] = None
     format: Literal["rle", "polygons", "png"] = "rle"
 
 
@@ -118,7 +120,7 @@ class CorrectQuery(Strict):
     """Which frame is corrected, if it is to be checked, and how its masks are written."""
 
     frame: Annotated[
-        Whole | None, Field(ge=0, lt=2**53, description="409 unless this is the newest frame")
+        FrameNumber | None, Field(description="409 unless this is the newest frame")
     ] = None
     format: MaskFormat = "rle"
 
@@ -127,7 +129,7 @@ class ForkQuery(Strict):
     """Where a fork begins."""
 
     at: Annotated[
-        Whole | None, Field(ge=0, lt=2**53, description="last frame of a clip; none: as it is now")
+        FrameNumber | None, Field(description="last frame of a clip; none: as it is now")
     ] = None
 
 

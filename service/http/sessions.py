@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 from structlog.contextvars import bind_contextvars
 
 from service import errors
-from service.access.parameters import Whole
 from service.http.append_body import APPEND_BODY, read_source
 from service.http.dependencies import HolderOf, ServiceOf, TenantOf, check_request
 from service.http.forms import BINARY, BODY_ERRORS
 from service.http.masks_response import write_answer
-from service.http.schemas import AppendQuery, MasksQuery, SessionsQuery
+from service.http.schemas import AppendQuery, FrameNumber, MasksQuery, SessionsQuery
 from service.http.start_body import START_BODY, read_start
 from service.problems import document_errors
 from service.sessions import responses
@@ -39,8 +38,6 @@ UPLOAD_ERRORS: Final = (
 )
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"], dependencies=[Depends(check_request)])
-
-FrameNumber = Annotated[Whole, Path(ge=0, lt=2**53)]
 
 
 @router.post(

@@ -13,7 +13,7 @@ from structlog.contextvars import bound_contextvars
 
 from service import errors
 from service.access.callers import Caller
-from service.access.parameters import Whole, check_parameters
+from service.access.parameters import DIGITS, check_parameters
 from service.problems import MEDIA_TYPE, describe_problem, document_errors, find_kind, headers_of
 from service.stream.connection import ConnectionOptions, Disconnected
 from service.stream.host import StreamHost, StreamRequest
@@ -25,6 +25,8 @@ from tamvt_client.messages import Problem, TicketOut
 
 router = APIRouter(prefix="/v1/sessions", tags=["stream"])
 
+Number = Annotated[int, Field(ge=0, le=wire.MAX_NUMBER), DIGITS]
+
 
 class StreamQuery(BaseModel):
     """The parameters of a stream; unknown ones are refused."""
@@ -33,7 +35,7 @@ class StreamQuery(BaseModel):
 
     mode: Literal["lossless", "latest"] = "lossless"
     masks: Literal["rle", "png"] = "rle"
-    first: Annotated[Whole | None, Field(alias="from", ge=0, le=wire.MAX_NUMBER)] = None
+    first: Annotated[Number | None, Field(alias="from")] = None
     max_wait_ms: Annotated[float, Field(ge=0, le=60_000)] = 50.0
     stats: bool = False
     ticket: Annotated[str | None, Field(max_length=100)] = None

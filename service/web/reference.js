@@ -29,10 +29,15 @@ function typeOf(schema = {}) {
   return schema.type ?? "any";
 }
 
+const BOUNDS = {
+  minimum: "at least", exclusiveMinimum: "above", maximum: "at most", exclusiveMaximum: "below",
+  minLength: "characters at least", maxLength: "characters at most", minItems: "items at least", maxItems: "items at most",
+};
+
 /** Bounds and the default, where there are any. */
 function boundsOf(schema = {}) {
-  const words = { ge: "at least", minimum: "at least", gt: "above", le: "at most", maximum: "at most", lt: "below", maxLength: "at most so many characters:" };
-  const told = Object.entries(words).filter(([key]) => key in schema).map(([key, word]) => `${word} ${schema[key]}`);
+  const told = [schema, ...(schema.anyOf ?? [])].flatMap((part) =>
+    Object.entries(BOUNDS).filter(([key]) => key in part).map(([key, words]) => `${words} ${part[key]}`));
   if (schema.default !== undefined && schema.default !== null) told.push(`default ${JSON.stringify(schema.default)}`);
   return told.join(", ");
 }

@@ -32,6 +32,9 @@ async def test_every_call_and_message_is_shown_without_a_foreign_host(
         stream = page.locator("#stream")
         await stream.get_by_text("StatsMessage").click()
         await expect(stream).to_contain_text("frames_per_s")
+        for bounds in ("at least 0, at most 4294967295", "characters at most 100"):
+            await expect(stream).to_contain_text(bounds)
+        await expect(answer).to_contain_text("at least 0, below 9007199254740992")
         wide = await page.evaluate("document.documentElement.scrollWidth")
         assert wide <= PHONE["width"]
     assert hosts == {httpx.URL(running.url).netloc.decode()}

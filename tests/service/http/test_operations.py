@@ -94,6 +94,14 @@ def test_openapi_describes_every_route(api: Api) -> None:
     }
 
 
+def test_bounds_are_told_in_the_words_of_json_schema(api: Api) -> None:
+    rest, stream = api.http.get("/openapi.json"), api.http.get("/asyncapi.json")
+    assert re.findall(r'"(?:ge|gt|le|lt)":', rest.text + stream.text) == []
+    query = stream.json()["channels"]["stream"]["bindings"]["ws"]["query"]["properties"]
+    bounds = {"minimum": 0, "maximum": 4294967295}
+    assert query["from"]["anyOf"] == [{"type": "integer", **bounds}, {"type": "null"}]
+
+
 def test_openapi_refers_to_nothing_that_is_not_in_it(api: Api) -> None:
     text = api.http.get("/openapi.json").text
     schemas_there = json.loads(text)["components"]["schemas"]

@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-import openvino
 from numpy.typing import NDArray
 
 from model.core.contract import SHIPPED_WEIGHTS
@@ -32,7 +31,7 @@ from service.commands.bench_service import scale_sample
 from service.engines.canary import inputs_of_segment, scene
 from service.engines.graphs import Graphs, open_graphs
 from service.engines.inference import Inference
-from service.engines.open_vino import HINTS
+from service.engines.open_vino import HINTS, open_core
 from service.engines.runtimes import open_vino
 from service.engines.static_graph import read_static
 from service.local.private_service import private_service
@@ -95,7 +94,7 @@ def in_onnx_runtime(path: Path, inputs: Inputs, *, threads: int, rounds: int) ->
 
 def in_openvino(path: Path, inputs: Inputs, *, threads: int, rounds: int) -> Parts:
     """Return the same of OpenVINO in bf16."""
-    core = openvino.Core()
+    core = open_core()
     config = {
         "INFERENCE_PRECISION_HINT": HINTS["bf16"],
         "INFERENCE_NUM_THREADS": threads,

@@ -13,6 +13,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -34,6 +35,16 @@ RECIPE: Final = hashlib.sha256(  # how it is compiled
     b"".join(source.read_bytes() for source in SOURCES)
 ).hexdigest()
 HINTS: Final = {"bf16": "bf16", "fp32": "f32"}
+
+
+@cache
+def open_core() -> openvino.Core:
+    """Return the process's one OpenVINO, which stays until it ends.
+
+    It gives the thread that opens it a stack for signals, and takes that away from under it when
+    another thread closes it: the next signal, the one to stop perhaps, would kill the process.
+    """
+    return openvino.Core()
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,12 +69,10 @@ def choose_runtime(
 
 def open_vino(*, precision: Precision, threads: int, files: Path | None) -> OpenVino:
     """Return OpenVINO, which keeps what it compiles in the folder `files`."""
-    import openvino
-
-    from service.engines.open_vino import OpenVino
+    from service.engines.open_vino import OpenVino, open_core
 
     kept = CompiledFiles(files, limit_bytes=FILES_BYTES) if files else None
-    return OpenVino(openvino.Core(), precision, threads, kept)
+    return OpenVino(open_core(), precision, threads, kept)
 
 
 def read_measured_loss(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -24,11 +26,26 @@ from service.errors import EngineUnavailable
 from service.local.tracker import Tracker
 from tests.support import scene as drawn
 from tests.support.redis_servers import running_redis
-from tests.support.running import PATIENCE_S, Api, running_service
+from tests.support.running import PATIENCE_S, ROOT, Api, environment, running_service
 from tests.support.scenes import true_masks
 from tests.support.videos import Video
 
 pytestmark = pytest.mark.anyio
+
+# As an engine that is opened in one thread and closed in another, before a signal comes.
+CLOSED_ELSEWHERE = """
+import gc, os, signal, threading, time
+from service.engines.runtimes import open_vino
+
+held = [open_vino(precision="fp32", threads=1, files=None)]
+held[0].core.get_versions("CPU")
+closing = threading.Thread(target=lambda: (held.clear(), gc.collect()))
+closing.start()
+closing.join()
+signal.signal(signal.SIGTERM, lambda *_: print("told to stop", flush=True))
+os.kill(os.getpid(), signal.SIGTERM)
+time.sleep(0.1)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -211,3 +228,11 @@ def test_a_tracker_in_process_takes_it_too(
     for ours, right in zip(*shown, strict=True):
         assert np.mean(ours == right) > 0.995
     assert list((tmp_path / ".cache" / "tamvt").iterdir())
+
+
+def test_a_signal_is_survived_after_another_thread_has_closed_it() -> None:
+    code = [sys.executable, "-X", "faulthandler", "-c", CLOSED_ELSEWHERE]
+    done = subprocess.run(
+        code, cwd=ROOT, env=environment({}), capture_output=True, text=True, timeout=PATIENCE_S
+    )
+    assert (done.returncode, done.stdout) == (0, "told to stop\n"), done.stderr

@@ -66,41 +66,51 @@ class Gateways:
     def __init__(self, command: GatewayCommand) -> None:
         self._command = command
         self._running: set[Process] = set()
-        self._stopping = False
+        self._stopping = asyncio.Event()
 
     async def keep(self, *, first: asyncio.Future[int | None]) -> None:
         """Keep one running until all are stopped.
 
         `first` is set to None when it is ready for the first time, or to the status with which it
-        ended before that; then it is not started again.
+        ended before that (1: it could not be started); then it is not started again.
         """
         pause_s = RESTART_S[0]
-        while not self._stopping:
+        while not self._stopping.is_set():
             began = time.monotonic()
-            process, ready = await self._command.start()
-            self._running.add(process)
             try:
-                if self._stopping:  # it came too late to be told
-                    process.terminate()
-                is_ready = await _byte_comes(ready)
-                if is_ready and not first.done():
-                    first.set_result(None)
-                status = await process.wait()
-            finally:
-                self._running.discard(process)
+                status = await self._run_one(first)
+            except OSError as error:
+                log.error("a worker cannot be started: %s", error)
+                status = 1
             if not first.done():
                 first.set_result(status)
                 return
-            if self._stopping:
-                return
-            log.error("worker %s ended with status %s; it is started again", process.pid, status)
             lived_s = time.monotonic() - began
             pause_s = RESTART_S[0] if lived_s > STEADY_S else min(2 * pause_s, RESTART_S[1])
-            await asyncio.sleep(pause_s)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause_s)
+        if not first.done():
+            first.set_result(0)
+
+    async def _run_one(self, first: asyncio.Future[int | None]) -> int:
+        """Start one and wait for its end; return its status. Raise OSError if it does not start."""
+        process, ready = await self._command.start()
+        self._running.add(process)
+        try:
+            if self._stopping.is_set():  # it came too late to be told
+                process.terminate()
+            if await _byte_comes(ready) and not first.done():
+                first.set_result(None)
+            status = await process.wait()
+        finally:
+            self._running.discard(process)
+        if first.done() and not self._stopping.is_set():
+            log.error("worker %s ended with status %s; it is started again", process.pid, status)
+        return status
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         """Send all that run a signal, and start none again."""
-        self._stopping = True
+        self._stopping.set()
         for process in self._running:
             with suppress(ProcessLookupError):
                 process.send_signal(number)

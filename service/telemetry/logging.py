@@ -60,6 +60,7 @@ def line_formatter(log_format: LogFormat) -> logging.Formatter:
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.EventRenamer("message"),
+            replace_unprintable,
             write,
         ],
     )
@@ -70,9 +71,15 @@ def add_fields(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     record = event["_record"]
     if record.exc_info:
         event["exc_info"] = record.exc_info
-    # A terminal would obey what else is in a line.
-    event["event"] = UNPRINTABLE.sub("?", event["event"])
     return {**event, **getattr(record, "fields", {})}
+
+
+def replace_unprintable(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Replace what a terminal would obey, in whatever a client may have said: a step too."""
+    return {
+        name: UNPRINTABLE.sub("?", value) if isinstance(value, str) else value
+        for name, value in event.items()
+    }
 
 
 class Seldom(logging.Filter):

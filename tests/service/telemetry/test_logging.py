@@ -75,8 +75,10 @@ def test_whatever_is_logged_is_one_line(log_format: LogFormat) -> None:
     try:
         raise ValueError("first\nsecond")
     except ValueError:
-        logger.exception("failed\nwith \x1b[31m%s", '"quotes"', extra={"fields": {"frames": 3}})
+        told = {"frames": 3, "session": "\x1b[2J\r\x9b"}
+        logger.exception("failed\nwith \x1b[31m%s", '"quotes"', extra={"fields": told})
     (line,) = written.getvalue().splitlines()
     assert "first" in line
     assert "frames" in line
-    assert "\x1b" not in line
+    assert not {"\x1b", "\r", "\x9b"} & set(line)
+    assert "u001b" not in line

@@ -93,10 +93,13 @@ def make_server_config(
         log_level="warning",
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # the peer is who connects: what it says of others is for `access`
         ws_max_size=frame_bytes + MESSAGE_OVERHEAD,
         ws_ping_interval=ping_s,
         ws_ping_timeout=ping_s,
         ws_per_message_deflate=False,  # images do not get smaller
+        # A pipelined request begins within the one before: it is not to log and trace as that one.
+        reset_contextvars=True,
         **tls.options(),
     )
 

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from service.server.uvicorn_server import make_server_config
 from tests.support.gates import Server
 
 PATIENCE_S = 20.0
+NAME = ContextVar("NAME", default=b"none")
 
 
 class Wire:
@@ -75,7 +77,8 @@ def serve_bounded() -> ServeBounded:
     """serve_bounded(limit, peer_limit, unread_bytes, **bounds): an application of few words.
 
     `/slow` takes a second, `/large` answers 2 MB, `/refuse` does not read its body, other paths
-    read it; a WebSocket is accepted, but for `/refuse`, and what it is told is kept.
+    read it, `/name` answers by the name that an earlier request of the connection left and leaves
+    its own; a WebSocket is accepted, but for `/refuse`, and what it is told is kept.
     """
 
     @asynccontextmanager
@@ -94,6 +97,9 @@ def serve_bounded() -> ServeBounded:
                 pass
             await asyncio.sleep(1.0 if scope["path"] == "/slow" else 0)
             body = bytes(2_000_000) if scope["path"] == "/large" else b"fine"
+            if scope["path"] == "/name":
+                body = NAME.get()
+                NAME.set(b"mine")
             length = (b"content-length", str(len(body)).encode())
             await send({"type": "http.response.start", "status": 200, "headers": [length]})
             await send({"type": "http.response.body", "body": body})

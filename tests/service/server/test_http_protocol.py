@@ -122,6 +122,15 @@ async def test_lines_that_parsers_read_differently_are_refused(
             assert problem_in(await wire.rest()) == (400, "bad-request")
 
 
+async def test_a_pipelined_request_inherits_nothing(serve_bounded: ServeBounded) -> None:
+    request = b"GET /name HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with serve_bounded() as server, server.wire() as wire:
+        await wire.send(2 * request)
+        for _ in range(2):
+            await wire.head()
+            assert await wire.reader.readexactly(4) == b"none"
+
+
 async def test_what_is_not_http_is_told_so(serve_bounded: ServeBounded) -> None:
     async with serve_bounded() as server, server.wire() as wire:
         await wire.send(b"\x16\x03\x01 hello\r\n\r\n")

@@ -33,7 +33,8 @@ class SnapshotPolicy:
         """Return those of the snapshots, oldest first, that are kept.
 
         The one whose neighbors are closest together goes first: the gaps that are left differ by
-        no more than a factor of about two.
+        no more than a factor of about two. What a person changed stays as long as anything else can
+        go: from an earlier one the frames could be tracked again, but not the change made.
         """
         newest = sorted({one.frame for one in snapshots})[-1 - self.clips :]
         older = [one for one in snapshots if one.frame < newest[0]]
@@ -41,9 +42,9 @@ class SnapshotPolicy:
         # Where the oldest frame was corrected, what the session went on from stays as well.
         oldest = next((row for row, one in enumerate(older) if not one.superseded), 0)
         while len(older) > max(1 + oldest, self.spread):
-            around = zip(ends[oldest:], ends[oldest + 2 :], strict=False)
-            gaps = [later - earlier for earlier, later in around]
-            closest = oldest + 1 + gaps.index(min(gaps))
+            rows = range(oldest + 1, len(older))
+            unchanged = [row for row in rows if not older[row].revision]
+            closest = min(unchanged or rows, key=lambda row: ends[row + 1] - ends[row - 1])
             del older[closest], ends[closest]
         return (*older, *(one for one in snapshots if one.frame >= newest[0]))
 

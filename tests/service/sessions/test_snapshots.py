@@ -73,6 +73,17 @@ def test_a_corrected_reference_is_always_kept_as_the_session_went_on_from_it() -
         assert len(kept) == max(2, spread) + 2
 
 
+def test_what_a_person_changed_stays_as_long_as_anything_else_can_go() -> None:
+    before = changed(session(*range(0, 21, 2)))
+    kept = before.snapshots
+    for end in range(22, 200, 2):
+        kept = SnapshotPolicy(clips=2, spread=3).thin((*kept, Snapshot(end)))
+    assert "20.6" in [one.name for one in kept]
+    assert len(kept) == 6
+    later = before.advanced(memory=before.memory, next_frame=200, snapshots=kept)
+    assert find_origin(later, 60).frame >= 20
+
+
 @given(
     clips=st.integers(0, 5),
     spread=st.integers(1, 12),

@@ -231,8 +231,7 @@ def tls_files(settings: Settings) -> Tls:
     """Return the files of TLS; raise Misconfigured if they cannot be used."""
     from service.server.uvicorn_server import Tls
 
-    names = (settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
-    tls = Tls(*(str(Path(name).expanduser()) if name else "" for name in names))
+    tls = Tls(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
     tls.check()
     return tls
 

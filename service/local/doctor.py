@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
@@ -107,13 +109,10 @@ def check_disk(settings: Settings, machine: Machine) -> Iterator[Finding]:
     """Look at the folder of the private Redis."""
     if settings.redis_url:
         return
-    try:
-        settings.state.mkdir(parents=True, exist_ok=True)
-        probe = settings.state / ".doctor"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        seen = f"{settings.state}: {error.strerror}"
+    # It is not made here: a doctor that root calls would leave a folder of root's.
+    there = next(path for path in (settings.state, *settings.state.parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        seen = f"{settings.state}: nothing can be written to {there}"
         yield Finding("fault", "disk", seen, "Choose a folder to write to with TAMVT_STATE")
         return
     free = machine.free_bytes(settings.state)
@@ -127,9 +126,12 @@ def check_disk(settings: Settings, machine: Machine) -> Iterator[Finding]:
 def check_port(settings: Settings, host: str, port: int) -> Iterator[Finding]:
     """Look whether the port is free, and who could use it."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    if not 0 <= port < 65_536:
+        yield Finding("fault", "port", f"{port} is none", "Choose a --port below 65536")
+        return
     try:
         with socket.create_server((host, port), family=family) as listening:
-            is_loopback = listening.getsockname()[0] in ("127.0.0.1", "::1")
+            is_loopback = ip_address(listening.getsockname()[0]).is_loopback
     except OSError as error:
         advice = "End what listens there, or choose another --port"
         yield Finding("fault", "port", f"{host}, port {port}: {error.strerror}", advice)

@@ -13,8 +13,13 @@ from pathlib import Path
 
 from service.errors import StartupError
 from service.local.supervisor import POLL_S, read_last_line, start_child, stop_child
+from service.settings.reading import VARIABLES, environment_without
 
 LISTENING = re.compile(r"^listening on (http://\S+)$", re.MULTILINE)
+# It is on loopback and ours alone: these are not for it, whatever the environment says.
+PUBLIC = frozenset(
+    ("keys", "oidc_issuer", "tenant_header", "tls_certificate", "tls_key", "tls_client_ca")
+)
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -39,11 +44,11 @@ def private_service(
     log = state / "service.log"
     search = os.pathsep.join(filter(None, [str(PACKAGE_ROOT), os.environ.get("PYTHONPATH")]))
     own = {"TAMVT_STATE": str(state), "PYTHONPATH": search, "PYTHONUNBUFFERED": "1"}
-    # It is on loopback and ours alone: no key is asked for, whatever the environment says.
-    own |= {f"TAMVT_{name}": "" for name in ("KEYS", "OIDC_ISSUER", "TENANT_HEADER")}
+    own |= settings or {}
+    others = environment_without({*PUBLIC, *(VARIABLES[name] for name in own if name in VARIABLES)})
     command = [sys.executable, "-P", "-m", "service", "serve", "--port", "0"]
     command += ["--workers", str(workers)] if workers > 1 else []
-    process = start_child(command, log=log, environment={**os.environ, **own, **(settings or {})})
+    process = start_child(command, log=log, environment={**others, **own})
     try:
         yield wait_for_address(process, log, deadline_s=start_deadline_s)
     finally:

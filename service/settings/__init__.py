@@ -4,13 +4,20 @@
 """
 
 from service.settings.fields import PREFIX, Settings
-from service.settings.reading import API_KEY, environment_of, read_settings, write_markdown_table
+from service.settings.reading import (
+    API_KEY,
+    environment_of,
+    environment_without,
+    read_settings,
+    write_markdown_table,
+)
 
 __all__ = [
     "API_KEY",
     "PREFIX",
     "Settings",
     "environment_of",
+    "environment_without",
     "read_settings",
     "write_markdown_table",
 ]

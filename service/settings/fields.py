@@ -360,6 +360,12 @@ class Settings(BaseSettings):
         """Return the path with ~ replaced by the home folder."""
         return path.expanduser()
 
+    @field_validator("tls_certificate", "tls_key", "tls_client_ca")
+    @classmethod
+    def expand_home_of_files(cls, name: str) -> str:
+        """Return the name with ~ replaced by the home folder; empty stays empty."""
+        return str(Path(name).expanduser()) if name else ""
+
 
 def read_names(names: str) -> tuple[str, ...]:
     """Return what stands between the commas, without spaces."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
@@ -66,6 +66,15 @@ def environment_of(settings: Settings) -> dict[str, str]:
         for name in sorted(settings.model_fields_set)
     }
     return {**others, **own}
+
+
+def environment_without(names: Collection[str]) -> dict[str, str]:
+    """Return this process's environment without these settings, however it names them."""
+    return {
+        variable: value
+        for variable, value in os.environ.items()
+        if VARIABLES.get(variable.upper()) not in names
+    }
 
 
 def write_markdown_table() -> str:

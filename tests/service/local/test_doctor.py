@@ -180,6 +180,33 @@ async def test_a_planted_fault_is_found(
     assert "\n" not in wrong[0].line()
 
 
+async def test_it_makes_nothing(installation: Installation) -> None:
+    await installation.found()
+    assert not (installation.folder / "state").exists()
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "level"), [("127.0.0.2", 0, "ok"), ("127.0.0.1", 70_000, "fault")]
+)
+async def test_it_judges_an_address_as_the_service_does(
+    installation: Installation, host: str, port: int, level: str
+) -> None:
+    installation.host, installation.port = host, port
+    (found,) = [each for each in await installation.found() if each.part == "port"]
+    assert found.level == level
+
+
+async def test_a_certificate_in_the_home_folder_is_found(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate(days=90)(installation)
+    monkeypatch.setenv("HOME", str(installation.folder))
+    for name in ("tls_certificate", "tls_key"):
+        given = Path(installation.settings[name])
+        installation.settings[name] = f"~/{given.relative_to(installation.folder)}"
+    assert {finding.level for finding in await installation.found()} == {"ok"}
+
+
 async def test_small_shared_memory_is_found_where_banks_lie_in_it(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:

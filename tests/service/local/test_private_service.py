@@ -49,6 +49,22 @@ def test_it_is_gone_after_the_block(settings: dict[str, str], tmp_path: Path) ->
         httpx.get(f"{url}/readyz", timeout=PATIENCE_S)
 
 
+def test_what_is_set_for_a_public_service_is_not_for_it(
+    settings: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "TAMVT_ACCESS__KEYS": str(tmp_path / "keys.json"),
+        "TAMVT_OIDC__ISSUER": "https://issuer.example",
+        "TAMVT_TENANTS__HEADER": "X-Tenant",
+        "TAMVT_TLS_CERTIFICATE": str(tmp_path / "certificate.pem"),
+        "TAMVT_REDIS__STATE": str(tmp_path / "elsewhere"),
+    }.items():
+        monkeypatch.setenv(name, value)
+    with private_service(tmp_path / "state", settings=settings) as url, Client(url) as client:
+        assert client.start(scene.png(0), scene.mask()).model == "toy"
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_why_it_does_not_start_is_one_line(tmp_path: Path) -> None:
     nowhere = {"TAMVT_WEIGHTS": str(tmp_path / "nowhere")}
     with (

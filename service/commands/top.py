@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isnan
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 import httpx
 from cyclopts import Parameter
@@ -38,33 +38,50 @@ def run(
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     console = Console()
     with httpx.Client(headers=headers, timeout=DEADLINE_S) as http:
-        before, _ = look(http, urls)
+        before = look(http, urls)
         with Live(console=console, auto_refresh=False, screen=not once) as live:
             while True:
                 time.sleep(every_s)
-                now, silent = look(http, urls)
-                live.update(view(figures(before, now), silent=silent), refresh=True)
+                now = look(http, urls)
+                found = compare_looks(before, now)
+                live.update(view(found, silent=tuple(now.silent.values())), refresh=True)
                 if once:
                     return 0
                 before = now
 
 
-def look(http: httpx.Client, urls: Sequence[str]) -> tuple[Scrape, list[str]]:
+class ScrapeRound(NamedTuple):
+    """What the gateways tell together, and of each that does not answer why."""
+
+    scrape: Scrape
+    silent: Mapping[str, str]
+
+
+def compare_looks(before: ScrapeRound, now: ScrapeRound) -> Figures:
+    """Return what happened between two looks, if the same gateways answered both times.
+
+    Else there are no rates this time: the counters of one that is new are its whole life.
+    """
+    same = before.silent.keys() == now.silent.keys()
+    return figures(before.scrape if same else now.scrape, now.scrape)
+
+
+def look(http: httpx.Client, urls: Sequence[str]) -> ScrapeRound:
     """Return what the gateways tell now, and why others do not; raise Unavailable if none does."""
-    texts, silent = [], []
+    texts, silent = [], dict[str, str]()
     for url in urls:
         try:
             answer = http.get(f"{url.rstrip('/')}/metrics").raise_for_status()
             texts.append(answer.text)
         except httpx.HTTPStatusError as error:
             hint = f" (an admin's key in {API_KEY}?)" if error.response.status_code < 404 else ""
-            silent.append(f"{url} answers {error.response.status_code}{hint}")
+            silent[url] = f"{url} answers {error.response.status_code}{hint}"
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            silent.append(f"{url} does not answer: {error}")
+            silent[url] = f"{url} does not answer: {error}"
     if not texts:
-        raise Unavailable("; ".join(silent))
+        raise Unavailable("; ".join(silent.values()))
     try:
-        return read_look(texts, at_s=time.monotonic()), silent
+        return ScrapeRound(read_look(texts, at_s=time.monotonic()), silent)
     except ValueError as error:
         raise Unavailable(f"{', '.join(urls)} does not tell the metrics of `tamvt`") from error
 

@@ -133,8 +133,12 @@ def buckets(before: Scrape, now: Scrape, name: str, **labels: str) -> list[tuple
     found = [
         (
             inf if limit == "+Inf" else float(limit),
-            now.total(f"{name}_bucket", le=limit, **labels)
-            - before.total(f"{name}_bucket", le=limit, **labels),
+            # A gateway that was started anew counts from 0 again.
+            max(
+                0.0,
+                now.total(f"{name}_bucket", le=limit, **labels)
+                - before.total(f"{name}_bucket", le=limit, **labels),
+            ),
         )
         for limit in names
     ]

@@ -9,8 +9,8 @@ from math import isnan
 import pytest
 from rich.console import Console
 
-from service.commands.top import view
-from service.commands.top_figures import Scrape, figures, quantile, read_look
+from service.commands.top import ScrapeRound, compare_looks, view
+from service.commands.top_figures import Scrape, buckets, figures, quantile, read_look
 from tests.support import scene
 from tests.support.running import Api, Running, run_tamvt
 
@@ -93,3 +93,19 @@ def test_a_service_that_does_not_answer_is_one_line() -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("tamvt: http://127.0.0.1:9 does not answer")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_whole_life_of_a_gateway_is_no_rate(api: Api) -> None:
+    before, now = looks(api)
+    silent = ScrapeRound(before, {"http://b": "http://b does not answer"})
+    assert compare_looks(silent, ScrapeRound(now, {})).frames_per_s == 0
+    assert compare_looks(
+        ScrapeRound(before, {}), ScrapeRound(now, {})
+    ).frames_per_s == pytest.approx(0.4)
+
+
+def test_a_histogram_that_began_anew_has_no_negative_counts(api: Api) -> None:
+    before, now = looks(api)
+    counts = [count for _, count in buckets(now, before, "tamvt_redis_seconds")]
+    assert counts
+    assert set(counts) == {0.0}

@@ -39,15 +39,16 @@ TURNS_A_ROUND = 5
 ENGINE = """
 import asyncio, sys, time
 try:
-    from service.commands.steady_session import SteadySession, sample_footage
+    from service.commands.steady_session import SteadySession, scale_sample_footage
 except ImportError:  # an older checkout
-    from service.commands.bench import SteadySession, sample_footage
+    from service.commands.bench import SteadySession, sample_footage as scale_sample_footage
 from service.engines.embedded import embedded_engine
 from service.settings import read_settings
 
 async def main():
-    settings, footage = read_settings(), sample_footage((256, 448))
-    async with embedded_engine(settings.weights, settings.served_models[0], threads=1) as engine:
+    settings, footage = read_settings(), scale_sample_footage((256, 448))
+    name = settings.served_models[0] if hasattr(settings, "served_models") else settings.model
+    async with embedded_engine(settings.weights, name, threads=1) as engine:
         slots = engine.spec.memory_size  # as the sessions have it
         session = SteadySession(engine, footage, objects=1, clip_length=2, memory_size=slots)
         await session.fill()

@@ -209,8 +209,13 @@ def claim(path: Path) -> Iterator[None]:
             raise Claimed from error
         except OSError:
             pass  # a file system that has no locks: --shard shares the lines out
+        try:
+            is_there = os.fstat(file.fileno()).st_ino == path.stat().st_ino
+        except FileNotFoundError:
+            is_there = False
+        if not is_there:  # who held it has removed it, and another run may hold a new one
+            raise Claimed
         yield
-        # Whoever opened it before finds the results in place.
         path.unlink(missing_ok=True)
 
 

@@ -101,7 +101,7 @@ def revoke(
 def read_key_settings(config: Path | None) -> Settings:
     """Return the settings; raise Misconfigured unless they say where keys are."""
     settings = read_settings(config)
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, log_format=settings.log_format)
     if not settings.keys:
         raise Misconfigured("TAMVT_KEYS: say where the keys are, in a file or in redis")
     if settings.keys == IN_REDIS and not settings.redis_url:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
@@ -66,8 +67,9 @@ async def show_asyncapi(request: Request) -> dict[str, Any]:
     return describe_stream()
 
 
+@cache
 def describe_stream() -> dict[str, Any]:
-    """Return the AsyncAPI document."""
+    """Return the AsyncAPI document, which is made once."""
     service = SERVICE_MESSAGE.json_schema(ref_template=REFS, mode="serialization")
     schemas: dict[str, Any] = {**service["$defs"], **CLIENT_SCHEMAS, "LabelMap": LABEL_MAP}
     spoken = [reference["$ref"].rpartition("/")[2] for reference in service["oneOf"]] + ["LabelMap"]

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from loadtests.compare import ENGINE
 from service.commands.bench import BenchArguments
 from service.commands.bench_results import (
     BenchFigure,
@@ -134,3 +135,8 @@ def test_a_process_and_its_children_are_told() -> None:
     finally:
         child.communicate()
     assert child.pid not in list(descendants(os.getpid()))
+
+
+def test_what_compares_checkouts_finds_what_it_times() -> None:
+    imports = ENGINE.partition("async def main")[0]
+    exec(compile(imports, "ENGINE", "exec"), {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from functools import partial
 from pathlib import Path
@@ -116,6 +117,13 @@ def test_what_cannot_be_done_is_one_line(tmp_path: Path, words: tuple[str, ...],
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert said in line
+
+
+def test_keys_are_audited_in_the_form_that_the_log_has(tmp_path: Path) -> None:
+    settings = {"TAMVT_KEYS": str(tmp_path / "keys.json"), "TAMVT_LOG_FORMAT": "json"}
+    made = run_tamvt("keys", "create", "--tenant", "ann", settings=settings)
+    (line,) = made.stderr.splitlines()
+    assert json.loads(line)["tenant"] == "ann"
 
 
 def test_a_duration_is_hours_or_days() -> None:

@@ -1,10 +1,12 @@
 """What a manifest says, and what is told where it is wrong."""
 
+import fcntl
 from pathlib import Path
+from typing import IO
 
 import pytest
 
-from service.commands.batch import read_shard
+from service.commands.batch import Claimed, claim, read_shard
 from service.commands.manifest import read_manifest
 from service.errors import BadOption
 
@@ -81,3 +83,22 @@ def test_a_shard_is_one_of_n(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JOB_COMPLETION_INDEX")
     with pytest.raises(BadOption, match="is not set"):
         read_shard("index/8")
+
+
+def test_a_lock_that_its_holder_removed_is_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = tmp_path / "video.lock"
+    flock = fcntl.flock
+
+    def lock_late(file: IO[str], how: int) -> None:
+        lock.unlink()  # its holder goes between our opening and our locking
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", lock_late)
+    with pytest.raises(Claimed), claim(lock):
+        pass
+    monkeypatch.undo()
+    with claim(lock), pytest.raises(Claimed), claim(lock):
+        pass
+    assert not lock.exists()

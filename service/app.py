@@ -152,6 +152,7 @@ async def open_service(
             max_queue_s=settings.max_queue_s,
         )
         access, callers = await open_access(settings, store)
+        stack.push_async_callback(callers.close)
         quota = StreamQuota(store.redis, most=settings.max_tenant_streams, deadline_s=redis_s)
         streams = StreamHost(
             StreamParts(

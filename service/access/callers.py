@@ -15,7 +15,7 @@ from service.access.keys import MARK, SCOPES, KeyStore, Scope, check_key
 from service.access.tokens import TokenVerifier
 from service.errors import Misconfigured, MissingScope, Unauthenticated
 from service.store.records import DEFAULT_TENANT
-from service.telemetry.audit import audit
+from service.telemetry.audit import audit_denial
 
 Network = IPv4Network | IPv6Network
 EVERYTHING: Final = frozenset(SCOPES)
@@ -34,7 +34,7 @@ class Caller:
     def require(self, scope: Scope) -> None:
         """Raise MissingScope unless the caller may do this."""
         if scope not in self.scopes:
-            audit("access.denied", reason=f"without {scope}", tenant=self.tenant, name=self.name)
+            audit_denial(f"without {scope}", tenant=self.tenant, name=self.name)
             raise MissingScope(f"this needs a key or token with the scope {scope}")
 
 
@@ -57,6 +57,11 @@ class Callers:
     def are_proved(self) -> bool:
         """Return whether a caller has to prove who it is."""
         return self._keys is not None or self._tokens is not None
+
+    async def close(self) -> None:
+        """End what is fetched of the issuer."""
+        if self._tokens is not None:
+            await self._tokens.close()
 
     async def identify(self, headers: Mapping[str, str], peer: str) -> Caller:
         """Return who sends these headers from the address `peer`; raise Unauthenticated."""
@@ -100,7 +105,7 @@ class Callers:
     @staticmethod
     def _denied(reason: str, peer: str) -> Unauthenticated:
         """Return the one error of all that is not proved: why not is told to the log alone."""
-        audit("access.denied", reason=reason, peer=peer)
+        audit_denial(reason, peer=peer)
         return Unauthenticated("this needs a valid key or token in the header Authorization")
 
 

@@ -56,7 +56,7 @@ class KeyFile:
             made.replace(self._path)
 
     def check(self) -> None:
-        """Raise Misconfigured unless the file can be read, by its owner alone."""
+        """Raise Misconfigured unless the file can be read, and only by its owner and group."""
         try:
             self._refresh()
         except StoreUnavailable as error:

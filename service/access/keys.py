@@ -50,7 +50,8 @@ class ApiKey:
         """Return the key of a stored record; raise TypeError, ValueError or Misconfigured."""
         key = cls(**{**members, "scopes": tuple(members.get("scopes", ()))})
         for moment in filter(None, (key.created_at, key.expires_at, key.revoked_at)):
-            datetime.fromisoformat(moment)
+            if datetime.fromisoformat(moment).tzinfo is None:
+                raise ValueError(f"{moment} names no time zone")
         return key
 
     def members(self) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 Issuer, audience and algorithms are the operator's; of the token only its claims are believed, once
 its signature is right. The issuer's keys are fetched within a deadline, kept for an hour, and asked
-for again, at most twice a minute, when a token names a key that is not known.
+for again, at most twice a minute, when a token names a key that is not known. Who shows a token of
+a known key does not wait for the issuer.
 """
 
 from __future__ import annotations
@@ -29,6 +30,11 @@ STALE_S: Final = 86_400.0  # known keys serve so long where the issuer does not 
 AGAIN_S: Final = 30.0  # between two fetches
 MAX_TOKEN_LENGTH: Final = 8192
 MAX_DOCUMENT_BYTES: Final = 500_000
+# Of the way, or of what is answered there: any JSON, or something that only looks like it.
+FETCH_ERRORS: Final = (
+    *(httpx.HTTPError, httpx.InvalidURL, TimeoutError, jwt.PyJWTError),
+    *(ValueError, KeyError, TypeError, AttributeError, RecursionError),
+)
 DISCOVERY: Final = "/.well-known/openid-configuration"
 
 log = logging.getLogger(__name__)
@@ -63,6 +69,7 @@ class TokenVerifier:
         self._keys: Mapping[str, jwt.PyJWK] = {}
         self._fetched = self._tried = float("-inf")
         self._fetching = asyncio.Lock()
+        self._refreshing: asyncio.Task[None] | None = None
 
     @property
     def knows_keys(self) -> bool:
@@ -102,16 +109,27 @@ class TokenVerifier:
         return Claims(str(claims["sub"]), tenant, allowed), ""
 
     async def _key(self, key_id: str) -> jwt.PyJWK | None:
-        """Return the issuer's key of this id, after a fetch where that may help."""
-        known = self._keys.get(key_id)
-        if known is not None and time.monotonic() - self._fetched < KEPT_S:
-            return known
-        async with self._fetching:
-            if time.monotonic() - self._tried >= AGAIN_S:
-                await self.fetch()
+        """Return the issuer's key of this id, after a fetch where none is known."""
+        known, age_s = self._keys.get(key_id), time.monotonic() - self._fetched
+        if known is None or age_s >= STALE_S:
+            await self._refresh()
+        elif age_s >= KEPT_S and (self._refreshing is None or self._refreshing.done()):
+            self._refreshing = asyncio.create_task(self._refresh())
         if time.monotonic() - self._fetched > STALE_S:
             raise IssuerUnavailable("the issuer of the tokens does not answer")
         return self._keys.get(key_id)
+
+    async def _refresh(self) -> None:
+        """Get the issuer's keys, unless that was tried a moment ago."""
+        async with self._fetching:
+            if time.monotonic() - self._tried >= AGAIN_S:
+                await self.fetch()
+
+    async def close(self) -> None:
+        """End the fetch that nobody waits for."""
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            await asyncio.gather(self._refreshing, return_exceptions=True)
 
     async def fetch(self) -> None:
         """Get the issuer's keys; without an answer those that are known stay, and the log says."""
@@ -127,7 +145,7 @@ class TokenVerifier:
                     address = str(found["jwks_uri"])
                 document = await _read_document(http, address)
             self._keys = read_jwks(document)
-        except (httpx.HTTPError, TimeoutError, ValueError, KeyError, jwt.PyJWTError) as error:
+        except FETCH_ERRORS as error:
             log.warning("no keys of the issuer %s: %s", issuer.url, error or type(error).__name__)
         else:
             self._fetched = time.monotonic()

@@ -32,7 +32,7 @@ from service.stream.connection import (
 )
 from service.stream.open_streams import OpenStreams
 from service.stream.tasks import end_tasks
-from service.telemetry.audit import audit
+from service.telemetry.audit import audit_denial
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -159,7 +159,7 @@ class StreamHost:
         if tenant is None and not self.callers.are_proved:
             return caller.tenant  # the ticket of an older gateway
         if tenant is None or (caller.name and tenant != caller.tenant):
-            audit("access.denied", reason="a ticket of another tenant", tenant=caller.tenant)
+            audit_denial("a ticket of another tenant", tenant=caller.tenant)
             raise BadTicket("the ticket is unknown, used, expired, or of another session")
         return tenant
 

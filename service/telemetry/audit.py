@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-DENIED: Final = "access.denied"
 SESSION_CHARACTERS: Final = 8  # of an id: they find it, and do not give the right to use it
 
 log = logging.getLogger("service.audit")
@@ -17,13 +16,18 @@ log.setLevel(logging.INFO)
 
 
 def audit(event: str, **facts: str) -> None:
-    """Log an event, such as `access.denied`, with its facts: names, never keys or masks.
+    """Log an event, such as `key.created`, with its facts: names, never keys or masks."""
+    log.info(event, extra={"fields": facts, "every": True})
 
-    Anybody can be denied, as often as they like: of those a few are written a minute, by reason,
-    and the others are counted. All other events are written.
+
+def audit_denial(reason: str, **facts: str) -> None:
+    """Log that somebody was denied.
+
+    Anybody can be, as often as they like: a few are written a minute, by reason, and the others
+    are counted. All other events are written.
     """
-    more = {"fields": facts, "kind": facts.get("reason", ""), "every": event != DENIED}
-    log.info(event, extra=more)
+    more = {"fields": {"reason": reason, **facts}, "kind": reason, "every": False}
+    log.info("access.denied", extra=more)
 
 
 def shorten_session(session_id: str) -> str:

@@ -23,6 +23,9 @@ class SmallIssuer:
     def __init__(self) -> None:
         self.url = ""
         self.answering = True
+        self.told: bytes | None = None  # instead of its keys
+        self.free = threading.Event()  # while it is not set every question waits
+        self.free.set()
         self.asked = 0
         self._private: dict[str, rsa.RSAPrivateKey] = {}
         self.rotate()
@@ -73,7 +76,10 @@ def small_issuer() -> Iterator[SmallIssuer]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             issuer.asked += 1
+            issuer.free.wait()
             body = json.dumps(issuer.document(self.path)).encode()
+            if issuer.told is not None and self.path == "/keys":
+                body = issuer.told
             self.send_response(200 if issuer.answering else 503)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -89,5 +95,6 @@ def small_issuer() -> Iterator[SmallIssuer]:
         try:
             yield issuer
         finally:
+            issuer.free.set()
             server.shutdown()
             thread.join()

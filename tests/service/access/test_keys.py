@@ -107,6 +107,18 @@ async def test_a_file_is_for_its_owner_alone(tmp_path: Path) -> None:
         keys.check()
 
 
+@pytest.mark.parametrize("moment", ["created_at", "expires_at", "revoked_at"])
+async def test_a_time_without_a_zone_is_refused_when_it_is_read(
+    tmp_path: Path, moment: str
+) -> None:
+    path = tmp_path / "keys.json"
+    keys = KeyFile(path)
+    members = make_key("ann", ["read"])[1].members()
+    await keys.put(ApiKey(**{**members, moment: "2030-01-01T00:00:00"}))
+    with pytest.raises(Misconfigured, match="TAMVT_KEYS"):
+        keys.check()
+
+
 @pytest.mark.parametrize("text", ["", "{}", '{"keys": [{"key_id": "x"}]}', '{"keys": 3}', "[]"])
 async def test_a_damaged_file_lets_nobody_in(tmp_path: Path, text: str) -> None:
     path = tmp_path / "keys.json"

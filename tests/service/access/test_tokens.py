@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -28,13 +29,15 @@ def shared_issuer() -> Iterator[SmallIssuer]:
 
 @pytest.fixture
 def issuer(shared_issuer: SmallIssuer) -> SmallIssuer:
-    shared_issuer.answering = True
+    shared_issuer.answering, shared_issuer.told = True, None
+    shared_issuer.free.set()
     return shared_issuer
 
 
 @pytest.fixture
-def verifier(issuer: SmallIssuer) -> TokenVerifier:
-    return TokenVerifier(Issuer(issuer.url, AUDIENCE, deadline_s=30.0))
+async def verifier(issuer: SmallIssuer) -> AsyncIterator[TokenVerifier]:
+    yield TokenVerifier(Issuer(issuer.url, AUDIENCE, deadline_s=30.0))
+    await until(lambda: not fetches())
 
 
 def forged(header: dict[str, str], payload: bytes, secret: bytes = b"") -> str:
@@ -143,6 +146,72 @@ async def test_an_issuer_that_is_away_stops_nobody_whose_key_is_known(
     monkeypatch.setattr(tokens, "STALE_S", 0.0)
     with pytest.raises(IssuerUnavailable):
         await verifier.check(issuer.sign())
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        b'{"keys": null}',
+        b'{"keys": ["a"]}',
+        b'{"keys": {"a": 1}}',
+        b'{"keys": [{"kty": "RSA", "n": 5, "e": []}]}',
+        b'["a"]',
+        b"\xff",
+        b"[" * 200_000,
+    ],
+    ids=lambda told: told[:30].decode("latin1"),
+)
+async def test_keys_that_cannot_be_read_are_as_none_and_known_ones_stay(
+    issuer: SmallIssuer, verifier: TokenVerifier, monkeypatch: pytest.MonkeyPatch, told: bytes
+) -> None:
+    assert (await verifier.check(issuer.sign()))[0] is not None
+    monkeypatch.setattr(tokens, "AGAIN_S", 0.0)
+    issuer.told = told
+    unknown = forged({"alg": "RS256", "kid": "another"}, b"{}", b"secret")
+    asked = issuer.asked
+    assert await verifier.check(unknown) == (None, "a token of an unknown key")
+    assert issuer.asked > asked
+    monkeypatch.setattr(tokens, "KEPT_S", 0.0)
+    assert (await verifier.check(issuer.sign()))[0] is not None
+
+
+async def test_an_address_that_is_none_is_a_failed_fetch(issuer: SmallIssuer) -> None:
+    wrong = TokenVerifier(Issuer(issuer.url, AUDIENCE, jwks_url="http://[", deadline_s=30.0))
+    with pytest.raises(IssuerUnavailable):
+        await wrong.check(issuer.sign())
+
+
+async def test_who_shows_a_known_key_does_not_wait_for_the_issuer(
+    issuer: SmallIssuer, verifier: TokenVerifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (await verifier.check(issuer.sign()))[0] is not None
+    monkeypatch.setattr(tokens, "AGAIN_S", 0.0)
+    monkeypatch.setattr(tokens, "KEPT_S", 0.0)
+    issuer.free.clear()
+    asked = issuer.asked
+    for _ in range(3):
+        assert (await verifier.check(issuer.sign()))[0] is not None
+    await until(lambda: issuer.asked == asked + 1)  # and waits there for an answer
+    assert len(fetches()) == 1, "one for all of them"
+    issuer.free.set()
+    await until(lambda: not fetches())
+    assert issuer.asked == asked + 2
+    issuer.free.clear()
+    assert (await verifier.check(issuer.sign()))[0] is not None
+    await until(lambda: issuer.asked == asked + 3)
+    await verifier.close()
+    assert not fetches()
+
+
+def fetches() -> list[asyncio.Task[Any]]:
+    """What asks the issuer now."""
+    return [task for task in asyncio.all_tasks() if "TokenVerifier" in repr(task.get_coro())]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 async def test_another_issuers_document_is_not_believed(issuer: SmallIssuer) -> None:

@@ -228,9 +228,11 @@ async def test_the_python_client_shows_its_key(serve: Serve, keys: Keys) -> None
 async def test_a_tenant_is_named_by_trusted_proxies_alone(serve: Serve) -> None:
     header = {"X-Tenant": "ann"}
     async with serve(tenant_header="X-Tenant", trusted_proxies="10.0.0.0/8") as service:
-        for headers in (header, {}):
+        # A peer is who connects: what it says of others is not believed.
+        for headers in (header, {}, {**header, "X-Forwarded-For": "10.0.0.1"}):
             answer = await service.http.get("/v1/models", headers=headers)
             assert problem(answer) == (401, "unauthenticated")
         assert (await service.http.get("/readyz")).status_code == 200
     async with serve(tenant_header="X-Tenant", trusted_proxies="10.0.0.0/8, 127.0.0.1") as service:
-        assert (await service.http.get("/v1/models", headers=header)).status_code == 200
+        for headers in (header, {**header, "X-Forwarded-For": "203.0.113.7"}):
+            assert (await service.http.get("/v1/models", headers=headers)).status_code == 200

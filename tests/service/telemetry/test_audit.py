@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from service.telemetry.audit import audit, shorten_session
+from service.telemetry.audit import audit, audit_denial, shorten_session
 from service.telemetry.logging import LINES_A_MINUTE, Seldom, line_formatter
 
 
@@ -48,9 +48,11 @@ def test_a_deletion_is_written_with_its_request(written: io.StringIO) -> None:
 
 def test_denials_are_seldom_and_deletions_are_all_written(written: io.StringIO) -> None:
     for _ in range(LINES_A_MINUTE + 5):
-        audit("access.denied", reason="expired")
+        audit_denial("expired")
         audit("session.deleted")
-    audit("access.denied", reason="revoked")
+    audit_denial("revoked", peer="203.0.113.7")
+    *_, last = lines(written)
+    assert (last["reason"], last["peer"]) == ("revoked", "203.0.113.7")
     found = [line["message"] for line in lines(written)]
     assert found.count("access.denied") == LINES_A_MINUTE + 1
     assert found.count("session.deleted") == LINES_A_MINUTE + 5

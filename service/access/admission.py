@@ -40,14 +40,14 @@ class Admission:
             )
 
     def check_queue(self, queue_s: float) -> None:
-        """Raise Overloaded for what begins anew while clips wait `queue_s` seconds for the model.
+        """Raise Overloaded for what begins anew while a tenant's clips wait `queue_s` seconds.
 
         Sessions that are under way go on: they come before new ones.
         """
         if self._max_queue_s and queue_s > self._max_queue_s:
             raise Overloaded(
-                f"clips wait {queue_s:.1f} s for the model, more than the {self._max_queue_s:g} s "
-                "up to which sessions are started; try again",
+                f"your clips wait {queue_s:.1f} s for the model, more than the "
+                f"{self._max_queue_s:g} s up to which sessions are started; try again",
                 retry_after_s=max(1.0, queue_s),
             )
 

@@ -100,9 +100,8 @@ class Engine(Protocol):
         """Return what runs the model, and in which precision: `openvino/bf16`, or `triton`."""
         ...
 
-    @property
-    def queue_s(self) -> float:
-        """Return how many seconds clips waited lately until the model took them."""
+    def estimate_wait_s(self, tenant: str) -> float:
+        """Return how many seconds a clip of this tenant waits until the model takes it."""
         ...
 
     async def ready(self) -> None:

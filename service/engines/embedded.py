@@ -114,9 +114,9 @@ class EmbeddedEngine:
     def runtime(self) -> str:
         return self._graphs.runtime
 
-    @property
-    def queue_s(self) -> float:
-        return self._pool.queue_s
+    def estimate_wait_s(self, tenant: str) -> float:
+        """See `base.Engine.estimate_wait_s`."""
+        return self._pool.estimate_wait_s(tenant)
 
     @property
     def calls(self) -> Sequence[CallTimes]:

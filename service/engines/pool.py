@@ -59,7 +59,8 @@ class FairQueue:
     """Work by tenant; all but its order is the caller's affair, and so is its lock."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, deque[Work]] = defaultdict(deque)
+        self._waiting: dict[str, deque[Work]] = defaultdict(deque)  # none of them is empty
+        self._waits: dict[str, QueueWait] = {}  # of those whose work was taken lately
         self._served_s: dict[str, float] = {}  # of those who wait, or were served lately
         self._now_s = 0.0  # what the tenant that is served had been served before
         self._usual_s = 0.0  # of one piece of work
@@ -69,15 +70,33 @@ class FairQueue:
         self._waiting[work.tenant].append(work)
         self._served_s[work.tenant] = max(self._served_s.get(work.tenant, 0.0), self._now_s)
 
+    def __len__(self) -> int:
+        return sum(map(len, self._waiting.values()))
+
     def take(self) -> Work:
         """Remove and return the first work of the tenant that was served the least."""
         tenant = min(self._waiting, key=lambda name: self._served_s[name])
-        work = self._waiting[tenant].popleft()
-        if not self._waiting[tenant]:
-            del self._waiting[tenant]
+        work = self._waiting[tenant][0]
+        self.remove(work)
         self._now_s = max(self._now_s, self._served_s[tenant])
         self._served_s[tenant] += self._usual_s  # until it is known better
+        self._waits = {name: wait for name, wait in self._waits.items() if wait.seconds}
+        self._waits.setdefault(tenant, QueueWait()).note(time.monotonic() - work.since_s)
         return work
+
+    def remove(self, work: Work) -> None:
+        """Remove work that shall not run, unless it was taken."""
+        works = self._waiting.get(work.tenant)
+        if works is None or work not in works:
+            return
+        works.remove(work)
+        if not works:
+            del self._waiting[work.tenant]
+
+    def refund(self, tenant: str) -> None:
+        """Count nothing for a piece of work that was taken and did not run."""
+        if tenant in self._served_s:
+            self._served_s[tenant] -= self._usual_s
 
     def charge(self, tenant: str, spent_s: float) -> None:
         """Count what a piece of work took, instead of what one usually takes."""
@@ -87,10 +106,17 @@ class FairQueue:
             if name not in self._waiting:
                 del self._served_s[name]
 
-    def oldest_s(self) -> float:
-        """Return how long the oldest work has waited, 0 without any."""
-        now = time.monotonic()
-        return max((now - works[0].since_s for works in self._waiting.values()), default=0.0)
+    def estimate_wait_s(self, tenant: str) -> float:
+        """Return how long this tenant's work waits: as its own does or did lately.
+
+        But at least until each tenant that waits has had one piece of work done.
+        """
+        own, lately = self._waiting.get(tenant), self._waits.get(tenant)
+        return max(
+            time.monotonic() - own[0].since_s if own else 0.0,
+            lately.seconds if lately else 0.0,
+            self._usual_s * len(self._waiting),
+        )
 
     def clear(self) -> list[Work]:
         """Remove and return all that waits."""
@@ -111,7 +137,7 @@ class Pool:
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="engine")
         self._lock = threading.Lock()  # of the queue and the counts
         self._queue = FairQueue()
-        self._wait = QueueWait()
+        self._turns = 0  # that threads are asked to take, and have not begun
         self._counts: dict[str, int] = {}  # work of each tenant
         self._total = 0
         self._most = workers + queue  # of one tenant
@@ -134,11 +160,10 @@ class Pool:
         if not self._open:
             raise EngineUnavailable("the engine is shutting down")
 
-    @property
-    def queue_s(self) -> float:
-        """Return how long work waits for a thread."""
+    def estimate_wait_s(self, tenant: str) -> float:
+        """Return how long work of this tenant waits for a thread."""
         with self._lock:
-            return max(self._wait.seconds, self._queue.oldest_s())
+            return self._queue.estimate_wait_s(tenant)
 
     async def run(self, work: Callable[[Inference], T]) -> T:
         """Return what `work` returns.
@@ -156,9 +181,12 @@ class Pool:
             self._counts[tenant] = self._counts.get(tenant, 0) + 1
             self._total += 1
             self._queue.add(waiting)
-        waiting.future.add_done_callback(lambda _: self._leave(tenant))
-        # As many of these as there is work: each takes what is next when a thread is free.
-        self._executor.submit(self._run_next)
+            # As many turns as there is work: each takes what is next when a thread is free.
+            is_short = self._turns < len(self._queue)
+            self._turns += is_short
+        waiting.future.add_done_callback(lambda _: self._leave(waiting))
+        if is_short:
+            self._executor.submit(self._run_next)
         try:
             async with asyncio.timeout(self._deadline_s):
                 result: T = await asyncio.wrap_future(waiting.future)
@@ -180,12 +208,15 @@ class Pool:
 
     def _run_next(self) -> None:
         with self._lock:
+            self._turns -= 1
+            if not len(self._queue):  # what it was for was cancelled
+                return
             work = self._queue.take()
         if not work.future.set_running_or_notify_cancel():
-            self._charge(work, spent_s=0.0)
+            with self._lock:
+                self._queue.refund(work.tenant)
             return
         begun = time.monotonic()
-        self._wait.note(begun - work.since_s)
         try:
             result = work.run(work.inference)
         except BaseException as error:
@@ -199,9 +230,11 @@ class Pool:
         with self._lock:
             self._queue.charge(work.tenant, spent_s)
 
-    def _leave(self, tenant: str) -> None:
+    def _leave(self, work: Work) -> None:
         with self._lock:
+            if work.future.cancelled():
+                self._queue.remove(work)
             self._total -= 1
-            self._counts[tenant] -= 1
-            if not self._counts[tenant]:
-                del self._counts[tenant]
+            self._counts[work.tenant] -= 1
+            if not self._counts[work.tenant]:
+                del self._counts[work.tenant]

@@ -125,7 +125,7 @@ async def fork_session(
     query: Annotated[ForkQuery, Query()],
 ) -> Response:
     """Start a session that continues from this one, as it is or as it was some clips ago."""
-    service.admission.check_queue(service.tracker.queue_s)
+    service.admission.check_queue(service.tracker.estimate_wait_s(tenant))
     with service.admission.admit(holder):
         session = await service.tracker.fork(session_id, at=query.at, tenant=tenant)
     service.metrics.sessions.inc()

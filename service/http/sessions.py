@@ -63,7 +63,7 @@ async def start_session(
     """Start a session from one frame and a mask of each object in it."""
     with service.admission.reservation() as reservation:
         service.admission.check_place(holder)
-        service.admission.check_queue(service.tracker.queue_s)
+        service.admission.check_queue(service.tracker.estimate_wait_s(tenant))
         start = await read_start(request, service.uploads, reservation, service.workers)
         with service.admission.admit(holder):
             session, notes = await service.tracker.start(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from service.access.admission import Reservation
+from service.errors import StoreUnavailable, Unavailable
 from service.sessions.annotations import FRAME_BYTES
 from service.sessions.backend import SessionBackend
 from service.sessions.clip_pipeline import (
@@ -78,9 +80,15 @@ async def append(
     if fresh:
         if rates is not None:
             allowance = await rates.take_frames(session.tenant, len(fresh))
-        async with open_pipeline(session, backend, policy=commit_all_at_once) as pipeline:
-            retention = backend.engine(session.model).spec.retention
-            for step in plan(session, fresh, backend.snapshots, retention):
-                await pipeline.add(step, times=times, on_commit=answer)
+        try:
+            async with open_pipeline(session, backend, policy=commit_all_at_once) as pipeline:
+                retention = backend.engine(session.model).spec.retention
+                for step in plan(session, fresh, backend.snapshots, retention):
+                    await pipeline.add(step, times=times, on_commit=answer)
+        except Unavailable:  # decision 73: the client sends them again, and that counts
+            if rates is not None:
+                with suppress(StoreUnavailable):
+                    await rates.give_frames(session.tenant, len(fresh))
+            raise
         session = pipeline.session
     return AppendedFrames(session, tuple(found), replayed, allowance)

@@ -45,10 +45,9 @@ class TrackingService:
         """Return what runs this model; raise UnknownModel."""
         return self._backend.engine(model).runtime
 
-    @property
-    def queue_s(self) -> float:
-        """Return how many seconds clips waited lately for the slowest engine."""
-        return max(engine.queue_s for engine in self._backend.engines.values())
+    def estimate_wait_s(self, tenant: str) -> float:
+        """Return how many seconds a clip of this tenant waits for the slowest engine."""
+        return max(engine.estimate_wait_s(tenant) for engine in self._backend.engines.values())
 
     async def start(
         self,

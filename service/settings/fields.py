@@ -261,8 +261,8 @@ class Settings(BaseSettings):
     max_queue_s: float = Field(
         default=5.0,
         ge=0,
-        description="Seconds that clips wait for the model until new sessions are answered 503; "
-        "0: any.",
+        description="Seconds that a tenant's clips wait for the model until its new sessions are "
+        "answered 503; 0: any.",
     )
     max_request_bytes: int = Field(
         default=512_000_000,

@@ -8,6 +8,7 @@ bucket may fall below zero, and the next clip waits until it has been paid back.
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -41,7 +42,7 @@ class Allowance:
 
     def headers(self) -> dict[str, str]:
         """Return the headers RateLimit and RateLimit-Policy (draft-ietf-httpapi-ratelimit)."""
-        seconds = max(0, -int(-self.reset_s // 1))
+        seconds = max(0, math.ceil(self.reset_s))
         return {
             "RateLimit-Policy": f'"{self.resource}";q={self.most};w={GAINED_S:.0f}',
             "RateLimit": f'"{self.resource}";r={self.left};t={seconds}',
@@ -67,6 +68,10 @@ class TenantRates:
         """
         await self._take("engine", tenant, 0)
         return await self._take("frames", tenant, count)
+
+    async def give_frames(self, tenant: str, count: int) -> None:
+        """Give frames back that were taken and not tracked."""
+        await self._take("frames", tenant, -count, owed=True)
 
     async def count_frames(self, tenant: str, count: int) -> float:
         """Count frames that were tracked, and return the seconds until there may be more."""

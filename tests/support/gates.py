@@ -22,6 +22,7 @@ from service.access.admission import Admission
 from service.app import OpenEngines, create_app, open_chosen_engines
 from service.commands.serve import address, configure, listen
 from service.engines.base import BankLease, ClipMasks, Engine, Pictures
+from service.engines.pool import Pool
 from service.engines.states import NO_STATE, ModelState, StateSource
 from service.server.workers import Workers
 from service.settings import Settings
@@ -39,6 +40,7 @@ class Gate:
     failure: Exception | None = None
     clips: int = 0  # that have reached the gate
     queue_s: float = 0.0  # what the engine says that clips wait, at least
+    pool: Pool | None = None  # whose work the engine's waits for too
 
     async def passed(self) -> None:
         """Wait until the gate is open, or raise its failure."""
@@ -64,9 +66,10 @@ class GatedEngine:
     def runtime(self) -> str:
         return self._engine.runtime
 
-    @property
-    def queue_s(self) -> float:
-        return max(self._engine.queue_s, self._gate.queue_s)
+    def estimate_wait_s(self, tenant: str) -> float:
+        pool = self._gate.pool
+        there_s = pool.estimate_wait_s(tenant) if pool else 0.0
+        return max(self._engine.estimate_wait_s(tenant), self._gate.queue_s, there_s)
 
     @property
     def calls(self) -> Sequence[CallTimes]:

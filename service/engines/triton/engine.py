@@ -164,8 +164,8 @@ class TritonEngine:
     def runtime(self) -> str:
         return TRITON
 
-    @property
-    def queue_s(self) -> float:
+    def estimate_wait_s(self, tenant: str) -> float:
+        """See `base.Engine.estimate_wait_s`; Triton orders its queue, and knows no tenants."""
         return self._client.wait.seconds
 
     async def ready(self) -> None:

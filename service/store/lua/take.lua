@@ -1,5 +1,6 @@
 -- Takes tokens of a tenant's bucket. KEYS[1]: hash, tokens and `at`, the time in ms to which they were
--- counted. ARGV: tokens gained a second, most tokens, tokens wanted, 1: they are taken in any case.
+-- counted. ARGV: tokens gained a second, most tokens, tokens wanted (below 0: given back), 1: they are
+-- taken in any case.
 -- A bucket that holds what is wanted, or is full, gives it and may fall below zero. 0 wanted asks
 -- whether there is any. Answers {1: given, 0: not, whole tokens left, ms until it would be given}.
 local time = redis.call('TIME')
@@ -12,7 +13,7 @@ local needed = math.min(most, wanted)
 local given = tokens >= needed and tokens > 0
 if ARGV[4] == '1' or given then
   given = true
-  tokens = tokens - wanted
+  tokens = math.min(most, tokens - wanted)
 end
 redis.call('HSET', KEYS[1], 'tokens', tostring(tokens), 'at', math.max(now, at))
 redis.call('PEXPIRE', KEYS[1], math.ceil(1000 * (most - tokens) / rate) + 60000)

@@ -11,7 +11,7 @@ import pytest
 
 from service.access.admission import Admission
 from service.engines.inference import Inference
-from service.engines.pool import FairQueue, Pool, Work, served_tenant
+from service.engines.pool import SMOOTHING, FairQueue, Pool, Work, served_tenant
 from service.errors import Overloaded
 
 pytestmark = pytest.mark.anyio
@@ -87,19 +87,77 @@ async def test_a_full_queue_of_one_tenant_keeps_no_other_out() -> None:
     pool.close()
 
 
+async def test_one_waits_for_its_own_work_and_for_one_piece_of_each_other() -> None:
+    queue = FairQueue()
+    queue.add(work("busy"))
+    assert served(queue, 1, seconds={"busy": 5.0}) == ["busy"]
+    usual_s = 5.0 * SMOOTHING
+    assert queue.estimate_wait_s("new") == 0
+    for tenant in ("greedy", "greedy", "modest"):
+        queue.add(work(tenant))
+    for each in queue.clear():
+        each.since_s -= 60
+        queue.add(each)
+    assert queue.estimate_wait_s("new") == pytest.approx(2 * usual_s)
+    assert queue.estimate_wait_s("greedy") >= 60
+    assert queue.take().tenant == "greedy"
+    assert queue.take().tenant == "modest"
+    assert queue.estimate_wait_s("modest") >= 60, "what waited last"
+    assert queue.estimate_wait_s("new") == pytest.approx(usual_s)
+
+
+async def test_work_that_is_cancelled_leaves_the_queue_and_costs_nothing() -> None:
+    pool = Pool(workers=1, queue=2, deadline_s=60)
+    gate, ran = threading.Event(), threading.Event()
+    first = asyncio.create_task(pool.run(lambda _: gate.wait(60)))
+    await asyncio.sleep(0.02)
+    for _ in range(10):  # more than may wait
+        late = asyncio.create_task(pool.run(lambda _: ran.set()))
+        await asyncio.sleep(0)
+        assert pool.waiting == 1
+        late.cancel()
+        await asyncio.gather(late, return_exceptions=True)
+        assert pool.waiting == 0
+    waits_s = pool.estimate_wait_s("")
+    await asyncio.sleep(0.02)
+    assert pool.estimate_wait_s("") <= waits_s, "no work grows older"
+    gate.set()
+    assert await first
+    usual = await asyncio.gather(*(pool.run(lambda _: 7) for _ in range(3)))
+    assert usual == [7, 7, 7]
+    assert not ran.is_set()
+    pool.close()
+
+
+def test_what_was_taken_and_did_not_run_leaves_the_usual_time_as_it_is() -> None:
+    queue = FairQueue()
+    for _ in range(3):
+        queue.add(work("ann"))
+    served(queue, 1, seconds={"ann": 5.0})
+    usual_s = queue.estimate_wait_s("ben")
+    assert usual_s > 0
+    queue.take()
+    queue.refund("ann")
+    assert queue.estimate_wait_s("ben") == usual_s
+    queue.add(work("ben"))  # both were served as much, so the first by age is next
+    assert queue.take().tenant == "ann"
+
+
 async def test_the_queues_wait_is_measured_and_keeps_new_sessions_out() -> None:
     pool = Pool(workers=1, queue=2, deadline_s=60)
     gate = threading.Event()
-    assert pool.queue_s == 0
+    assert pool.estimate_wait_s("") == 0
     tasks = [asyncio.create_task(pool.run(lambda _: gate.wait(60))) for _ in range(2)]
     await asyncio.sleep(0.3)
-    assert pool.queue_s > 0.1, "what waits now"
+    assert pool.estimate_wait_s("") > 0.1, "what waits now"
     with pytest.raises(Overloaded) as caught:
-        Admission(max_requests=1, max_bytes=1, max_queue_s=0.1).check_queue(pool.queue_s)
+        Admission(max_requests=1, max_bytes=1, max_queue_s=0.1).check_queue(
+            pool.estimate_wait_s("")
+        )
     assert caught.value.retry_after_s >= 1
-    Admission(max_requests=1, max_bytes=1, max_queue_s=1e9).check_queue(pool.queue_s)
+    Admission(max_requests=1, max_bytes=1, max_queue_s=1e9).check_queue(pool.estimate_wait_s(""))
     Admission(max_requests=1, max_bytes=1).check_queue(1e9)
     gate.set()
     await asyncio.gather(*tasks)
-    assert pool.queue_s > 0.1, "what waited last"
+    assert pool.estimate_wait_s("") > 0.1, "what waited last"
     pool.close()

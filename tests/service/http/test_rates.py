@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+import threading
 import time
 
 import pytest
 from redis.asyncio import Redis
 
+from service.engines.pool import Pool, served_tenant
+from service.errors import EngineUnavailable
 from tamvt_client import AsyncClient
 from tests.service.http.test_tenants import start, two_tenants
 from tests.service.stream.conftest import Serve, serve
 from tests.service.stream.talk import async_talk
 from tests.support import scene
+from tests.support.gates import Gate
 from tests.support.running import form, problem
 
 __all__ = ["serve"]
@@ -45,6 +50,51 @@ async def test_an_append_beyond_the_rate_is_refused_and_changes_nothing(serve: S
         assert again.headers["idempotent-replay"] == "true"
         appended = await ben.post(f"{other}/clips?first_frame=1", files=frames)
         assert appended.status_code == 200
+
+
+async def test_frames_of_an_append_without_an_answer_of_the_model_are_given_back(
+    serve: Serve,
+) -> None:
+    gate = Gate()
+    gate.opened.set()
+    headers = {"X-Tenant": secrets.token_hex(8)}
+    frames = form([("frames", scene.jpeg(number)) for number in range(1, 10)])
+    # One frame at once; so slow that nothing is gained while the test runs.
+    async with serve(gate, tenant_header="X-Tenant", tenant_frames_per_s=0.1) as service:
+        service.http.headers.update(headers)
+        path = f"/v1/sessions/{await service.start()}/clips?first_frame=1"
+        gate.failure = EngineUnavailable("no masks")
+        for _ in range(2):
+            failed = await service.http.post(path, files=frames)
+            assert problem(failed) == (503, "engine-unavailable")
+        gate.failure = None
+        assert (await service.http.post(path, files=frames)).status_code == 200
+        more = form([("frames", scene.jpeg(10))])
+        refused = await service.http.post(path.replace("=1", "=10"), files=more)
+        assert problem(refused) == (429, "rate-limited")
+
+
+async def test_one_tenants_queue_keeps_no_other_from_starting(serve: Serve) -> None:
+    pool, held = Pool(workers=1, queue=4, deadline_s=60), threading.Event()
+
+    async def work() -> None:
+        served_tenant.set("greedy")
+        await pool.run(lambda _: held.wait(60))
+
+    gate = Gate(pool=pool)
+    async with serve(gate, tenant_header="X-Tenant", max_queue_s=0.2) as service:
+        tasks = [asyncio.create_task(work()) for _ in range(5)]
+        await asyncio.sleep(0.3)
+        found = {}
+        for tenant in ("greedy", "modest"):
+            parts = form([("frame", scene.png(0)), ("mask", scene.mask())])
+            headers = {"X-Tenant": tenant}
+            answer = await service.http.post("/v1/sessions", files=parts, headers=headers)
+            found[tenant] = answer.status_code
+        held.set()
+        await asyncio.gather(*tasks)
+    pool.close()
+    assert found == {"greedy": 503, "modest": 201}
 
 
 async def test_a_stream_beyond_the_rate_waits(serve: Serve, redis_url: str) -> None:

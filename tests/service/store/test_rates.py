@@ -73,6 +73,22 @@ async def test_more_than_a_bucket_holds_is_given_when_it_is_full_and_paid_back(
         await bucket.take_frames(tenant, 0)
 
 
+async def test_frames_that_are_given_back_fill_the_bucket_and_no_more(
+    redis: Redis, tenant: str
+) -> None:
+    bucket = rates(redis, frames_per_s=1.0)
+    await bucket.take_frames(tenant, 64)
+    await bucket.give_frames(tenant, 64)
+    allowance = await bucket.take_frames(tenant, 1)
+    assert allowance is not None
+    assert allowance.left == 9
+    await bucket.give_frames(tenant, 64)
+    name = f"tamvt:{{tenant:{tenant}}}:rate:frames"
+    assert float(await redis.hget(name, "tokens") or 0) == 10
+    assert 0 < await redis.pttl(name) <= 60_000
+    await rates(redis).give_frames(tenant, 1)  # without a limit
+
+
 async def test_seconds_of_the_engine_are_counted_when_they_are_spent(
     redis: Redis, tenant: str
 ) -> None:

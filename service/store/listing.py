@@ -21,19 +21,18 @@ class SessionPage:
 async def list_sessions(store: SessionStore, *, tenant: str, after: str, most: int) -> SessionPage:
     """Return the tenant's sessions whose ids come after `after`, at most `most`.
 
-    To be listed renews no session's time to live. One that has expired is counted no longer; one
-    that is damaged is left out, and its own calls say so.
+    To be listed renews no session's time to live. One that is counted and not there is left out: it
+    has expired, which the quota's own check finds, or is being started. One that is damaged is left
+    out too, and its own calls say so.
     """
     ids = [name for name in await store.quota.session_ids(tenant) if name > after]
     shown = ids[:most]
     looked = (store.peek(session_id, tenant=tenant) for session_id in shown)
     found = await asyncio.gather(*looked, return_exceptions=True)
     sessions: list[Session] = []
-    for session_id, each in zip(shown, found, strict=True):
-        if isinstance(each, UnknownSession):
-            await store.quota.release(tenant, session_id)
-        elif isinstance(each, Session):
+    for each in found:
+        if isinstance(each, Session):
             sessions.append(each)
-        elif not isinstance(each, CorruptSession):
+        elif not isinstance(each, UnknownSession | CorruptSession):
             raise each
     return SessionPage(tuple(sessions), following=shown[-1] if len(ids) > most else None)

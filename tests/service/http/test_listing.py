@@ -40,7 +40,7 @@ async def test_a_tenant_sees_its_own_sessions_page_by_page(serve: Serve) -> None
             assert problem(await ann.get(f"/v1/sessions?{wrong}")) == (422, "bad-option")
 
 
-async def test_an_expired_session_is_not_listed_and_no_longer_counted(
+async def test_an_expired_session_is_not_listed_and_the_quota_finds_it(
     serve: Serve, redis_url: str
 ) -> None:
     async with two_tenants(serve) as (ann, _), Redis.from_url(redis_url) as redis:
@@ -51,7 +51,7 @@ async def test_an_expired_session_is_not_listed_and_no_longer_counted(
         assert await redis.zcard(counted) == 2
         listed = (await ann.get("/v1/sessions")).json()["sessions"]
         assert [each["session_id"] for each in listed] == [kept]
-        assert await redis.zcard(counted) == 1
+        assert await redis.zcard(counted) == 2, "it might be one that is being started"
 
 
 async def test_to_be_listed_keeps_no_session_alive(serve: Serve, redis_url: str) -> None:

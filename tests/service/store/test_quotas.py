@@ -15,6 +15,7 @@ from redis.asyncio import Redis, RedisCluster
 from model.core.memory import Memory
 from service.errors import Conflict, TooMany, UnknownSession
 from service.settings import Settings
+from service.store.listing import list_sessions
 from service.store.lua import RESERVE
 from service.store.records import EncodedEntry, FrameMasks, ObjectMask, Session, StoreLimits
 from service.store.redis_client import open_redis
@@ -74,6 +75,15 @@ async def test_one_session_too_many_is_refused(store: SessionStore, tenant: str)
         await started(store, tenant)
     assert caught.value.limit == 2
     assert 1 <= caught.value.retry_after_s <= 60
+
+
+async def test_a_list_leaves_a_session_counted_that_is_being_started(
+    store: SessionStore, tenant: str
+) -> None:
+    async with store.quota.reserve(tenant, "starting", 1, objects=1):
+        page = await list_sessions(store, tenant=tenant, after="", most=10)
+        assert (page.sessions, page.following) == ((), None)
+        assert await store.quota.session_ids(tenant) == ["starting"]
 
 
 async def test_each_tenant_has_its_own_quota(store: SessionStore, tenant: str) -> None:

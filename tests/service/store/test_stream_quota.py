@@ -79,5 +79,24 @@ async def test_a_gateway_that_died_counts_for_a_minute_and_a_living_one_on(
             async with here.reserve(tenant, "next"):
                 pass
     await redis.zadd(name, {"of one that died": 1})
+    await redis.hset(f"{name[:-1]}-tokens", "of one that died", "token")
     async with here.reserve(tenant, "next"):
         assert await redis.zrange(name, 0, -1) == [b"next"]
+        assert await redis.hkeys(f"{name[:-1]}-tokens") == [b"next"]
+
+
+async def test_a_living_stream_that_was_cleared_away_is_counted_again(
+    redis: Redis, tenant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_quota, "RENEWED_S", 0.01)
+    here = quota(redis, most=1)
+    name = f"tamvt:{{tenant:{tenant}}}:streams"
+    async with here.reserve(tenant, "living"):
+        # As if another stream had come after a minute in which no gateway reached Redis.
+        await redis.hdel(f"{name[:-1]}-tokens", "living")
+        await redis.zrem(name, "living")
+        async with asyncio.timeout(30):
+            while (await redis.zscore(name, "living")) is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert await redis.hkeys(f"{name[:-1]}-tokens") == [b"living"]
+    assert not await redis.exists(name)

@@ -41,9 +41,14 @@ class CompiledFiles:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not self._is_ours() or len(data) > self._limit_bytes:
                 return
-            with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
-                file.write(hashlib.sha256(data).digest() + data)
-            os.replace(file.name, self._path(key))
+            handle, made = tempfile.mkstemp(dir=self._folder)
+            try:
+                with open(handle, "wb") as file:
+                    file.write(hashlib.sha256(data).digest() + data)
+                os.replace(made, self._path(key))
+            except OSError:  # the disk may be full: what is there of it must not stay
+                os.unlink(made)
+                raise
             self._drop_oldest()
 
     def _path(self, key: str) -> Path:

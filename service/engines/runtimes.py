@@ -58,13 +58,18 @@ def choose_runtime(
         loss = read_measured_loss(
             folder, spec.name, weights_sha256=spec.weights_sha256, runtime=name
         )
-        if precision != "bf16" or loss is None or loss > MOST_LOSS:
+        if not is_worth(precision, loss):
             return graphs
     reason = try_once(folder, spec.name, options, precision=precision, threads=threads)
     if reason is not None:
         LOG.warning("%s is not used for %s, but %s: %s", name, spec.name, ONNX_RUNTIME, reason)
         return graphs
     return graphs.on(open_vino(precision=precision, threads=threads, files=options.files), folder)
+
+
+def is_worth(precision: Precision, loss: float | None) -> bool:
+    """Return whether `auto` takes OpenVINO: in bf16, where the loss was measured and is little."""
+    return precision == "bf16" and loss is not None and loss <= MOST_LOSS
 
 
 def open_vino(*, precision: Precision, threads: int, files: Path | None) -> OpenVino:

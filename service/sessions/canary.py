@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -125,14 +125,19 @@ async def watch_engines(
         while True:
             sound = True
             for model, canary in canaries.items():
-                # Whether an engine answers at all is asked elsewhere.
-                with suppress(Unavailable):
+                try:
                     verdict = await canary.run()
-                    metrics.count_canary(model, j=verdict.j, failed=bool(verdict.reason))
-                    health.report(model, verdict.reason)
-                    sound = sound and not verdict.reason
-                    if verdict.reason:
-                        log.error("%s", verdict.reason)
+                except Unavailable:  # whether an engine answers at all is asked elsewhere
+                    continue
+                except Exception:  # the next run may tell more: the watch goes on
+                    log.exception("the canary of %s could not be run", model)
+                    sound = False
+                    continue
+                metrics.count_canary(model, j=verdict.j, failed=bool(verdict.reason))
+                health.report(model, verdict.reason)
+                sound = sound and not verdict.reason
+                if verdict.reason:
+                    log.error("%s", verdict.reason)
             ran.set()
             await asyncio.sleep(interval_s if sound else min(interval_s, AGAIN_S))
 

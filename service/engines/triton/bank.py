@@ -6,7 +6,6 @@ a session has B = 1. O and N are those of a bucket (decision 28): the surplus is
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -27,6 +26,7 @@ from service.engines.states import ModelState, make_empty_state
 from service.engines.triton.client import TritonClient, UnknownRegion
 from service.engines.triton.layout import Layout, TensorLocation
 from service.engines.triton.models import name_datatype
+from service.errors import EngineUnavailable
 
 TensorLocations = Mapping[str, TensorLocation]
 
@@ -132,8 +132,7 @@ class TritonBank:
             outputs |= {name: layout.locations[name] for name in names}
         outputs |= self._next_state()
         asked = [self.storage.input(name, location) for name, location in inputs.items()]
-        begun = time.monotonic()
-        await self._infer("segment", asked, outputs)
+        took_s = await self._infer("segment", asked, outputs)
         batch_size = int(self.storage.array(outputs[BATCH_SIZE.name])[0])
         masks = self.storage.array(outputs["masks"])[:, :objects].copy()
         self._end = _ClipEnd(frames[-1], masks[-1], before=self._read_state())
@@ -145,7 +144,7 @@ class TritonBank:
             weights_sha256=self.weights_sha256,
             runtime=TRITON,
             # The wait in Triton's queue included; what ran together is shared.
-            engine_s=(time.monotonic() - begun) / max(1, batch_size),
+            engine_s=took_s / max(1, batch_size),
         )
 
     async def remember(self, after: Memory) -> None:
@@ -251,15 +250,22 @@ class TritonBank:
 
     async def _infer(
         self, verb: str, inputs: Sequence[InferInput], outputs: TensorLocations
-    ) -> None:
-        """Run one graph and collect its outputs; errors as `TritonClient.infer`."""
+    ) -> float:
+        """Run one graph, collect its outputs, and return the seconds it took.
+
+        Raise as `TritonClient.infer` does, and EngineUnavailable where a region stays unknown.
+        """
         asked = [self.storage.output(name, location) for name, location in outputs.items()]
         try:
-            result = await self._client.infer(self.spec, verb, inputs, asked)
+            answer = await self._client.infer(self.spec, verb, inputs, asked)
         except UnknownRegion:  # decision 27: Triton was restarted, so the request did not run
             await self.storage.announce()
-            result = await self._client.infer(self.spec, verb, inputs, asked)
-        self.storage.collect(result, outputs)
+            try:
+                answer = await self._client.infer(self.spec, verb, inputs, asked)
+            except UnknownRegion as error:
+                raise EngineUnavailable(f"Triton forgot a region again: {error}") from error
+        self.storage.collect(answer.result, outputs)
+        return answer.took_s
 
     def _batches(self, pictures: Sequence[EntryPicture]) -> Iterator[list[_Remembered]]:
         """Yield the entries with their pictures in runs of slots, so each run is one output."""

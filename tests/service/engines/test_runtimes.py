@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,12 @@ from service.engines.canary import list_differences, try_in_child
 from service.engines.compiled_files import CompiledFiles
 from service.engines.graphs import open_graphs
 from service.engines.onnx_runtime import ONNX_RUNTIME
-from service.engines.runtimes import RuntimeOptions, choose_runtime, read_measured_loss
+from service.engines.runtimes import (
+    RuntimeOptions,
+    choose_runtime,
+    is_worth,
+    read_measured_loss,
+)
 
 
 @pytest.mark.parametrize("told", [None, 0.31], ids=["not measured", "a point too much"])
@@ -29,6 +35,13 @@ def test_auto_leaves_what_loses_much_or_was_not_measured(
         write_loss(tmp_path, graphs.spec.weights_sha256, {"openvino/bf16": told})
     chosen = choose_runtime(graphs, tmp_path, RuntimeOptions("auto"), threads=1)
     assert chosen.runtime == ONNX_RUNTIME
+
+
+def test_openvino_is_worth_its_loss_in_bf16_where_it_is_measured_and_little() -> None:
+    assert is_worth("bf16", 0.3)
+    assert not is_worth("bf16", 0.31)
+    assert not is_worth("bf16", None)
+    assert not is_worth("fp32", 0.0)
 
 
 def write_loss(folder: Path, weights_sha256: str, loss: dict[str, float]) -> None:
@@ -112,6 +125,20 @@ def test_the_file_used_least_recently_makes_room(tmp_path: Path) -> None:
     assert [files.read(key) is not None for key in "abc"] == [True, False, True]
     files.write("d", bytes(301))
     assert files.read("d") is None, "larger than all that is kept"
+
+
+def test_what_does_not_fit_on_the_disk_leaves_nothing_there(tmp_path: Path) -> None:
+    files = CompiledFiles(tmp_path, limit_bytes=1000)
+    files.write("a", b"graph")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        files.write("b", bytes(500))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert files.read("b") is None
+    assert files.read("a") == b"graph"
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_folder_that_others_may_write_is_not_read(tmp_path: Path) -> None:

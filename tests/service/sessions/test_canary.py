@@ -19,8 +19,11 @@ from model.core.memory import Memory
 from service.app import create_app, open_chosen_engines
 from service.engines.base import BankLease, ClipMasks, Engine
 from service.engines.embedded import embedded_engine
-from service.sessions.canary import Canary, draw
+from service.errors import EngineUnavailable
+from service.sessions.canary import Canary, draw, watch_engines
 from service.settings import Settings
+from service.telemetry.health import Health
+from service.telemetry.metrics import Metrics
 from tests.support.gates import Gate, GatedEngine, GatedLease
 from tests.support.running import PATIENCE_S, problem
 
@@ -32,6 +35,7 @@ class Fault:
 
     shift = 0  # pixels by which the masks are moved
     confidence = 1.0
+    error: Exception | None = None
 
 
 class WrongLease(GatedLease):
@@ -46,6 +50,8 @@ class WrongLease(GatedLease):
     async def segment(
         self, frames: NDArray[np.uint8], *, before: Memory, object_ids: Sequence[int]
     ) -> ClipMasks:
+        if self._fault.error:
+            raise self._fault.error
         found = await super().segment(frames, before=before, object_ids=object_ids)
         masks = np.roll(found.masks, self._fault.shift, axis=2)
         confidence = found.confidence * np.float32(self._fault.confidence)
@@ -107,6 +113,32 @@ async def test_a_wrong_engine_is_not_ready_from_the_start_until_it_is_right(
         await until(http, 200)
         fault.shift = 40
         await until(http, 503)
+
+
+async def test_an_error_that_nobody_expects_is_logged_and_the_next_run_comes(
+    toy_folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.sessions.canary.AGAIN_S", 0.05)
+    fault, health = Fault(), Health()
+    fault.error = ValueError("a tensor of another shape")
+    async with embedded_engine(toy_folder, "toy", threads=1) as engine:
+        engines = {"toy": WrongEngine(engine, fault)}
+        async with watch_engines(engines, health, Metrics(), interval_s=3600.0):
+            assert "the canary of toy could not be run" in caplog.text
+            assert "a tensor of another shape" in caplog.text
+            health.check_open()
+            fault.error, fault.shift = None, 40
+            async with asyncio.timeout(PATIENCE_S):
+                while is_open(health):  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+
+
+def is_open(health: Health) -> bool:
+    try:
+        health.check_open()
+    except EngineUnavailable:
+        return False
+    return True
 
 
 async def test_masks_that_drift_or_confidences_that_are_no_numbers_fail(toy_folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -323,6 +324,26 @@ async def test_too_many_clips_at_once_are_an_overload(
                 done.pop().result()
         answers = await asyncio.gather(*tasks, return_exceptions=True)
     assert sum(isinstance(answer, Overloaded) for answer in answers) == 1
+
+
+async def test_the_models_time_leaves_out_the_wait_for_a_turn_of_ours(
+    triton: LocalTriton, toy_repository: Path, prefix: str
+) -> None:
+    videos = [Video(session_id=name) for name in "ab"]
+    async with triton_engine(
+        triton.url, "toy", in_flight=1, memory=SharedMemory(prefix=prefix)
+    ) as engine:
+        for video in videos:
+            await video.append(engine, 1, 2)
+        begun = time.monotonic()
+        with paused(toy_repository) as held:
+            tasks = [asyncio.create_task(video.append(engine, 3, 4)) for video in videos]
+            await until(held.exists)
+            await asyncio.sleep(1.0)
+        answers = await asyncio.gather(*tasks)
+        took_s = time.monotonic() - begun
+    # They ran one after the other.
+    assert sum(answer.engine_s for answer in answers) <= took_s
 
 
 async def test_nobody_answering_is_said_in_one_line() -> None:

@@ -13,15 +13,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tritonclient.grpc import InferInput
 
+from model.core.memory import Memory
 from model.export.triton.repository import write_repository
 from service.engines.base import ClipMasks, EngineLimits
+from service.engines.triton.bank import TritonBank
+from service.engines.triton.client import triton_client
 from service.engines.triton.engine import SharedMemory, TritonEngine, triton_engine
+from service.engines.triton.inline_bank import InlineStorage
+from service.engines.triton.layout import TensorLocation, choose_shape, lay_out
+from service.engines.triton.models import name_datatype
 from service.engines.triton.region import Region, RegionHeader
 from service.errors import EngineUnavailable, ModelMismatch
 from service.local.triton import LocalTriton, local_triton
 from tests.support.running import PATIENCE_S
-from tests.support.scenes import true_masks
+from tests.support.scenes import SIZE, clip, true_masks
 from tests.support.toy_model import WEIGHTS, write_toy_model
 from tests.support.tritons import Relay, paused, regions, until, waiting
 from tests.support.videos import Video
@@ -110,6 +117,33 @@ async def test_a_triton_started_anew_gets_the_regions_again(
                 await until_it_works(video, engine, 5)
                 await follow(video, engine, first=7, last=8)
     assert video.rebuilds <= 2
+
+
+class UnknownStorage(InlineStorage):
+    """A bank whose tensors are said to be in a region that Triton never gets to know."""
+
+    def input(self, name: str, location: TensorLocation) -> InferInput:
+        made = InferInput(name, (1, *location.shape), name_datatype(location.dtype))
+        made.set_shared_memory("tamvt-test-unknown", location.nbytes, location.offset)
+        return made
+
+
+async def test_a_region_that_stays_unknown_is_a_model_without_an_answer(
+    triton: LocalTriton,
+) -> None:
+    async with triton_client(
+        triton.url,
+        "toy",
+        start_deadline_s=PATIENCE_S,
+        clip_deadline_s=PATIENCE_S,
+        in_flight=1,
+        waiting=1,
+    ) as client:
+        spec, memory = client.served.spec, Memory.start(0, [1], capacity=1)
+        layout = lay_out(spec, choose_shape(spec, SIZE, slots=1, objects=1, frames=2))
+        bank = TritonBank(client, spec, UnknownStorage(layout.nbytes), layout, memory, [1])
+        with pytest.raises(EngineUnavailable, match="forgot a region"):
+            await bank.segment(clip(1, 2))
 
 
 async def test_a_slow_triton_is_not_waited_for_and_its_region_is_kept_from_others(

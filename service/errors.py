@@ -33,7 +33,7 @@ TamvtError
 │   ├── MissingScope             a key or token that does not allow this
 │   ├── ForeignHost              a name that this service does not have
 │   ├── ForeignOrigin            a page that may not use this service
-│   ├── TooMany                  more sessions, bytes or streams of one tenant than allowed
+│   ├── TooMany                  more sessions, bytes, objects or streams of one tenant
 │   │   └── RateLimited          more of one tenant in a second than allowed
 │   ├── UnknownSession           unknown or expired: the answer does not say which
 │   ├── UnknownFrame             not committed, or older than what is kept
@@ -215,7 +215,7 @@ class ForeignOrigin(Refused):
 
 
 class TooMany(Refused):
-    """One tenant's quota of sessions, bytes or streams, `limit`, is used up; one may end soon."""
+    """One tenant's quota of sessions, bytes, objects or streams, `limit`, is used up for now."""
 
     def __init__(self, message: str, *, limit: int, retry_after_s: float = 10.0) -> None:
         super().__init__(message)

@@ -134,12 +134,11 @@ def write_refusal(error: errors.TamvtError) -> bytes:
     """Return a whole HTTP/1.1 answer that tells of an error, for a connection that is closed."""
     body = json.dumps(describe_problem(error), allow_nan=False).encode()
     status = HTTPStatus(find_kind(error).status)
-    retry = error.retry_after_s if isinstance(error, errors.Unavailable) else None
     lines = (
         f"HTTP/1.1 {status} {status.phrase}",
         f"Content-Type: {MEDIA_TYPE}",
         f"Content-Length: {len(body)}",
-        *(() if retry is None else (f"Retry-After: {math.ceil(retry)}",)),
+        *(f"{name}: {value}" for name, value in headers_of(error).items()),
         "Connection: close",
     )
     return "\r\n".join((*lines, "", "")).encode() + body

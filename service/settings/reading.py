@@ -94,7 +94,8 @@ def _read_environment() -> Iterator[tuple[str, str]]:
     """Give the variables that are set and their values; raise Misconfigured for an unknown one."""
     known = {*VARIABLES, *OTHERS}
     for variable, value in sorted(os.environ.items()):
-        is_link = SERVICE_LINK.match(variable) or value.startswith(("tcp://", "udp://"))
+        is_address = variable.endswith("PORT") and value.startswith(("tcp://", "udp://"))
+        is_link = SERVICE_LINK.match(variable) or is_address
         if not variable.startswith(PREFIX) or variable in OTHERS or is_link:
             continue
         if variable.upper() not in VARIABLES:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
 
 from service import errors
-from service.problems import KINDS, MEMBERS, describe_problem, document_errors, find_kind
+from service.problems import (
+    KINDS,
+    MEMBERS,
+    describe_problem,
+    document_errors,
+    find_kind,
+    headers_of,
+    write_refusal,
+)
 from tamvt_client.messages import Problem
 
 
@@ -67,6 +76,29 @@ def test_a_problem_carries_what_a_client_can_act_on() -> None:
         "detail": "frame 7 comes next",
         "expected": 7,
     }
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.Overloaded("full", retry_after_s=1.2),
+        errors.TooMany("too many", limit=1),
+        errors.Unauthenticated("a key is needed"),
+        errors.HeadTooLarge("long", limit=1),
+    ],
+)
+def test_a_refusal_of_a_connection_has_the_headers_of_its_problem(
+    error: errors.TamvtError,
+) -> None:
+    head, body = write_refusal(error).split(b"\r\n\r\n")
+    status, *lines = head.decode().split("\r\n")
+    assert status.startswith(f"HTTP/1.1 {find_kind(error).status} ")
+    assert json.loads(body) == describe_problem(error)
+    headers = dict(line.split(": ") for line in lines)
+    assert headers.pop("Content-Length") == str(len(body))
+    assert headers.pop("Connection") == "close"
+    assert headers.pop("Content-Type") == "application/problem+json"
+    assert headers == headers_of(error)
 
 
 def test_a_route_documents_its_problems_by_status() -> None:

@@ -83,6 +83,14 @@ def test_what_others_set_beside_the_settings_is_left_alone(
     read_settings()
 
 
+def test_an_address_of_kubernetes_is_one_in_a_name_of_a_port_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TAMVT_TRITON_URLL", "tcp://10.0.0.1:8001")
+    with pytest.raises(Misconfigured, match="do you mean TAMVT_TRITON_URL"):
+        read_settings()
+
+
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValidationError):
         Settings().max_objects = 3

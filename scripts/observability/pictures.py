@@ -27,8 +27,8 @@ from loadtests.stream import LoadVideo, sample_video
 from model.core.contract import SHIPPED_WEIGHTS
 from scripts.observability.alerts import RULES
 from scripts.observability.dashboards import DASHBOARDS, Dashboard, Panel
-from service.commands.top import look, view
-from service.commands.top_figures import figures
+from service.commands.top import draw_view, scrape_gateways
+from service.commands.top_figures import compute_figures
 from tests.support.prometheus import Prometheus, running_prometheus
 from tests.support.running import running_service
 
@@ -101,11 +101,11 @@ def legend(template: str, labels: dict[str, Any]) -> str:
 def draw_top(url: str, *, seconds: float) -> None:
     """Draw what `tamvt top` shows of so many seconds."""
     with httpx.Client(timeout=60) as http:
-        before, _ = look(http, [url])
+        before, _ = scrape_gateways(http, [url])
         time.sleep(seconds)
-        now, _ = look(http, [url])
+        now, _ = scrape_gateways(http, [url])
     console = Console(record=True, width=90, file=io.StringIO())
-    console.print(view(figures(before, now)))
+    console.print(draw_view(compute_figures(before, now)))
     # Without the fonts that a reader's browser would fetch from elsewhere.
     drawn = re.sub(
         r"@font-face \{.*?\}", "", console.export_svg(title="tamvt top"), flags=re.DOTALL

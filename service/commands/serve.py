@@ -60,9 +60,9 @@ def run(
     if workers == 1:  # else each of them does so, and we print nothing
         catch_native_output()
     configure_logging(settings.log_level, log_format=settings.log_format)
-    tls_files(settings)  # before anything is opened
+    read_tls_files(settings)  # before anything is opened
     with listen(host, port, settings) as listener:
-        settings = for_listener(settings, listener)
+        settings = fit_to_listener(settings, listener)
         if workers > 1:
             return asyncio.run(serve_with_workers(listener, settings, count=workers))
         with export_spans(settings.otlp_endpoint, ratio=settings.trace_ratio):
@@ -95,7 +95,7 @@ def run_worker(metrics_folder: Path, listening: int, tell: int) -> int:
         Listener(inherited, count_connections(settings), write_refusal) as listener,
         export_spans(settings.otlp_endpoint, ratio=settings.trace_ratio),
     ):
-        own = for_listener(settings, listener)
+        own = fit_to_listener(settings, listener)
         asyncio.run(serve(listener, own, on_ready=on_ready, metrics_folder=metrics_folder))
     return 0
 
@@ -127,7 +127,7 @@ async def serve_with_workers(listener: Listener, settings: Settings, *, count: i
             {**environment_of(settings), **own},
             listener,
         )
-        where = address(listener, bool(settings.tls_certificate))
+        where = write_address(listener, bool(settings.tls_certificate))
         return await keep_gateways(
             command,
             count=count,
@@ -136,7 +136,7 @@ async def serve_with_workers(listener: Listener, settings: Settings, *, count: i
         )
 
 
-def for_listener(settings: Settings, listener: socket.socket) -> Settings:
+def fit_to_listener(settings: Settings, listener: socket.socket) -> Settings:
     """Return the settings, under which a service on loopback alone is called localhost.
 
     Raise Misconfigured if others than this machine could use it without a key.
@@ -197,7 +197,7 @@ async def serve(
         app.router.lifespan_context(app),
         share_metrics(app.state.service.metrics, metrics_folder),
     ):
-        where = address(listener, bool(settings.tls_certificate))
+        where = write_address(listener, bool(settings.tls_certificate))
         server = Server(
             configure(app, settings),
             begin_closing=app.state.service.health.begin_closing,
@@ -223,11 +223,11 @@ def configure(app: FastAPI, settings: Settings) -> ServerConfig:
         frame_bytes=settings.max_frame_bytes,
         ping_s=settings.stream_ping_s,
         bounds=Bounds(unread, write_refusal),
-        tls=tls_files(settings),
+        tls=read_tls_files(settings),
     )
 
 
-def tls_files(settings: Settings) -> Tls:
+def read_tls_files(settings: Settings) -> Tls:
     """Return the files of TLS; raise Misconfigured if they cannot be used."""
     from service.server.uvicorn_server import Tls
 
@@ -236,7 +236,7 @@ def tls_files(settings: Settings) -> Tls:
     return tls
 
 
-def address(listener: socket.socket, tls: bool = False) -> str:
+def write_address(listener: socket.socket, tls: bool = False) -> str:
     """Return the URL of a listening socket."""
     host, port = listener.getsockname()[:2]
     scheme = "https" if tls else "http"

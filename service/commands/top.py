@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from service.commands.top_figures import Figures, Scrape, figures, read_look
+from service.commands.top_figures import Figures, Scrape, compute_figures, read_scrape
 from service.errors import Unavailable
 from service.settings import API_KEY
 
@@ -38,13 +38,13 @@ def run(
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     console = Console()
     with httpx.Client(headers=headers, timeout=DEADLINE_S) as http:
-        before = look(http, urls)
+        before = scrape_gateways(http, urls)
         with Live(console=console, auto_refresh=False, screen=not once) as live:
             while True:
                 time.sleep(every_s)
-                now = look(http, urls)
-                found = compare_looks(before, now)
-                live.update(view(found, silent=tuple(now.silent.values())), refresh=True)
+                now = scrape_gateways(http, urls)
+                found = compare_rounds(before, now)
+                live.update(draw_view(found, silent=tuple(now.silent.values())), refresh=True)
                 if once:
                     return 0
                 before = now
@@ -57,16 +57,16 @@ class ScrapeRound(NamedTuple):
     silent: Mapping[str, str]
 
 
-def compare_looks(before: ScrapeRound, now: ScrapeRound) -> Figures:
+def compare_rounds(before: ScrapeRound, now: ScrapeRound) -> Figures:
     """Return what happened between two looks, if the same gateways answered both times.
 
     Else there are no rates this time: the counters of one that is new are its whole life.
     """
     same = before.silent.keys() == now.silent.keys()
-    return figures(before.scrape if same else now.scrape, now.scrape)
+    return compute_figures(before.scrape if same else now.scrape, now.scrape)
 
 
-def look(http: httpx.Client, urls: Sequence[str]) -> ScrapeRound:
+def scrape_gateways(http: httpx.Client, urls: Sequence[str]) -> ScrapeRound:
     """Return what the gateways tell now, and why others do not; raise Unavailable if none does."""
     texts, silent = [], dict[str, str]()
     for url in urls:
@@ -81,12 +81,12 @@ def look(http: httpx.Client, urls: Sequence[str]) -> ScrapeRound:
     if not texts:
         raise Unavailable("; ".join(silent.values()))
     try:
-        return ScrapeRound(read_look(texts, at_s=time.monotonic()), silent)
+        return ScrapeRound(read_scrape(texts, at_s=time.monotonic()), silent)
     except ValueError as error:
         raise Unavailable(f"{', '.join(urls)} does not tell the metrics of `tamvt`") from error
 
 
-def view(found: Figures, *, silent: Sequence[str] = ()) -> Group:
+def draw_view(found: Figures, *, silent: Sequence[str] = ()) -> Group:
     """Return the tables that are shown."""
     head = Table.grid(padding=(0, 3))
     cells = (
@@ -98,7 +98,7 @@ def view(found: Figures, *, silent: Sequence[str] = ()) -> Group:
         ("running", str(found.running)),
         ("rebuilds/s", f"{found.rebuilds_per_s:.2f}"),
         ("banks found", format_percent(found.found_share)),
-        ("Redis p99", milliseconds(found.redis_p99_s)),
+        ("Redis p99", format_ms(found.redis_p99_s)),
         ("lost", format_percent(found.lost_share)),
         ("problems/s", f"{found.problems_per_s:.2f}"),
         ("quota/s", f"{found.refusals_per_s:.2f}"),
@@ -107,7 +107,7 @@ def view(found: Figures, *, silent: Sequence[str] = ()) -> Group:
         head.add_row(*(Text.assemble((f"{name} ", "dim"), (value, "bold")) for name, value in row))
     stages = Table("stage of a clip", "mean", "p95", box=None, header_style="dim")
     for stage, (mean, late) in found.stages.items():
-        stages.add_row(stage, milliseconds(mean), milliseconds(late))
+        stages.add_row(stage, format_ms(mean), format_ms(late))
     tenants = Table(
         "tenant", "sessions", "frames/s", "engine and wait", box=None, header_style="dim"
     )
@@ -128,6 +128,6 @@ def format_percent(value: float) -> str:
     return "-" if isnan(value) else f"{value:.0%}"
 
 
-def milliseconds(seconds: float) -> str:
+def format_ms(seconds: float) -> str:
     """Return a time for people; a dash where nothing happened."""
     return "-" if isnan(seconds) else f"{1000 * seconds:.1f} ms"

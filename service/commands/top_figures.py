@@ -36,7 +36,7 @@ class Scrape:
         return found
 
 
-def read_look(texts: Iterable[str], *, at_s: float) -> Scrape:
+def read_scrape(texts: Iterable[str], *, at_s: float) -> Scrape:
     """Add up what gateways answered to `GET /metrics`; raise ValueError for another text."""
     samples: defaultdict[str, defaultdict[Labels, float]] = defaultdict(lambda: defaultdict(float))
     for text in texts:
@@ -76,20 +76,26 @@ class Figures:
     tenants: Sequence[TenantFigures]  # the most frames a second first
 
 
-def figures(before: Scrape, now: Scrape) -> Figures:
+def compute_figures(before: Scrape, now: Scrape) -> Figures:
     """Return what happened between two looks, and what is now."""
     spent_s = max(now.at_s - before.at_s, 1e-9)
 
-    def grown(name: str, **labels: str) -> float:
+    def count(name: str, **labels: str) -> float:
         # A gateway that was started anew counts from 0 again.
         return max(0.0, now.total(name, **labels) - before.total(name, **labels))
 
-    hits, rebuilds = grown("tamvt_bank_hits_total"), grown("tamvt_bank_rebuilds_total")
+    hits, rebuilds = (
+        count("tamvt_bank_hits_total"),
+        count("tamvt_bank_rebuilds_total"),
+    )
     clip = "tamvt_clip_stage_seconds"
     stages = {
         stage: (
-            share(grown(f"{clip}_sum", stage=stage), grown(f"{clip}_count", stage=stage)),
-            quantile(0.95, buckets(before, now, clip, stage=stage)),
+            divide(
+                count(f"{clip}_sum", stage=stage),
+                count(f"{clip}_count", stage=stage),
+            ),
+            estimate_quantile(0.95, count_by_bucket(before, now, clip, stage=stage)),
         )
         for stage in STAGES
     }
@@ -98,36 +104,38 @@ def figures(before: Scrape, now: Scrape) -> Figures:
         TenantFigures(
             tenant,
             int(sessions.get(tenant, 0)),
-            grown("tamvt_tenant_frames_total", tenant=tenant) / spent_s,
-            grown("tamvt_tenant_engine_seconds_total", tenant=tenant) / spent_s,
+            count("tamvt_tenant_frames_total", tenant=tenant) / spent_s,
+            count("tamvt_tenant_engine_seconds_total", tenant=tenant) / spent_s,
         )
         for tenant in {*sessions, *now.values("tamvt_tenant_frames_total", "tenant")}
     ]
-    objects = grown("tamvt_object_frames_total")
+    objects = count("tamvt_object_frames_total")
     return Figures(
         sessions=int(now.total("tamvt_sessions_active")),
         streams=int(now.total("tamvt_streams_open")),
         requests=int(now.total("tamvt_requests_in_flight")),
-        frames_per_s=grown("tamvt_frames_total") / spent_s,
+        frames_per_s=count("tamvt_frames_total") / spent_s,
         waiting=int(now.total("tamvt_engine_queue")),
         running=int(now.total("tamvt_engine_running")),
         rebuilds_per_s=rebuilds / spent_s,
-        found_share=share(hits, hits + rebuilds),
-        redis_p99_s=quantile(0.99, buckets(before, now, "tamvt_redis_seconds")),
-        problems_per_s=grown("tamvt_problems_total") / spent_s,
-        refusals_per_s=grown("tamvt_quota_refusals_total") / spent_s,
-        lost_share=share(grown("tamvt_object_frames_total", state="lost"), objects),
+        found_share=divide(hits, hits + rebuilds),
+        redis_p99_s=estimate_quantile(0.99, count_by_bucket(before, now, "tamvt_redis_seconds")),
+        problems_per_s=count("tamvt_problems_total") / spent_s,
+        refusals_per_s=count("tamvt_quota_refusals_total") / spent_s,
+        lost_share=divide(count("tamvt_object_frames_total", state="lost"), objects),
         stages=stages,
         tenants=sorted(tenants, key=lambda one: (-one.frames_per_s, one.tenant)),
     )
 
 
-def share(part: float, whole: float) -> float:
+def divide(part: float, whole: float) -> float:
     """Return part / whole; nan where there is no whole."""
     return part / whole if whole else nan
 
 
-def buckets(before: Scrape, now: Scrape, name: str, **labels: str) -> list[tuple[float, float]]:
+def count_by_bucket(
+    before: Scrape, now: Scrape, name: str, **labels: str
+) -> list[tuple[float, float]]:
     """Return the upper limits of a histogram's buckets, and what came to at most each since."""
     names = now.values(f"{name}_bucket", "le")
     found = [
@@ -145,7 +153,7 @@ def buckets(before: Scrape, now: Scrape, name: str, **labels: str) -> list[tuple
     return sorted(found)
 
 
-def quantile(q: float, upper: Sequence[tuple[float, float]]) -> float:
+def estimate_quantile(q: float, upper: Sequence[tuple[float, float]]) -> float:
     """Return a quantile of a histogram, as Prometheus does: on a line through its bucket."""
     count = upper[-1][1] if upper else 0.0
     if count <= 0:

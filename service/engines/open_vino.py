@@ -73,7 +73,9 @@ class OpenVino:
             "PERFORMANCE_HINT": "LATENCY",
             "ENABLE_CPU_PINNING": False,  # two workers would be pinned to the same processors
         }
-        key = json.dumps([openvino.__version__, processor(), RECIPE, config, identity, shapes])
+        key = json.dumps(
+            [openvino.__version__, identify_processor(), RECIPE, config, identity, shapes]
+        )
         stored = self.files.read(key) if self.files else None
         if stored is not None:
             try:
@@ -93,7 +95,7 @@ class OpenVinoGraph:
 
     def __init__(self, runtime: OpenVino, path: Path, outputs: tuple[str, ...]) -> None:
         self._runtime, self._path, self._outputs = runtime, path, outputs
-        self._identity = graph_identity(path)
+        self._identity = identify_graph(path)
         self._lock = threading.Lock()
         self._compiled: OrderedDict[str, openvino.CompiledModel] = OrderedDict()
 
@@ -127,12 +129,12 @@ class OpenVinoGraph:
         return compiled.create_infer_request()
 
 
-def graph_identity(path: Path) -> str:
+def identify_graph(path: Path) -> str:
     """Return a graph's name and digest; the graph itself names the digest of its weights' file."""
     return f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
-def processor() -> str:
+def identify_processor() -> str:
     """Return the processor's name and abilities as Linux tells them."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     told = [next((x for x in lines if x.startswith(name)), "") for name in ("model name", "flags")]
@@ -141,4 +143,4 @@ def processor() -> str:
 
 def computes_bf16() -> bool:
     """Return whether this processor computes in bf16, rather than imitating it."""
-    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(processor().split())
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(identify_processor().split())

@@ -102,10 +102,10 @@ def try_once(
     """Return why the canary failed, or None; what it passed on this machine it need not again."""
     import openvino
 
-    from service.engines.open_vino import RECIPE, graph_identity, processor
+    from service.engines.open_vino import RECIPE, identify_graph, identify_processor
 
-    graphs = [graph_identity(folder / f"{name}_{verb}.onnx") for verb in ("memorize", "segment")]
-    machine = [openvino.__version__, processor(), RECIPE, precision, threads]
+    graphs = [identify_graph(folder / f"{name}_{verb}.onnx") for verb in ("memorize", "segment")]
+    machine = [openvino.__version__, identify_processor(), RECIPE, precision, threads]
     receipt = json.dumps(["canary", machine, graphs])
     kept = CompiledFiles(options.files, limit_bytes=FILES_BYTES) if options.files else None
     if kept is not None and kept.read(receipt) is not None:

@@ -20,7 +20,7 @@ from model.core.contract import ModelSpec
 from model.core.memory import Memory
 from service.access.admission import Admission
 from service.app import OpenEngines, create_app, open_chosen_engines
-from service.commands.serve import address, configure, listen
+from service.commands.serve import configure, listen, write_address
 from service.engines.base import BankLease, ClipMasks, Engine, Pictures
 from service.engines.pool import Pool
 from service.engines.states import NO_STATE, ModelState, StateSource
@@ -174,7 +174,9 @@ async def served(gate: Gate, settings: Settings) -> AsyncIterator[Serving]:
             try:
                 parts = app.state
                 service = parts.service
-                yield Serving(address(listener), parts.streams, service.admission, service.workers)
+                yield Serving(
+                    write_address(listener), parts.streams, service.admission, service.workers
+                )
             finally:
                 server.should_exit = True
                 await running

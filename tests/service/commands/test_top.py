@@ -9,8 +9,14 @@ from math import isnan
 import pytest
 from rich.console import Console
 
-from service.commands.top import ScrapeRound, compare_looks, view
-from service.commands.top_figures import Scrape, buckets, figures, quantile, read_look
+from service.commands.top import ScrapeRound, compare_rounds, draw_view
+from service.commands.top_figures import (
+    Scrape,
+    compute_figures,
+    count_by_bucket,
+    estimate_quantile,
+    read_scrape,
+)
 from tests.support import scene
 from tests.support.running import Api, Running, run_tamvt
 
@@ -19,14 +25,14 @@ def looks(api: Api) -> tuple[Scrape, Scrape]:
     """Two looks at a service, ten seconds apart by their clock, with two clips between them."""
     session = api.start()
     api.append(session, [scene.jpeg(1)], first=1)
-    before = read_look([api.http.get("/metrics").text], at_s=0.0)
+    before = read_scrape([api.http.get("/metrics").text], at_s=0.0)
     api.append(session, [scene.jpeg(n) for n in range(2, 6)], first=2)
-    return before, read_look([api.http.get("/metrics").text], at_s=10.0)
+    return before, read_scrape([api.http.get("/metrics").text], at_s=10.0)
 
 
 def shown(before: Scrape, now: Scrape) -> str:
     console = Console(file=io.StringIO(), width=100)
-    console.print(view(figures(before, now), silent=["http://b does not answer"]))
+    console.print(draw_view(compute_figures(before, now), silent=["http://b does not answer"]))
     file = console.file
     assert isinstance(file, io.StringIO)
     return file.getvalue()
@@ -34,7 +40,7 @@ def shown(before: Scrape, now: Scrape) -> str:
 
 def test_what_happened_between_two_looks_is_shown(api: Api) -> None:
     before, now = looks(api)
-    found = figures(before, now)
+    found = compute_figures(before, now)
     assert found.frames_per_s == pytest.approx(0.4)
     assert (found.found_share, found.rebuilds_per_s, found.lost_share) == (1.0, 0.0, 0.0)
     tenant = next(one for one in found.tenants if one.tenant == "default")
@@ -52,18 +58,18 @@ def test_what_happened_between_two_looks_is_shown(api: Api) -> None:
 
 def test_gateways_are_added_up_and_a_new_start_is_no_loss(api: Api) -> None:
     text = api.http.get("/metrics").text
-    one, two = read_look([text], at_s=0.0), read_look([text, text], at_s=1.0)
+    one, two = read_scrape([text], at_s=0.0), read_scrape([text, text], at_s=1.0)
     assert two.total("tamvt_frames_total") == 2 * one.total("tamvt_frames_total")
-    assert figures(two, one).frames_per_s == 0.0
+    assert compute_figures(two, one).frames_per_s == 0.0
 
 
 def test_a_quantile_lies_on_a_line_through_its_bucket() -> None:
     upper = [(0.1, 0.0), (0.5, 10.0), (1.0, 20.0), (float("inf"), 20.0)]
-    assert quantile(0.5, upper) == pytest.approx(0.5)
-    assert quantile(0.75, upper) == pytest.approx(0.75)
-    assert quantile(0.95, [(0.1, 0.0), (float("inf"), 5.0)]) == 0.1
-    assert isnan(quantile(0.5, [(0.1, 0.0), (float("inf"), 0.0)]))
-    assert isnan(quantile(0.5, []))
+    assert estimate_quantile(0.5, upper) == pytest.approx(0.5)
+    assert estimate_quantile(0.75, upper) == pytest.approx(0.75)
+    assert estimate_quantile(0.95, [(0.1, 0.0), (float("inf"), 5.0)]) == 0.1
+    assert isnan(estimate_quantile(0.5, [(0.1, 0.0), (float("inf"), 0.0)]))
+    assert isnan(estimate_quantile(0.5, []))
 
 
 def test_the_command_looks_at_a_running_service(running: Running, api: Api) -> None:
@@ -98,14 +104,14 @@ def test_a_service_that_does_not_answer_is_one_line() -> None:
 def test_the_whole_life_of_a_gateway_is_no_rate(api: Api) -> None:
     before, now = looks(api)
     silent = ScrapeRound(before, {"http://b": "http://b does not answer"})
-    assert compare_looks(silent, ScrapeRound(now, {})).frames_per_s == 0
-    assert compare_looks(
+    assert compare_rounds(silent, ScrapeRound(now, {})).frames_per_s == 0
+    assert compare_rounds(
         ScrapeRound(before, {}), ScrapeRound(now, {})
     ).frames_per_s == pytest.approx(0.4)
 
 
 def test_a_histogram_that_began_anew_has_no_negative_counts(api: Api) -> None:
     before, now = looks(api)
-    counts = [count for _, count in buckets(now, before, "tamvt_redis_seconds")]
+    counts = [count for _, count in count_by_bucket(now, before, "tamvt_redis_seconds")]
     assert counts
     assert set(counts) == {0.0}

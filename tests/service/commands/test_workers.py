@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from service.commands.serve import run
-from service.commands.top_figures import read_look
+from service.commands.top_figures import read_scrape
 from service.errors import Misconfigured
 from tamvt_client import Client
 from tests.support import scene
@@ -111,7 +111,7 @@ def test_their_number_has_limits(count: int) -> None:
 
 def test_each_worker_tells_the_metrics_of_all(service: Running) -> None:
     def told() -> tuple[set[str], float]:
-        look = read_look([httpx.get(f"{service.url}/metrics", timeout=PATIENCE_S).text], at_s=0)
+        look = read_scrape([httpx.get(f"{service.url}/metrics", timeout=PATIENCE_S).text], at_s=0)
         return set(look.values("tamvt_tasks", "worker")), look.total("tamvt_sessions_total")
 
     wait_until(

@@ -25,10 +25,11 @@ class EquivalentRequests:
         changed: dict[str, Any] = {}
         if scope.get("method") == "HEAD":
             changed["method"] = "GET"
-        # A slash that is part of a name is escaped. A file of the page has one address.
+        # A slash that is part of a name is escaped. A file of the page has one address, and so
+        # have the metrics: a proxy in front keeps that one inside.
         path = scope.get("path", "/")
         is_closed = scope.get("raw_path", b"").endswith(b"/") and path != "/"
-        if is_closed and not path.startswith("/web/"):
+        if is_closed and not path.startswith(("/web/", "/metrics")):
             changed |= {"path": path[:-1], "raw_path": scope["raw_path"][:-1]}
         await self._app({**scope, **changed} if changed else scope, receive, send)
 

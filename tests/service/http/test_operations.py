@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from http import HTTPMethod
+from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
@@ -69,6 +70,18 @@ def test_requests_are_counted_by_route(api: Api) -> None:
     api.http.get(f"/v1/sessions/{api.start()}")
     api.http.get("/not/here")
     assert (sample(api, shown), sample(api, missing)) == (before[0] + 1, before[1] + 1)
+
+
+@pytest.mark.parametrize("path", ["/metrics/", "/%6detrics", "/metric%73", "//metrics"])
+def test_no_other_spelling_passes_a_proxy_that_keeps_the_metrics_inside(
+    api: Api, path: str
+) -> None:
+    host, port = api.http.base_url.host, api.http.base_url.port
+    connection = HTTPConnection(host, port, timeout=PATIENCE_S)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    assert (answer.status, b"tamvt_" in answer.read()) == (404, False)
+    connection.close()
 
 
 def test_openapi_describes_every_route(api: Api) -> None:

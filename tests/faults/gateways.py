@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
@@ -66,9 +67,21 @@ class Gateway:
         return sum(bool(each.raddr) and each.raddr.port in ports for each in found)
 
     def open_files(self, *, apart_from: Sequence[int]) -> int:
-        """How many files it has open, without its connections to these ports."""
+        """How many files it has open, without its connections to these ports and its callers'.
+
+        A caller's may end a moment after its answer, and is none that a fault has left.
+        """
         assert self.process is not None
-        return psutil.Process(self.process.pid).num_fds() - self.connections(*apart_from)
+        process = psutil.Process(self.process.pid)
+        own = urlsplit(self.url).port
+        others = {
+            each.fd
+            for each in process.net_connections("tcp")
+            if each.raddr and (each.raddr.port in apart_from or each.laddr.port == own)
+        }
+        return sum(
+            int(each.name) not in others for each in Path(f"/proc/{process.pid}/fd").iterdir()
+        )
 
     def requests_in_flight(self) -> int:
         """How many requests it works on, apart from the one that asks."""

@@ -7,6 +7,7 @@ BIN := .venv/bin
 ARGS ?=
 HOST ?= 127.0.0.1
 PORT ?= 8000
+TESTERS ?= 2
 FAULT_SEEDS ?= 5
 VALUES ?= cpu
 STACK_PORT ?= 8443
@@ -46,8 +47,8 @@ triton:  ## serve the shipped model with a Triton on this machine, for TAMVT_ENG
 	@$(BIN)/tamvt-model export --triton .state/triton
 	@exec $(BIN)/tamvt triton .state/triton $(ARGS)
 
-test: setup  ## run the tests (ARGS="-k words" picks some)
-	@$(KEEP_BLOCKS) $(BIN)/python -m pytest $(ARGS)
+test: setup  ## run the tests, TESTERS (2) files at once (ARGS="-k words" picks some)
+	@$(KEEP_BLOCKS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTERS) --dist loadgroup $(ARGS)
 
 test-faults: setup  ## kill, pause and fill what the service runs on, FAULT_SEEDS (5) times each
 	@$(KEEP_BLOCKS) FAULT_SEEDS=$(FAULT_SEEDS) $(BIN)/python -m pytest tests/faults $(ARGS)

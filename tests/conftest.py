@@ -49,8 +49,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """An asynchronous test that waits for ever fails by itself, not with all that come after."""
+    """An asynchronous test that waits for ever fails by itself, not with all that come after.
+
+    Of two workers (`make test`) each has whole files, and one of them all that share a Triton or
+    look at the regions of the host's shared memory.
+    """
     for item in items:
+        shared = any("triton" in name for name in getattr(item, "fixturenames", ()))
+        item.add_marker(pytest.mark.xdist_group("triton" if shared else item.path.as_posix()))
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
             item.obj = with_deadline(item.obj)
 

@@ -35,6 +35,7 @@ COMMANDS = {
         (
             "tamvt-model train tamvt-mobile -o runs/mobile --steps 20000",
             "tamvt-model train tamvt-mobile -o runs/mobile --resume",
+            "tamvt-model train prompt -o runs/prompt",
         ),
     ),
     "data": ModelCommand(
@@ -81,6 +82,7 @@ COMMANDS = {
         SERVING,
         (
             "tamvt-model export tamvt-mobile --weights runs/mobile/last.pt -o graphs",
+            "tamvt-model export prompt --weights runs/prompt/last.pt -o graphs",
             "tamvt-model export --triton models --from graphs",
         ),
     ),
@@ -155,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def build_app(words: Sequence[str] = ()) -> App:
     """Return the command line with its help, `--version` and the completion of shells.
 
-    What is called decides which module reads `export` and `calibrate`, which have two each.
+    What is called decides which module reads `train`, `export` and `calibrate`, which have several.
     """
     app = App(
         name="tamvt-model",
@@ -190,6 +192,8 @@ def module_of(name: str, words: Sequence[str]) -> str:
         name = "export_triton"
     if name == "calibrate" and "loop" in words[1:2]:
         name = "calibrate_loop"
+    if name in ("train", "export") and "prompt" in words[1:2]:
+        name = f"{name}_prompt"
     return f"model.commands.{name}"
 
 

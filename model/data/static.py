@@ -188,6 +188,15 @@ def pick_instance(
     return Instance(mask, still.find_kind(chosen))
 
 
+def pick_largest(still: Still) -> Pixels | None:
+    """Return the largest instance as uint8 {0, 1} (H, W), or None; a backdrop is none."""
+    areas = np.bincount(still.labels.reshape(-1), minlength=256) / still.labels.size
+    areas[0] = 0.0
+    areas[areas < MIN_INSTANCE] = 0.0
+    areas[_find_backdrops(still, areas)] = 0.0
+    return (still.labels == areas.argmax()).astype(np.uint8) if areas.any() else None
+
+
 def label_others(
     still: Still, target: Pixels, rng: np.random.Generator, *, most: int
 ) -> Pixels | None:

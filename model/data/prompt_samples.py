@@ -1,0 +1,172 @@
+"""Samples of prompts: a view of a still picture with one object in it, and what is pointed at.
+
+The stills are split by picture: some of each set are held out, and never trained on. A picture that
+two sets share is held out of both. S is a view's side.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from model.data.augment import darken, draw_look, finish
+from model.data.errors import DataError
+from model.data.static import (
+    SET_WEIGHTS,
+    Pixels,
+    StillPaths,
+    list_stills,
+    pick_instance,
+    read_still,
+)
+
+HELD_OUT = 200  # pictures, of all sets together
+FEWEST = 5  # of a set
+SMALLEST_VIEW = 48  # pixels of the picture that a view shows, on its short side
+LEAST_SHARE, MOST_SHARE = 0.004, 0.75  # of a view: an object in it
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The stills of all sets: those to train on, and those held out, by set."""
+
+    training: Mapping[str, Sequence[StillPaths]]
+    held_out: Mapping[str, Sequence[StillPaths]]
+
+
+def split_stills(data: Path, sets: Sequence[str] = tuple(SET_WEIGHTS)) -> Split:
+    """Return the split of the shared stills, which is the same everywhere and at all times.
+
+    Each set gives its share of HELD_OUT, and at least FEWEST, but never more than a third: those
+    whose names' digests are smallest. Raise DataError for a set that is not there.
+    """
+    stills = {name: list_stills(data / "static" / name) for name in sets}
+    total = sum(len(each) for each in stills.values())
+    held, kept = {}, {}
+    for name, each in stills.items():
+        count = min(max(FEWEST, round(HELD_OUT * len(each) / total)), len(each) // 3)
+        drawn = sorted(each, key=lambda still: digest_name(name, still))
+        held[name], kept[name] = tuple(drawn[:count]), drawn[count:]
+    seen = {digest_picture(still.image) for each in held.values() for still in each}
+    training = {
+        name: tuple(still for still in each if digest_picture(still.image) not in seen)
+        for name, each in kept.items()
+    }
+    return Split(training, held)
+
+
+def digest_name(name: str, still: StillPaths) -> bytes:
+    """Return what the order of a set's pictures is drawn by."""
+    return hashlib.sha256(f"{name}/{still.image.stem}".encode()).digest()
+
+
+def digest_picture(path: Path) -> bytes:
+    """Return 64 bits of what a picture shows, equal for copies of other size or compression."""
+    gray = cv2.imread(str(path), cv2.IMREAD_REDUCED_GRAYSCALE_4)
+    if gray is None:
+        raise DataError(f"cannot read the picture {path}")
+    small = cv2.resize(gray, (9, 8), interpolation=cv2.INTER_AREA)
+    return np.packbits(small[:, 1:] > small[:, :-1]).tobytes()
+
+
+@dataclass(frozen=True, slots=True)
+class PromptView:
+    """What a sample begins with: image uint8 (S, S, 3), target uint8 {0, 1} (S, S)."""
+
+    image: Pixels
+    target: Pixels
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class PromptViews:
+    """Draws views of stills, by the weight of their sets; `strength` is that of their looks."""
+
+    stills: Mapping[str, Sequence[StillPaths]]
+    side: int
+    strength: float = 0.6
+    weights: Mapping[str, float] = field(default_factory=lambda: SET_WEIGHTS)
+
+    def draw(self, rng: np.random.Generator) -> PromptView:
+        """Return the next view."""
+        names = [name for name, stills in self.stills.items() if stills]
+        shares = np.array([self.weights[name] for name in names])
+        while True:
+            name = names[int(rng.choice(len(names), p=shares / shares.sum()))]
+            paths = self.stills[name][int(rng.integers(len(self.stills[name])))]
+            still = read_still(paths)
+            picked = pick_instance(still, rng, min_share=0.002)
+            if picked is None:
+                continue
+            window = draw_window(picked.mask, rng)
+            image, target = self.cut(still.image, picked.mask, window, rng)
+            if LEAST_SHARE < target.mean() < MOST_SHARE:
+                return PromptView(
+                    self.change_look(image, rng), target, f"{name}/{paths.image.stem}"
+                )
+
+    def cut(
+        self, image: Pixels, mask: Pixels, window: NDArray[np.float64], rng: np.random.Generator
+    ) -> tuple[Pixels, Pixels]:
+        """Return a window [left, top, right, bottom] of a picture and a mask at S x S, or mirrored.
+
+        Now and then it is turned a little.
+        """
+        left, top, right, bottom = window
+        corners = np.array([[left, top], [right, top], [left, bottom]]) - 0.5
+        if rng.random() < 0.2:
+            angle, middle = rng.uniform(-0.35, 0.35), corners[1:].mean(axis=0)
+            turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+            corners = (corners - middle) @ turn.T + middle
+        ends = np.array([[0, 0], [self.side, 0], [0, self.side]]) - 0.5
+        if rng.random() < 0.5:
+            ends = np.array([[self.side, 0], [0, 0], [self.side, self.side]]) - 0.5
+        matrix = cv2.getAffineTransform(corners.astype(np.float32), ends.astype(np.float32))
+        size = (self.side, self.side)
+        shrinks = max(right - left, bottom - top) > 1.3 * self.side
+        seen = cv2.warpAffine(
+            image,
+            matrix,
+            size,
+            flags=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REFLECT_101,
+        )
+        target = cv2.warpAffine(mask * 255, matrix, size, flags=cv2.INTER_LINEAR)
+        return np.asarray(seen, np.uint8), (target > 127).astype(np.uint8)
+
+    def change_look(self, image: Pixels, rng: np.random.Generator) -> Pixels:
+        """Return a picture in another light, or as a poor camera would have taken it."""
+        kind = rng.random()
+        if kind < 0.08:
+            return np.asarray(darken(image[None], rng)[0], np.uint8)
+        look = draw_look(rng, frames=1, strength=self.strength)
+        return finish(image, look, 0, rng)
+
+
+def draw_window(mask: Pixels, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return what part of a picture a view shows, [left, top, right, bottom] in pixels.
+
+    Half of them show most of the picture, the others the object with some of what is around it.
+    """
+    height, width = mask.shape
+    if rng.random() < 0.5:
+        share = rng.uniform(0.75, 1.0)
+        spans = np.array([width, height]) * share
+        middle = np.array([width, height]) / 2 + rng.uniform(-0.5, 0.5, 2) * (1 - share) * [
+            width,
+            height,
+        ]
+    else:
+        x, y, across, down = cv2.boundingRect(mask)
+        stretch = np.exp(rng.uniform(-0.25, 0.25))
+        side = max(across, down) * np.exp(rng.uniform(np.log(1.1), np.log(3.0)))
+        spans = np.maximum(side * np.array([stretch, 1 / stretch]), SMALLEST_VIEW)
+        spans = np.minimum(spans, [width, height])
+        loose = np.maximum(spans - [across, down], 0.15 * np.array([across, down]))
+        middle = np.array([x + across / 2, y + down / 2]) + rng.uniform(-0.5, 0.5, 2) * loose
+    middle = np.clip(middle, spans / 2, np.array([width, height]) - spans / 2)
+    return np.asarray(np.concatenate([middle - spans / 2, middle + spans / 2]), np.float64)

@@ -5,6 +5,7 @@ Each part is opened once, in the lifespan, and all are closed in reverse.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -26,6 +27,7 @@ from service.access.origins import Access, read_hosts, read_origins
 from service.access.tickets import Tickets
 from service.engines.base import Engine, EngineLimits
 from service.engines.embedded import embedded_engines
+from service.engines.prompt_graph import find_prompt_graph
 from service.engines.runtimes import RuntimeOptions
 from service.errors import Misconfigured, StoreUnavailable
 from service.http import convert, objects, operations, page, prompts, sessions
@@ -175,6 +177,9 @@ async def open_service(
             health=health,
             uploads=upload_limits,
             deadline_s=request_s,
+            prompt_model=await asyncio.to_thread(
+                find_prompt_graph, settings.weights, settings.served_models
+            ),
         )
         canaries = watch_engines(engines, health, metrics, interval_s=settings.canary_interval_s)
         await stack.enter_async_context(canaries)

@@ -174,7 +174,7 @@ export class Client {
 
   async open(id) { return new Session(this, await this.json(`v1/sessions/${encodeURIComponent(id)}`)); }
   async *sessions() { for (let next = "v1/sessions"; next; ) { const page = await this.json(next); yield* page.sessions; next = page.next; } }
-  /** `{rle, area, bbox, score, parts, warnings}`: what a box, or `{points, strokes, box, polygon, previous}`, means. */
+  /** `{rle, area, bbox, score, parts, warnings, made_by}`: what a box, or `{points, strokes, box, polygon, previous}`, means. */
   async refine(image, prompt) {
     const body = form({ image });
     for (const [name, value] of Object.entries(Array.isArray(prompt) ? { box: prompt } : prompt)) if (value) body.append(name, JSON.stringify(value));

@@ -13,6 +13,7 @@ from service.access.admission import Admission
 from service.access.callers import Caller, Callers
 from service.access.origins import SAFE_METHODS, Access
 from service.access.parameters import check_parameters
+from service.media.prompt_views import PromptModel
 from service.server.workers import Workers
 from service.sessions.tracking import TrackingService
 from service.telemetry.health import Health
@@ -44,6 +45,7 @@ class Service:
     access: Access
     callers: Callers
     health: Health
+    prompt_model: PromptModel | None = None  # none: prompts are cut out by GrabCut
 
 
 async def find_service(request: Request) -> Service:

@@ -17,6 +17,7 @@ from service.http.dependencies import HolderOf, ServiceOf, check_request
 from service.http.forms import BINARY, BODY_ERRORS, Form, PartRule, receive_form
 from service.http.schemas import BOX, POINTS, POLYGON, RLE, STROKES
 from service.http.strict_json import read_json
+from service.media.prompt_views import PromptModel
 from service.media.prompts import Prompt, Touch, segment_prompt
 from service.problems import document_errors
 from service.sessions.annotations import FRAME_BYTES
@@ -80,6 +81,7 @@ router = APIRouter(prefix="/v1/masks", tags=["masks"], dependencies=[Depends(che
             errors.BadMask,
             errors.TruncatedImage,
             errors.NoObjects,
+            errors.EngineUnavailable,
         ),
     },
     openapi_extra=REFINE_BODY,
@@ -103,16 +105,19 @@ async def refine_mask(request: Request, service: ServiceOf, holder: HolderOf) ->
             reservation.take(pixels * (FRAME_BYTES + DRAWN_BYTES))
             try:
                 async with asyncio.timeout(DEADLINE_S):
-                    body = await service.workers.start(_refine, form, limits.image)
+                    body = await service.workers.start(
+                        _refine, form, limits.image, service.prompt_model
+                    )
             except TimeoutError as error:
                 raise errors.Overloaded(f"no mask within {DEADLINE_S:g} s; try again") from error
     return Response(body, media_type="application/json")
 
 
-def _refine(form: Form, limits: ImageLimits) -> bytes:
+def _refine(form: Form, limits: ImageLimits, model: PromptModel | None) -> bytes:
     """Return the JSON that `RefinedOut` documents."""
     prompt = _read_prompt(form)
-    found = segment_prompt(read_picture(form["image"][0], limits, name="the image"), prompt)
+    picture = read_picture(form["image"][0], limits, name="the image")
+    found = segment_prompt(picture, prompt, model)
     members = {
         "rle": encode_rle(found.mask),
         "area": int(found.mask.sum()),
@@ -120,6 +125,7 @@ def _refine(form: Form, limits: ImageLimits) -> bytes:
         "score": round(found.score, 4),
         "parts": found.parts,
         "warnings": found.warnings,
+        "made_by": found.made_by,
     }
     return RefinedOut.model_validate(members).to_json()
 

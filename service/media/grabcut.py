@@ -69,7 +69,7 @@ def grow(rgb: Rgb, touched: Sequence[Trace], spared: Sequence[Trace]) -> Mask:
     height, width = rgb.shape[:2]
     wide = _shrunk(rgb, WIDE_PIXELS)
     scale = wide.shape[0] / height
-    ours, others = (_rasterized(each, wide.shape, scale) for each in (touched, spared))
+    ours, others = (rasterize(each, wide.shape, scale) for each in (touched, spared))
     distance = _distance(ours)
     if others.any():  # what is nearer to a spared pixel is of another object
         distance[_distance(others) <= distance] = np.inf
@@ -156,8 +156,8 @@ def _refined(rgb: Rgb, rough: Mask, touched: Sequence[Trace], spared: Sequence[T
     marks[solid == 1] = cv2.GC_PR_FGD
     marks[cv2.erode(solid, kernel) == 1] = cv2.GC_FGD
     corner = near[1].start, near[0].start
-    ours = _rasterized(touched, marks.shape, down, corner)
-    marks[_rasterized(spared, marks.shape, down, corner)] = cv2.GC_BGD
+    ours = rasterize(touched, marks.shape, down, corner)
+    marks[rasterize(spared, marks.shape, down, corner)] = cv2.GC_BGD
     marks[ours] = cv2.GC_FGD
     found = np.zeros(size, np.bool_)
     columns, rows = near[1].stop - near[1].start, near[0].stop - near[0].start
@@ -199,10 +199,10 @@ def _connected(mask: Mask, seeds: Mask) -> Mask:
     return np.asarray(np.isin(parts, kept[kept > 0]))
 
 
-def _rasterized(
+def rasterize(
     traces: Sequence[Trace],
     size: tuple[int, ...],
-    scale: float,
+    scale: float = 1.0,
     corner: tuple[int, int] = (0, 0),
 ) -> Mask:
     """Return bool (h, w): the touched pixels in a part, from `corner` x, y on, that is shrunk."""

@@ -1,7 +1,7 @@
 """What a person points at in a picture, and the mask that is meant.
 
-`segment_prompt` is the one place where prompts become masks: a model's prompt graph takes
-GrabCut's place here. Pure and blocking: run it in the thread pool.
+`segment_prompt` is the one place where prompts become masks: by a model's prompt graph where there
+is one, else by GrabCut (decision 81). Pure and blocking: run it in the thread pool.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import numpy as np
 from model.core.encoding import decode_box, decode_polygons
 from model.core.masks import MaskError
 from service.errors import BadOption, NoObjects
-from service.media.grabcut import Mask, Rgb, Trace, cut_inside, edge_contrast, grow
+from service.media.grabcut import Mask, Rgb, Trace, cut_inside, edge_contrast, grow, rasterize
+from service.media.prompt_views import PromptModel, PromptViewer
 
 MAX_TRACES: Final = 32  # of one prompt: each takes a tenth of a second
 TOUCH: Final = 0.012  # a touched spot's width, as a share of the picture's shorter side
@@ -24,6 +25,9 @@ TINY: Final = 0.0004  # of the picture: too few pixels for a model to follow
 TINY_PIXELS: Final = 40
 PIECE: Final = 0.05  # a part smaller than this share of the whole is not counted
 UNCLEAR: Final = 0.25  # of edge contrast
+GRABCUT: Final = "grabcut"
+STROKE_POINTS: Final = 4  # of a stroke that a graph is shown
+SHOWN_POINTS: Final = 24  # of all touches together
 POLYGON_SLACK: Final = 0.06  # how far off a polygon may be, as a share of its shorter side
 
 
@@ -50,49 +54,111 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class PointedMask:
-    """The mask (H, W) that is meant; `score` 0..1 says how clear its edge is."""
+    """The mask (H, W) that is meant, and what made it: GrabCut or the graph of that name.
+
+    `score`, 0..1, says how clear its edge is, or how well the graph expects it to fit.
+    """
 
     mask: Mask
     score: float
     parts: int
     warnings: tuple[str, ...]
+    made_by: str = GRABCUT
 
 
-def segment_prompt(rgb: Rgb, prompt: Prompt) -> PointedMask:
+def segment_prompt(rgb: Rgb, prompt: Prompt, model: PromptModel | None = None) -> PointedMask:
     """Return the mask of what a prompt means. Equal pictures and prompts give equal masks.
 
     The touches are taken in their order: one on the object adds what it touches, one on something
-    else takes that away. What they say already of the mask so far changes nothing.
+    else takes that away. What they say already of the mask so far changes nothing. Where `model`
+    finds nothing, GrabCut looks too.
 
     Raises:
         BadOption: nothing is pointed at, or it lies outside of the picture.
         NoObjects: nothing stands out there.
+        EngineUnavailable: the model's runtime fails.
     """
     _check(prompt, rgb.shape[:2])
-    size = rgb.shape[:2]
-    mask = np.zeros(size, np.bool_) if prompt.previous is None else prompt.previous.copy()
-    if prompt.box is not None:
-        mask |= cut_inside(rgb, _area(prompt.box, None, size))
-    if prompt.polygon is not None:
-        mask |= cut_inside(rgb, _area(None, prompt.polygon, size))
-    width = max(3.0, TOUCH * min(size))
-    wanted = [Trace(each.points, width) for each in prompt.touches if each.wanted]
-    spared = [Trace(each.points, width) for each in prompt.touches if not each.wanted]
-    for touch in prompt.touches:
-        columns, rows = np.clip(np.array(touch.points).round(), 0, (size[1] - 1, size[0] - 1)).T
-        if (mask[rows.astype(int), columns.astype(int)] == touch.wanted).all():
-            continue
-        trace = [Trace(touch.points, width)]
-        found = grow(rgb, trace, spared if touch.wanted else wanted)
-        mask = mask | found if touch.wanted else mask & ~found
+    inside = [
+        _area(box, polygon, rgb.shape[:2])
+        for box, polygon in ((prompt.box, None), (None, prompt.polygon))
+        if box is not None or polygon is not None
+    ]
+    if model is not None:
+        mask, score = _ask(model, rgb, prompt, inside)
+        if mask.any():
+            parts, clear = count_parts(mask), model.spec.sure_above
+            warnings = warn(mask, parts=parts, unsure=score < clear)
+            return PointedMask(mask, score, parts, warnings, model.spec.graph)
+    mask = _cut(rgb, prompt, inside)
     if not mask.any():
         raise NoObjects("nothing stands out there; draw a box around it, or paint it")
     score = edge_contrast(rgb, mask)
     parts = count_parts(mask)
-    return PointedMask(mask, score, parts, warn(mask, parts=parts, score=score))
+    return PointedMask(mask, score, parts, warn(mask, parts=parts, unclear=score < UNCLEAR))
 
 
-def warn(mask: Mask, *, parts: int, score: float = 1.0) -> tuple[str, ...]:
+def _ask(
+    model: PromptModel, rgb: Rgb, prompt: Prompt, inside: Sequence[Mask]
+) -> tuple[Mask, float]:
+    """Return the mask (H, W) by a model's graph, and its score."""
+    viewer, size = PromptViewer(model, rgb), rgb.shape[:2]
+    mask, score = _mask_so_far(prompt, size), 1.0
+    points, wanted = _points_of(prompt.touches)
+    for area in inside:
+        found, score = viewer.find_in_box(area, points, wanted)
+        mask |= found & area
+    if not all(_shows(mask, touch) for touch in prompt.touches):
+        mask, score = viewer.find(points, wanted, mask)
+        width = max(3.0, TOUCH * min(size))
+        for touch in prompt.touches:  # a click does something, whatever the graph makes of it
+            if not _shows(mask, touch):
+                mask[rasterize([Trace(touch.points, width)], size)] = touch.wanted
+    return mask, score
+
+
+def _points_of(touches: Sequence[Touch]) -> tuple[list[tuple[float, float]], list[bool]]:
+    """Return the points that a graph is shown of touches, the newest ones, and which are wanted."""
+    points: list[tuple[float, float]] = []
+    wanted: list[bool] = []
+    for touch in touches:
+        last = len(touch.points) - 1
+        chosen = np.linspace(0, last, min(last + 1, STROKE_POINTS)).round().astype(int)
+        points += [touch.points[each] for each in chosen]
+        wanted += [touch.wanted] * len(chosen)
+    return points[-SHOWN_POINTS:], wanted[-SHOWN_POINTS:]
+
+
+def _cut(rgb: Rgb, prompt: Prompt, inside: Sequence[Mask]) -> Mask:
+    """Return the mask (H, W) by GrabCut."""
+    size = rgb.shape[:2]
+    mask = _mask_so_far(prompt, size)
+    for area in inside:
+        mask |= cut_inside(rgb, area)
+    width = max(3.0, TOUCH * min(size))
+    wanted = [Trace(each.points, width) for each in prompt.touches if each.wanted]
+    spared = [Trace(each.points, width) for each in prompt.touches if not each.wanted]
+    for touch in prompt.touches:
+        if _shows(mask, touch):
+            continue
+        trace = [Trace(touch.points, width)]
+        found = grow(rgb, trace, spared if touch.wanted else wanted)
+        mask = mask | found if touch.wanted else mask & ~found
+    return mask
+
+
+def _mask_so_far(prompt: Prompt, size: tuple[int, ...]) -> Mask:
+    return np.zeros(size, np.bool_) if prompt.previous is None else prompt.previous.copy()
+
+
+def _shows(mask: Mask, touch: Touch) -> bool:
+    """Return whether a mask says already what a touch says."""
+    height, width = mask.shape
+    columns, rows = np.clip(np.array(touch.points).round(), 0, (width - 1, height - 1)).T
+    return bool((mask[rows.astype(int), columns.astype(int)] == touch.wanted).all())
+
+
+def warn(mask: Mask, *, parts: int, unclear: bool = False, unsure: bool = False) -> tuple[str, ...]:
     """Return a sentence for each reason why the mask may be no good, with what to do."""
     said = []
     area = int(mask.sum())
@@ -106,10 +172,15 @@ def warn(mask: Mask, *, parts: int, score: float = 1.0) -> tuple[str, ...]:
             f"The outline is in {parts} pieces. Click the parts between them to join it, or click "
             "with Alt on what does not belong."
         )
-    if score < UNCLEAR:
+    if unclear:
         said.append(
             "The outline follows no clear edge. Draw a box around the object, or paint it with the "
             "brush."
+        )
+    if unsure:
+        said.append(
+            "The outline may be wrong. Click what is missing, click with Alt on what does not "
+            "belong, or draw a box around the object."
         )
     return tuple(said)
 

@@ -50,8 +50,9 @@ class Message(BaseModel):
 class RefinedOut(Message):
     """The mask that is meant; bbox is [x, y, width, height].
 
-    `score` (0..1) says how clear its edge is, `parts` in how many pieces it is; `warnings` are
-    sentences that say why it may be no good, and what to do.
+    `score` (0..1) says how good it is likely to be, `parts` in how many pieces it is; `warnings`
+    are sentences that say why it may be no good, and what to do. `made_by` is `grabcut`, or the
+    name of the model's graph that made it.
     """
 
     rle: Rle
@@ -60,6 +61,7 @@ class RefinedOut(Message):
     score: float = 1.0
     parts: int = 1
     warnings: tuple[str, ...] = ()
+    made_by: str = "grabcut"
 
     def mask(self) -> NDArray[np.bool_]:
         """Return the pixels, bool (H, W)."""

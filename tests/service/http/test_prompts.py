@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 
 from model.core.encoding import decode_rle
+from model.core.j_and_f import jaccard
 from tests.support import bad_images, scene
-from tests.support.running import Api, form, problem
+from tests.support.running import PATIENCE_S, Api, form, problem, running_service
+from tests.support.toy_prompt import write_toy_prompt
 
 BOX = [4, 4, 44, 44]
 
@@ -82,6 +86,24 @@ def test_a_bad_request_gets_a_problem(
     api: Api, parts: list[tuple[str, bytes]], expected: tuple[int, str]
 ) -> None:
     assert problem(refine(api, *parts)) == expected
+
+
+def test_a_models_prompt_graph_takes_the_place_of_grabcut(
+    api: Api, toy_folder: Path, tmp_path: Path
+) -> None:
+    click = ("points", json.dumps([[18, 18, 1]]).encode())
+    assert refine(api, IMAGE, click).json()["made_by"] == "grabcut"
+    weights = Path(shutil.copytree(toy_folder, tmp_path / "weights"))
+    write_toy_prompt(weights, score=0.4)
+    with (
+        running_service(state=tmp_path / "state", weights=weights) as service,
+        httpx.Client(base_url=service.url, timeout=PATIENCE_S) as http,
+    ):
+        found = refine(Api(http), IMAGE, click).json()
+    assert found["made_by"] == "toy_prompt"
+    assert jaccard(decode_rle(found["rle"]), scene.labels(0) == 1) > 0.9
+    assert found["score"] == 0.4
+    assert "may be wrong" in found["warnings"][0]
 
 
 def test_another_body_is_unsupported(api: Api) -> None:

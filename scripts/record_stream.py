@@ -29,8 +29,9 @@ TRANSCRIPT: Final = FOLDER / "stream.jsonl"
 DESCRIPTION: Final = FOLDER / "asyncapi.json"
 PATIENCE_S: Final = 60.0
 
-# A step is what the client says (a frame's number, or text), or how many messages it waits for.
-Step = int | str | tuple[str, int]
+# A step is what the client says (a number of a frame, with flags or without, or text), or how many
+# messages it waits for.
+Step = int | str | tuple[str, int] | tuple[int, int]
 HEAR: Final = "hear"
 CONNECTIONS: Final[tuple[tuple[str, str, tuple[Step, ...]], ...]] = (
     (
@@ -62,6 +63,20 @@ CONNECTIONS: Final[tuple[tuple[str, str, tuple[Step, ...]], ...]] = (
         "once a second, how the stream does",
         "mode=lossless&stats=true",
         ((HEAR, 2), wire.write_end(), (HEAR, 2)),
+    ),
+    (
+        "commits at intervals: 13 and 14 were answered by a gateway that was killed, and are sent "
+        "again in the clips in which they were; 15 is new",
+        "mode=lossless&from=13&durable=interval:5&max_wait_ms=0",
+        (
+            (HEAR, 1),
+            (13, wire.RESENT | wire.CLIP_END),
+            (14, wire.RESENT | wire.CLIP_END),
+            15,
+            (HEAR, 3),
+            wire.write_end(),
+            (HEAR, 3),
+        ),
     ),
 )
 
@@ -96,26 +111,27 @@ def converse(address: str, steps: tuple[Step, ...]) -> Iterator[dict[str, Any]]:
         close_timeout=PATIENCE_S,
     ) as socket:
         for step in steps:
-            if isinstance(step, int):
-                message = wire.ImageMessage(step, step * 40_000, scene.jpeg(step))
-                data = wire.write_image(message, kind=wire.FRAME)
-                socket.send(data)
-                yield {"client": {"binary": base64.b64encode(data).decode()}}
-            elif isinstance(step, str):
-                socket.send(step)
-                yield {"client": {"text": step}}
-            else:
-                for _ in range(step[1]):
-                    try:
-                        heard = socket.recv(timeout=PATIENCE_S)
-                    except ConnectionClosed:
-                        closed = {"code": socket.close_code, "reason": socket.close_reason}
-                        yield {"closed": closed}
-                        return
-                    if isinstance(heard, str):
-                        yield {"service": {"text": heard}}
-                    else:
-                        yield {"service": {"binary": base64.b64encode(heard).decode()}}
+            match (step, 0) if isinstance(step, int) else step:
+                case int(number), flags:
+                    message = wire.ImageMessage(number, number * 40_000, scene.jpeg(number), flags)
+                    data = wire.write_image(message, kind=wire.FRAME)
+                    socket.send(data)
+                    yield {"client": {"binary": base64.b64encode(data).decode()}}
+                case str(text):
+                    socket.send(text)
+                    yield {"client": {"text": text}}
+                case _, count:
+                    for _ in range(count):
+                        try:
+                            heard = socket.recv(timeout=PATIENCE_S)
+                        except ConnectionClosed:
+                            closed = {"code": socket.close_code, "reason": socket.close_reason}
+                            yield {"closed": closed}
+                            return
+                        if isinstance(heard, str):
+                            yield {"service": {"text": heard}}
+                        else:
+                            yield {"service": {"binary": base64.b64encode(heard).decode()}}
     yield {"closed": {"by": "client"}}
 
 

@@ -50,10 +50,10 @@ from service.store.redis_client import calls_of
 from service.store.session_store import SessionStore, open_store
 from service.store.stream_quota import StreamQuota
 from service.stream import asyncapi, routes
-from service.stream.connection import StreamLimits, StreamParts
 from service.stream.host import StreamHost
 from service.stream.open_streams import OpenStreams
 from service.stream.ownership import watch_ownership
+from service.stream.stream_parts import StreamLimits, StreamParts
 from service.telemetry.health import Health
 from service.telemetry.metrics import Metrics
 from tamvt_client.messages import Problem

@@ -11,9 +11,8 @@
  * object is `{id, label?, rle | polygons | box}`; sizes are [height, width]; boxes [x, y, w, h].
  */
 
-const [PROTOCOL, HEADER_BYTES] = ["tamvt.v1", 16];
-const FRAME = 1; // the kind of a message that holds an image
-const MAX_WAIT_MS = 10_000;
+const [PROTOCOL, HEADER_BYTES, MAX_WAIT_MS] = ["tamvt.v1", 16, 10_000];
+const [MOST_KEPT, MOST_KEPT_BYTES] = [1000, 64_000_000]; // of frames that are not committed
 const BROWSER_S = 20; // far longer than a browser takes: some never say that they are done
 // What ends a stream for good: replaced by another one, or refused. All else is tried again.
 const isFinal = (code) => code === 1000 || code === 1008 || (code >= 4000 && code < 5000);
@@ -36,11 +35,11 @@ export function within(seconds, what, promise) {
   return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
 
-/** One binary message: a header (u8 kind, u8 0, u16 0, u32 frame, u64 timestamp) and an image. */
+/** One binary message: a header (u8 kind, u8 flags, u16 0, u32 frame, u64 timestamp) and an image. */
 export function packFrame(frame, timestamp, image) {
   const message = new Uint8Array(HEADER_BYTES + image.byteLength);
   const header = new DataView(message.buffer);
-  header.setUint8(0, FRAME);
+  header.setUint8(0, 1); // the kind: an image
   header.setUint32(4, frame);
   header.setBigUint64(8, BigInt(Math.round(timestamp)));
   message.set(new Uint8Array(image), HEADER_BYTES);
@@ -84,16 +83,13 @@ export function fillRle(labels, { size: [height, width], counts }, id) {
     const end = place + run;
     if (run < 0 || end > height * width) throw new RangeError("the RLE does not fit its size");
     for (let at = place; inside && at < end; at++) labels[(at % height) * width + Math.floor(at / height)] = id;
-    place = end;
-    inside = !inside;
+    [place, inside] = [end, !inside];
   }
   if (place !== height * width) throw new RangeError("the RLE does not fill its size");
 }
 
 /** The mask of an RLE: Uint8Array of 0 and 1, row by row. */
-export function decodeRle(rle) {
-  return labelMap([{ id: 1, area: 1, rle }], rle.size);
-}
+export function decodeRle(rle) { return labelMap([{ id: 1, area: 1, rle }], rle.size); }
 
 /** The RLE of the pixels of a label map, or of a mask (id 1), that have the value `id`. */
 export function encodeRle(labels, [height, width], id = 1) {
@@ -101,10 +97,7 @@ export function encodeRle(labels, [height, width], id = 1) {
   let [run, inside] = [0, false];
   for (let column = 0; column < width; column++) {
     for (let row = 0, at = column; row < height; row++, at += width) {
-      if ((labels[at] === id) !== inside) {
-        runs.push(run);
-        [run, inside] = [0, !inside];
-      }
+      if ((labels[at] === id) !== inside) { runs.push(run); [run, inside] = [0, !inside]; }
       run++;
     }
   }
@@ -220,22 +213,14 @@ export class Session {
 
   /** Stored masks, frame by frame, however many pages that takes. */
   async *masks({ from = 0, to } = {}) {
-    let next = `${this.path}/masks?from=${from}${to === undefined ? "" : `&to=${to}`}`;
-    while (next) {
-      const page = await this.client.json(next);
-      yield* page.frames;
-      next = page.next;
-    }
+    let page;
+    for (let next = `${this.path}/masks?from=${from}${to === undefined ? "" : `&to=${to}`}`; next; next = page.next) yield* (page = await this.client.json(next)).frames;
   }
 
   /** Stored masks as Blobs of ZIPs with palette PNGs, at most 500 frames each. */
   async *zips() {
-    let next = `${this.path}/masks?format=png`;
-    while (next) {
-      const response = await this.client.call(next);
-      yield response.blob();
-      next = /<([^>]+)>; *rel="next"/.exec(response.headers.get("Link") ?? "")?.[1];
-    }
+    let page;
+    for (let next = `${this.path}/masks?format=png`; next; next = /<([^>]+)>; *rel="next"/.exec(page.headers.get("Link") ?? "")?.[1]) yield (page = await this.client.call(next)).blob();
   }
 
   delete() { return this.client.call(this.path, { method: "DELETE" }); }
@@ -250,15 +235,16 @@ export class Session {
  * null if it was answered before a reconnection), `onDropped(frames)` of those passed over,
  * `onState` of "open", "waiting", "closed". `opened` settles with the first connection, `done` when
  * the stream is over; both reject with what went wrong. A service that says nothing for `silentS`
- * while it has frames to answer is connected to again.
+ * while it has frames to answer is connected to again. With `durableS` (0.5 to 5) it commits at most
+ * so often, in seconds; frames are kept until then, and sent again after a failure.
  */
 export class Stream {
-  #socket; #credits = 0; #wakeups = []; #unanswered = new Map(); #queue = [];
+  #socket; #credits = 0; #wakeups = []; #kept = new Map(); #queue = [];
   #sent = new Set(); #last; #failures = 0; #met = false; #ready = false; #ending = false;
-  #over = false; #silence; #opened = Promise.withResolvers(); #done = Promise.withResolvers();
+  #committed = Infinity; #over = false; #silence; #opened = Promise.withResolvers(); #done = Promise.withResolvers();
 
-  constructor(session, { mode = "lossless", from, maxWaitMs = 50, retries = 8, silentS = 30, onMasks, onDropped, onState } = {}) {
-    Object.assign(this, { session, mode, maxWaitMs, retries, silentS, onMasks, onDropped, onState });
+  constructor(session, { mode = "lossless", from, maxWaitMs = 50, durableS, retries = 8, silentS = 30, onMasks, onDropped, onState } = {}) {
+    Object.assign(this, { session, mode, maxWaitMs, durableS, retries, silentS, onMasks, onDropped, onState });
     this.nextFrame = session.state.next_frame;
     this.#last = (from ?? this.nextFrame) - 1;
     [this.opened, this.done] = [this.#opened.promise, this.#done.promise];
@@ -273,8 +259,8 @@ export class Stream {
     while (!this.#over && !this.#maySend()) await new Promise((wake) => this.#wakeups.push(wake));
     if (this.#over) throw await this.done.then(() => new Error("the stream is closed"), (error) => error);
     const frame = this.nextFrame++;
-    if (this.mode === "latest") this.#unanswered.clear();
-    this.#unanswered.set(frame, packFrame(frame, timestamp ?? performance.now() * 1000, bytes));
+    if (this.mode === "latest" && !this.durableS) this.#forget([...this.#kept.keys()]);
+    this.#kept.set(frame, packFrame(frame, timestamp ?? performance.now() * 1000, bytes));
     this.#queue.push(frame);
     this.#pump();
     return frame;
@@ -301,21 +287,20 @@ export class Stream {
       const { ticket } = await client.json(`${path}/tickets`, { method: "POST" });
       if (this.#over) return;
       const url = new URL(`${path}/stream`, `${client.url.replace(/^http/, "ws")}/`);
-      url.search = new URLSearchParams({ ticket, mode: this.mode, from: this.#last + 1, max_wait_ms: this.maxWaitMs });
+      const from = Math.min(this.#last, this.durableS ? this.#committed : Infinity) + 1; // the rest may be gone
+      url.search = new URLSearchParams({ ticket, mode: this.mode, from, max_wait_ms: this.maxWaitMs, ...(this.durableS && { durable: `interval:${this.durableS}` }) });
       this.#socket = new WebSocket(url, [PROTOCOL]);
       this.#socket.onmessage = ({ data }) => { this.#listen(); this.#receive(JSON.parse(data)); };
       this.#socket.onclose = ({ code, reason }) => this.#lost(new Error(reason || `closed (${code})`), isFinal(code));
       this.#listen();
-    } catch (error) {
-      this.#lost(error, error instanceof Problem && error.status < 500);
-    }
+    } catch (error) { this.#lost(error, error instanceof Problem && error.status < 500); }
   }
 
   /** Hangs up where something is waited for and nothing comes: a cut network closes no socket. */
   #listen() {
     clearTimeout(this.#silence);
     this.#silence = setTimeout(() => {
-      if (this.#over || (this.#ready && !this.#unanswered.size)) return;
+      if (this.#over || (this.#ready && !this.#kept.size)) return;
       Object.assign(this.#socket, { onmessage: null, onclose: null }).close();
       this.#lost(new Error(`The service said nothing for ${this.silentS} seconds.`), false);
     }, this.silentS * 1000);
@@ -327,14 +312,14 @@ export class Stream {
     if (final || this.#failures >= (this.#met ? this.retries : 2)) return this.close(this.problem ?? error);
     [this.#credits, this.#ready] = [0, false];
     this.onState?.("waiting");
-    const range = Math.min(MAX_WAIT_MS, 250 * 2 ** this.#failures++);
-    setTimeout(() => this.#over || this.#connect(), Math.random() * range);
+    setTimeout(() => this.#over || this.#connect(), Math.random() * Math.min(MAX_WAIT_MS, 250 * 2 ** this.#failures++));
   }
 
   #receive(message) {
     if (message.type === "ready") this.#begin(message);
     else if (message.type === "masks") this.#deliver(message);
     else if (message.type === "dropped") this.#pass(message.frames);
+    else if (message.type === "durable") this.#commit(message.frame);
     else if (message.type === "error") this.problem = new Problem(message.problem);
     else if (message.type === "bye" && message.reason === "end") this.close();
   }
@@ -342,17 +327,34 @@ export class Stream {
   #begin({ next_frame, credits }) {
     this.nextFrame = this.#met ? Math.max(this.nextFrame, next_frame) : next_frame;
     this.#met = this.#ready = true;
-    [this.#failures, this.problem] = [0, undefined];
+    [this.#failures, this.problem, this.#committed] = [0, undefined, next_frame - 1];
     this.#sent.clear();
-    this.#queue = [...this.#unanswered.keys()].filter((frame) => frame >= next_frame);
+    if (this.mode === "latest") this.#forget([...this.#kept.keys()].slice(0, -1).filter((frame) => !this.#flags(frame)[0]));
+    this.#queue = [...this.#kept.keys()].filter((frame) => frame >= next_frame);
     this.#opened.resolve();
     this.onState?.("open");
     this.#gain(credits ?? Infinity);
   }
 
+  /** The flags of a frame that is kept: 1 is sent again in the clip in which it was answered, 3 the end of that. */
+  #flags(frame) { return new Uint8Array(this.#kept.get(frame), 1, 1); }
+
+  #forget(frames) { for (const frame of frames) this.#kept.delete(frame); }
+
+  /** The frames up to this one survive a failure. */
+  #commit(last) {
+    this.#committed = last;
+    this.#forget([...this.#kept.keys()].filter((frame) => frame <= last && !this.#queue.includes(frame)));
+    this.#wake();
+  }
+
   #deliver(message) {
-    const { frame } = message;
-    this.#unanswered.delete(frame);
+    const { frame, clip, durable } = message;
+    if (!this.durableS) this.#forget([frame]);
+    else {
+      for (let at = clip[0]; at <= clip[1]; at++) if (this.#kept.has(at)) this.#flags(at)[0] = at < clip[1] ? 1 : 3;
+      this.#commit(durable);
+    }
     if (frame > this.#last) {
       this.#last = frame;
       this.#socket.send(`{"type":"ack","frame":${frame}}`);
@@ -362,7 +364,7 @@ export class Stream {
   }
 
   #pass(frames) {
-    for (const frame of frames) this.#unanswered.delete(frame);
+    this.#forget(frames);
     this.#last = Math.max(this.#last, ...frames);
     this.onDropped?.(frames);
   }
@@ -370,7 +372,8 @@ export class Stream {
   #gain(credits) { this.#credits += credits; this.#pump(); this.#wake(); }
 
   #maySend() {
-    if (!this.#ready) return false;
+    const keptBytes = [...this.#kept.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
+    if (!this.#ready || this.#kept.size >= MOST_KEPT || keptBytes >= MOST_KEPT_BYTES) return false;
     if (this.mode === "lossless") return this.#credits > 0 && this.#queue.length === 0;
     if (this.#socket.bufferedAmount === 0) return true;
     setTimeout(() => this.#wake(), 4); // what waits in the browser would only grow old there
@@ -383,7 +386,7 @@ export class Stream {
       const frame = this.#queue.shift();
       this.#credits--;
       this.#sent.add(frame);
-      this.#socket.send(this.#unanswered.get(frame));
+      this.#socket.send(this.#kept.get(frame));
       this.#listen();
     }
     if (!this.#ending || this.#queue.length) return;
@@ -394,6 +397,4 @@ export class Stream {
   #wake() { this.#wakeups.splice(0).forEach((wake) => wake()); }
 }
 
-function form(parts) {
-  return Object.entries(parts).reduce((body, [name, part]) => { body.append(name, part); return body; }, new FormData());
-}
+function form(parts) { return Object.entries(parts).reduce((body, [name, part]) => { body.append(name, part); return body; }, new FormData()); }

@@ -9,10 +9,10 @@ from service.access.admission import Reservation
 from service.errors import StoreUnavailable, Unavailable
 from service.sessions.annotations import FRAME_BYTES
 from service.sessions.backend import SessionBackend
+from service.sessions.clip_commits import CommitPolicy
 from service.sessions.clip_pipeline import (
-    CommittedClip,
+    FinishedClip,
     check_not_ahead,
-    commit_all_at_once,
     find_committed_frames,
     open_pipeline,
 )
@@ -74,17 +74,18 @@ async def append(
     times.end("store")
     replayed, fresh = len(found), frames[len(found) :]
 
-    async def answer(clip: CommittedClip) -> None:
+    async def answer(clip: FinishedClip) -> None:
         found.extend(clip.frames)
 
     if fresh:
         if rates is not None:
             allowance = await rates.take_frames(session.tenant, len(fresh))
         try:
-            async with open_pipeline(session, backend, policy=commit_all_at_once) as pipeline:
+            opening = open_pipeline(session, backend, policy=CommitPolicy.ALL_AT_ONCE)
+            async with opening as pipeline:
                 retention = backend.engine(session.model).spec.retention
                 for step in plan(session, fresh, backend.snapshots, retention):
-                    await pipeline.add(step, times=times, on_commit=answer)
+                    await pipeline.add(step, times=times, on_finish=answer)
         except Unavailable:  # decision 73: the client sends them again, and that counts
             if rates is not None:
                 with suppress(StoreUnavailable):

@@ -1,7 +1,7 @@
 """The clip pipeline: while one clip is in the engine, the one before is encoded and committed.
 
 REST appends and streams use the same pipeline. They differ in the commit policy: an append commits
-all its clips at once, a stream each clip as it is done.
+all its clips at once, a stream each clip as it is done, or several that are answered already.
 """
 
 from __future__ import annotations
@@ -12,27 +12,32 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from opentelemetry.trace import Span
 
 from model.core.contract import ModelSpec
 from service.engines.base import BankLease
 from service.engines.pool import served_tenant
-from service.errors import Conflict, FrameAhead, FrameChanged
+from service.errors import Conflict, FrameAhead, FrameChanged, TamvtError
 from service.sessions.backend import SessionBackend
+from service.sessions.clip_commits import (
+    CommitPolicy,
+    PackedClip,
+    advance_session,
+    keep_needed,
+    pack_clip,
+)
 from service.sessions.clips import (
     EncodedClip,
     Outcome,
     Step,
     clip_pixels,
     conclude,
-    drop_masks,
     encode_clip,
     plan,
 )
 from service.sessions.frames import Frame
-from service.sessions.snapshots import add_clips
 from service.store.records import FrameMasks, Session, entry_field, name_state_field
 from service.store.session_store import SessionStore
 from service.telemetry.stage_times import Stage, StageTimes
@@ -40,54 +45,48 @@ from service.telemetry.tracing import begin_clip, end_clip, within
 
 log = logging.getLogger(__name__)
 
-# Decides, from how many clips are segmented and not committed, whether to commit them now.
-# What is left when the pipeline ends is committed then.
-CommitPolicy = Callable[[int], bool]
-
-
-def commit_each_clip(uncommitted: int) -> bool:
-    """Return True: a stream's clip is answered as soon as it is done."""
-    return True
-
-
-def commit_all_at_once(uncommitted: int) -> bool:
-    """Return False: an append is committed after its last clip, all or nothing."""
-    return False
+# Clips that are answered and not committed: beyond this it is time to commit them.
+MOST_UNCOMMITTED: Final = 1000  # frames
+MOST_UNCOMMITTED_BYTES: Final = 4_000_000  # of masks
 
 
 @dataclass(frozen=True, slots=True)
-class CommittedClip:
-    """A clip that is committed. `frames` are in order, those passed over before it included."""
+class FinishedClip:
+    """A clip to be answered. `frames` are in order, those passed over before it included.
 
-    session: Session
+    It is committed, unless the policy is `AT_THE_END`.
+    """
+
+    session: Session  # as it is committed
     frames: tuple[FrameMasks, ...]
     replayed: int  # of these, so many were committed before
     times: StageTimes  # from its pixels on; empty if all of it was committed before
 
 
-OnCommit = Callable[[CommittedClip], Awaitable[None]]
+OnFinish = Callable[[FinishedClip], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Segmented:
-    """A clip that is not committed yet."""
+    """A clip that is not answered yet."""
 
     outcome: Outcome
     encoding: asyncio.Future[EncodedClip]
     times: StageTimes
     known: tuple[FrameMasks, ...]
-    on_commit: OnCommit
+    on_finish: OnFinish
     span: Span
 
 
 @asynccontextmanager
 async def open_pipeline(
-    session: Session, backend: SessionBackend, *, policy: CommitPolicy
+    session: Session, backend: SessionBackend, *, policy: CommitPolicy, owner: str = ""
 ) -> AsyncIterator[ClipPipeline]:
     """Yield the session's pipeline, with its bank; the caller holds the session's lock.
 
     When the block is left, what is segmented is committed. When it raises, commits under way are
-    still waited for, and no other is begun.
+    still waited for, and no other is begun but that of clips which are answered. Where the session
+    belongs to a stream, nothing is committed for another `owner`.
     """
     engine = backend.engine(session.model)
     served_tenant.set(session.tenant)
@@ -99,7 +98,9 @@ async def open_pipeline(
         pictures=partial(backend.pictures, session),
         state=backend.find_state_source(session),
     ) as bank:
-        pipeline = ClipPipeline(session, bank, backend, spec=engine.spec, policy=policy)
+        pipeline = ClipPipeline(
+            session, bank, backend, spec=engine.spec, policy=policy, owner=owner
+        )
         try:
             yield pipeline
             await pipeline.commit()
@@ -119,15 +120,25 @@ class ClipPipeline:
         *,
         spec: ModelSpec,
         policy: CommitPolicy,
+        owner: str,
     ) -> None:
         self.session = session  # as it is committed
         self._bank = bank
         self._backend = backend
         self._spec = spec
         self._policy = policy
+        self._owner = owner
         self._memory, self._next_frame = session.memory, session.next_frame  # after what is added
-        self._uncommitted: list[_Segmented] = []
-        self._committing: asyncio.Task[None] | None = None
+        self._segmented: list[_Segmented] = []  # not answered yet
+        self._answered: list[PackedClip] = []  # and not committed
+        self._answered_bytes = 0
+        self._finishing: asyncio.Task[None] | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether what is answered is to be committed before anything else is segmented."""
+        frames = self._answered[-1].last - self.session.newest if self._answered else 0
+        return frames >= MOST_UNCOMMITTED or self._answered_bytes >= MOST_UNCOMMITTED_BYTES
 
     async def add_frames(
         self,
@@ -135,7 +146,7 @@ class ClipPipeline:
         *,
         first_frame: int,
         skipping: bool,
-        on_commit: OnCommit,
+        on_finish: OnFinish,
     ) -> None:
         """Segment the frames of one clip, of which some may be committed already.
 
@@ -155,27 +166,27 @@ class ClipPipeline:
             )
         times, fresh = StageTimes(), frames[len(known) :]
         if not fresh:
-            await on_commit(CommittedClip(self.session, known, len(known), times))
+            await on_finish(FinishedClip(self.session, known, len(known), times))
             return
         first = first_frame + len(known)
         if not skipping:
             check_not_ahead(first, expected=self._next_frame)
         at_first = replace(self.session, next_frame=first)
         (step,) = plan(at_first, fresh, retention=self._spec.retention)
-        await self.add(step, times=times, prepared="queue", known=known, on_commit=on_commit)
+        await self.add(step, times=times, prepared="queue", known=known, on_finish=on_finish)
 
     async def add(
         self,
         step: Step,
         *,
         times: StageTimes,
-        on_commit: OnCommit,
+        on_finish: OnFinish,
         prepared: Stage = "decode",
         known: tuple[FrameMasks, ...] = (),
     ) -> None:
         """Segment a clip; it is encoded, and committed if that is due, during the next one.
 
-        `on_commit` is awaited with the clip and the frames that are `known` before it. The time
+        `on_finish` is awaited with the clip and the frames that are `known` before it. The time
         until the engine begins counts as the stage `prepared`.
 
         Raises:
@@ -211,87 +222,113 @@ class ClipPipeline:
             state=self._bank.state(),
         )
         times.end("encode")
-        self._uncommitted.append(_Segmented(outcome, encoding, times, known, on_commit, span))
-        if self._policy(len(self._uncommitted)):
-            await self._begin_commit()
+        self._segmented.append(_Segmented(outcome, encoding, times, known, on_finish, span))
+        if self._policy is not CommitPolicy.ALL_AT_ONCE:
+            await self._begin_finish()
 
     async def commit(self) -> None:
         """Commit what is segmented, and wait for it; raise what prevented it."""
-        if self._uncommitted:
-            await self._begin_commit()
+        if self._segmented:
+            await self._begin_finish()
         await self._settle()
+        if self._answered:
+            self._finishing = asyncio.create_task(self._store_answered())
+            await self._settle()
 
     async def close(self) -> None:
-        """Wait for what is under way and ignore its outcome."""
-        if self._committing is not None:
-            await _outlast(self._committing)
-        encodings = [clip.encoding for clip in self._uncommitted]
+        """Wait for what is under way and ignore its outcome; commit what is answered, if it can be.
+
+        However the pipeline ends: who has the masks counts on them.
+        """
+        await _outlast(asyncio.create_task(self._rescue()))
+        encodings = [clip.encoding for clip in self._segmented]
         await asyncio.gather(*encodings, return_exceptions=True)
 
-    async def _begin_commit(self) -> None:
+    async def _rescue(self) -> None:
+        if self._finishing is not None:
+            await asyncio.wait([self._finishing])
+        if self._answered:
+            try:
+                await self._store_answered()
+            except TamvtError as error:
+                log.warning("frames that were answered are not committed: %s", error)
+
+    async def _begin_finish(self) -> None:
+        """Begin to answer or to commit what is segmented, once what was begun before is done."""
         await self._settle()
-        clips, self._uncommitted = self._uncommitted, []
-        self._committing = asyncio.create_task(self._commit(clips))
+        clips, self._segmented = self._segmented, []
+        at_the_end = self._policy is CommitPolicy.AT_THE_END
+        finish = self._answer(clips) if at_the_end else self._commit(clips)
+        self._finishing = asyncio.create_task(finish)
 
     async def _settle(self) -> None:
-        """Wait for the commit under way; raise what prevented it."""
-        committing, self._committing = self._committing, None
-        if committing is not None:
-            await _outlast(committing)
-            committing.result()
+        """Wait for what is under way; raise what prevented it."""
+        finishing, self._finishing = self._finishing, None
+        if finishing is not None:
+            await _outlast(finishing)
+            finishing.result()
 
     async def _commit(self, clips: Sequence[_Segmented]) -> None:
         """Encode and store these clips in one commit, and answer them."""
-        before, outcomes = self.session, [clip.outcome for clip in clips]
-        stateful = bool(self._spec.state)
-        await asyncio.gather(*(clip.encoding for clip in clips), return_exceptions=True)
-        encoded = [clip.encoding.result() for clip in clips]
-        masks: list[tuple[FrameMasks, ...]] = []
-        next_frame = before.next_frame
-        for clip, done in zip(encoded, outcomes, strict=True):
-            skipped = drop_masks(before, range(next_frame, done.step.first))
-            masks.append((*skipped, *clip.masks))
-            next_frame = done.step.last + 1
-        for one in clips:
-            one.times.end("encode")
-        after = before.advanced(
-            memory=outcomes[-1].after,
-            next_frame=next_frame,
-            snapshots=add_clips(
-                before,
-                [(done.step.last, done.after) for done in outcomes],
-                self._backend.snapshots,
-                stateful=stateful,
-            ),
-            weights_sha256=outcomes[-1].weights_sha256,
-            runtime=outcomes[-1].runtime,
-            state=name_state_field(outcomes[-1].step.last) if stateful else None,
-        )
-        # That the first clip of a session finds no state is as it should be.
-        rebuilt = [o.step.first for o in outcomes if o.state_rebuilt and before.newest > 0]
-        if rebuilt:
-            log.warning("the state of session %s was made anew", before.session_id)
-            after = replace(after, state_rebuilt_at=rebuilt[-1])
+        packed = await self._pack(clips)
         with within(clips[-1].span):
-            self.session = await self._backend.store.append(
-                before,
-                after,
-                masks=[item for frames in masks for item in frames],
-                entries={
-                    entry_field(clip.masks[-1].frame): clip.entry for clip in encoded if clip.entry
-                },
-                states={
-                    name_state_field(clip.masks[-1].frame): clip.state
-                    for clip in encoded
-                    if clip.state
-                },
-            )
+            await self._store(packed)
         for one in clips:
             one.times.end("store")
             end_clip(one.span, one.times)
-        for one, frames in zip(clips, masks, strict=True):
-            answer = (*one.known, *frames)
-            await one.on_commit(CommittedClip(self.session, answer, len(one.known), one.times))
+        for one, stored in zip(clips, packed, strict=True):
+            await one.on_finish(self._finished(one, stored))
+
+    async def _answer(self, clips: Sequence[_Segmented]) -> None:
+        """Encode and answer these clips, and keep what the commit at the end needs of them."""
+        for one, packed in zip(clips, await self._pack(clips), strict=True):
+            end_clip(one.span, one.times)
+            # From here on it is committed, whether or not the client hears of it.
+            self._answered = keep_needed([*self._answered, packed])
+            self._answered_bytes += sum(len(o.counts) for m in packed.masks for o in m.objects)
+            await one.on_finish(self._finished(one, packed))
+
+    def _finished(self, clip: _Segmented, packed: PackedClip) -> FinishedClip:
+        frames = (*clip.known, *packed.masks)
+        return FinishedClip(self.session, frames, len(clip.known), clip.times)
+
+    async def _pack(self, clips: Sequence[_Segmented]) -> list[PackedClip]:
+        """Wait until these clips are encoded; raise what prevented it."""
+        await asyncio.gather(*(clip.encoding for clip in clips), return_exceptions=True)
+        packed: list[PackedClip] = []
+        before = [*self._answered[-1:]]
+        for one in clips:
+            next_frame = before[-1].last + 1 if before else self.session.next_frame
+            encoded = one.encoding.result()
+            before = [pack_clip(one.outcome, encoded, self.session, next_frame=next_frame)]
+            packed += before
+        for one in clips:
+            one.times.end("encode")
+        return packed
+
+    async def _store_answered(self) -> None:
+        """Commit what is answered; it is tried once."""
+        clips, self._answered, self._answered_bytes = self._answered, [], 0
+        await self._store(clips)
+
+    async def _store(self, clips: Sequence[PackedClip]) -> None:
+        """Commit these clips; raise what `SessionStore.append` raises."""
+        before = self.session
+        after = advance_session(
+            before,
+            clips,
+            self._backend.snapshots,
+            policy=self._policy,
+            stateful=bool(self._spec.state),
+        )
+        self.session = await self._backend.store.append(
+            before,
+            after,
+            masks=[item for clip in clips for item in clip.masks],
+            entries={entry_field(clip.last): clip.entry for clip in clips if clip.entry},
+            states={name_state_field(clip.last): clip.state for clip in clips if clip.state},
+            owner=self._owner,
+        )
 
 
 def check_not_ahead(first_frame: int, *, expected: int) -> None:

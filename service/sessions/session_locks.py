@@ -6,7 +6,7 @@ Other processes are kept out by the store, which refuses a commit that another o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -17,6 +17,12 @@ from service.errors import Overloaded
 class _Lock:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     users: int = 0  # who has it, and who waits for it
+    on_wanted: Callable[[], None] | None = None  # of who has it
+
+    def tell_holder(self) -> None:
+        """Tell who has it if somebody else waits for it."""
+        if self.on_wanted is not None and self.users > 1:
+            self.on_wanted()
 
 
 class SessionLocks:
@@ -30,10 +36,16 @@ class SessionLocks:
         return len(self._locks)
 
     @asynccontextmanager
-    async def acquire(self, session_id: str) -> AsyncIterator[None]:
-        """Take the session's lock for the block; raise Overloaded beyond the deadline."""
+    async def acquire(
+        self, session_id: str, *, on_wanted: Callable[[], None] | None = None
+    ) -> AsyncIterator[None]:
+        """Take the session's lock for the block; raise Overloaded beyond the deadline.
+
+        `on_wanted` is called when somebody else waits for it meanwhile, or does so already.
+        """
         mine = self._locks.setdefault(session_id, _Lock())
         mine.users += 1
+        mine.tell_holder()
         try:
             try:
                 async with asyncio.timeout(self._deadline_s):
@@ -42,9 +54,12 @@ class SessionLocks:
                 raise Overloaded(
                     f"the session is busy for more than {self._deadline_s:g} s"
                 ) from error
+            mine.on_wanted = on_wanted
+            mine.tell_holder()
             try:
                 yield
             finally:
+                mine.on_wanted = None
                 mine.lock.release()
         finally:
             mine.users -= 1

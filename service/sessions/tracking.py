@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -13,7 +13,8 @@ from service.errors import Overloaded
 from service.sessions import appends, corrections, snapshots, starts
 from service.sessions.annotations import Annotation
 from service.sessions.backend import SessionBackend
-from service.sessions.clip_pipeline import ClipPipeline, commit_each_clip, open_pipeline
+from service.sessions.clip_commits import CommitPolicy
+from service.sessions.clip_pipeline import ClipPipeline, open_pipeline
 from service.sessions.frames import Frame, Limits, Source, make_frame_of_image
 from service.sessions.options import ChosenOptions
 from service.sessions.pages import Page, read_page
@@ -105,11 +106,23 @@ class TrackingService:
             )
 
     @asynccontextmanager
-    async def pipeline(self, session_id: str, *, tenant: str) -> AsyncIterator[ClipPipeline]:
-        """Yield the pipeline for a few clips of a stream, each committed as it is done."""
-        async with self._locks.acquire(session_id):
+    async def pipeline(
+        self,
+        session_id: str,
+        *,
+        tenant: str,
+        policy: CommitPolicy = CommitPolicy.EACH_CLIP,
+        owner: str = "",
+        on_wanted: Callable[[], None] | None = None,
+    ) -> AsyncIterator[ClipPipeline]:
+        """Yield the pipeline for some clips of a stream; see `open_pipeline`.
+
+        `on_wanted` is called when somebody else in this process waits for the session.
+        """
+        async with self._locks.acquire(session_id, on_wanted=on_wanted):
             session = await self._store.load(session_id, tenant=tenant)
-            async with open_pipeline(session, self._backend, policy=commit_each_clip) as pipeline:
+            opening = open_pipeline(session, self._backend, policy=policy, owner=owner)
+            async with opening as pipeline:
                 yield pipeline
 
     @property

@@ -126,6 +126,8 @@ def pruned_frames(before: Session | None, after: Session) -> list[int]:
 
 def check_status(status: bytes, session_id: str, *, expected: int) -> None:
     """Raise what a script's status says: UnknownSession, Conflict, or none."""
+    if status == b"replaced":
+        raise Conflict("another stream took the session over", expected=expected)
     if status == b"unknown":
         raise UnknownSession(session_id)
     if status == b"conflict":

@@ -81,6 +81,7 @@ __all__ = [
 
 MASKS_PER_READ, WRITABLE_S = 1000, 1.0
 NONE: Mapping[str, bytes] = {}
+PARTS = ("session", "entries", "masks")  # the keys of a session that expire together
 MASKS = "masks:"  # before the name of a record that lies with the masks
 
 
@@ -170,6 +171,7 @@ class SessionStore:
         entries: Mapping[str, EncodedEntry],
         states: Mapping[str, bytes] = NONE,
         replaced: FrameMasks | None = None,
+        owner: str = "",
     ) -> Session:
         """Commit one more step of a session, all of it or nothing, and return it as stored.
 
@@ -180,8 +182,9 @@ class SessionStore:
         masks before a correction, kept so that it can be undone. What only snapshots need that
         `after` no longer has is removed.
 
-        Raise Conflict with the frame number expected if another commit came first,
-        UnknownSession, and what is beyond a limit: MasksTooLarge, SessionTooLarge, TooMany.
+        Raise Conflict with the frame number expected if another commit came first, or another
+        stream than `owner` (empty: none) has the session now; UnknownSession, and what is beyond a
+        limit: MasksTooLarge, SessionTooLarge, TooMany.
         """
         records = seal_records(after, entries, states)
         for snapshot in before.snapshots:  # those of a session in format 2 are no records yet
@@ -195,7 +198,7 @@ class SessionStore:
             objects = len(after.object_ids)
             reserved = await self.quota.grow(before, nbytes, tenant=after.tenant, objects=objects)
             after = replace(after, reserved_bytes=reserved)
-        return await self._commit(before, after, masks=written, records=records)
+        return await self._commit(before, after, masks=written, records=records, owner=owner)
 
     async def load(self, session_id: str, *, tenant: str = DEFAULT_TENANT) -> Session:
         """Return the session and renew its time to live; raise UnknownSession, CorruptSession.
@@ -286,7 +289,8 @@ class SessionStore:
     async def delete(self, session_id: str, *, tenant: str = DEFAULT_TENANT) -> None:
         """Delete the session and count it no longer as its tenant's; raise UnknownSession."""
         async with self._deadline(session_id):
-            existed = await self._run(lua.DELETE, session_id, [tenant])
+            keys = [key(session_id, part) for part in PARTS]
+            existed = await run_script(self._redis, lua.DELETE, keys, [tenant])
         await self.quota.release(tenant, session_id)
         if not existed:
             raise UnknownSession(session_id)
@@ -339,6 +343,7 @@ class SessionStore:
         *,
         masks: Mapping[int, bytes],
         records: Mapping[str, bytes],
+        owner: str = "",
     ) -> Session:
         kept_from = max(session.kept_from, session.next_frame - self._kept_frames)
         session = replace(session, kept_from=kept_from)
@@ -348,7 +353,7 @@ class SessionStore:
             (before.version, before.next_frame) if before else (0, 0),
             (secrets.token_hex(8), self._ttl_ms, pack_session(session)),
             (session.version, session.next_frame, kept_from, session.tenant),
-            (session.reserved_bytes,),
+            (session.reserved_bytes, owner),
             (len(masks), len(records), len(dropped), len(pruned)),
             *masks.items(),
             *records.items(),
@@ -356,7 +361,8 @@ class SessionStore:
             pruned,
         )
         # decision 11: the token makes a second sending harmless.
-        answer = await self._send(lua.COMMIT, session.session_id, list(arguments))
+        more = ["stream"] if owner else []  # one that is missing hinders while its slot moves
+        answer = await self._send(lua.COMMIT, session.session_id, list(arguments), *more)
         check_status(answer[0], session.session_id, expected=answer[1])
         return replace(
             session,
@@ -365,17 +371,16 @@ class SessionStore:
             expires_at=datetime.now(UTC) + self._ttl,
         )
 
-    async def _send(self, script: lua.Script, session_id: str, arguments: Sequence[Any]) -> Any:
+    async def _send(
+        self, script: lua.Script, session_id: str, arguments: Sequence[Any], *more: str
+    ) -> Any:
         """Return what the script answers; send it once more after a lost connection."""
+        keys = [key(session_id, part) for part in (*PARTS, *more)]
         async with self._deadline(session_id):
             try:
-                return await self._run(script, session_id, arguments)
+                return await run_script(self._redis, script, keys, arguments)
             except RedisConnectionError:
-                return await self._run(script, session_id, arguments)
-
-    async def _run(self, script: lua.Script, session_id: str, arguments: Sequence[Any]) -> Any:
-        keys = [key(session_id, part) for part in ("session", "entries", "masks")]
-        return await run_script(self._redis, script, keys, arguments)
+                return await run_script(self._redis, script, keys, arguments)
 
     @asynccontextmanager
     async def _deadline(self, session_id: str = "") -> AsyncIterator[None]:

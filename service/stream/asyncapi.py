@@ -16,15 +16,19 @@ VERSION: Final = "1"
 REFS: Final = "#/components/schemas/{model}"
 NUMBER: Final[dict[str, Any]] = {"type": "integer", "minimum": 0, "maximum": wire.MAX_NUMBER}
 HEADER: Final = (
-    "16 bytes, big endian: u8 kind ({kind}), u8 flags (0), u16 0, u32 frame number, u64 timestamp "
-    "in microseconds (below 2^53); then {image}."
+    "16 bytes, big endian: u8 kind ({kind}), u8 flags ({flags}), u16 0, u32 frame number, u64 "
+    "timestamp in microseconds (below 2^53); then {image}."
+)
+FLAGS: Final = (
+    "0; with durable=interval:S, 1 for a frame whose masks came on an earlier connection, and 3 if "
+    "it was the last one of its clip"
 )
 # What a client sends: the service reads it by hand (`wire.read_client_message`).
 CLIENT_SCHEMAS: Final[dict[str, Any]] = {
     "Frame": {
         "type": "string",
         "format": "binary",
-        "description": HEADER.format(kind=wire.FRAME, image="a JPEG, PNG or WebP"),
+        "description": HEADER.format(kind=wire.FRAME, flags=FLAGS, image="a JPEG, PNG or WebP"),
     },
     "Ack": {
         "type": "object",
@@ -45,13 +49,14 @@ LABEL_MAP: Final[dict[str, Any]] = {
     "type": "string",
     "format": "binary",
     "description": "With masks=png, behind its masks. "
-    + HEADER.format(kind=wire.LABEL_MAP, image="a palette PNG of object ids"),
+    + HEADER.format(kind=wire.LABEL_MAP, flags="0", image="a palette PNG of object ids"),
 }
 BINARY: Final = frozenset({"Frame", "LabelMap"})
 SUMMARIES: Final = {
     "ReadyMessage": "The first message: send nothing before it, and from next_frame on",
     "StreamedMasks": "One frame's masks",
     "DroppedMessage": "Frames that were passed over",
+    "DurableMessage": "With durable=interval:S, up to which frame all is committed",
     "StatsMessage": "How the stream does, once a second with stats=true",
     "ErrorMessage": "What went wrong; the connection is closed next",
     "ByeMessage": "The last message: whether to connect again",

@@ -9,101 +9,37 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import Coroutine, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from service.access.admission import Reservation
-from service.errors import BadMessage, Idle, PayloadTooLarge, TamvtError
-from service.problems import describe_problem, find_kind
-from service.server.workers import Workers
-from service.sessions.clip_pipeline import CommittedClip
+from service.errors import BadMessage, Conflict, Idle, PayloadTooLarge, TamvtError
+from service.sessions.clip_commits import CommitPolicy
+from service.sessions.clip_pipeline import ClipPipeline, FinishedClip
 from service.sessions.frames import Frame
-from service.sessions.tracking import TrackingService
-from service.store.records import Session
-from service.stream.flow import Clip, Flow, Mode, PendingFrame, Phase
-from service.stream.outbox import Message, Outbox, SlowReader
-from service.stream.ownership import Ownership, OwnershipWatch
-from service.stream.responses import ReceivedFrame, Written, write_responses
+from service.store.records import FrameMasks, Session
+from service.stream.close_reasons import (
+    GOODBYE,
+    NORMAL,
+    REPLACED,
+    RESTART,
+    CloseReason,
+    close_reason_of_task,
+)
+from service.stream.flow import Clip, Flow, PendingFrame, Phase
+from service.stream.outbox import Message, Outbox
+from service.stream.ownership import Ownership
+from service.stream.responses import ReceivedFrame, write_responses
 from service.stream.statistics import StreamStatistics
+from service.stream.stream_parts import Channel, ConnectionOptions, StreamParts
 from service.stream.tasks import end_tasks
-from service.telemetry.metrics import Metrics
 from service.telemetry.stage_times import StageTimes
 from tamvt_client import wire
 
 CLIPS_PER_LEASE: Final = 8  # then the session's lock is free for others
 RATE_POLL_S: Final = 1.0  # a stream that waits for its tenant's rate looks so often if it ends
 REPLAYED_AT_ONCE: Final = 50  # frames
-MAX_REASON: Final = 120  # bytes of a close frame's text
-
-GOODBYE: Final = wire.write_bye(reason="shutdown", resume=True)
-NORMAL, INTERNAL, RESTART, TRY_LATER = 1000, 1011, 1012, 1013
-REPLACED, REFUSED = 4001, 4000  # a refusal closes with 4000 and its HTTP status
-
-
-class Disconnected(Exception):
-    """The client has closed the connection, or it broke."""
-
-
-class Channel(Protocol):
-    """Messages in and out, whatever carries them."""
-
-    async def receive(self) -> Message:
-        """Return the next message; raise Disconnected."""
-        ...
-
-    async def send(self, message: Message) -> None:
-        """Wait until the message is on its way; raise Disconnected."""
-        ...
-
-    async def close(self, code: int, reason: str) -> None:
-        """Close the connection and tell why."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectionOptions:
-    """What the client asked for when it connected."""
-
-    mode: Mode = "lossless"
-    masks: Written = "rle"
-    first: int | None = None  # masks from this frame on are replayed
-    max_wait_s: float = 0.05
-    stats: bool = False  # told once a second
-
-
-@dataclass(frozen=True, slots=True)
-class StreamLimits:
-    """What one stream may have, in frames and seconds."""
-
-    credits: int
-    frame_bytes: int
-    stall_s: float  # for the client to read one message
-    idle_s: float  # without a message
-    close_s: float = 5.0  # to send what is left, and the last message
-
-
-@dataclass(frozen=True, slots=True)
-class StreamParts:
-    """What every stream of this process uses."""
-
-    tracker: TrackingService
-    workers: Workers
-    metrics: Metrics
-    watch: OwnershipWatch
-    limits: StreamLimits
-
-
-@dataclass(frozen=True, slots=True)
-class CloseReason:
-    """How a stream ends. With `flush`, messages that wait are sent before the last one."""
-
-    code: int
-    reason: str
-    last: Message | None = None
-    flush: bool = True
-    problem: str = ""  # the name of the problem that ended it
 
 
 class Connection:
@@ -132,13 +68,18 @@ class Connection:
         self._outbox = Outbox(channel.send, stall_s=parts.limits.stall_s)
         self._awake = asyncio.Event()  # something for the tracking task to look at
         self._decoding: dict[float, asyncio.Future[tuple[Frame, StageTimes]]] = {}  # by received_s
+        self._taken = asyncio.Event()  # frames that were sent again
+        self._session_wanted = False  # by somebody else, while the pipeline has it
+        # Whole clips are sent again.
+        least = session.clip_length if options.durable_s is not None else 1
+        self._credits = max(parts.limits.credits, least)
         self._begun = False
         self._statistics = StreamStatistics(time.perf_counter())
         self._active_s = time.monotonic()
         self._flow = Flow(
             mode=options.mode,
             clip_length=session.clip_length,
-            credits=parts.limits.credits,
+            credits=self._credits,
             next_frame=session.next_frame,
             max_wait_s=options.max_wait_s,
         )
@@ -161,7 +102,7 @@ class Connection:
 
     async def run(self) -> CloseReason | None:
         """Serve the stream to its end and return how it ended; None if the client disconnected."""
-        credits = self._limits.credits if self._options.mode == "lossless" else None
+        credits = self._credits if self._options.mode == "lossless" else None
         self._outbox.put(wire.write_ready(next_frame=self._flow.next_frame, credits=credits))
         self._begun = True
         if self._flow.phase is Phase.DRAINING:
@@ -182,7 +123,7 @@ class Connection:
             for decoding in self._decoding.values():
                 decoding.cancel()
             await asyncio.gather(*self._decoding.values(), return_exceptions=True)
-        close_reason, *_ = [_close_reason_of_task(task) for task in ended]
+        close_reason, *_ = [close_reason_of_task(task) for task in ended]
         if close_reason is not None and close_reason.flush:
             await self._outbox.flush(deadline_s=self._limits.close_s)
         return close_reason
@@ -201,6 +142,7 @@ class Connection:
                 raise BadMessage(str(error)) from error
             match understood:
                 case wire.ImageMessage() as image:
+                    await self._wait_for_resent(image)
                     self._add_frame(image)
                 case wire.Ack(frame):
                     if frame >= self._flow.next_frame:
@@ -210,9 +152,24 @@ class Connection:
                         raise BadMessage("a second end")
                     self._enter(Phase.ENDED)
 
+    async def _wait_for_resent(self, message: wire.ImageMessage) -> None:
+        """Wait, in latest mode, until few frames wait that are sent again: none is passed over."""
+        if not message.flags:
+            return
+        if self._options.durable_s is None:
+            raise BadMessage("flags are 0 on a stream without durable=interval:S")
+        while self._options.mode == "latest" and self._flow.resent >= self._credits:
+            self._taken.clear()
+            await self._taken.wait()
+
     def _add_frame(self, message: wire.ImageMessage) -> None:
         frame = PendingFrame(
-            message.number, message.timestamp_us, message.image, time.perf_counter()
+            message.number,
+            message.timestamp_us,
+            message.image,
+            time.perf_counter(),
+            resent=bool(message.flags & wire.RESENT),
+            ends_clip=bool(message.flags & wire.CLIP_END),
         )
         if len(frame.image) > self._limits.frame_bytes:
             limit = self._limits.frame_bytes
@@ -240,15 +197,12 @@ class Connection:
             await self._outbox.wait_until_writable()
             wanted = {"first": first, "last": session.next_frame - 1, "most": REPLAYED_AT_ONCE}
             page = await self._tracker.masks(session.session_id, tenant=session.tenant, **wanted)
-            messages = await self._workers.start(
-                write_responses, page.frames, page.session, {}, masks=self._options.masks
-            )
+            messages = await self._write(page.frames, page.session, {})
             self._outbox.put(*messages)
             first += len(page.frames)
         await self._keep_to_rates(0)
         while (clip := await self._next_clip()) is not None:
-            await self._run_pipeline(clip)
-            await self._keep_to_rates(len(clip))
+            await self._keep_to_rates(await self._run_pipeline(clip))
         if self._flow.phase is Phase.ENDED:
             return CloseReason(NORMAL, "end", wire.write_bye(reason="end", resume=False))
         if self._flow.phase is Phase.DRAINING:
@@ -261,18 +215,21 @@ class Connection:
         A stream that is too fast is slowed down: no credit comes back, or the newest frame waits.
         """
         while wait_s := await self._tracker.count_frames(self._session.tenant, count):
-            if self._flow.phase not in (Phase.OPEN, Phase.ENDED):
+            if self._session_wanted or self._flow.phase not in (Phase.OPEN, Phase.ENDED):
                 return
             count = 0
             await asyncio.sleep(min(wait_s, RATE_POLL_S))
 
     async def _next_clip(self) -> Clip | None:
-        """Wait until a clip is due and return it; None once there will be no other."""
+        """Wait until a clip is due and return it; None once there will be no other.
+
+        None also where the session is wanted, and no clip is due.
+        """
         while True:
             await self._outbox.wait_until_writable()
             self._awake.clear()
             clip = self._flow.take(time.perf_counter())
-            if clip is not None or self._flow.finished:
+            if clip is not None or self._flow.finished or self._session_wanted:
                 return clip
             due_s = self._flow.due_s()
             wait_s = None if due_s is None else max(0.0, due_s - time.perf_counter())
@@ -282,62 +239,122 @@ class Connection:
             except TimeoutError:
                 continue
 
-    async def _run_pipeline(self, first: Clip) -> None:
-        """Track this clip and those that follow at once, up to `CLIPS_PER_LEASE`."""
+    async def _run_pipeline(self, first: Clip) -> int:
+        """Track this clip and those that follow at once; return how many frames are not counted.
+
+        They are up to `CLIPS_PER_LEASE`, or those until it is time to commit what is answered.
+        """
         if not await self._ownership.is_mine():
             self._enter(Phase.STOPPED)
-            return
+            return 0
+        if self._options.durable_s is not None:
+            await self._commit_later(first, every_s=self._options.durable_s)
+            return 0
         session = self._session
         async with self._tracker.pipeline(session.session_id, tenant=session.tenant) as pipeline:
             clip: Clip | None = first
             # Where frames are limited, the tenant may have to wait after each clip.
             left = 1 if self._tracker.limits_rates else CLIPS_PER_LEASE
             while clip is not None:
-                decoded: list[tuple[Frame, StageTimes]] = []
-                for pending in clip:
-                    if pending.received_s not in self._decoding:
-                        self._decode(pending)
-                    decoded.append(await self._decoding.pop(pending.received_s))
-                await pipeline.add_frames(
-                    [frame for frame, _ in decoded],
-                    first_frame=clip[0].number,
-                    skipping=self._options.mode == "latest",
-                    on_commit=partial(self._answer, clip, [times for _, times in decoded]),
-                )
+                await self._add_clip(pipeline, clip)
                 left -= 1
                 more = left and self._outbox.is_writable
                 clip = self._flow.take(time.perf_counter()) if more else None
+        return len(first)
+
+    async def _commit_later(self, first: Clip, *, every_s: float) -> None:
+        """Answer this clip and those of the next seconds, and commit them together (decision 82).
+
+        At once where somebody else wants the session, or the stream ends.
+        """
+        due_s = time.monotonic() + every_s
+        opening = self._tracker.pipeline(
+            self._session.session_id,
+            tenant=self._session.tenant,
+            policy=CommitPolicy.AT_THE_END,
+            owner=self._ownership.token,
+            on_wanted=self._give_way,
+        )
+        try:
+            async with opening as pipeline:
+                clip: Clip | None = first
+                while clip is not None:
+                    await self._add_clip(pipeline, clip)
+                    await self._tracker.count_frames(self._session.tenant, len(clip))
+                    clip = None if pipeline.is_full else await self._next_clip_before(due_s)
+        except Conflict:
+            if await self._ownership.is_mine():
+                raise
+            self._enter(Phase.STOPPED)  # the stream that took over is sent the frames again
+        else:
+            self._outbox.put(wire.write_durable(pipeline.session.newest))
+        finally:
+            self._session_wanted = False
+
+    async def _add_clip(self, pipeline: ClipPipeline, clip: Clip) -> None:
+        decoded: list[tuple[Frame, StageTimes]] = []
+        for pending in clip:
+            if pending.received_s not in self._decoding:
+                self._decode(pending)
+            decoded.append(await self._decoding.pop(pending.received_s))
+        self._taken.set()
+        await pipeline.add_frames(
+            [frame for frame, _ in decoded],
+            first_frame=clip[0].number,
+            skipping=self._options.mode == "latest",
+            on_finish=partial(self._answer, clip, [times for _, times in decoded]),
+        )
+
+    async def _next_clip_before(self, due_s: float) -> Clip | None:
+        """Return the next clip as `_next_clip` does; None from `due_s` on (of time.monotonic)."""
+        wait_s = due_s - time.monotonic()
+        if self._session_wanted or wait_s <= 0:
+            return None
+        try:
+            async with asyncio.timeout(wait_s):
+                await self._keep_to_rates(0)
+                return await self._next_clip()
+        except TimeoutError:
+            return None
+
+    def _give_way(self) -> None:
+        """Commit soon: somebody else wants the session."""
+        self._session_wanted = True
+        self._awake.set()
 
     async def _answer(
-        self, clip: Clip, times: Sequence[StageTimes], committed: CommittedClip
+        self, clip: Clip, times: Sequence[StageTimes], finished: FinishedClip
     ) -> None:
-        """Put the answers for a committed clip into the outbox, and count it."""
+        """Put the answers for a clip into the outbox, and count it."""
         received: dict[int, ReceivedFrame] = {}
         for frame, stages in zip(clip, times, strict=True):
-            stages.extend(committed.times)
+            stages.extend(finished.times)
             received[frame.number] = ReceivedFrame(frame.timestamp_us, stages)
-        messages = await self._workers.start(
-            write_responses,
-            committed.frames,
-            committed.session,
-            received,
-            masks=self._options.masks,
-        )
+        messages = await self._write(finished.frames, finished.session, received)
         self._outbox.put(*messages)
         self._statistics.answered(
             [frame.received_s for frame in clip],
             time.perf_counter(),
-            dropped=sum(frame.dropped for frame in committed.frames),
+            dropped=sum(frame.dropped for frame in finished.frames),
         )
         self._flow.answered(list(received))
         self._reservation.give(sum(len(frame.image) for frame in clip))
         self._active_s = time.monotonic()
         self._metrics.count_frames(
-            committed.frames,
-            committed.session,
-            replayed=committed.replayed,
-            clips=int(committed.replayed < len(committed.frames)),
+            finished.frames,
+            finished.session,
+            replayed=finished.replayed,
+            clips=int(finished.replayed < len(finished.frames)),
             times=times[-1],
+        )
+
+    async def _write(
+        self, frames: Sequence[FrameMasks], session: Session, received: Mapping[int, ReceivedFrame]
+    ) -> list[Message]:
+        """Write the answers for these frames on a worker; `session` is as it is committed."""
+        durable = session.newest if self._options.durable_s is not None else None
+        return await self._workers.start(
+            write_responses, frames, session, received, masks=self._options.masks, durable=durable
         )
 
     # Pixels
@@ -377,23 +394,3 @@ class Connection:
                 raise Idle(f"no message for {self._limits.idle_s:g} s")
             if self._flow.phase is Phase.OPEN and not is_mine:
                 self._enter(Phase.STOPPED)
-
-
-def close_reason_of(error: TamvtError) -> CloseReason:
-    """Return how an error closes the stream: it is sent, and its status makes the close code."""
-    kind = find_kind(error)
-    code = {500: INTERNAL, 503: TRY_LATER}.get(kind.status, REFUSED + kind.status)
-    reason = str(error).encode()[:MAX_REASON].decode(errors="ignore")
-    return CloseReason(code, reason, wire.write_error(describe_problem(error)), problem=kind.slug)
-
-
-def _close_reason_of_task(task: asyncio.Task[CloseReason]) -> CloseReason | None:
-    """Return how the task that ended first closes the stream; None if the client disconnected."""
-    try:
-        return task.result()
-    except Disconnected:
-        return None
-    except SlowReader:
-        return CloseReason(TRY_LATER, "messages were not read in time", flush=False)
-    except TamvtError as error:
-        return close_reason_of(error)

@@ -3,7 +3,8 @@
 Times are seconds of any steady clock, handed in. In `lossless` mode numbers are consecutive, each
 frame takes a credit until it is answered, and clips are cut every `clip_length` frames. In
 `latest` mode the newest frame wins: at most one clip of consecutive frames waits, and what it
-displaces is dropped.
+displaces is dropped. In either mode, frames whose masks came on an earlier connection and were lost
+before they were committed are processed first, in the clips in which they were.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import takewhile
 from typing import Final, Literal
 
 from service.errors import BadMessage, Conflict, FrameAhead
@@ -29,6 +31,8 @@ class PendingFrame:
     timestamp_us: int
     image: bytes
     received_s: float
+    resent: bool = False  # its masks came on an earlier connection
+    ends_clip: bool = False  # that was the last frame of its clip there
 
 
 Clip = tuple[PendingFrame, ...]  # consecutive numbers, at least one
@@ -57,7 +61,9 @@ class Flow:
         self._answered = next_frame  # numbers below are answered
         self._unanswered = 0  # frames that hold a credit
         self._again: deque[PendingFrame] = deque()  # answered before, and sent again
+        self._resent: deque[PendingFrame] = deque()  # answered before, and not committed
         self._waiting: deque[PendingFrame] = deque()
+        self._new_came = False  # a frame that is none of those
         self._hurried = False
         self.phase = Phase.OPEN
 
@@ -72,10 +78,15 @@ class Flow:
         return self._unanswered
 
     @property
+    def resent(self) -> int:
+        """How many frames wait that were answered on an earlier connection."""
+        return len(self._resent)
+
+    @property
     def finished(self) -> bool:
         """Whether `take` will return None from now on, whatever the time."""
         if self.phase is Phase.ENDED:
-            return not self._again and not self._waiting
+            return not self._again and not self._resent and not self._waiting
         if self.phase is Phase.DRAINING:
             return not self._again and not self._whole_clip_waits()
         return self.phase is Phase.STOPPED
@@ -84,7 +95,7 @@ class Flow:
         """Add a frame; return those it displaces, which are dropped once a later one is committed.
 
         Raises:
-            BadMessage: after the end, or past the credits.
+            BadMessage: after the end, past the credits, or sent again as another clip.
             FrameAhead: frames in between are missing.
             Conflict: this number is being worked on already.
         """
@@ -92,10 +103,12 @@ class Flow:
         if frame.number < self._answered:
             self._again.append(frame)
         else:
+            self._check_clip(frame)
             self._next = frame.number + 1
-            self._waiting.append(frame)
+            self._new_came |= not frame.resent
+            (self._resent if frame.resent else self._waiting).append(frame)
         self._unanswered += 1
-        if self._mode != "latest":
+        if self._mode != "latest" or not self._waiting:
             return ()
         # What stays is the newest run of consecutive frames, at most a clip.
         kept = 1
@@ -117,6 +130,10 @@ class Flow:
             return None
         if self._again:
             return _first_run(self._again, most=self._clip_length)
+        if self._resent:
+            # Another clip would give other masks than the client has.
+            whole = self._whole_clip_waits() or self.phase is Phase.ENDED
+            return _first_run(self._resent, most=self._clip_length) if whole else None
         due = self.due_s()
         is_due = due is not None and now >= due
         is_due = is_due or self._hurried or self.phase is Phase.ENDED or self._whole_clip_waits()
@@ -153,13 +170,30 @@ class Flow:
                 f"frame {number} was sent, but frame {self._next} comes next", expected=self._next
             )
 
+    def _check_clip(self, frame: PendingFrame) -> None:
+        """Raise BadMessage unless the frame goes on with the clip that is sent again, if one is."""
+        begun = list(takewhile(lambda one: not one.ends_clip, reversed(self._resent)))
+        if not frame.resent:
+            if begun:
+                raise BadMessage(f"frame {begun[0].number} was sent again without its clip's end")
+            return
+        if self._new_came:
+            raise BadMessage(f"frame {frame.number} is sent again after new ones")
+        follows = not begun or frame.number == begun[0].number + 1
+        if not follows or len(begun) >= self._clip_length:
+            raise BadMessage(f"frame {frame.number} is sent again in no clip of this session")
+
     def _whole_clip_waits(self) -> bool:
+        if self._resent:
+            return any(frame.ends_clip for frame in self._resent)
         return len(self._waiting) >= self._clip_length
 
 
 def _first_run(frames: deque[PendingFrame], *, most: int) -> Clip:
-    """Remove and return the first frames of consecutive numbers."""
+    """Remove and return the first frames of consecutive numbers, up to the end of their clip."""
     run = [frames.popleft()]
     while frames and len(run) < most and frames[0].number == run[-1].number + 1:
+        if run[-1].ends_clip:
+            break
         run.append(frames.popleft())
     return tuple(run)

@@ -19,18 +19,16 @@ from service.access.tickets import Tickets
 from service.errors import BadMessage, BadTicket, Conflict, TamvtError
 from service.store.records import Session
 from service.store.stream_quota import StreamQuota
-from service.stream.connection import (
+from service.stream.close_reasons import (
     GOODBYE,
     RESTART,
-    Channel,
     CloseReason,
-    Connection,
-    ConnectionOptions,
     Disconnected,
-    StreamParts,
     close_reason_of,
 )
+from service.stream.connection import Connection
 from service.stream.open_streams import OpenStreams
+from service.stream.stream_parts import Channel, ConnectionOptions, StreamParts
 from service.stream.tasks import end_tasks
 from service.telemetry.audit import audit_denial
 

@@ -21,11 +21,11 @@ class Ownership:
     def __init__(self, store: SessionStore, session_id: str) -> None:
         self._store = store
         self.session_id = session_id
-        self._token = secrets.token_hex(8)  # decision 36
+        self.token = secrets.token_hex(8)  # decision 36
 
     async def claim(self) -> None:
         """Make this stream the session's from now on."""
-        await self._store.set_side_key(self.session_id, OWNER, self._token, ttl_s=OWNER_TTL_S)
+        await self._store.set_side_key(self.session_id, OWNER, self.token, ttl_s=OWNER_TTL_S)
 
     async def is_mine(self) -> bool:
         """Return whether no other stream has claimed the session since."""
@@ -35,7 +35,7 @@ class Ownership:
         """Return whether `owner`, which the store gave, is this stream; claim what has no owner."""
         if owner is None:
             await self.claim()
-        return owner in (None, self._token)
+        return owner in (None, self.token)
 
 
 class OwnershipWatch:

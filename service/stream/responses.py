@@ -34,10 +34,12 @@ def write_responses(
     received: Mapping[int, ReceivedFrame],
     *,
     masks: Written,
+    durable: int | None = None,
 ) -> list[Message]:
     """Return the messages in order: `masks` for each frame, `dropped` for each run of them.
 
-    `received` are, by number, the frames that came on this stream.
+    `received` are, by number, the frames that came on this stream. `durable`, the newest committed
+    frame, is told where it is given, and then the frame's clip too.
     """
     messages: list[Message] = []
     for dropped, run in groupby(frames, key=lambda item: item.dropped):
@@ -56,6 +58,8 @@ def write_responses(
                 timestamp=timestamp_us,
                 objects=objects,
                 timing=known.times.milliseconds() if known else {},
+                durable=durable,
+                clip=item.clip,
             )
             messages.append(text)
             if masks == "png":

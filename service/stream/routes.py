@@ -6,7 +6,7 @@ from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Request, WebSocket
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import Response
 from starlette.websockets import WebSocketDisconnect, WebSocketDisconnected
 from structlog.contextvars import bound_contextvars
@@ -15,9 +15,10 @@ from service import errors
 from service.access.callers import Caller
 from service.access.parameters import DIGITS, check_parameters
 from service.problems import MEDIA_TYPE, describe_problem, document_errors, find_kind, headers_of
-from service.stream.connection import ConnectionOptions, Disconnected
+from service.stream.close_reasons import Disconnected
 from service.stream.host import StreamHost, StreamRequest
 from service.stream.outbox import Message
+from service.stream.stream_parts import ConnectionOptions
 from service.telemetry.audit import shorten_session
 from service.telemetry.tracing import open_stream_span, trace_id
 from tamvt_client import wire
@@ -25,7 +26,17 @@ from tamvt_client.messages import Problem, TicketOut
 
 router = APIRouter(prefix="/v1/sessions", tags=["stream"])
 
+INTERVAL, SHORTEST_S, LONGEST_S = "interval:", 0.5, 5.0
+SECONDS_APART = r"^interval:[0-9]{1,2}(\.[0-9]{1,6})?$"
+
 Number = Annotated[int, Field(ge=0, le=wire.MAX_NUMBER), DIGITS]
+
+
+def read_interval(text: str) -> str:
+    """Return `interval:S` as it is; raise ValueError unless S is a number of 0.5 to 5 seconds."""
+    if not SHORTEST_S <= float(text.removeprefix(INTERVAL)) <= LONGEST_S:
+        raise ValueError(f"commits may be {SHORTEST_S:g} to {LONGEST_S:g} seconds apart")
+    return text
 
 
 class StreamQuery(BaseModel):
@@ -38,6 +49,9 @@ class StreamQuery(BaseModel):
     first: Annotated[Number | None, Field(alias="from")] = None
     max_wait_ms: Annotated[float, Field(ge=0, le=60_000)] = 50.0
     stats: bool = False
+    durable: Annotated[str, Field(pattern=SECONDS_APART), AfterValidator(read_interval)] | None = (
+        None
+    )
     ticket: Annotated[str | None, Field(max_length=100)] = None
 
 
@@ -58,7 +72,7 @@ class SocketChannel:
         self._socket = socket
 
     async def receive(self) -> Message:
-        """See `connection.Channel.receive`."""
+        """See `stream_parts.Channel.receive`."""
         try:
             message = await self._socket.receive()
         except WebSocketDisconnected as error:
@@ -70,7 +84,7 @@ class SocketChannel:
         return data if text is None else text
 
     async def send(self, message: Message) -> None:
-        """See `connection.Channel.send`."""
+        """See `stream_parts.Channel.send`."""
         try:
             if isinstance(message, str):
                 await self._socket.send_text(message)
@@ -80,7 +94,7 @@ class SocketChannel:
             raise Disconnected from error
 
     async def close(self, code: int, reason: str) -> None:
-        """See `connection.Channel.close`."""
+        """See `stream_parts.Channel.close`."""
         try:
             await self._socket.close(code, reason)
         except (WebSocketDisconnect, WebSocketDisconnected) as error:
@@ -156,6 +170,11 @@ def _request(
     if query.ticket is None and streams.access.tickets_required:
         raise errors.BadTicket("a stream needs a ticket here")
     options = ConnectionOptions(
-        query.mode, query.masks, query.first, query.max_wait_ms / 1000, stats=query.stats
+        query.mode,
+        query.masks,
+        query.first,
+        query.max_wait_ms / 1000,
+        stats=query.stats,
+        durable_s=float(query.durable.removeprefix(INTERVAL)) if query.durable else None,
     )
     return StreamRequest(session_id, options, caller=caller, ticket=query.ticket)

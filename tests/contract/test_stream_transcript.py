@@ -59,6 +59,7 @@ def test_every_message_is_as_it_is_described() -> None:
         "ready": "ReadyMessage",
         "masks": "StreamedMasks",
         "dropped": "DroppedMessage",
+        "durable": "DurableMessage",
         "stats": "StatsMessage",
         "error": "ErrorMessage",
         "bye": "ByeMessage",
@@ -84,7 +85,7 @@ def test_the_python_client_reads_every_message() -> None:
             frames.append(message.frame)
             mask = decode_rle(dict(message.objects[0].rle))
             assert (mask == (scene.labels(message.frame) == 1)).mean() > 0.97
-    assert frames == [1, 2, 3, 4, 3, 4, 5, 6, 12]
+    assert frames == [1, 2, 3, 4, 3, 4, 5, 6, 12, 13, 14, 15]
     for data in spoken("service", "binary"):
         image = wire.read_image(base64.b64decode(data), kind=wire.LABEL_MAP)
         assert (read_label_map(image.image, ImageLimits()) > 0).any()
@@ -111,7 +112,7 @@ def test_the_description_is_served_current_and_whole(api: Api) -> None:
             found = found[step]
         assert found
     query = described["channels"]["stream"]["bindings"]["ws"]["query"]["properties"]
-    assert set(query) == {"mode", "masks", "from", "max_wait_ms", "stats", "ticket"}
+    assert set(query) == {"mode", "masks", "from", "max_wait_ms", "stats", "durable", "ticket"}
 
 
 @pytest.mark.parametrize("name", ["ReadyMessage", "Frame", "StatsMessage"])

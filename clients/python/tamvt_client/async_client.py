@@ -166,6 +166,7 @@ class AsyncClient:
         mode: StreamMode = "lossless",
         masks: StreamMaskFormat = "rle",
         max_wait_ms: float = 50.0,
+        durable_s: float | None = None,
         with_tickets: bool = False,
         on_progress: OnProgress | None = None,
         on_stats: OnStats | None = None,
@@ -173,15 +174,23 @@ class AsyncClient:
         """Give the masks of frames that are sent as they come, over a WebSocket that resumes.
 
         `frames` may be endless; `first_frame` is as in `track`. `mode="latest"` passes over what
-        comes too fast. `on_progress` is called on the event loop, and so
-        is `on_stats`, once a second, with how the service does. Raises as `ResumingStream.run`.
+        comes too fast. With `durable_s` (0.5 to 5) the service commits at most so often, in
+        seconds; frames are kept until then, up to 64 MB, and sent again after a failure.
+        `on_progress` is called on the event loop, and so is `on_stats`, once a second, with how
+        the service does. Raises as `ResumingStream.run`.
         """
         if first_frame is None:
             first_frame = (await self.session(session_id)).next_frame
         stream = ResumingStream(
             str(self._http.base_url),
             StreamOptions(
-                session_id, first_frame, mode, masks, max_wait_ms, stats=on_stats is not None
+                session_id,
+                first_frame,
+                mode,
+                masks,
+                max_wait_ms,
+                stats=on_stats is not None,
+                durable_s=durable_s,
             ),
             retry=self._retry,
             deadline_s=self._deadline_s,

@@ -158,6 +158,7 @@ class Client:
         mode: StreamMode = "lossless",
         masks: StreamMaskFormat = "rle",
         max_wait_ms: float = 50.0,
+        durable_s: float | None = None,
         with_tickets: bool = False,
         on_progress: OnProgress | None = None,
         on_stats: OnStats | None = None,
@@ -166,9 +167,9 @@ class Client:
 
         `frames` may be endless and is read in another thread; leaving the loop ends the stream,
         once the source has given the frame it is at. `first_frame` is as in `track`.
-        `mode="latest"` passes over what comes too fast. `on_progress`, and `on_stats` once a
-        second, are called in the client's thread, and must not call the client. Raises as
-        `ResumingStream.run`.
+        `mode="latest"` passes over what comes too fast. `durable_s` is as in `AsyncClient.stream`.
+        `on_progress`, and `on_stats` once a second, are called in the client's thread, and must
+        not call the client. Raises as `ResumingStream.run`.
         """
         return self._iterate(
             self._client.stream(
@@ -178,6 +179,7 @@ class Client:
                 mode=mode,
                 masks=masks,
                 max_wait_ms=max_wait_ms,
+                durable_s=durable_s,
                 with_tickets=with_tickets,
                 on_progress=on_progress,
                 on_stats=on_stats,

@@ -284,12 +284,16 @@ class StreamedMasks(FrameMasksOut):
     """The masks of a frame that was streamed; those replayed after a resume have no times.
 
     `timestamp` is the frame's own in microseconds, `timing` in milliseconds by the service's
-    clock, and `png` the label map where it was asked for: the client adds it.
+    clock, and `png` the label map where it was asked for: the client adds it. Where the stream
+    commits at intervals, `durable` is the newest frame that survives a failure, with all before
+    it, and `clip` the first and the last frame of the clip in which this one was processed.
     """
 
     type: Literal["masks"] = "masks"
     timestamp: int | None
     timing: dict[str, float]
+    durable: int | None = None
+    clip: tuple[int, int] | None = None
     png: bytes | None = None
 
 
@@ -298,6 +302,13 @@ class DroppedMessage(Message):
 
     type: Literal["dropped"]
     frames: tuple[int, ...]
+
+
+class DurableMessage(Message):
+    """The frames up to this one are committed, where the stream commits at intervals."""
+
+    type: Literal["durable"]
+    frame: int
 
 
 class StatsMessage(Message):
@@ -331,7 +342,13 @@ class ByeMessage(Message):
 
 
 ServiceMessage: TypeAlias = Annotated[
-    ReadyMessage | StreamedMasks | DroppedMessage | StatsMessage | ErrorMessage | ByeMessage,
+    ReadyMessage
+    | StreamedMasks
+    | DroppedMessage
+    | DurableMessage
+    | StatsMessage
+    | ErrorMessage
+    | ByeMessage,
     Field(discriminator="type"),
 ]
 SERVICE_MESSAGE: TypeAdapter[ServiceMessage] = TypeAdapter(ServiceMessage)

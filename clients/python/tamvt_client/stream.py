@@ -31,6 +31,7 @@ from tamvt_client.errors import (
 from tamvt_client.images import ImageInput, encode_image
 from tamvt_client.messages import (
     DroppedMessage,
+    DurableMessage,
     ErrorMessage,
     Problem,
     ReadyMessage,
@@ -73,7 +74,10 @@ REFUSED: Final = 4000  # and the status of the problem
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """How a stream is asked for; `first_frame` is the number of the first frame to be sent."""
+    """How a stream is asked for; `first_frame` is the number of the first frame to be sent.
+
+    With `durable_s` the service commits at most so often, in seconds.
+    """
 
     session_id: str
     first_frame: int
@@ -81,12 +85,14 @@ class StreamOptions:
     masks: StreamMaskFormat
     max_wait_ms: float
     stats: bool = False
+    durable_s: float | None = None
 
     def address(self, url: str, *, first: int, ticket: str | None) -> str:
         """Return the WebSocket's address, with masks from frame `first` on replayed."""
         query = f"mode={self.mode}&masks={self.masks}&max_wait_ms={self.max_wait_ms:g}&from={first}"
         ticket_part = f"&ticket={ticket}" if ticket else ""
         query += "&stats=true" if self.stats else ""
+        query += f"&durable=interval:{self.durable_s:g}" if self.durable_s is not None else ""
         base = "ws" + url.removeprefix("http").rstrip("/")
         return f"{base}/v1/sessions/{self.session_id}/stream?{query}{ticket_part}"
 
@@ -116,10 +122,12 @@ class ResumingStream:
         self._get_ticket = get_ticket
         self._key = key
         self._tls = tls
-        self._sending: Sending = Window() if options.mode == "lossless" else Newest()
+        sending = Window if options.mode == "lossless" else Newest
+        self._sending: Sending = sending(until_committed=options.durable_s is not None)
         self._exhausted = False  # the source
         self._changed = asyncio.Event()
         self._missing = options.first_frame  # the first frame without an answer
+        self._uncommitted: int | None = None  # the first frame not known to survive a failure
         self._progress = StreamProgress()
 
     async def run(self, frames: AsyncIterable[StreamImage], put: Put) -> None:
@@ -170,6 +178,7 @@ class ResumingStream:
         async with self._connected() as socket:
             ready = await self._receive_ready(socket)
             self._sending.ready(next_frame=ready.next_frame, credits=ready.credits)
+            self._commit(ready.next_frame - 1)
             self._advance(connections=1)
             sender = asyncio.create_task(self._send(socket))
             try:
@@ -183,9 +192,12 @@ class ResumingStream:
         ticket = await self._get_ticket() if self._get_ticket is not None else None
         # websockets takes no None for wss://, and no context for ws://.
         tls: dict[str, Any] = {"ssl": self._tls or True} if self._url.startswith("https") else {}
+        first = self._missing
+        if self._options.durable_s is not None and self._uncommitted is not None:
+            first = min(first, self._uncommitted)  # what was answered may be gone
         try:
             async with connect(
-                self._options.address(self._url, first=self._missing, ticket=ticket),
+                self._options.address(self._url, first=first, ticket=ticket),
                 subprotocols=[Subprotocol(wire.SUBPROTOCOL)],
                 compression=None,
                 max_size=MAX_MESSAGE_BYTES,
@@ -233,6 +245,9 @@ class ResumingStream:
                     continue
                 if self._options.masks == "png":
                     message = _with_png(message, await socket.recv())
+                self._sending.answered(message.frame, message.clip)
+                if message.durable is not None:
+                    self._commit(message.durable)
                 if self._is_new(message.frame):
                     await put(message)
         except ConnectionClosed as closed:
@@ -245,16 +260,23 @@ class ResumingStream:
                 raise make_problem_error(problem)
             case DroppedMessage(frames=frames):
                 for frame in frames:
-                    self._sending.answered(frame)
+                    self._sending.dropped(frame)
                 fresh = sum(frame >= self._missing for frame in frames)
                 self._missing = max([self._missing, *(frame + 1 for frame in frames)])
                 self._advance(dropped=fresh)
+            case DurableMessage(frame=frame):
+                self._commit(frame)
             case StatsMessage() if self._on_stats is not None:
                 self._on_stats(message)
 
+    def _commit(self, frame: int) -> None:
+        """Note that the frames up to this one survive a failure."""
+        self._uncommitted = max(self._uncommitted or 0, frame + 1)
+        self._sending.committed(frame)
+        self._changed.set()
+
     def _is_new(self, frame: int) -> bool:
         """Return whether these masks have not been given out before; they count as answered."""
-        self._sending.answered(frame)
         new = frame >= self._missing
         if new:
             self._missing = frame + 1

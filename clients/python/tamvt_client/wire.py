@@ -1,7 +1,7 @@
 """Messages of the stream (subprotocol tamvt.v1) to bytes and back. Pure functions.
 
 A frame, and a label map that comes back, is a binary message: a header of 16 bytes (big endian:
-u8 kind, u8 flags 0, u16 0, u32 frame number, u64 timestamp in microseconds) and an encoded image.
+u8 kind, u8 flags, u16 0, u32 frame number, u64 timestamp in microseconds) and an encoded image.
 Everything else is JSON in a text message.
 """
 
@@ -21,6 +21,10 @@ SUBPROTOCOL: Final = "tamvt.v1"
 HEADER: Final = struct.Struct(">BBHIQ")
 FRAME: Final = 1
 LABEL_MAP: Final = 2
+# Flags of a frame; those of a label map are 0.
+RESENT: Final = 1  # its masks came on an earlier connection: it is processed in the same clip
+CLIP_END: Final = 2  # and was the last one of its clip
+FRAME_FLAGS: Final = (0, RESENT, RESENT | CLIP_END)
 MAX_NUMBER: Final = 2**32 - 1
 MAX_TIMESTAMP: Final = 2**53 - 1  # what a number in JavaScript holds exactly
 MAX_TEXT: Final = 1024  # characters of a client's text message
@@ -36,6 +40,7 @@ class ImageMessage(NamedTuple):
     number: int
     timestamp_us: int
     image: bytes
+    flags: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,8 @@ ClientMessage = ImageMessage | Ack | End
 
 def write_image(message: ImageMessage, *, kind: int) -> bytes:
     """Return the binary message of a frame (kind FRAME) or a label map (kind LABEL_MAP)."""
-    return HEADER.pack(kind, 0, 0, message.number, message.timestamp_us) + message.image
+    header = HEADER.pack(kind, message.flags, 0, message.number, message.timestamp_us)
+    return header + message.image
 
 
 def read_image(data: bytes, *, kind: int) -> ImageMessage:
@@ -65,11 +71,11 @@ def read_image(data: bytes, *, kind: int) -> ImageMessage:
     found, flags, zero, number, timestamp_us = HEADER.unpack_from(data)
     if found != kind:
         raise WireError(f"a binary message of kind {found}; kind {kind} is read here")
-    if flags or zero:
-        raise WireError("flags and the two bytes after them are 0 in this version")
+    if zero or flags not in (FRAME_FLAGS if kind == FRAME else (0,)):
+        raise WireError("flags are those of docs/stream.md, and the two bytes after them 0")
     if timestamp_us > MAX_TIMESTAMP:
         raise WireError("a timestamp is below 2^53 microseconds")
-    return ImageMessage(number, timestamp_us, data[HEADER.size :])
+    return ImageMessage(number, timestamp_us, data[HEADER.size :], flags)
 
 
 def read_client_message(message: bytes | str) -> ClientMessage:
@@ -109,14 +115,26 @@ def write_masks(
     timestamp: int | None,
     objects: Sequence[Mapping[str, object]],
     timing: Mapping[str, float],
+    durable: int | None = None,
+    clip: tuple[int, int] | None = None,
 ) -> str:
-    """Return one frame's masks; `timestamp` is the client's own, None where they are replayed."""
-    return _service_text("masks", frame=frame, timestamp=timestamp, objects=objects, timing=timing)
+    """Return one frame's masks; `timestamp` is the client's own, None where they are replayed.
+
+    `durable` is the newest committed frame, and `clip` the frame's own, where that is told.
+    """
+    told = {} if durable is None else {"durable": durable, "clip": clip}
+    members = {"frame": frame, "timestamp": timestamp, "objects": objects, "timing": timing}
+    return _service_text("masks", **members, **told)
 
 
 def write_dropped(frames: Sequence[int]) -> str:
     """Return the message that these frames were passed over."""
     return _service_text("dropped", frames=list(frames))
+
+
+def write_durable(frame: int) -> str:
+    """Return the message that the frames up to this one are committed."""
+    return _service_text("durable", frame=frame)
 
 
 def write_stats(

@@ -1,8 +1,9 @@
 """The store's Lua scripts: each is atomic and runs on Redis 6.2+, Valkey and Redis Cluster.
 
-KEYS are a session's [1] session, [2] entries and [3] masks; those of `reserve` and `settle` are
-a tenant's [1] sessions, [2] bytes and [3] objects, that of `take` one of its buckets, those of
-`enter` and `leave` its streams and their tokens. `service/store/__init__.py` says what each holds.
+KEYS are a session's [1] session, [2] entries and [3] masks, and [4] stream for a commit that names
+one; those of `reserve` and `settle` are a tenant's [1] sessions, [2] bytes and [3] objects, that of
+`take` one of its buckets, those of `enter` and `leave` its streams and their tokens.
+`service/store/__init__.py` says what each holds.
 """
 
 from __future__ import annotations

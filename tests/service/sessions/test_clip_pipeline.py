@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 
 from model.core.image_headers import ImageLimits
 from service.access.admission import Admission
 from service.engines.embedded import embedded_engine
-from service.errors import Overloaded, UnknownSession
+from service.errors import Conflict, Overloaded, UnknownSession
 from service.server.workers import Workers
+from service.sessions import clip_pipeline
 from service.sessions.appends import AppendedFrames
 from service.sessions.backend import SessionBackend
-from service.sessions.clip_pipeline import CommittedClip
-from service.sessions.frames import Limits
+from service.sessions.clip_commits import CommitPolicy
+from service.sessions.clip_pipeline import FinishedClip
+from service.sessions.frames import Frame, Limits
 from service.sessions.options import ChosenOptions
 from service.sessions.tracking import TrackingService
 from service.store.session_store import open_store
@@ -133,15 +136,15 @@ async def test_a_stream_commits_each_clip_while_the_next_is_in_the_engine(stage:
     first_is_committed = asyncio.Event()
     stage.gate.opened.set()
 
-    async def remember(clip: CommittedClip) -> None:
+    async def remember(clip: FinishedClip) -> None:
         committed.append(clip.frames[-1].frame)
         first_is_committed.set()
 
     async with stage.tracker.pipeline(session_id, tenant="t") as pipeline:
-        await pipeline.add_frames(frames[:2], first_frame=1, skipping=False, on_commit=remember)
+        await pipeline.add_frames(frames[:2], first_frame=1, skipping=False, on_finish=remember)
         stage.gate.opened.clear()
         second = asyncio.create_task(
-            pipeline.add_frames(frames[2:], first_frame=3, skipping=False, on_commit=remember)
+            pipeline.add_frames(frames[2:], first_frame=3, skipping=False, on_finish=remember)
         )
         async with asyncio.timeout(20):
             await first_is_committed.wait()
@@ -158,14 +161,14 @@ async def test_a_commit_under_way_outlasts_every_cancellation(stage: Stage) -> N
     begun, released, told = asyncio.Event(), asyncio.Event(), asyncio.Event()
     stage.gate.opened.set()
 
-    async def hesitate(clip: CommittedClip) -> None:
+    async def hesitate(clip: FinishedClip) -> None:
         begun.set()
         await released.wait()
         told.set()
 
     async def run() -> None:
         async with stage.tracker.pipeline(session_id, tenant="t") as pipeline:
-            await pipeline.add_frames([frame], first_frame=1, skipping=False, on_commit=hesitate)
+            await pipeline.add_frames([frame], first_frame=1, skipping=False, on_finish=hesitate)
 
     running = asyncio.create_task(run())
     await begun.wait()
@@ -178,3 +181,117 @@ async def test_a_commit_under_way_outlasts_every_cancellation(stage: Stage) -> N
         await running
     assert told.is_set()
     assert running.cancelled()
+
+
+LATER = CommitPolicy.AT_THE_END
+
+
+async def frames_of(stage: Stage, session_id: str, numbers: Iterable[int]) -> list[Frame]:
+    session = await stage.tracker.session(session_id, tenant="t")
+    return [stage.tracker.read_frame(session, scene.jpeg(n), number=n) for n in numbers]
+
+
+async def ignore(clip: FinishedClip) -> None:
+    """What a stream does with the masks is not asked here."""
+
+
+async def test_clips_that_are_answered_first_are_one_commit_of_what_is_needed(
+    stage: Stage, redis_url: str
+) -> None:
+    session_id, other = await stage.start(), await stage.start()
+    stage.gate.opened.set()
+    answered: list[FinishedClip] = []
+
+    async def look(clip: FinishedClip) -> None:
+        assert (await stage.tracker.session(session_id, tenant="t")).next_frame == 1
+        answered.append(clip)
+
+    frames = await frames_of(stage, session_id, range(1, 41))
+    async with stage.tracker.pipeline(session_id, tenant="t", policy=LATER) as pipeline:
+        for first in range(1, 41, 2):
+            clip = frames[first - 1 : first + 1]
+            await pipeline.add_frames(clip, first_frame=first, skipping=False, on_finish=look)
+    stored = await stage.tracker.session(session_id, tenant="t")
+    assert (stored.version, stored.next_frame) == (2, 41)
+    assert [one.frame for one in stored.snapshots] == [0, 40]
+    async with Redis.from_url(redis_url) as redis:
+        fields = await redis.hkeys(f"tamvt:{{{session_id}}}:entries")
+    kept = {int(name) for name in fields if name.isdigit()}
+    assert kept == {entry.frame for entry in stored.memory.entries}
+
+    # As if each had been committed, and rebuilt from what is stored.
+    for first in range(1, 41, 2):
+        await stage.append(other, first, first + 1)
+    await stage.backend.engines["toy"].discard(session_id)
+    after = [(await stage.append(each, 41, 44)).frames for each in (session_id, other)]
+    assert after[0] == after[1]
+    masks = tuple(frame for clip in answered for frame in clip.frames)
+    for each in (session_id, other):
+        assert await stage.backend.store.masks(each, 1, 40) == masks
+
+
+async def test_what_is_answered_is_committed_though_the_next_clip_fails(stage: Stage) -> None:
+    session_id = await stage.start()
+    engines = {"toy": GatedEngine(stage.backend.engines["toy"], SecondClipFails())}
+    tracker = TrackingService(replace(stage.backend, engines=engines), limits=LIMITS, deadline_s=60)
+    stage.gate.opened.set()
+    frames = await frames_of(stage, session_id, range(1, 5))
+
+    async def run() -> None:
+        async with tracker.pipeline(session_id, tenant="t", policy=LATER) as pipeline:
+            for first in (1, 3):
+                clip = frames[first - 1 : first + 1]
+                await pipeline.add_frames(clip, first_frame=first, skipping=False, on_finish=ignore)
+
+    with pytest.raises(Overloaded):
+        await run()
+    assert (await tracker.session(session_id, tenant="t")).next_frame == 3
+
+
+@pytest.mark.parametrize("owner", ["older", "newer"])
+async def test_a_session_that_is_another_streams_takes_no_commit(stage: Stage, owner: str) -> None:
+    session_id = await stage.start()
+    stage.gate.opened.set()
+    frames = await frames_of(stage, session_id, (1, 2))
+
+    async def run() -> None:
+        async with stage.tracker.pipeline(
+            session_id, tenant="t", policy=LATER, owner=owner
+        ) as pipeline:
+            await pipeline.add_frames(frames, first_frame=1, skipping=False, on_finish=ignore)
+            await stage.backend.store.set_side_key(session_id, "stream", "newer", ttl_s=60)
+
+    if owner == "older":
+        with pytest.raises(Conflict):
+            await run()
+    else:
+        await run()
+    expected = {"older": 1, "newer": 3}[owner]
+    assert (await stage.tracker.session(session_id, tenant="t")).next_frame == expected
+
+
+@pytest.mark.parametrize(
+    ("most", "clips"), [("MOST_UNCOMMITTED", 2), ("MOST_UNCOMMITTED_BYTES", 1)]
+)
+async def test_what_is_answered_and_not_committed_is_bounded(
+    stage: Stage, most: str, clips: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clip_pipeline, most, 4)
+    session_id = await stage.start()
+    stage.gate.opened.set()
+    frames = await frames_of(stage, session_id, range(1, 7))
+    told = asyncio.Event()
+
+    async def tell(clip: FinishedClip) -> None:
+        told.set()
+
+    async with stage.tracker.pipeline(session_id, tenant="t", policy=LATER) as pipeline:
+        for first in (1, 3)[:clips]:
+            assert not pipeline.is_full
+            told.clear()
+            clip = frames[first - 1 : first + 1]
+            await pipeline.add_frames(clip, first_frame=first, skipping=False, on_finish=tell)
+            await told.wait()
+        assert pipeline.is_full
+        await pipeline.commit()
+        assert not pipeline.is_full

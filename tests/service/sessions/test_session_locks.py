@@ -43,3 +43,38 @@ async def test_a_lock_that_does_not_come_free_in_time_is_an_overload() -> None:
                 pass
         assert len(locks) == 1
     assert len(locks) == 0
+
+
+async def test_who_has_a_lock_hears_that_somebody_waits_for_it() -> None:
+    locks, told = SessionLocks(deadline_s=5), 0
+
+    def tell() -> None:
+        nonlocal told
+        told += 1
+
+    async def visit() -> None:
+        async with locks.acquire("a"):
+            pass
+
+    async with locks.acquire("a", on_wanted=tell), locks.acquire("b"):
+        assert told == 0
+        waiting = asyncio.create_task(visit())
+        await asyncio.sleep(0)
+        assert told == 1
+    await waiting
+    await visit()
+    assert told == 1
+
+
+async def test_who_gets_a_lock_hears_of_those_who_wait_already() -> None:
+    locks, told = SessionLocks(deadline_s=5), asyncio.Event()
+
+    async def visit() -> None:
+        async with locks.acquire("a", on_wanted=told.set):
+            await told.wait()
+
+    async with locks.acquire("a"):
+        waiting = [asyncio.create_task(visit()) for _ in range(2)]
+        await asyncio.sleep(0)
+        assert not told.is_set()
+    await asyncio.gather(*waiting)

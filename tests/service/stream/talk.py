@@ -25,9 +25,9 @@ PATIENT = 60_000  # ms: no clip is cut short by time
 QUIET_S = 50.0  # less than PATIENT: a clip that is not whole fails a test that waits for it
 
 
-def frame(number: int, image: bytes | None = None, *, timestamp: int = 0) -> bytes:
+def frame(number: int, image: bytes | None = None, *, timestamp: int = 0, flags: int = 0) -> bytes:
     """The binary message of a frame; its image is the scene's."""
-    return HEADER.pack(1, 0, 0, number, timestamp) + (image or scene.jpeg(number))
+    return HEADER.pack(1, flags, 0, number, timestamp) + (image or scene.jpeg(number))
 
 
 def text(kind: str, **members: object) -> str:

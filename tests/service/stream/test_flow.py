@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -140,6 +143,57 @@ def test_a_gap_has_a_bound() -> None:
     with pytest.raises(FrameAhead):
         arrive(flow("latest"), 1002)
     assert arrive(flow("latest"), 1001) == []
+
+
+def resend(stream: Flow, *numbers: int, ends: Sequence[int] = ()) -> list[int]:
+    """The numbers displaced by frames that were answered on an earlier connection."""
+    sent = [replace(arrival(n), resent=True, ends_clip=n in ends) for n in numbers]
+    return [gone.number for each in sent for gone in stream.add(each)]
+
+
+@pytest.mark.parametrize("mode", ["lossless", "latest"])
+def test_what_is_sent_again_is_taken_in_its_own_clips(mode: Mode) -> None:
+    stream = flow(mode, clip_length=3)
+    assert resend(stream, 1, 2, 3, 4, ends=[1, 4]) == []
+    assert arrive(stream, 5) == []
+    assert taken(stream.take(0.0)) == [1]
+    assert taken(stream.take(0.0)) == [2, 3, 4]
+    assert stream.take(0.0) is None
+    assert taken(stream.take(MAX_WAIT_S)) == [5]
+
+
+def test_a_clip_that_is_sent_again_waits_for_its_end() -> None:
+    stream = flow()
+    resend(stream, 1)
+    assert stream.resent == 1
+    assert stream.take(MAX_WAIT_S) is None
+    resend(stream, 2, ends=[2])
+    assert taken(stream.take(0.0)) == [1, 2]
+    assert stream.resent == 0
+
+
+def test_a_whole_clip_that_is_sent_again_is_begun_while_draining() -> None:
+    stream = flow()
+    resend(stream, 1, 2, 3, ends=[2])
+    stream.phase = Phase.DRAINING
+    assert not stream.finished
+    assert taken(stream.take(0.0)) == [1, 2]
+    assert stream.finished
+
+
+def test_a_clip_that_is_sent_again_without_its_end_is_taken_at_the_end() -> None:
+    stream = flow()
+    resend(stream, 1)
+    stream.phase = Phase.ENDED
+    assert not stream.finished
+    assert taken(stream.take(0.0)) == [1]
+    assert stream.finished
+
+
+def test_a_gap_between_clips_that_are_sent_again_is_one_of_dropped_frames() -> None:
+    stream = flow("latest")
+    resend(stream, 3, 7, 8, ends=[3, 8])
+    assert [taken(stream.take(0.0)) for _ in range(2)] == [[3], [7, 8]]
 
 
 class AnyStream(RuleBasedStateMachine):

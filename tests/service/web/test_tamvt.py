@@ -77,7 +77,7 @@ async def test_a_frame_is_packed_as_the_service_reads_it(run_js: RunJs) -> None:
     )
     message = bytes(await run_js(code, [wire.MAX_NUMBER, wire.MAX_TIMESTAMP]))
     read = wire.read_image(message, kind=wire.FRAME)
-    assert read == (wire.MAX_NUMBER, wire.MAX_TIMESTAMP, bytes([7, 8]))
+    assert read == wire.ImageMessage(wire.MAX_NUMBER, wire.MAX_TIMESTAMP, bytes([7, 8]))
 
 
 async def test_appended_frames_get_their_masks(run_js: RunJs) -> None:

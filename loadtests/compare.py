@@ -14,25 +14,20 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import statistics
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
-import psutil
 import websockets
 
-from loadtests.stream import LoadVideo, sample_video
+from loadtests.gateways import HERE, ServedGateway, running_gateway, running_python
+from loadtests.load_video import LoadVideo
+from loadtests.videos import sample_video
 from tamvt_client import wire
 
-HERE = Path(__file__).resolve().parents[1]
 IMAGES, APPENDS, STREAMED = 16, 6, 100
 TURNS_A_ROUND = 5
 # Runs in either checkout: for each line it reads, five clips of a session with a full bank.
@@ -61,63 +56,21 @@ asyncio.run(main())
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Gateway:
-    """A running service of one checkout, and its engine alone in a process of its own."""
-
-    engine: subprocess.Popen[str]
-    url: str
-    process: psutil.Process
-    http: httpx.Client
-
-    def cpu_ms(self) -> float:
-        """Milliseconds that the gateway's process has computed."""
-        times = self.process.cpu_times()
-        return 1000 * (times.user + times.system)
-
-    def start(self, video: LoadVideo) -> tuple[str, int]:
-        """Start a session; return its id and the frames of a clip."""
-        files = {"frame": ("0.jpg", video.frames[0]), "mask": ("0.png", video.mask)}
-        started = self.http.post("/v1/sessions", files=files).raise_for_status().json()
-        return started["session_id"], started["clip_length"]
+Both = tuple[ServedGateway, subprocess.Popen[str]]
 
 
 @contextmanager
-def running(checkout: Path, settings: Mapping[str, str]) -> Iterator[Gateway]:
-    """Run the service of a checkout until the block is left."""
-    paths = (str(checkout), str(checkout / "clients" / "python"))
-    python = [sys.executable, "-P"]
-    serve = [*python, "-m", "service", "serve", "--port", "0"]
-    with ExitStack() as stack:
-        state = stack.enter_context(tempfile.TemporaryDirectory(prefix="tamvt-compare-"))
-        own = {"PYTHONPATH": os.pathsep.join(paths), "TAMVT_STATE": state, "PYTHONUNBUFFERED": "1"}
-        environment = {**os.environ, **own, **settings}
-        children: list[subprocess.Popen[str]] = []
-        try:
-            for command in (serve, [*python, "-c", ENGINE]):
-                child = subprocess.Popen(
-                    command,
-                    cwd=checkout,
-                    env=environment,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    text=True,
-                )
-                children.append(child)
-            process, engine = children
-            assert process.stdout is not None
-            url = next(line for line in process.stdout if "listening on" in line).split()[-1]
-            http = stack.enter_context(httpx.Client(base_url=url, timeout=60, trust_env=False))
-            yield Gateway(engine, url, psutil.Process(process.pid), http)
-        finally:
-            for child in children:
-                child.terminate()
-                child.wait(60)
+def running(checkout: Path, settings: Mapping[str, str]) -> Iterator[Both]:
+    """Run the service of a checkout, and its engine alone in a process of its own."""
+    with (
+        running_gateway(checkout=checkout, settings=settings) as gateway,
+        running_python(("-c", ENGINE), checkout=checkout, settings=settings) as engine,
+    ):
+        yield gateway, engine
 
 
-def measure_engine(gateway: Gateway) -> dict[str, float]:
+def measure_engine(engine: subprocess.Popen[str]) -> dict[str, float]:
     """Return milliseconds per frame of the engine alone, with one thread."""
-    engine = gateway.engine
     assert engine.stdin is not None
     assert engine.stdout is not None
     turns = []
@@ -129,7 +82,7 @@ def measure_engine(gateway: Gateway) -> dict[str, float]:
     return {"engine wall": wall, "engine cpu": cpu}
 
 
-def measure_appends(gateway: Gateway, video: LoadVideo) -> dict[str, float]:
+def measure_appends(gateway: ServedGateway, video: LoadVideo) -> dict[str, float]:
     """Return milliseconds per frame of appends; the first one is not counted."""
     session, _ = gateway.start(video)
     images, walls, overheads = video.endless(), [], []
@@ -151,7 +104,7 @@ def measure_appends(gateway: Gateway, video: LoadVideo) -> dict[str, float]:
     }
 
 
-async def measure_stream(gateway: Gateway, video: LoadVideo) -> dict[str, float]:
+async def measure_stream(gateway: ServedGateway, video: LoadVideo) -> dict[str, float]:
     """Return milliseconds per frame of one lossless stream."""
     session, clip_length = gateway.start(video)
     images, engine_ms = video.endless(), 0.0
@@ -202,11 +155,11 @@ def main() -> None:
     ):
         for number in range(args.rounds + 1):
             found = {}
-            for gateway in (before, now) if number % 2 else (now, before):
+            for gateway, engine in (before, now) if number % 2 else (now, before):
                 streamed = asyncio.run(measure_stream(gateway, video))
                 appended = measure_appends(gateway, video)
-                found[gateway] = {**measure_engine(gateway), **appended, **streamed}
-            rounds.append((found[before], found[now]))
+                found[gateway.url] = {**measure_engine(engine), **appended, **streamed}
+            rounds.append((found[before[0].url], found[now[0].url]))
     print("| ms per frame | before | now | ratio | of the rounds |\n|---|---:|---:|---:|---:|")
     for name in rounds[0][0]:
         pairs = [(old[name], new[name]) for old, new in rounds[1:]]  # the first one warms up

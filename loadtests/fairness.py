@@ -21,7 +21,9 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
-from loadtests.stream import LoadVideo, gateway, sample_video
+from loadtests.gateways import gateway
+from loadtests.load_video import LoadVideo
+from loadtests.videos import sample_video
 from service.access.key_stores import KeyFile
 from service.access.keys import make_key
 from tamvt_client import AsyncClient

@@ -30,7 +30,8 @@ import psutil
 from numpy.typing import NDArray
 from PIL import Image
 
-from loadtests.stream import gateway, sample_video
+from loadtests.gateways import gateway
+from loadtests.videos import sample_video
 
 SIDE, STARTS, WATCHED_S = 4096, 32, 0.05
 TIMEOUT_S = 90.0

@@ -16,94 +16,24 @@ from __future__ import annotations
 import argparse
 import asyncio
 import statistics
-import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
-import cv2
-import numpy as np
 import psutil
-from numpy.typing import NDArray
 
-from model.core.palette import write_label_map
+from loadtests.gateways import cpu_s, gateway
+from loadtests.load_video import LoadVideo
+from loadtests.videos import SIZE, sample_video
 from service.commands.steady_session import SteadySession, scale_sample_footage
 from service.engines.embedded import embedded_engine
-from service.local.private_service import private_service
-from service.media.images import encode_jpeg
-from service.media.sample import draw_sample
 from service.server.malloc import keep_large_blocks
 from service.settings import read_settings
 from tamvt_client import AsyncClient, Client, SessionOptions, TimedImage
 
-SIZE = (256, 448)  # height, width
 WARM_UP = 40  # frames: the memory is full
-
-
-@dataclass(frozen=True, slots=True)
-class LoadVideo:
-    """Encoded frames and the reference mask."""
-
-    frames: list[bytes]
-    mask: bytes
-
-    def endless(self, first: int = 1) -> Iterator[bytes]:
-        """The frames forward and backward for ever, so that nothing jumps."""
-        order = [*range(len(self.frames)), *range(len(self.frames) - 2, 0, -1)]
-        number = first
-        while True:
-            yield self.frames[order[number % len(order)]]
-            number += 1
-
-
-def sample_video(*, objects: int = 1) -> LoadVideo:
-    """The built-in sample as JPEGs of 448x256; its object is cut into as many upright strips."""
-    height, width = SIZE
-    frames, mask = [], b""
-    for picture, labels in draw_sample():
-        scaled = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
-        frames.append(encode_jpeg(np.asarray(scaled, np.uint8)))
-        if not mask:
-            small = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
-            mask = write_label_map(_strips(np.asarray(small) > 0, objects))
-    return LoadVideo(frames, mask)
-
-
-def _strips(mask: NDArray[np.bool_], objects: int) -> NDArray[np.uint8]:
-    labels = np.zeros(mask.shape, np.uint8)
-    columns = np.array_split(np.flatnonzero(mask.any(axis=0)), objects)
-    for number, wanted in enumerate(columns, 1):
-        labels[:, wanted] = number * mask[:, wanted]
-    return labels
-
-
-@contextmanager
-def gateway(*, threads: int, **others: str) -> Iterator[tuple[str, psutil.Process]]:
-    """The URL of a service of our own with these settings, and its process."""
-    settings = {"TAMVT_ENGINE_THREADS": str(threads), **others}
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        private_service(Path(folder), settings=settings) as url,
-    ):
-        yield url, _listening(int(url.rpartition(":")[2]))
-
-
-def _listening(port: int) -> psutil.Process:
-    for child in psutil.Process().children(recursive=True):
-        for connection in child.net_connections("tcp"):
-            if connection.status == "LISTEN" and connection.laddr.port == port:
-                return child
-    raise SystemExit("the service's process is not found")
-
-
-def cpu_s(process: psutil.Process) -> float:
-    """Seconds of processor time of this process alone."""
-    times = process.cpu_times()
-    return float(times.user + times.system)
 
 
 async def engine_alone(*, threads: int, clips: int) -> tuple[float, float]:

@@ -13,22 +13,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import statistics
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Final
 
-import httpx
-import psutil
-
-from loadtests.compare import HERE, Gateway, measure_appends, measure_stream
-from loadtests.stream import sample_video
+from loadtests.compare import measure_appends, measure_stream
+from loadtests.gateways import running_gateway
+from loadtests.videos import sample_video
 
 WITHOUT: Final = """
 import contextlib, sys
@@ -47,7 +41,6 @@ app.Metrics, app.RequestMeter = Silent, Through
 call_times.CallTimes.measure = lambda self, operation: contextlib.nullcontext()
 sys.exit(__main__.main(["serve", "--port", "0"]))
 """
-WITH: Final = "import sys; from service.__main__ import main; sys.exit(main(sys.argv[1:]))"
 
 
 @contextmanager
@@ -73,31 +66,6 @@ def running_collector() -> Iterator[str]:
         server.server_close()
 
 
-@contextmanager
-def running(code: str, settings: Mapping[str, str]) -> Iterator[Gateway]:
-    """Run a service by this code until the block is left; its log goes to a file."""
-    with tempfile.TemporaryDirectory(prefix="tamvt-cost-") as state:
-        paths = (str(HERE), str(HERE / "clients" / "python"))
-        own = {"PYTHONPATH": os.pathsep.join(paths), "TAMVT_STATE": state, "PYTHONUNBUFFERED": "1"}
-        with open(os.path.join(state, "log"), "w", encoding="utf-8") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-c", code, "serve", "--port", "0"],
-                cwd=HERE,
-                env={**os.environ, **own, **settings},
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
-            try:
-                assert process.stdout is not None
-                url = next(line for line in process.stdout if "listening on" in line).split()[-1]
-                with httpx.Client(base_url=url, timeout=60, trust_env=False) as http:
-                    yield Gateway(process, url, psutil.Process(process.pid), http)
-            finally:
-                process.terminate()
-                process.wait(60)
-
-
 def main() -> None:
     """Print a table: medians with and without, and the median of the rounds' ratios."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -108,9 +76,11 @@ def main() -> None:
     video, rounds = sample_video(), []
     with (
         running_collector() as collector,
-        running(WITHOUT, {**given, "TAMVT_LOG_LEVEL": "warning"}) as without,
-        running(
-            WITH, {**given, "TAMVT_LOG_FORMAT": "json", "TAMVT_OTLP_ENDPOINT": collector}
+        running_gateway(
+            words=("-c", WITHOUT), settings={**given, "TAMVT_LOG_LEVEL": "warning"}
+        ) as without,
+        running_gateway(
+            settings={**given, "TAMVT_LOG_FORMAT": "json", "TAMVT_OTLP_ENDPOINT": collector}
         ) as with_all,
     ):
         for number in range(args.rounds + 1):

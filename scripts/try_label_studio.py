@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from typing import Any
 
 import httpx
 
+from service.local.supervisor import find_free_port
 from tests.adapters.test_label_studio import (
     FRAMES,
     IMAGE_CONFIG,
@@ -60,13 +60,6 @@ def main() -> None:
     print("Label Studio tracks, points and is told what is wrong")
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as asked:
-        asked.bind(("127.0.0.1", 0))
-        return int(asked.getsockname()[1])
-
-
 def installed(environment: Path) -> Path:
     """Return Label Studio's program, installed the first time."""
     program = environment / "bin" / "label-studio"
@@ -80,7 +73,7 @@ def installed(environment: Path) -> Path:
 @contextmanager
 def running(program: Path, folder: Path) -> Iterator[tuple[str, str]]:
     """Yield the address of a Label Studio with one user, and that user's token."""
-    token, port = secrets.token_hex(20), free_port()
+    token, port = secrets.token_hex(20), find_free_port()
     folder.mkdir()
     words = [str(program), "start", "--no-browser", "--port", str(port), "--data-dir", str(folder)]
     words += ["--username", EMAIL, "--password", secrets.token_hex(8), "--user-token", token]
@@ -103,7 +96,7 @@ def running(program: Path, folder: Path) -> Iterator[tuple[str, str]]:
 @contextmanager
 def backend(service: str, studio: str, token: str, folder: Path) -> Iterator[str]:
     """Yield the address of the ML backend."""
-    port = free_port()
+    port = find_free_port()
     words = [sys.executable, "-m", "tamvt_label_studio", "--port", str(port), "--url", service]
     words += ["--state", str(folder)]
     settings = {"LABEL_STUDIO_URL": studio, "LABEL_STUDIO_API_KEY": token}

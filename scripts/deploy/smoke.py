@@ -26,12 +26,11 @@ from numpy.typing import NDArray
 
 from model.core.contract import SHIPPED_WEIGHTS
 from model.core.memory import Memory
-from scripts.deploy.stack import find_free_port
 from service.engines.base import Engine, EntryPicture
 from service.engines.embedded import embedded_engine
 from service.engines.triton.engine import triton_engine
 from service.errors import TamvtError
-from service.local.supervisor import start_child, stop_child
+from service.local.supervisor import find_free_port, start_child, stop_child
 from service.local.triton import local_triton, wait_until_ready
 from service.media.sample import draw_sample
 from service.server.malloc import keep_large_blocks

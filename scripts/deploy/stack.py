@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
-import socket
 import ssl
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from service.local.private_service import wait_for_address
 from service.local.supervisor import (
     POLL_S,
     catch_stop_signals,
+    find_free_port,
     read_last_line,
     start_child,
     stop_child,
@@ -47,12 +47,6 @@ GATEWAY = {
     "TAMVT_MAX_PEER_CONNECTIONS": "1000",  # all clients are the proxy's one address
     "TAMVT_SHUTDOWN_DELAY_S": "3",  # the proxy asks /readyz every second
 }
-
-
-def find_free_port() -> int:
-    """Return a port of loopback that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def write_secret(path: Path, text: str) -> str:

@@ -22,7 +22,8 @@ from typing import Any
 
 import httpx
 
-from scripts.deploy.stack import StackGateway, find_free_port
+from scripts.deploy.stack import StackGateway
+from service.local.supervisor import find_free_port
 from tests.support import scene
 from tests.support.redis_servers import running_redis
 from tests.support.running import PATIENCE_S, Api, problem

@@ -23,7 +23,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from rich.console import Console
 
-from loadtests.stream import LoadVideo, sample_video
+from loadtests.load_video import LoadVideo
+from loadtests.videos import sample_video
 from model.core.contract import SHIPPED_WEIGHTS
 from scripts.observability.alerts import RULES
 from scripts.observability.dashboards import DASHBOARDS, Dashboard, Panel

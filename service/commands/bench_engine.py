@@ -5,6 +5,7 @@ Letters: L frames of a clip, N entries, O objects.
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Iterable, Mapping
@@ -13,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from service.commands.bench_results import BenchFigure, milliseconds, share
-from service.commands.steady_session import SteadySession, read_resident_mb, scale_sample_footage
+from service.commands.process_figures import read_resident_mb
+from service.commands.steady_session import SteadySession, scale_sample_footage
 from service.engines.base import Engine
 from service.engines.embedded import embedded_engine
 from service.engines.runtimes import RuntimeOptions
@@ -146,7 +148,7 @@ async def add_growth(
     while session.next_frame < end:
         frame = session.next_frame
         times.append((frame, await session.clip_ms()))
-        rss_mb[frame] = read_resident_mb()
+        rss_mb[frame] = read_resident_mb(os.getpid())
     early_ms, late_ms = take_median_around(EARLY_FRAME, times), take_median_around(frames, times)
     early_mb, late_mb = take_value_at(SETTLED_FRAME, rss_mb), take_value_at(frames, rss_mb)
     found.figures["engine clip, late of early"] = BenchFigure(late_ms / early_ms, "", "less")

@@ -10,7 +10,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -20,11 +20,16 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from model.core.palette import write_label_map
 from service.commands.bench_results import BenchFigure, share
 from service.commands.process_figures import command_of, cpu_s, descendants
-from service.commands.steady_session import SteadySession, scale_sample_footage
+from service.commands.steady_session import (
+    SteadySession,
+    cut_into_strips,
+    scale_sample_footage,
+)
 from service.engines.base import Engine
 from service.errors import Misconfigured
 from service.local.private_service import private_service
@@ -65,16 +70,28 @@ class Rounds:
         self.cpu_ms.append(1000 * cpu_seconds / frames)
 
 
-def scale_sample(size: tuple[int, int]) -> Video:
-    """Return the built-in sample at this size (h, w)."""
+def scale_sample(size: tuple[int, int], *, objects: int = 1) -> Video:
+    """Return the built-in sample at this size (h, w); its object is cut into as many strips."""
+    return scale_video(draw_sample(), size, objects=objects)
+
+
+def scale_video(
+    pictures: Iterable[tuple[NDArray[np.uint8], NDArray[np.uint8]]],
+    size: tuple[int, int],
+    *,
+    objects: int,
+) -> Video:
+    """Return pictures at this size (h, w), and what the first labels show, cut into strips."""
     height, width = size
     frames, mask = [], b""
-    for picture, labels in draw_sample():
+    for picture, labels in pictures:
         scaled = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
         frames.append(encode_jpeg(np.asarray(scaled, np.uint8)))
         if not mask:
             small = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
-            mask = write_label_map((np.asarray(small) > 0).astype(np.uint8))
+            strips = cut_into_strips((np.asarray(small) > 0).astype(np.uint8), objects)
+            ids = np.arange(1, objects + 1, dtype=np.uint8)[:, None, None]
+            mask = write_label_map((ids * strips).max(axis=0))
     return frames, mask
 
 

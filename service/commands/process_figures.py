@@ -26,15 +26,20 @@ class Held:
 
 def held(pid: int) -> Held:
     """Return what a process holds now; raise OSError if there is none."""
-    pages = int((PROC / str(pid) / "statm").read_text().split()[1])
     files = len(list((PROC / str(pid) / "fd").iterdir()))
     maps = (PROC / str(pid) / "maps").read_text(errors="replace")
     return Held(
-        rss_mb=pages * os.sysconf("SC_PAGE_SIZE") / 1e6,
+        rss_mb=read_resident_mb(pid),
         descriptors=files,
         children=len(list(descendants(pid))),
         regions=len(set(REGION.findall(maps))),
     )
+
+
+def read_resident_mb(pid: int) -> float:
+    """Return the megabytes of a process that are in memory; raise OSError if there is none."""
+    pages = int((PROC / str(pid) / "statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def descendants(pid: int) -> Iterator[int]:

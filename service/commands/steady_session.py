@@ -5,7 +5,6 @@ Letters: L frames of a clip, N entries, O objects, h and w the model's size.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,11 +29,16 @@ class SampleFootage:
 
     def masks(self, objects: int) -> NDArray[np.uint8]:
         """Return the object's mask in as many upright strips as there are objects, (O, h, w)."""
-        columns = np.array_split(np.flatnonzero(self.mask.any(axis=0)), objects)
-        strips = np.zeros((objects, *self.mask.shape), np.uint8)
-        for strip, wanted in zip(strips, columns, strict=True):
-            strip[:, wanted] = self.mask[:, wanted]
-        return strips
+        return cut_into_strips(self.mask, objects)
+
+
+def cut_into_strips(mask: NDArray[np.uint8], objects: int) -> NDArray[np.uint8]:
+    """Return a mask (h, w) as so many masks of equally wide upright strips of it, (O, h, w)."""
+    columns = np.array_split(np.flatnonzero(mask.any(axis=0)), objects)
+    strips = np.zeros((objects, *mask.shape), np.uint8)
+    for strip, wanted in zip(strips, columns, strict=True):
+        strip[:, wanted] = mask[:, wanted]
+    return strips
 
 
 class SteadySession:
@@ -98,12 +102,6 @@ def scale_sample_footage(size: tuple[int, int]) -> SampleFootage:
         frames=np.stack([resize_frame(picture, size) for picture in pictures]),
         mask=resize_masks(reference, size)[0],
     )
-
-
-def read_resident_mb() -> float:
-    """Megabytes of this process in memory, as Linux counts them."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def processor() -> str:

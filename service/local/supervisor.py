@@ -9,6 +9,7 @@ import asyncio
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import time
 from asyncio.subprocess import Process
@@ -103,6 +104,12 @@ async def stop_process(process: Process, *, deadline_s: float) -> None:
     except TimeoutError:
         process.kill()
         await process.wait()
+
+
+def find_free_port(host: str = "127.0.0.1") -> int:
+    """Return a port of this machine that nobody listens on."""
+    with socket.create_server((host, 0)) as listener:
+        return int(listener.getsockname()[1])
 
 
 def read_last_line(log: Path) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes.util
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -21,7 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import Misconfigured
-from service.local.supervisor import POLL_S, StopSignals, start_child, stop_child
+from service.local.supervisor import (
+    POLL_S,
+    StopSignals,
+    find_free_port,
+    start_child,
+    stop_child,
+)
 
 WHEEL = "nvidia-pytriton==0.7.0"
 HOME = Path(sys.prefix) / "tritonserver"
@@ -69,7 +74,7 @@ def local_triton(
     thread that lives as long as the server is needed.
     """
     with tempfile.TemporaryDirectory(prefix="tamvt-triton-") as folder:
-        ports = (grpc_port or _free_port(host), metrics_port or _free_port(host))
+        ports = (grpc_port or find_free_port(host), metrics_port or find_free_port(host))
         log = Path(folder) / "triton.log"
         server = _Server(repository, host=host, ports=ports, home=home, folder=Path(folder))
         process = server.start(log, otlp_endpoint=otlp_endpoint)
@@ -184,11 +189,6 @@ def _find_backends(root: Path, folder: Path) -> Path:
     shutil.copy(stub, target)
     (target / stub.name).chmod(0o755)
     return target.parent
-
-
-def _free_port(host: str) -> int:
-    with socket.create_server((host, 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def wait_until_ready(

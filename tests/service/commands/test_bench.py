@@ -23,11 +23,10 @@ from service.commands.bench_results import (
     write_figures,
 )
 from service.commands.bench_soak import soak
-from service.commands.process_figures import cpu_s, descendants, held
+from service.commands.process_figures import cpu_s, descendants, held, read_resident_mb
 from service.commands.steady_session import (
     SteadySession,
     processor,
-    read_resident_mb,
     scale_sample_footage,
 )
 from service.engines.embedded import embedded_engine
@@ -122,7 +121,7 @@ async def test_a_steady_session_goes_on_with_one_bank(toy_folder: Path) -> None:
 
 def test_the_machine_is_named() -> None:
     assert processor()
-    assert read_resident_mb() > 10
+    assert read_resident_mb(os.getpid()) > 10
 
 
 def test_a_process_and_its_children_are_told() -> None:
@@ -130,7 +129,7 @@ def test_a_process_and_its_children_are_told() -> None:
     try:
         assert child.pid in list(descendants(os.getpid()))
         assert held(child.pid).children == 0
-        assert held(os.getpid()).rss_mb == pytest.approx(read_resident_mb(), rel=0.2)
+        assert held(os.getpid()).rss_mb == pytest.approx(read_resident_mb(os.getpid()), rel=0.2)
         assert cpu_s(os.getpid()) > 0
     finally:
         child.communicate()

@@ -67,7 +67,7 @@ class BenchArguments:
     )
     runtime: Annotated[
         tuple[RuntimeName, ...],
-        Parameter(consume_multiple=True, help="engine: compare these (default: TAMVT_RUNTIME)"),
+        Parameter(consume_multiple=True, help="engine, soak: in turn (default: TAMVT_RUNTIME)"),
     ] = ()
     clips: Annotated[int, Parameter(help="engine: clips measured per row")] = 100
     frames: Annotated[
@@ -83,12 +83,14 @@ class BenchArguments:
         Parameter(consume_multiple=True, help="service: its processes", show_default=_words),
     ] = (1, 2)
     triton_repository: Annotated[
-        Path | None, Parameter(help="service: also with a Triton that serves this folder")
+        Path | None, Parameter(help="service, soak: also with a Triton that serves this folder")
     ] = None
     sessions: Annotated[
         int | None, Parameter(help="service: streams at once (8); soak: short sessions (2000)")
     ] = None
     session_frames: Annotated[int, Parameter(help="soak: frames of a short session")] = 20
+    frame_sizes: Annotated[int, Parameter(help="soak: how many, each 32 pixels wider")] = 13
+    size_rounds: Annotated[int, Parameter(help="soak: of all frame sizes")] = 3
     json: Annotated[Path | None, Parameter(help="write the figures there")] = None
     compare: Annotated[
         Path | None, Parameter(help="say what became worse since this --json; status 1 if any")
@@ -161,6 +163,6 @@ async def _measure(
         return figures, []
     from service.commands.bench_soak import soak
 
-    table, figures, grown = soak(args, threads=threads)
-    print(table)
-    return figures, [f"{name} grew" for name in grown]
+    report = soak(args, settings, threads=threads)
+    print("\n\n".join(report.tables))
+    return report.figures, report.failed

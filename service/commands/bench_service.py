@@ -113,6 +113,12 @@ def served(
         yield BenchedService(url, serving[0])
 
 
+def read_runtime(url: str) -> str:
+    """Return what runs a service's default model, and in which precision."""
+    with Client(url) as client:
+        return client.models()[0].runtime
+
+
 async def bench_service(
     args: BenchArguments, engine: Engine, *, threads: int
 ) -> tuple[str, dict[str, BenchFigure]]:

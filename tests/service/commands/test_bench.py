@@ -22,7 +22,7 @@ from service.commands.bench_results import (
     share,
     write_figures,
 )
-from service.commands.bench_soak import soak
+from service.commands.bench_soak import SoakReport, soak
 from service.commands.process_figures import cpu_s, descendants, held, read_resident_mb
 from service.commands.steady_session import (
     SteadySession,
@@ -31,6 +31,7 @@ from service.commands.steady_session import (
 )
 from service.engines.embedded import embedded_engine
 from service.errors import Misconfigured
+from service.settings import read_settings
 from tests.support.running import run_tamvt
 
 
@@ -69,12 +70,29 @@ def test_the_services_table_sets_each_way_beside_the_engine(toy: dict[str, str])
 def test_a_short_soak_leaves_nothing(toy: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in toy.items():
         monkeypatch.setenv(name, value)
-    arguments = BenchArguments(size=(64, 96), frames=64, sessions=3, session_frames=4)
-    table, figures, grown = soak(arguments, threads=1, settle_s=0.2)
+    arguments = BenchArguments(
+        size=(64, 96), frames=64, sessions=3, session_frames=4, frame_sizes=2, size_rounds=2
+    )
+    report = soak(arguments, read_settings(), threads=1, settle_s=0.2)
     # Times and megabytes of so few frames say nothing; what is counted does.
-    assert not {"descriptors", "tasks", "children", "regions"} & set(grown), table
-    assert figures["soak Redis, MB, when all is deleted"].value < 1.5
-    assert "in quarters: " in table
+    names = {name.partition(" (")[0] for name in report.failed}
+    counted = {"descriptors", "tasks", "children", "regions", "Redis, MB, most of a session"}
+    assert not counted & names, report.tables
+    about = "soak onnxruntime/fp32"
+    assert report.figures[f"{about}, Redis, MB, when all is deleted"].value < 1.5
+    assert f"{about}, RSS, MB, 2 frame sizes again, 2 rounds" in report.figures
+    assert "in quarters: " in report.tables[0]
+
+
+def test_what_grows_past_its_bound_is_named() -> None:
+    report = SoakReport()
+    report.begin("toy")
+    report.add_measure("RSS", 100, 101.9, 0.02)
+    report.add_measure("clip", 10, 10.6, 0.05)
+    report.add_count("tasks", 3, 5, 2)
+    report.add_count("children", 1, 2, 0)
+    assert report.failed == ["clip (toy) grew", "children (toy) grew"]
+    assert report.figures["soak toy, clip"].value == pytest.approx(1.06)
 
 
 def test_what_became_worse_is_named(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 # `make help` lists the targets. Each does all of its own set-up, the first time only.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve stack triton test test-faults test-label-studio fuzz mutants check release check-images check-upgrade manifests sbom measure lock audit bench train ablate clean
+.PHONY: help setup demo serve stack triton test test-faults test-label-studio fuzz mutants check release check-images check-upgrade manifests sbom measure lock audit bench loadtest train ablate clean
 
 BIN := .venv/bin
 ARGS ?=
@@ -9,6 +9,7 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 TESTERS ?= 2
 FAULT_SEEDS ?= 5
+MINUTES ?= 10
 VALUES ?= cpu
 STACK_PORT ?= 8443
 CHART := deploy/kubernetes/chart
@@ -108,6 +109,10 @@ audit:  ## look for known faults in the locked dependencies
 bench:  ## time the engine
 	@scripts/setup gateway
 	@$(KEEP_BLOCKS) $(BIN)/tamvt bench engine $(ARGS)
+
+loadtest:  ## load the service in many ways, MINUTES (10) in all; tables and plots in build/loadtest
+	@scripts/setup loadtests
+	@$(KEEP_BLOCKS) $(BIN)/python -m loadtests --minutes $(MINUTES) $(ARGS)
 
 train: setup  ## train a model (docs/training.md; ARGS holds the options)
 	@$(KEEP_BLOCKS) $(BIN)/tamvt-model train $(ARGS)

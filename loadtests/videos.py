@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -16,6 +17,11 @@ from service.media.sample import SampleVideo, find_sample_video
 
 SIZE = (256, 448)  # height, width
 FRAMES = 60  # of a real video: all are kept in memory
+
+
+def data_folder() -> Path:
+    """Return where real videos are looked for."""
+    return Path(os.environ.get("TAMVT_DATA") or "data")
 
 
 def sample_video(*, objects: int = 1, size: tuple[int, int] = SIZE) -> LoadVideo:

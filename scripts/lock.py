@@ -27,7 +27,7 @@ LOCKS = {
     "development": ("demo", "dev", "model", "openvino", "otel", "redis", "triton"),
 }
 # What stands in environments of its own: dependency groups of pyproject.toml.
-GROUPS = ("deploy", "backend", "checkov")
+GROUPS = ("deploy", "backend", "checkov", "loadtests")
 NAMES = (*LOCKS, *GROUPS)
 OWN = ("tamvt-client", "tamvt-serve", "torch")
 # What no resolver on this Python sees: redis needs async-timeout before Python 3.11.3.
@@ -39,8 +39,11 @@ OF_TORCH = ("filelock>=3.20,<5", "fsspec>=2025.12,<2027")
 def requirements(name: str) -> list[str]:
     """Return what a lock is made of: a dependency group, or extras and what they hide."""
     if name in GROUPS:
-        groups = tomllib.loads(PROJECTS[0].read_text(encoding="utf-8"))["dependency-groups"]
-        return sorted(groups[name])
+        projects = [tomllib.loads(path.read_text(encoding="utf-8")) for path in PROJECTS]
+        needed = set(projects[0]["dependency-groups"][name])
+        if any(line.startswith("tamvt-client") for line in needed):  # imported from its path
+            needed |= set(projects[1]["project"]["dependencies"])
+        return sorted(line for line in needed if not line.startswith(OWN))
     extras = LOCKS[name]
     needed = {*ALWAYS, *(OF_TORCH if "model" in extras else ())}
     for path in PROJECTS:

@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from model.data.augment import darken, draw_look, finish
 from model.data.errors import DataError
+from model.data.pasted_views import SHAPES, Cutting, draw_backdrop, draw_shape, paste
 from model.data.static import (
     SET_WEIGHTS,
     Pixels,
+    Still,
     StillPaths,
     list_stills,
     pick_instance,
@@ -84,15 +86,46 @@ class PromptView:
 
 @dataclass(frozen=True, slots=True)
 class PromptViews:
-    """Draws views of stills, by the weight of their sets; `strength` is that of their looks."""
+    """Draws views of stills, by the weight of their sets; `strength` is that of their looks.
+
+    A share of them, `pasted`, shows things where they never stood.
+    """
 
     stills: Mapping[str, Sequence[StillPaths]]
     side: int
     strength: float = 0.6
+    pasted: float = 0.25
     weights: Mapping[str, float] = field(default_factory=lambda: SET_WEIGHTS)
 
     def draw(self, rng: np.random.Generator) -> PromptView:
-        """Return the next view."""
+        """Return the next view, now and then a pasted one."""
+        while True:
+            view = self.draw_pasted(rng) if rng.random() < self.pasted else self.draw_still(rng)
+            if LEAST_SHARE < view.target.mean() < MOST_SHARE:
+                return PromptView(self.change_look(view.image, rng), view.target, view.source)
+
+    def draw_still(self, rng: np.random.Generator) -> PromptView:
+        """Return a view of a still as it is."""
+        still, mask, source = self.pick(rng)
+        image, target = self.cut(still.image, mask, draw_window(mask, rng), rng)
+        return PromptView(image, target, source)
+
+    def draw_pasted(self, rng: np.random.Generator) -> PromptView:
+        """Return a view of a thing that is pasted over a part of another still, or of two.
+
+        Only the last one is the target.
+        """
+        behind, _, _ = self.pick(rng)
+        image = draw_backdrop(behind.image, rng, side=self.side)
+        for _ in range(int(rng.integers(1, 3))):
+            still, mask, source = self.pick(rng)
+            drawn = rng.random() < SHAPES
+            cutting = draw_shape(still.image, rng) if drawn else Cutting(still.image, mask)
+            image, target = paste(image, cutting, rng)
+        return PromptView(image, target, f"pasted {source}")
+
+    def pick(self, rng: np.random.Generator) -> tuple[Still, Pixels, str]:
+        """Return a still, one of its objects, uint8 {0, 1} (H, W), and where it is from."""
         names = [name for name, stills in self.stills.items() if stills]
         shares = np.array([self.weights[name] for name in names])
         while True:
@@ -100,14 +133,8 @@ class PromptViews:
             paths = self.stills[name][int(rng.integers(len(self.stills[name])))]
             still = read_still(paths)
             picked = pick_instance(still, rng, min_share=0.002)
-            if picked is None:
-                continue
-            window = draw_window(picked.mask, rng)
-            image, target = self.cut(still.image, picked.mask, window, rng)
-            if LEAST_SHARE < target.mean() < MOST_SHARE:
-                return PromptView(
-                    self.change_look(image, rng), target, f"{name}/{paths.image.stem}"
-                )
+            if picked is not None:
+                return still, picked.mask, f"{name}/{paths.image.stem}"
 
     def cut(
         self, image: Pixels, mask: Pixels, window: NDArray[np.float64], rng: np.random.Generator

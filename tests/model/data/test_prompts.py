@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from model.core.prompt_contract import ON_BACKGROUND, ON_OBJECT
 from model.data.clicks import Click, jitter_box, place_click, roughen_mask
+from model.data.pasted_views import draw_shape, paste
 from model.data.prompt_samples import PromptViews, digest_picture, draw_window, split_stills
 from model.data.static import read_rgb, read_still
 from tests.model.data.drawings import square
@@ -105,7 +106,29 @@ def test_a_view_shows_an_object_in_a_square(data: Path) -> None:
         assert view.image.shape == (64, 64, 3)
         assert view.target.shape == (64, 64)
         assert set(np.unique(view.target)) == {0, 1}
-        assert view.source.split("/")[0] in SETS
+        assert view.source.removeprefix("pasted ").split("/")[0] in SETS
+
+
+def test_a_pasted_thing_is_where_its_mask_is(data: Path) -> None:
+    backdrop, bright = np.full((64, 64, 3), 20, np.uint8), np.full((40, 40, 3), 220, np.uint8)
+    rng = np.random.default_rng(0)
+    for seed in range(20):
+        cutting = draw_shape(bright, np.random.default_rng(seed))
+        image, mask = paste(backdrop, cutting, rng)
+        assert 0 < mask.sum() < mask.size
+        away = cv2.dilate(mask, np.ones((11, 11), np.uint8)) == 0
+        assert (image[away] == 20).all()
+        inside = cv2.erode(mask, np.ones((5, 5), np.uint8)) == 1
+        assert (image[inside].max(axis=1) > 60).all()
+
+
+def test_views_are_pasted_as_often_as_asked(data: Path) -> None:
+    stills = split_stills(data, SETS).held_out
+    rng = np.random.default_rng(0)
+    for share in (0.0, 1.0):
+        views = PromptViews(stills, side=64, pasted=share)
+        sources = [views.draw(rng).source for _ in range(8)]
+        assert [source.startswith("pasted") for source in sources] == [share == 1.0] * 8
 
 
 def test_a_window_lies_in_the_picture(data: Path) -> None:

@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from model.core.image_headers import ImageLimits
 from model.core.masks import MaskError, split_objects
 from model.core.palette import read_label_map, write_label_map
 from service.commands.track_job.results import TrackResults
-from service.errors import DamagedVideo
+from service.errors import BadOption, BadVideo, DamagedVideo
+from service.media.formats import yolo
 from service.media.formats.annotated import AnnotatedFrame, AnnotatedObject, AnnotatedVideo
 from service.media.formats.registry import (
     FORMATS,
@@ -20,6 +24,8 @@ from service.media.formats.registry import (
     read_annotations,
     write_folder,
 )
+from service.media.images import decode_image
+from service.media.prompts import Prompt, Touch, segment_prompt
 from service.media.video import Source
 
 GIVEN = ("human", 1.0)
@@ -30,13 +36,17 @@ ANNOTATIONS = frozenset({".json", ".txt", ".xml"})
 def read_prompt(path: Path, source: Source, number: int, limits: ImageLimits) -> bytes:
     """Return the PNG of the objects in a frame: a file of masks, or what annotations say of it.
 
-    Annotations are searched for the name of the frame's picture, then for its number.
+    Annotations are searched for the name of the frame's picture, then for its number. A file of
+    YOLO's outlines is of one frame, whatever its name.
 
     Raises:
         MaskError: they are of no format that is read, or have no mask of this frame.
     """
     if path.suffix.lower() not in ANNOTATIONS:
         return path.read_bytes()
+    if path.suffix.lower() == ".txt" and yolo.is_outlines(path):
+        size = _decode(source, number).shape[:2]
+        return write_label_map(yolo.fill_frame(yolo.read_outlines(path), size).labels())
     frames = {frame.number: frame for frame in read_annotations(path, limits=limits).frames}
     stem = source.stem_of(number)
     named = (frame for frame in frames.values() if frame.stem == stem)
@@ -44,6 +54,34 @@ def read_prompt(path: Path, source: Source, number: int, limits: ImageLimits) ->
     if found is None or not found.objects:
         raise MaskError(f"{path.name} has no mask of {source.name_of(number)}")
     return write_label_map(found.labels())
+
+
+def segment_clicks(
+    clicks: Sequence[str], source: Source, number: int
+) -> tuple[bytes, tuple[str, ...]]:
+    """Return the PNG of what is clicked in a frame, as object 1, and warnings of it.
+
+    Raises:
+        BadOption: a click that is no "X,Y" of a pixel in the frame.
+        BadVideo: there is no such frame.
+        NoObjects: nothing stands out there.
+    """
+    touches = []
+    for click in clicks:
+        try:
+            x, y = (float(part) for part in click.split(","))
+        except ValueError as error:
+            raise BadOption(f"--click {click!r} is no pixel: write X,Y, such as 320,240") from error
+        touches.append(Touch([(x, y)]))
+    found = segment_prompt(_decode(source, number), Prompt(touches))
+    return write_label_map(found.mask.view(np.uint8)), found.warnings
+
+
+def _decode(source: Source, number: int) -> NDArray[np.uint8]:
+    frame = next(source.frames(first=number), None)
+    if frame is None:
+        raise BadVideo(f"the video has no frame {number}")
+    return decode_image(frame.image)
 
 
 def export_formats(

@@ -94,28 +94,34 @@ def read_annotations(path: Path, *, limits: ImageLimits) -> AnnotatedVideo:
     """Return the masks in a file or folder, whichever of the formats that are read it is.
 
     Read are folders of label maps (DAVIS, YouTube-VOS, what `tamvt track` leaves), COCO and
-    COCO-video, CVAT's XML, MOTS and Label Studio's brushes.
+    COCO-video, CVAT's XML, MOTS, Label Studio's brushes and folders of YOLO's outlines.
 
     Raises:
         MaskError: it is none of them; the message names it and says what is read.
     """
     if path.is_dir():
+        # Pictures may lie beside YOLO's outlines: these are looked for first.
+        texts = (*(path / "labels").glob("*.txt"), *path.glob("*.txt"))
+        if any(yolo.is_outlines(text) for text in texts):
+            return yolo.read(path)
         folders = [
             folder for folder in (path, *sorted(path.rglob("*"))) if any(folder.glob("*.png"))
         ]
         if not folders:
-            raise MaskError(f"there are no PNGs in {str(path)!r}")
+            raise MaskError(f"there are no PNGs in {str(path)!r}, and no outlines of YOLO")
         return davis.read(folders[0], limits=limits)
     match path.suffix.lower():
         case ".xml":
             return cvat.read(path)
+        case ".txt" if yolo.is_outlines(path):
+            raise MaskError(f"{path.name} is one frame of YOLO: give the folder that holds it")
         case ".txt":
             return mots.read(path)
         case ".json":
             return _read_json(path)
     raise MaskError(
         f"{path.name} is of no format that is read here: JSON of COCO or Label Studio, XML of "
-        "CVAT, text of MOTS, or a folder of PNGs"
+        "CVAT, text of MOTS, or a folder of PNGs or of YOLO's outlines"
     )
 
 

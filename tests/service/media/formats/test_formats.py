@@ -21,7 +21,7 @@ from pycocotools.coco import COCO
 from model.core.image_headers import ImageLimits
 from model.core.masks import MaskError
 from service.errors import BadOption
-from service.media.formats import label_studio, yolo
+from service.media.formats import label_studio
 from service.media.formats.annotated import AnnotatedFrame, AnnotatedObject, AnnotatedVideo
 from service.media.formats.registry import (
     FORMATS,
@@ -149,13 +149,6 @@ def test_a_yolo_outline_fills_the_mask_with_its_hole_and_its_parts() -> None:
         # Seams are drawn one pixel wide by this filling, and no more than that is added.
         assert extra.sum() <= 40
     assert '0: "cup"' in files("yolo")["data.yaml"].decode()
-
-
-def test_an_outline_of_one_part_is_exact() -> None:
-    points = yolo.join_contours(block(1))
-    filled = np.zeros((HEIGHT, WIDTH), np.uint8)
-    cv2.fillPoly(filled, [points.astype(np.int32)], 1)
-    assert (filled.view(np.bool_) == block(1)).all()
 
 
 def test_mots_gives_each_pixel_to_one_object() -> None:

@@ -67,6 +67,8 @@ COMMANDS = {
         (
             "tamvt track video.mp4 --mask first.png -o out --overlay",
             "tamvt track frames/ --mask 00000.png -o out --url http://127.0.0.1:8000",
+            "tamvt track 0 --live 60 --click 320,240 -o out",
+            "tamvt track rtsp://10.0.0.7/door --live 60 --allow-private --mask m.png -o out",
         ),
     ),
     "batch": Command(

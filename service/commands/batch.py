@@ -33,7 +33,8 @@ from model.core.masks import MaskError
 from model.core.pixels import PixelError
 from service.commands.failures import report_failures
 from service.commands.manifest import Line, ManifestEntry, read_manifest
-from service.commands.track import TrackArguments, track_video
+from service.commands.track import track_video
+from service.commands.track_job.arguments import TrackArguments
 from service.errors import BadOption, DamagedVideo, TamvtError
 from service.local.private_service import private_service
 from tamvt_client import ClientError, Unreachable

@@ -4,6 +4,7 @@ OUT/masks/<stem of the image, or five digits>.png   palette PNGs
 OUT/states.csv                                       frame, object, state, confidence
 OUT/overlay.mp4                                      with --overlay
 OUT/<format>/                                        with --format: for other tools
+OUT/frames/                                          with --live: what was recorded
 OUT/.tamvt/                                          what is needed to go on after a stop
 """
 
@@ -30,14 +31,16 @@ from model.core.palette import read_label_map
 from model.core.pixels import ImageLimits, TooLarge
 from service.commands.failures import report_failures
 from service.commands.sending import round_to_clips, send_frames
-from service.commands.track_job.export import export_formats, read_prompt
-from service.commands.track_job.results import LostMasks, TrackResults, locked
+from service.commands.track_job.arguments import TrackArguments
+from service.commands.track_job.export import export_formats, read_prompt, segment_clicks
+from service.commands.track_job.live import record_into
+from service.commands.track_job.results import TrackResults, locked
 from service.commands.track_job.state import JobIdentity, TrackState, digest_sent, digest_source
 from service.commands.track_job.ways import backward_source, corrections_digest, read_corrections
 from service.errors import BadOption, BadVideo, DamagedVideo, PictureTooLarge
 from service.local.private_service import private_service
-from service.media.formats.registry import FormatName
 from service.media.images import decode_image
+from service.media.live_video import Recording
 from service.media.overlay import paint, write_overlay
 from service.media.video import Source, SourceFrame, open_source
 from service.settings import API_KEY, read_settings
@@ -119,57 +122,33 @@ class Job:
         return digest_sent(self.source, first, last, before=before)
 
 
-@Parameter(name="*")
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrackArguments:
-    """The options of `tamvt track`."""
-
-    mask: Annotated[
-        Path, Parameter(help="PNG of the objects in the reference frame, or annotations")
-    ]
-    out: Annotated[Path, Parameter(name=("-o", "--out"), help="folder for the masks")]
-    overlay: Annotated[bool, Parameter(help="also write OUT/overlay.mp4")] = False
-    formats: Annotated[
-        tuple[FormatName, ...],
-        Parameter(
-            name="--format", help="also write OUT/FORMAT/ for other tools", consume_multiple=True
-        ),
-    ] = ()
-    url: Annotated[str | None, Parameter(help="a running service; without it one is started")] = (
-        None
-    )
-    reference_frame: Annotated[int, Parameter(help="frame of the mask")] = 0
-    both_ways: Annotated[
-        bool, Parameter(help="from the reference frame also back to the first one")
-    ] = False
-    corrections: Annotated[
-        Path | None, Parameter(help="folder of masks of later frames, named as those in OUT/masks")
-    ] = None
-    model: Annotated[str | None, Parameter(help="name of the model (the service's own choice)")] = (
-        None
-    )
-    clip_length: Annotated[int | None, Parameter(help="frames processed at once")] = None
-    memory_size: Annotated[int | None, Parameter(help="frames remembered")] = None
-    lost: Annotated[
-        LostMasks, Parameter(help="masks of objects that are lost: written all the same, or empty")
-    ] = "keep"
-    restart: Annotated[bool, Parameter(help="forget an earlier run in OUT and begin again")] = False
-
-
 @report_failures("track")
 def run(
-    video: Annotated[Path, Parameter(help="a video file, or a folder of images")],
+    video: Annotated[str, Parameter(help="a video file, or a folder of images")],
     /,
     *,
     args: TrackArguments,
 ) -> None:
     """Track, or go on where an earlier run stopped."""
-    track_video(video, args)
+    if args.live is None:
+        if "://" in video or (video.isdecimal() and not Path(video).exists()):
+            raise BadOption(f"{video!r} is no file: --live SECONDS records a camera or a stream")
+        track_video(Path(video), args)
+        return
+    if args.reference_frame or args.both_ways or args.corrections or args.restart:
+        raise BadOption("--live begins with the first picture, and goes forward only")
+    private = args.allow_private
+    with record_into(args.out, video, seconds=args.live, allow_private=private) as recording:
+        track_video(recording.folder, args, recording)
 
 
-def track_video(video: Path, args: TrackArguments) -> None:
-    """Do what `tamvt track` does; raise DamagedVideo after the frames before the damage."""
-    job = _job(video, args)
+def track_video(video: Path, args: TrackArguments, recording: Recording | None = None) -> None:
+    """Do what `tamvt track` does; raise DamagedVideo after the frames before the damage.
+
+    With a `recording` its pictures are the video, and are tracked as they come.
+    """
+    source = recording.source() if recording else _open(video, args)
+    job = _job(source, args)
     with locked(job.out):
         if not job.state_file.exists() and any(job.results.masks.glob("*.png")):
             # They may be true ones, made by hand.
@@ -177,6 +156,8 @@ def track_video(video: Path, args: TrackArguments) -> None:
                 f"{job.results.masks} holds masks that no earlier run wrote; choose another folder"
             )
         damage = _tracked(job, args)
+        if recording:
+            job = replace(job, source=recording.finished())
         if args.both_ways and job.reference_frame and not damage:
             back = job.turned_around(_corrections_of(job, args, after=False))
             damage = _tracked(back, args)
@@ -208,17 +189,24 @@ def _tracked(job: Job, args: TrackArguments) -> str:
     return ""
 
 
-def _job(video: Path, args: TrackArguments) -> Job:
+def _open(video: Path, args: TrackArguments) -> Source:
     source = open_source(video, mask=args.mask)
     if source.left_out:
         _say(f"left out of {video}: {source.left_out}")
+    return source
+
+
+def _job(source: Source, args: TrackArguments) -> Job:
     if args.reference_frame < 0:
         raise BadOption("--reference-frame cannot be negative")
     settings = read_settings()
     limits = ImageLimits(
         settings.max_frame_bytes, settings.max_frame_width, settings.max_frame_height
     )
-    mask = read_prompt(args.mask, source, args.reference_frame, limits)
+    if args.mask is None:
+        mask, warnings = segment_clicks(args.click, source, args.reference_frame)
+    else:
+        mask, warnings = read_prompt(args.mask, source, args.reference_frame, limits), ()
     try:
         read = read_mask_image(mask, limits)
     except TooLarge as error:
@@ -230,7 +218,7 @@ def _job(video: Path, args: TrackArguments) -> Job:
         reference_frame=args.reference_frame,
         mask=mask,
         labels=read.labels,
-        mask_says=(f"the mask shows {shown or 'no object'}", *read.notes),
+        mask_says=(f"the mask shows {shown or 'no object'}", *read.notes, *warnings),
         options=SessionOptions(
             model=args.model, clip_length=args.clip_length, memory_size=args.memory_size
         ),

@@ -6,7 +6,7 @@ H and W are a frame's height and width; every picture is uint8 RGB (H, W, 3).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -48,7 +48,8 @@ class Source:
     """A video file, or a folder of images in natural order (`images` is empty for a file).
 
     `count` is the number of frames, None if a file does not say; `left_out` says what else lies in
-    a folder. `fps` is the mean number of frames a second, for a folder what is usual.
+    a folder. `fps` is the mean number of frames a second, for a folder what is usual. Of a folder
+    that is being filled `arrives` waits for an image, by its number, and tells whether it came.
     """
 
     path: Path
@@ -56,6 +57,7 @@ class Source:
     count: int | None
     left_out: str = ""
     fps: float = FOLDER_FPS
+    arrives: Callable[[int], bool] = field(default=lambda _: True, compare=False, repr=False)
 
     def name_of(self, number: int) -> str:
         """Return what a message calls a frame: its file, or its number."""
@@ -92,13 +94,15 @@ class Source:
             BadVideo: the file is damaged, or an image cannot be read; it names the image.
         """
         for number, image in enumerate(self.images[first:], start=first):
+            if not self.arrives(number):
+                return
             try:
                 data = fitting_image(read_frame_file(image))
             except OSError as error:
                 raise BadVideo(f"{image.name!r} cannot be read: {error.strerror}") from error
             except PixelError as error:
                 raise BadVideo(f"{image.name!r}: {error}") from error
-            yield SourceFrame(number, self.stem_of(number), data, number / FOLDER_FPS)
+            yield SourceFrame(number, self.stem_of(number), data, number / self.fps)
         if not self.images:
             # From the start: seeking by number is not exact in files with a variable frame rate.
             with self.path.open("rb") as file:

@@ -75,11 +75,17 @@ def turn_of(frame: VideoFrame) -> Turn:
 
 
 class VideoReader:
-    """An open video. `size` (height, width) is that of its square pixels, before it is turned."""
+    """An open video. `size` (height, width) is that of its square pixels, before it is turned.
 
-    def __init__(self, container: InputContainer, stream: VideoStream, *, cut_off: bool) -> None:
+    Of a `live` one what cannot be decoded is passed over: it may begin within a picture.
+    """
+
+    def __init__(
+        self, container: InputContainer, stream: VideoStream, *, cut_off: bool, live: bool = False
+    ) -> None:
         self._container = container
         self._stream = stream
+        self._live = live
         self._damage = "the file is cut off" if cut_off else ""
         self.size = self._shape(stream.codec_context.height, stream.codec_context.width)
 
@@ -130,6 +136,11 @@ class VideoReader:
 
     def _frames(self) -> Iterator[VideoFrame]:
         """Yield what can be decoded, and note what is wrong after it."""
+        if self._live:
+            for packet in self._container.demux(self._stream):
+                with suppress(av.error.InvalidDataError):
+                    yield from (frame for frame in packet.decode() if not frame.is_corrupt)
+            return
         for packet in self._container.demux(self._stream):
             if packet.is_corrupt:
                 self._damage = "the file is cut off"

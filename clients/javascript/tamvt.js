@@ -14,8 +14,7 @@
 const [PROTOCOL, HEADER_BYTES, MAX_WAIT_MS] = ["tamvt.v1", 16, 10_000];
 const [MOST_KEPT, MOST_KEPT_BYTES] = [1000, 64_000_000]; // of frames that are not committed
 const BROWSER_S = 20; // far longer than a browser takes: some never say that they are done
-// What ends a stream for good: replaced by another one, or refused. All else is tried again.
-const isFinal = (code) => code === 1000 || code === 1008 || (code >= 4000 && code < 5000);
+const isFinal = (code) => code === 1000 || code === 1008 || (code >= 4000 && code < 5000); // all else is tried again
 
 /** An error that the service explained (RFC 9457): status, type, detail, expected, limit. */
 export class Problem extends Error {
@@ -232,10 +231,10 @@ export class Session {
  *
  * `mode: "lossless"` answers every frame, and `send` waits for a credit; `"latest"` answers the
  * newest. `onMasks({frame, timestamp, objects, timing})` hears of each frame once (`timestamp` is
- * null if it was answered before a reconnection), `onDropped(frames)` of those passed over,
- * `onState` of "open", "waiting", "closed". `opened` settles with the first connection, `done` when
- * the stream is over; both reject with what went wrong. A service that says nothing for `silentS`
- * while it has frames to answer is connected to again. With `durableS` (0.5 to 5) it commits at most
+ * null if it was answered before a reconnection), `onDropped(frames)` of those passed over, `onState`
+ * of "open", "waiting", "closed", `onStats` of the service once a second (docs/stream.md). `opened`
+ * settles with the first connection, `done` when it is over; both reject with what went wrong. A
+ * service silent for `silentS` is connected to again. With `durableS` (0.5 to 5) it commits at most
  * so often, in seconds; frames are kept until then, and sent again after a failure.
  */
 export class Stream {
@@ -243,8 +242,8 @@ export class Stream {
   #sent = new Set(); #last; #failures = 0; #met = false; #ready = false; #ending = false;
   #committed = Infinity; #over = false; #silence; #opened = Promise.withResolvers(); #done = Promise.withResolvers();
 
-  constructor(session, { mode = "lossless", from, maxWaitMs = 50, durableS, retries = 8, silentS = 30, onMasks, onDropped, onState } = {}) {
-    Object.assign(this, { session, mode, maxWaitMs, durableS, retries, silentS, onMasks, onDropped, onState });
+  constructor(session, { mode = "lossless", from, maxWaitMs = 50, durableS, retries = 8, silentS = 30, onMasks, onDropped, onState, onStats } = {}) {
+    Object.assign(this, { session, mode, maxWaitMs, durableS, retries, silentS, onMasks, onDropped, onState, onStats });
     this.nextFrame = session.state.next_frame;
     this.#last = (from ?? this.nextFrame) - 1;
     [this.opened, this.done] = [this.#opened.promise, this.#done.promise];
@@ -288,7 +287,7 @@ export class Stream {
       if (this.#over) return;
       const url = new URL(`${path}/stream`, `${client.url.replace(/^http/, "ws")}/`);
       const from = Math.min(this.#last, this.durableS ? this.#committed : Infinity) + 1; // the rest may be gone
-      url.search = new URLSearchParams({ ticket, mode: this.mode, from, max_wait_ms: this.maxWaitMs, ...(this.durableS && { durable: `interval:${this.durableS}` }) });
+      url.search = new URLSearchParams({ ticket, mode: this.mode, from, max_wait_ms: this.maxWaitMs, ...(this.durableS && { durable: `interval:${this.durableS}` }), ...(this.onStats && { stats: true }) });
       this.#socket = new WebSocket(url, [PROTOCOL]);
       this.#socket.onmessage = ({ data }) => { this.#listen(); this.#receive(JSON.parse(data)); };
       this.#socket.onclose = ({ code, reason }) => this.#lost(new Error(reason || `closed (${code})`), isFinal(code));
@@ -320,6 +319,7 @@ export class Stream {
     else if (message.type === "masks") this.#deliver(message);
     else if (message.type === "dropped") this.#pass(message.frames);
     else if (message.type === "durable") this.#commit(message.frame);
+    else if (message.type === "stats") this.onStats?.(message);
     else if (message.type === "error") this.problem = new Problem(message.problem);
     else if (message.type === "bye" && message.reason === "end") this.close();
   }

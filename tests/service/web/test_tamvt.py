@@ -106,6 +106,22 @@ async def test_a_stream_answers_every_frame_in_order(run_js: RunJs, api: Api) ->
     assert [masks["objects"] for masks in found["got"]] == [frame["objects"] for frame in stored]
 
 
+async def test_a_stream_tells_how_it_does_where_it_is_asked_to(run_js: RunJs) -> None:
+    code = f"""async (tamvt, given) => {{ {IMAGES}
+        const told = [];
+        const asked = Promise.withResolvers();
+        const onStats = (stats) => {{ told.push(stats); asked.resolve(); }};
+        const stream = session.stream({{ maxWaitMs: 0, onStats, onMasks: () => {{}} }});
+        for (const image of images.slice(1)) await stream.send(image);
+        await asked.promise;
+        await stream.end();
+        return told; }}"""
+    first = (await run_js(code, video(4)))[0]
+    assert first["frames_per_s"] > 0
+    assert set(first["latency_ms"]) == {"p50", "p95", "p99"}
+    assert (first["dropped"], first["queue"]) == (0, 0)
+
+
 async def test_a_lost_connection_is_resumed_and_no_frame_comes_twice(
     run_js: RunJs, api: Api
 ) -> None:

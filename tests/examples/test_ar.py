@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +10,7 @@ import pytest
 from playwright.async_api import Browser, expect
 
 from tests.support.browser import open_page
+from tests.support.pages import serve_folder
 from tests.support.running import ROOT, running_service
 
 pytestmark = pytest.mark.anyio
@@ -35,26 +33,14 @@ CAMERA = """navigator.mediaDevices.getUserMedia = async () => {
 };"""
 
 
-class QuietFiles(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
 def address(toy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The page on a server of its own, and a service that lets it in."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietFiles, directory=AR)) as server:
-        origin = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, args=[0.02])
-        thread.start()
-        try:
-            state = tmp_path_factory.mktemp("ar")
-            allowed = {"TAMVT_ALLOWED_ORIGINS": origin}
-            with running_service(state=state, weights=toy_folder, settings=allowed) as service:
-                yield f"{origin}/index.html?service={service.url}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serve_folder(AR) as origin:
+        state = tmp_path_factory.mktemp("ar")
+        allowed = {"TAMVT_ALLOWED_ORIGINS": origin}
+        with running_service(state=state, weights=toy_folder, settings=allowed) as service:
+            yield f"{origin}/index.html?service={service.url}"
 
 
 async def test_each_mask_is_drawn_on_the_picture_of_its_time_stamp(

@@ -8,11 +8,12 @@ import { Figures } from "./figures.js";
 import { showChosen } from "./gallery.js";
 import { Leg } from "./legs.js";
 import { KeyedClient } from "./key.js";
-import { explained, hint, nextStep, outcome, progress, spots } from "./messages.js";
+import { CHANGED_THERE, OPEN_THERE, explained, hint, nextStep, outcome, progress, spots } from "./messages.js";
 import { Objects } from "./objects.js";
 import { Pen } from "./pen.js";
 import { Results } from "./results.js";
 import { CameraSource, ImageSource, VideoSource } from "./sources.js";
+import { Tabs } from "./tabs.js";
 import { Timeline } from "./timeline.js";
 import { Tracking } from "./tracking.js";
 import { $, ObjectList, say, showFigures, showKind, showSpots, showPrimary, showTransport } from "./view.js";
@@ -33,6 +34,11 @@ export class Bench {
     this.timeline = new Timeline($("timeline"));
     this.pen = new Pen($("marks"), this.desk, this.viewer.stage);
     this.viewer.onView = () => this.pen.show();
+    this.tabs = new Tabs({
+      own: () => this.session?.id,
+      onOther: () => say(OPEN_THERE),
+      onChange: (id) => { history.replaceState(null, "", `#session=${id}`); say(CHANGED_THERE); },
+    });
     const change = (act) => (...given) => { act(...given); this.viewer.paint(); this.pen.show(); this.render(); };
     this.list = new ObjectList($("objects"), {
       onChoose: change((id) => { this.things.chosen = id; }),
@@ -153,7 +159,7 @@ export class Bench {
 
   /** Forgets the session, keeps the video. */
   async again({ quiet = false } = {}) {
-    if (this.session) dropBookmark();
+    if (this.session) dropBookmark(this.session.id);
     this.tracking?.pause();
     this.desk.clear();
     history.replaceState(null, "", location.pathname);
@@ -228,6 +234,7 @@ export class Bench {
     }
     this.things.remove(id);
     this.results.sift();
+    if (this.session) this.tabs.changed(this.session.id, this.session.id);
     this.drawing?.erase(id);
     this.viewer.paint();
   }
@@ -305,6 +312,7 @@ export class Bench {
       if (trouble || tracking.paused) break;
     }
     this.tracking = null;
+    this.tabs.changed(this.session.id, this.session.id);
     await this.attempt(() => this.viewer.show(leg.newest));
     this.tell(trouble, leftOut);
   }
@@ -323,7 +331,7 @@ export class Bench {
   /** Says how tracking ended, and shows where to look. */
   tell(trouble, leftOut) {
     const [{ frames }, objects] = [this.results, this.objects()];
-    const { text, wrong } = outcome(frames, objects, { trouble, leftOut, remaining: this.remaining });
+    const { text, wrong } = outcome(frames, objects, { trouble, leftOut, remaining: this.remaining, damage: this.source.damage });
     say(text, { wrong });
     this.showSpots(spots(frames, objects, { start: this.start }));
   }
@@ -343,8 +351,8 @@ export class Bench {
 
   /** Goes on with the session that the address names, on the video that this browser kept. */
   async resume(id) {
-    const kept = await readBookmark();
-    if (kept?.session !== id) throw new Error("The video of this session is not on this device.");
+    const kept = await readBookmark(id);
+    if (!kept) throw new Error("The video of this session is not on this device.");
     const session = await this.client.open(id);
     const back = kept.back && (await this.client.open(kept.back));
     if (kept.kind === "clip") this.#use(await this.#openClip(kept.name));
@@ -356,6 +364,7 @@ export class Bench {
     for (const leg of this.legs) await this.readMasks(leg, 0);
     await this.viewer.show(this.forward.newest);
     say(this.remaining ? "Back where you were. Continue, or correct any frame." : "Back where you were.");
+    this.tabs.opened(id);
     this.showSpots(spots(this.results.frames, this.objects(), { start: this.start }));
   }
 

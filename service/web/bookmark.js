@@ -1,14 +1,20 @@
-/** What a reload needs to go on: which session on which video. Kept in this browser (IndexedDB). */
+/**
+ * What a reload needs to go on: which session on which video. Kept in this browser (IndexedDB), for
+ * each tab its own: a tab has one session at a time.
+ */
 
 import { within } from "./tamvt.js";
 
-const NAME = "tamvt";
-const KEY = "page";
+const [NAME, VERSION, SESSIONS] = ["tamvt", 2, "sessions"];
+const KEPT = 4; // sessions, with their videos: of as many tabs
 const PATIENCE_S = 5; // without it the page works: a reload begins anew
 
 function open() {
-  const request = indexedDB.open(NAME, 1);
-  request.onupgradeneeded = () => request.result.createObjectStore(KEY);
+  const request = indexedDB.open(NAME, VERSION);
+  request.onupgradeneeded = () => {
+    for (const store of request.result.objectStoreNames) request.result.deleteObjectStore(store);
+    request.result.createObjectStore(SESSIONS);
+  };
   return settled(request);
 }
 
@@ -22,22 +28,29 @@ function settled(request) {
 async function withStore(mode, act) {
   const database = await open();
   try {
-    return await settled(act(database.transaction(KEY, mode).objectStore(KEY)));
+    return await settled(act(database.transaction(SESSIONS, mode).objectStore(SESSIONS)));
   } finally {
     database.close();
   }
 }
 
-/** `{session, kind, name, rate, start, names, files}`, or undefined; files are kept as they are. */
-export function readBookmark() {
-  return withStore("readonly", (store) => store.get(KEY)).catch(() => undefined);
+/** `{session, back, kind, name, rate, start, files}`, or undefined; files are kept as they are. */
+export function readBookmark(session) {
+  return withStore("readonly", (store) => store.get(session)).catch(() => undefined);
 }
 
-/** Without room or permission the page works, and a reload begins anew. */
+/** Keeps it, and the newest of other sessions; without room or permission a reload begins anew. */
 export function writeBookmark(value) {
-  return withStore("readwrite", (store) => store.put(value, KEY)).catch(() => {});
+  return withStore("readwrite", (store) => {
+    const all = store.getAll();
+    all.onsuccess = () => {
+      const others = all.result.filter(({ session }) => session !== value.session).sort((a, b) => b.at - a.at);
+      for (const { session } of others.slice(KEPT - 1)) store.delete(session);
+    };
+    return store.put({ ...value, at: Date.now() }, value.session);
+  }).catch(() => {});
 }
 
-export function dropBookmark() {
-  return withStore("readwrite", (store) => store.delete(KEY)).catch(() => {});
+export function dropBookmark(session) {
+  return withStore("readwrite", (store) => store.delete(session)).catch(() => {});
 }

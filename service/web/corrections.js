@@ -37,6 +37,7 @@ export class Corrections {
       throw error;
     }
     Object.assign(bench, after);
+    bench.tabs.changed(before.forward.session.id, bench.session.id);
     bench.desk.clear();
     for (const leg of bench.legs.filter((each) => each.has(n))) await bench.readMasks(leg, leg.frameOf(n));
     if (after.forward !== forward || after.backward !== backward) await this.#remember(before);
@@ -65,6 +66,7 @@ export class Corrections {
     this.past = null;
     await bench.attempt(async () => {
       letGo(bench.legs.filter((leg) => leg !== forward && leg !== backward));
+      bench.tabs.changed(bench.session.id, forward.session.id);
       Object.assign(bench, { forward, backward });
       bench.results.restore(frames);
       await bench.bookmark();

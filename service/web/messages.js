@@ -15,6 +15,8 @@ const BY_NAME = {
   NotReadableError: "The camera or the file cannot be read: another program may hold it. Close that, then try again.",
   TimeoutError: "The service took too long to answer. What is tracked is kept: try again.",
 };
+export const OPEN_THERE = "This session is open in another tab, too. Work on it in one of them.";
+export const CHANGED_THERE = "Another tab went on with this session. Reload the page to see it.";
 const REPLACED = "This session goes on in another tab. Press Continue to take it back.";
 // What Chrome, Firefox and Safari say of a failed fetch, and our client of a closed connection.
 const NO_ANSWER = /^(Failed to fetch|NetworkError when|Load failed|closed \(\d+\))/;
@@ -70,17 +72,22 @@ export function nextStep({ tracking, source, busy, previewing, session, edited, 
   return remaining ? { label: "Continue", enabled } : { label: "All frames are tracked", enabled: false };
 }
 
-/** How tracking ended, in words: what failed or was lost comes first, what was left out last. */
-export function outcome(frames, objects, { trouble, leftOut, remaining }) {
+/**
+ * How tracking ended, in words: what failed or was lost comes first, what was left out last.
+ * `damage` says where the file itself ends too early.
+ */
+export function outcome(frames, objects, { trouble, leftOut, remaining, damage = "" }) {
   const lost = objects.map(({ id, name }) => ({ name, count: countStates(frames, id).lost })).filter(({ count }) => count);
   const parts = [];
-  if (trouble) parts.push(explained(trouble));
+  if (trouble && trouble.message !== damage) parts.push(explained(trouble));
+  if (damage) parts.push(`${damage} Frames tracked before that: ${frames.size}.`);
   if (lost.length) parts.push(`${lost.map(({ name, count }) => `${name} was lost in ${count} of ${frames.size} frames`).join(", ")}: look below.`);
   if (remaining && !trouble) parts.push("Paused. Correct any frame that is tracked, or continue.");
   else if (lost.length) parts.push("Where you can see it in the picture, point at it there and track on.");
+  else if (damage) parts.push("Play them, correct them, or download their masks.");
   else if (!trouble) parts.push("Done: seen in every frame. Play it, correct it, or download the masks.");
   parts.push(...leftOut.map((message) => `${message} It was left out.`));
-  const wrong = Boolean(trouble) || leftOut.length > 0 || lost.some(({ count }) => count > frames.size / 2);
+  const wrong = Boolean(trouble || damage) || leftOut.length > 0 || lost.some(({ count }) => count > frames.size / 2);
   return { text: parts.join(" "), wrong };
 }
 

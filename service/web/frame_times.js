@@ -26,6 +26,20 @@ export async function readFrameTimes(blob) {
   return found;
 }
 
+/** Whether a file begins as an MP4 or MOV and has no whole index: it was not finished, or is cut off. */
+export async function lacksIndex(blob) {
+  const file = new Bytes(blob);
+  for (let at = 0; at + 16 <= file.size; ) {
+    const head = await file.view(at, 16);
+    const size = head.getUint32(0) === 1 ? Number(head.getBigUint64(8)) : head.getUint32(0) || file.size - at;
+    const kind = TEXT(head, 4);
+    if (["moov", "moof"].includes(kind)) return at + size > file.size;
+    if (size < 8 || (at === 0 && kind !== "ftyp")) return false;
+    at += size;
+  }
+  return file.size >= 16;
+}
+
 /** A file in windows: what is skipped is never read. */
 class Bytes {
   #start = 0; #window = new ArrayBuffer(0);

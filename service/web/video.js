@@ -1,7 +1,7 @@
 /** A video file, stepped through by seeking: every picture, in order, however slow the model is. */
 
 import { within } from "./tamvt.js";
-import { readFrameTimes } from "./frame_times.js";
+import { lacksIndex, readFrameTimes } from "./frame_times.js";
 
 export const BROWSER_S = 20; // far longer than a browser takes: some do not say that they are done
 const SHORT_SIDE = 480;
@@ -47,13 +47,16 @@ export function makeVideo() {
   return Object.assign(document.createElement("video"), { muted: true, playsInline: true, preload: "auto" });
 }
 
-/** `times` says when each picture is shown, in seconds; `notice` what is wrong with the file. */
+/**
+ * `times` says when each picture is shown, in seconds; `notice` what is to be known of the file,
+ * `damage` where it ends too early.
+ */
 export class VideoSource {
   #queue = Promise.resolve(); #url;
 
   static async open(blob, { name, kind = "video" }) {
     const source = new VideoSource();
-    Object.assign(source, { kind, name, files: [blob], live: false, video: makeVideo(), notice: "" });
+    Object.assign(source, { kind, name, files: [blob], live: false, video: makeVideo(), notice: "", damage: "" });
     source.#url = URL.createObjectURL(blob);
     try {
       await source.#load();
@@ -82,6 +85,7 @@ export class VideoSource {
       await happened(video, "loadeddata", `Opening ${name}`);
     } catch (error) {
       if (!video.error) throw error;
+      if (await lacksIndex(this.files[0])) throw new Error(`${name} is cut off: its index, which stands at its end, is missing. Copy or record it again, then open it.`, { cause: error });
       throw new Error(`${name} cannot be played by this browser. Convert it to MP4 (H.264) or WebM, then open it again.`, { cause: error });
     }
     if (!video.videoWidth) throw new Error(`${name} holds no picture, only sound.`);
@@ -101,7 +105,7 @@ export class VideoSource {
     }
     const span = this.times.at(-1) - this.times[0];
     this.rate = span > 0 ? snapRate((this.count - 1) / span) : DEFAULT_RATE;
-    if (found?.missing) this.notice = `${name} is cut off after frame ${this.count}: what followed is missing.`;
+    if (found?.missing) this.notice = this.damage = `${name} is cut off after frame ${this.count}: what followed is missing.`;
   }
 
   /** The <video> at frame n. One seek at a time: another one would cancel it. */
@@ -119,7 +123,8 @@ export class VideoSource {
       if (!this.video.error || n === 0) throw error; // it was only slow
       await this.#load();
       this.times.length = Math.min(this.count, n);
-      throw new Error(`${this.name} is damaged at frame ${n + 1}: the video ends before it.`, { cause: error });
+      this.damage = `${this.name} is damaged at frame ${n + 1}: the video ends before it.`;
+      throw new Error(this.damage, { cause: error });
     }
   }
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import zipfile
+from collections.abc import Callable
 from typing import Any
 
 import av
@@ -102,6 +104,49 @@ async def test_a_video_that_was_cut_is_tracked_as_far_as_it_goes(page: Page) -> 
     await paint(page, (24, 24), (26, 26))
     await track(page)
     assert 4 <= len(await zipped_masks(page)) < len(times)
+
+
+def cut(data: bytes) -> bytes:
+    """The beginning of a file: of one that begins with its index, with most of its pictures."""
+    return data[: len(data) * 3 // 4]
+
+
+def scratched(data: bytes) -> bytes:
+    """A file with nothing in a tenth of its pictures."""
+    begin, step = data.index(b"mdat"), len(data) // 10
+    middle = begin + (len(data) - begin) * 6 // 10
+    return data[:middle] + bytes(step) + data[middle + step :]
+
+
+@pytest.mark.parametrize("harm", [cut, scratched])
+async def test_a_film_that_is_damaged_says_where_and_what_is_tracked(
+    page: Page, harm: Callable[[bytes], bytes]
+) -> None:
+    data, times = scene.varied_video([0.04] * 72, kind="mp4")
+    await open_video(page, "film.mp4", harm(data))
+    await expect(page.locator("#counter")).not_to_have_text(f"1 / {FRAMES}")
+    await paint(page, (24, 24), (26, 26))
+    await track(page)
+    status = str(await page.locator("#status").text_content())
+    said = re.match(
+        r"film\.mp4 is (?:damaged at|cut off after) frame (\d+): .*tracked before that: (\d+)\.",
+        status,
+    )
+    assert said is not None, status
+    assert "Done" not in status
+    tracked = int(said[2])
+    assert 0 <= int(said[1]) - tracked <= 1
+    assert 10 < tracked < len(times)
+    masks = await zipped_masks(page)
+    assert len(masks) == tracked
+    assert jaccard(masks[f"{tracked - 1:05d}.png"] == 1, scene.labels(tracked - 1) == 1) > 0.8
+
+
+async def test_a_film_whose_index_is_cut_off_is_said_to_be(page: Page) -> None:
+    data, _ = scene.varied_video([0.04] * 12, kind="mp4", movflags="+disable_chpl")
+    for end in (len(data) * 3 // 4, data.index(b"moov") - 4):
+        await open_video(page, "film.mp4", data[:end])
+        await expect(page.locator("#status")).to_contain_text("film.mp4 is cut off: its index")
 
 
 @pytest.mark.parametrize("kind", ["video", "images"])

@@ -54,6 +54,7 @@ export class Pen {
     if (!this.#desk.mayDraw()) return;
     const moves = event.getCoalescedEvents?.() ?? [];
     for (const move of moves.length ? moves : [event]) this.#go(this.#stage.place(move));
+    if (this.#last) this.#desk.onChange(); // once, however many moves the browser has put together
     this.show();
   }
 
@@ -72,6 +73,7 @@ export class Pen {
       this.#desk.begin().mark();
       this.#last = this.#at;
       this.#stroke(this.#at);
+      this.#desk.onChange();
     }
     this.show();
   }
@@ -93,7 +95,6 @@ export class Pen {
     const { tool, radius, id } = this.#desk;
     this.#desk.begin().stroke(this.#last, to, radius, tool === "eraser" ? 0 : id);
     this.#last = to;
-    this.#desk.onChange();
   }
 
   #lift() {
@@ -101,7 +102,7 @@ export class Pen {
     this.#last = this.#box = this.#touch = null;
     if (box) this.#giveBox(box);
     if (touch) this.#desk.onTouch({ ...touch, points: this.#inside(touch.points) });
-    if (stroke) this.#desk.onDrawn();
+    if (stroke) { this.#desk.onChange(); this.#desk.onDrawn(); }
     this.show();
   }
 
@@ -160,6 +161,7 @@ export class Pen {
     const [x, y] = this.#at ?? [width / 2, height / 2];
     this.#keyed = true;
     this.#go([Math.min(Math.max(x + right * pixels, 0), width - 1), Math.min(Math.max(y + down * pixels, 0), height - 1)]);
+    if (this.#last) this.#desk.onChange();
     this.show();
   }
 

@@ -6,7 +6,7 @@ import { $ } from "./view.js";
 
 /** `labelsAt(n)` gives the label map of frame n, or undefined; `onShown()` hears of a new frame. */
 export class Viewer {
-  source = null; shown = 0; playing = null;
+  source = null; shown = 0; playing = null; #sought = Promise.resolve();
 
   constructor({ labelsAt, onShown, look }) {
     Object.assign(this, { labelsAt, onShown, look });
@@ -48,11 +48,19 @@ export class Viewer {
   /** Shows frame n; `picture`, where it is at hand, saves looking for it. */
   async show(n, picture) {
     this.shown = n;
-    const found = picture ?? (await this.source.picture(n));
-    if (this.shown !== n) return;
+    const found = picture ?? (await this.#seek(n));
+    if (this.shown !== n || !found) return;
     this.draw(found);
     this.paint();
     this.onShown();
+  }
+
+  /** The picture of frame n; null where another one is wished for before its turn comes. */
+  #seek(n) {
+    const { source } = this;
+    const sought = this.#sought.then(() => (this.shown === n && this.source === source ? source.picture(n) : null));
+    this.#sought = sought.catch(() => {});
+    return sought;
   }
 
   /** Plays from the frame that is shown, from the first one at the end; again: stops. */

@@ -361,12 +361,14 @@ class Camera:
                 late_ms = 1000 * (time.perf_counter() - self._due_s(frame))
                 if frame >= self._missing:
                     self._user.note(self._user.label, late_ms)
-                self._answer(frame)
+                self._sending.answered(frame)
+                self._advance(frame)
             case {"type": "dropped", "frames": frames}:
                 for frame in frames:
                     if frame >= self._missing:
                         self._user.note("dropped", 0.0)
-                    self._answer(frame)
+                    self._sending.dropped(frame)
+                    self._advance(frame)
             case {"type": "error", "problem": problem}:
                 raise StreamEnded(json.dumps(problem), retry=problem["status"] in REFUSED)
             case {"type": "bye", "reason": "end"} if self._user.options.mode == "latest":
@@ -375,9 +377,8 @@ class Camera:
                 raise StreamEnded(text, retry=bool(resume) or self._missing > self.last)
         return message
 
-    def _answer(self, frame: int) -> None:
+    def _advance(self, frame: int) -> None:
         self._missing = max(self._missing, frame + 1)
-        self._sending.answered(frame)
         self._changed.set()
 
 

@@ -71,7 +71,7 @@ class LoadWatch:
             {
                 "second": round(time.perf_counter() - begin_s, 2),
                 **{f"{name} CPU": round(used[name] / room_s, 4) for name in PARTS},
-                "other CPU": round(other_s / room_s, 4),
+                "other CPU": round(min(1.0, other_s / room_s), 4),
                 "stolen": round((now.stolen_s - before.stolen_s) / room_s, 4),
                 **{f"{name} MB": round(resident_mb[name], 1) for name in PARTS},
                 **read_counters(self.urls),

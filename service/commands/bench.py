@@ -69,6 +69,9 @@ class BenchArguments:
         tuple[RuntimeName, ...],
         Parameter(consume_multiple=True, help="engine, soak: in turn (default: TAMVT_RUNTIME)"),
     ] = ()
+    against: Annotated[
+        Path | None, Parameter(help="engine: compare with the graphs of this folder, in fp32")
+    ] = None
     clips: Annotated[int, Parameter(help="engine: clips measured per row")] = 100
     frames: Annotated[
         int | None,

@@ -61,6 +61,10 @@ async def bench_engine(args: BenchArguments, settings: Settings, *, threads: int
     found, footage = EngineBench(), scale_sample_footage(args.size)
     async with AsyncExitStack() as stack:
         engines: dict[str, Engine] = {}
+        if args.against is not None:  # the first: the others are compared with it
+            engines[str(args.against)] = await stack.enter_async_context(
+                embedded_engine(args.against, settings.served_models[0], threads=threads)
+            )
         for name in args.runtime or (settings.runtime,):
             options = RuntimeOptions(name, settings.runtime_files)
             engine = await stack.enter_async_context(
@@ -96,7 +100,7 @@ async def bench_engine(args: BenchArguments, settings: Settings, *, threads: int
         }
         add_clips(found, medians)
         if args.frames:
-            first = next(iter(engines.values()))
+            first = list(engines.values())[args.against is not None]
             session = SteadySession(
                 first,
                 footage,

@@ -63,6 +63,7 @@ class Rounds:
 
     fps: list[float] = field(default_factory=list)
     cpu_ms: list[float] = field(default_factory=list)
+    evenness: list[float] = field(default_factory=list)  # the slowest of several, of their mean
 
     def add(self, frames: int, *, seconds: float, cpu_seconds: float) -> None:
         """Add a round."""
@@ -221,22 +222,30 @@ def at_once(
     service: BenchedService, video: Video, frames: int, measured: Rounds, *, sessions: int
 ) -> None:
     """Send several lossless streams at once; their warm-up counts, for all alike."""
-    begin, cpu = time.perf_counter(), service.cpu_s()
+    begin, cpu, each = time.perf_counter(), service.cpu_s(), max(1, frames // sessions)
+
+    def stream() -> tuple[int, float]:
+        """Return how many frames were answered, and how many a second."""
+        answered = len(list(stream_frames(service.url, video, each)))
+        return answered, answered / (time.perf_counter() - begin)
+
     with ThreadPoolExecutor(sessions) as pool:
-        each = max(1, frames // sessions)
-        runs = [
-            pool.submit(lambda: len(list(stream_frames(service.url, video, each))))
-            for _ in range(sessions)
-        ]
-        total = sum(run.result() for run in runs)
-    measured.add(total, seconds=time.perf_counter() - begin, cpu_seconds=service.cpu_s() - cpu)
+        runs = [pool.submit(stream) for _ in range(sessions)]
+        counts, rates = zip(*(run.result() for run in runs), strict=True)
+    measured.add(
+        sum(counts), seconds=time.perf_counter() - begin, cpu_seconds=service.cpu_s() - cpu
+    )
+    measured.evenness.append(min(rates) / statistics.fmean(rates))
 
 
 def write_service_table(found: Mapping[str, Rounds]) -> tuple[str, dict[str, BenchFigure]]:
     """Return the medians of the rounds, beside the engine's of the same round."""
     alone, figures = found["engine alone"], dict[str, BenchFigure]()
-    rows = ["| what | frames/s | of the engine | CPU, ms a frame | beyond the engine |"]
-    rows.append("|---|---:|---:|---:|---:|")
+    rows = [
+        "| what | frames/s | of the engine | slowest of the mean | CPU, ms a frame "
+        "| beyond the engine |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
     for name, measured in found.items():
         fps, cpu_ms = statistics.median(measured.fps), statistics.median(measured.cpu_ms)
         ratio = statistics.median(
@@ -247,12 +256,19 @@ def write_service_table(found: Mapping[str, Rounds]) -> tuple[str, dict[str, Ben
         )
         figures[f"{name}, frames/s"] = BenchFigure(round(fps, 2), "", "more")
         if measured is alone:
-            rows.append(f"| {name} | {fps:.1f} | | {cpu_ms:.1f} | |")
+            rows.append(f"| {name} | {fps:.1f} | | | {cpu_ms:.1f} | |")
             continue
         figures[f"{name}, of the engine"] = share(ratio)
         times = statistics.median(
             ours / bare for ours, bare in zip(measured.cpu_ms, alone.cpu_ms, strict=True)
         )
         figures[f"{name}, CPU to the engine's"] = BenchFigure(round(times, 4), "", "less")
-        rows.append(f"| {name} | {fps:.1f} | {ratio:.2f} | {cpu_ms:.1f} | {beyond_ms:+.1f} |")
+        even = ""
+        if measured.evenness:
+            slowest = statistics.median(measured.evenness)
+            figures[f"{name}, slowest of the mean"] = share(slowest)
+            even = f"{slowest:.2f}"
+        rows.append(
+            f"| {name} | {fps:.1f} | {ratio:.2f} | {even} | {cpu_ms:.1f} | {beyond_ms:+.1f} |"
+        )
     return "\n".join(rows), figures

@@ -38,6 +38,7 @@ from service.sessions.clips import (
     plan,
 )
 from service.sessions.frames import Frame
+from service.store.commits import count_needed_bytes, seal_masks
 from service.store.records import FrameMasks, Session, entry_field, name_state_field
 from service.store.session_store import SessionStore
 from service.telemetry.stage_times import Stage, StageTimes
@@ -280,12 +281,21 @@ class ClipPipeline:
             await one.on_finish(self._finished(one, stored))
 
     async def _answer(self, clips: Sequence[_Segmented]) -> None:
-        """Encode and answer these clips, and keep what the commit at the end needs of them."""
+        """Encode and answer these clips, and keep what the commit at the end needs of them.
+
+        Raise MasksTooLarge, SessionTooLarge.
+        """
+        limits, session = self._backend.store.limits, self.session
         for one, packed in zip(clips, await self._pack(clips), strict=True):
+            # What is too large is refused before it is answered: its commit would fail with others.
+            sealed = await self._backend.workers.start(
+                seal_masks, session.session_id, packed.masks, limits
+            )
+            before = session.stored_bytes + self._answered_bytes
+            self._answered_bytes += count_needed_bytes(before, sealed, {}, limits) - before
             end_clip(one.span, one.times)
             # From here on it is committed, whether or not the client hears of it.
             self._answered = keep_needed([*self._answered, packed])
-            self._answered_bytes += sum(len(o.counts) for m in packed.masks for o in m.objects)
             await one.on_finish(self._finished(one, packed))
 
     def _finished(self, clip: _Segmented, packed: PackedClip) -> FinishedClip:

@@ -127,7 +127,7 @@ class SessionStore:
         self._ttl = timedelta(seconds=ttl_s)
         self._deadline_s = deadline_s
         self._kept_frames = kept_frames
-        self._limits = limits
+        self.limits = limits
         self.quota = SessionQuota(redis, limits=limits, ttl_ms=self._ttl_ms, deadline_s=deadline_s)
 
     async def ping(self) -> None:
@@ -156,7 +156,7 @@ class SessionStore:
         """
         records = seal_records(session, entries, states)
         sealed = await self._seal(session.session_id, masks)
-        nbytes = count_needed_bytes(0, sealed, records, self._limits)
+        nbytes = count_needed_bytes(0, sealed, records, self.limits)
         tenant, name, objects = session.tenant, session.session_id, len(session.object_ids)
         async with self.quota.reserve(tenant, name, nbytes, objects=objects) as reserved:
             session = replace(session, reserved_bytes=reserved)
@@ -194,7 +194,7 @@ class SessionStore:
             records[name] = pack_masks(after.session_id, replaced)
         written = await self._seal(after.session_id, masks)
         if written:  # what removes an object is always taken
-            nbytes = count_needed_bytes(before.stored_bytes, written, records, self._limits)
+            nbytes = count_needed_bytes(before.stored_bytes, written, records, self.limits)
             objects = len(after.object_ids)
             reserved = await self.quota.grow(before, nbytes, tenant=after.tenant, objects=objects)
             after = replace(after, reserved_bytes=reserved)
@@ -333,7 +333,7 @@ class SessionStore:
         return int(self._ttl / timedelta(milliseconds=1))
 
     async def _seal(self, session_id: str, masks: Sequence[FrameMasks]) -> dict[int, bytes]:
-        seal = partial(seal_masks, session_id, masks, self._limits)
+        seal = partial(seal_masks, session_id, masks, self.limits)
         return await run_aside(seal, nbytes=sum(len(o.counts) for m in masks for o in m.objects))
 
     async def _commit(

@@ -24,6 +24,7 @@ NEW_SESSION_EACH: Final = 50
 INTERNAL_ERROR: Final = 1011
 QUERIES: Final = (
     *("", "", "?mode=latest", "?masks=png", "?max_wait_ms=0", "?from=1", "?from=99999999999"),
+    *("?durable=interval:5", "?durable=interval:0.5&mode=latest", "?durable=interval:50"),
     *("?mode=LATEST", "?from=-1", "?max_wait_ms=nan", "?ticket=a", "?mode=latest&mode=lossless"),
 )
 Messages = Sequence[bytes | str]
@@ -36,7 +37,8 @@ def make_messages(random: Random, first: int) -> Messages:
     for number in range(first, first + random.randrange(1, 5)):
         image = change_bytes(random, images) if random.random() < 0.3 else images[0]
         shown = number + random.choice((0, 0, 0, 0, 1, -1, 1000))
-        message = wire.ImageMessage(shown % 2**32, random.randrange(2**53), image)
+        flags = random.choice((0, 0, *wire.FRAME_FLAGS))
+        message = wire.ImageMessage(shown % 2**32, random.randrange(2**53), image, flags)
         whole = wire.write_image(message, kind=wire.FRAME)
         found.append(change_bytes(random, [whole]) if random.random() < 0.2 else whole)
         if random.random() < 0.3:

@@ -14,7 +14,13 @@ from redis.asyncio import Redis
 from model.core.image_headers import ImageLimits
 from service.access.admission import Admission
 from service.engines.embedded import embedded_engine
-from service.errors import Conflict, Overloaded, UnknownSession
+from service.errors import (
+    Conflict,
+    MasksTooLarge,
+    Overloaded,
+    SessionTooLarge,
+    UnknownSession,
+)
 from service.server.workers import Workers
 from service.sessions import clip_pipeline
 from service.sessions.appends import AppendedFrames
@@ -24,6 +30,7 @@ from service.sessions.clip_pipeline import FinishedClip
 from service.sessions.frames import Frame, Limits
 from service.sessions.options import ChosenOptions
 from service.sessions.tracking import TrackingService
+from service.store.records import NO_LIMITS, StoreLimits
 from service.store.session_store import open_store
 from service.telemetry.stage_times import StageTimes
 from tests.support import scene
@@ -246,6 +253,42 @@ async def test_what_is_answered_is_committed_though_the_next_clip_fails(stage: S
     with pytest.raises(Overloaded):
         await run()
     assert (await tracker.session(session_id, tenant="t")).next_frame == 3
+
+
+@pytest.mark.parametrize(
+    ("limits", "error"),
+    [
+        (StoreLimits(frame_masks_bytes=9), MasksTooLarge),
+        (StoreLimits(session_bytes=9), SessionTooLarge),
+    ],
+)
+async def test_what_is_beyond_a_limit_is_not_answered_and_costs_no_neighbor(
+    stage: Stage, limits: StoreLimits, error: type[Exception]
+) -> None:
+    session_id, answered, told = await stage.start(), [], asyncio.Event()
+    store = stage.backend.store
+    stage.gate.opened.set()
+    frames = await frames_of(stage, session_id, range(1, 5))
+
+    async def note(clip: FinishedClip) -> None:
+        answered.append(clip.frames[-1].frame)
+        told.set()
+
+    async def run() -> None:
+        async with stage.tracker.pipeline(session_id, tenant="t", policy=LATER) as pipeline:
+            await pipeline.add_frames(frames[:2], first_frame=1, skipping=False, on_finish=note)
+            await told.wait()
+            store.limits = limits
+            try:
+                await pipeline.add_frames(frames[2:], first_frame=3, skipping=False, on_finish=note)
+                await pipeline.commit()
+            finally:
+                store.limits = NO_LIMITS
+
+    with pytest.raises(error):
+        await run()
+    assert answered == [2]
+    assert (await stage.tracker.session(session_id, tenant="t")).next_frame == 3
 
 
 @pytest.mark.parametrize("owner", ["older", "newer"])

@@ -22,12 +22,16 @@ class Click(NamedTuple):
 
 
 def place_click(
-    mask: Pixels, truth: Pixels, rng: np.random.Generator | None = None
+    mask: Pixels,
+    truth: Pixels,
+    rng: np.random.Generator | None = None,
+    *,
+    inside: float = 0.5,
 ) -> Click | None:
     """Return a click where the mask is most wrong: in the middle of what was missed or is too much.
 
     For an empty mask it is the point furthest inside the object. With `rng` it is any point that
-    lies at least half as far inside. None: nothing is wrong.
+    lies at least `inside` times as far inside. None: nothing is wrong.
     """
     depths = (
         measure_depth((truth > mask).view(np.uint8)),
@@ -40,7 +44,7 @@ def place_click(
     if rng is None:
         y, x = np.unravel_index(int(depth.argmax()), depth.shape)
     else:
-        rows, columns = np.nonzero(depth >= 0.5 * depth.max())
+        rows, columns = np.nonzero(depth >= inside * depth.max())
         chosen = rng.integers(len(rows))
         y, x = rows[chosen], columns[chosen]
     return Click(float(x), float(y), label)

@@ -30,6 +30,10 @@ HELD_OUT = 200  # pictures, of all sets together
 FEWEST = 5  # of a set
 SMALLEST_VIEW = 48  # pixels of the picture that a view shows, on its short side
 LEAST_SHARE, MOST_SHARE = 0.004, 0.75  # of a view: an object in it
+# How often only one part of a mask is meant: those of salient things hold several, and a click on
+# one of two dogs means that one.
+ONE_PART = 0.75
+FAIR_PART = 0.1  # of a mask: smaller parts are specks of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +138,10 @@ class PromptViews:
             still = read_still(paths)
             picked = pick_instance(still, rng, min_share=0.002)
             if picked is not None:
-                return still, picked.mask, f"{name}/{paths.image.stem}"
+                mask = picked.mask
+                if rng.random() < ONE_PART:
+                    mask = pick_part(mask, rng)
+                return still, mask, f"{name}/{paths.image.stem}"
 
     def cut(
         self, image: Pixels, mask: Pixels, window: NDArray[np.float64], rng: np.random.Generator
@@ -172,6 +179,20 @@ class PromptViews:
             return np.asarray(darken(image[None], rng)[0], np.uint8)
         look = draw_look(rng, frames=1, strength=self.strength)
         return finish(image, look, 0, rng)
+
+
+def pick_part(mask: Pixels, rng: np.random.Generator | None = None) -> Pixels:
+    """Return one of the parts of a mask that are a fair share of it; without `rng` the largest.
+
+    A mask without several such parts is returned as it is.
+    """
+    _, parts, statistics, _ = cv2.connectedComponentsWithStats(mask)
+    areas = statistics[1:, cv2.CC_STAT_AREA]
+    fair = np.flatnonzero(areas >= FAIR_PART * areas.sum())
+    if len(fair) < 2:
+        return mask
+    chosen = areas.argmax() if rng is None else rng.choice(fair)
+    return (parts == chosen + 1).astype(np.uint8)
 
 
 def draw_window(mask: Pixels, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -20,6 +20,7 @@ from model.data.static import Pixels
 
 MOST_POINTS = 10  # P
 ROUNDS = (0.22, 0.24, 0.2, 0.14, 0.12, 0.08)  # shares of views that stay for 1, 2, ... rounds
+SEVERAL = 0.25  # of views with a click have several at once
 CLICK, BOX, BOTH, ROUGH = 0.46, 0.32, 0.08, 0.14  # shares of what a view begins with
 
 
@@ -71,6 +72,10 @@ class PromptRounds:
         view.previous = rough * np.uint8(255)
         if kind != 1 and (click := place_click(rough, still.target, self.doubt())) is not None:
             view.clicks.append(click)
+            if kind != 3 and rng.random() < SEVERAL:  # as of a stroke
+                for _ in range(int(rng.integers(1, 4))):
+                    if more := place_click(empty, still.target, rng, inside=0.2):
+                        view.clicks.append(more)
         return view
 
     def doubt(self) -> np.random.Generator | None:
@@ -102,8 +107,9 @@ class PromptRounds:
             if click is None:
                 self.shown[index] = self.begin()
                 continue
-            view.previous = mask
-            if self._rng.random() < 0.25:  # as a caller does who sends the newest click alone
+            # A caller may send all clicks and no mask.
+            view.previous = mask if self._rng.random() < 0.85 else np.zeros_like(mask)
+            if view.previous.any() and self._rng.random() < 0.25:  # or the newest and the mask
                 view.clicks.clear()
             if self._rng.random() < 0.4:
                 view.box = None

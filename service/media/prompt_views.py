@@ -29,6 +29,7 @@ from model.core.prompt_contract import (
 
 AROUND: Final = 0.3  # of what is looked at closely: how much beside it is shown, on each side
 SMALLEST: Final = 48  # pixels of the picture that are shown at least
+MOSTLY: Final = 0.5  # of a part, in the mask so far: it stays
 WORTH: Final = 0.6  # of the picture: a part that is larger is not looked at once more
 
 Mask = NDArray[np.bool_]
@@ -76,17 +77,20 @@ class PromptViewer:
     ) -> tuple[Mask, float]:
         """Return the mask of what was clicked, and its score; `previous` (H, W) is that so far."""
         labels = [label_touch(each) for each in wanted]
+        clicked = [point for point, on_it in zip(points, wanted, strict=True) if on_it]
         if previous.any():
-            return self.look(self.show_mask(previous, points), points, labels, previous)
+            mask, score = self.look(self.show_mask(previous, points), points, labels, previous)
+            return keep_meant(mask, clicked, previous), score
         height, width = self._size
         mask, score = self.look((0, 0, width, height), points, labels, previous)
+        mask = keep_meant(mask, clicked, previous)
         if not mask.any():
             return mask, score
         left, top, right, bottom = window = self.show_mask(mask, points)
         if (right - left) * (bottom - top) > WORTH * height * width:
             return mask, score
         closer, sure = self.look(window, points, labels, mask)
-        return (closer, sure) if closer.any() else (mask, score)
+        return (keep_meant(closer, clicked, previous), sure) if closer.any() else (mask, score)
 
     def show_mask(self, mask: Mask, points: Sequence[tuple[float, float]]) -> Window:
         """Return the window that shows a mask, all points, and what is around them."""
@@ -138,6 +142,21 @@ class PromptViewer:
         mask = previous.copy()
         mask[part] = cv2.resize(soft, (wide, high), interpolation=cv2.INTER_LINEAR) > 127
         return mask, score
+
+
+def keep_meant(mask: Mask, clicked: Sequence[tuple[float, float]], previous: Mask) -> Mask:
+    """Return the parts of a mask that are clicked, or were in the mask so far for the most part.
+
+    One of two like things is meant, not both. Where there is no such part all are kept.
+    """
+    count, parts = cv2.connectedComponents(mask.view(np.uint8))
+    areas = np.bincount(parts.ravel(), minlength=count)
+    kept = np.bincount(parts[previous], minlength=count) >= MOSTLY * areas
+    height, width = mask.shape
+    for x, y in clicked:
+        kept[parts[min(max(round(y), 0), height - 1), min(max(round(x), 0), width - 1)]] = True
+    kept[0] = False  # what is not of the mask
+    return kept[parts] if kept.any() else mask
 
 
 def label_touch(wanted: bool) -> int:

@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 from model.core.prompt_contract import ON_BACKGROUND, ON_OBJECT
 from model.data.clicks import Click, jitter_box, place_click, roughen_mask
 from model.data.pasted_views import draw_shape, paste
-from model.data.prompt_samples import PromptViews, digest_picture, draw_window, split_stills
+from model.data.prompt_samples import (
+    PromptViews,
+    digest_picture,
+    draw_window,
+    pick_part,
+    split_stills,
+)
 from model.data.static import read_rgb, read_still
 from tests.model.data.drawings import square
 
@@ -120,6 +126,16 @@ def test_a_pasted_thing_is_where_its_mask_is(data: Path) -> None:
         assert (image[away] == 20).all()
         inside = cv2.erode(mask, np.ones((5, 5), np.uint8)) == 1
         assert (image[inside].max(axis=1) > 60).all()
+
+
+def test_one_part_is_meant_of_a_mask_that_holds_several() -> None:
+    large, small = square(left=4, top=4, side=21), square(left=40, top=40, side=11)
+    speck = square(left=60, top=2, side=2)
+    several = large | small | speck
+    assert np.array_equal(pick_part(several), large)
+    drawn = [pick_part(several, np.random.default_rng(seed)) for seed in range(20)]
+    assert {int(each.sum()) for each in drawn} == {int(large.sum()), int(small.sum())}
+    assert np.array_equal(pick_part(large | speck), large | speck)
 
 
 def test_views_are_pasted_as_often_as_asked(data: Path) -> None:

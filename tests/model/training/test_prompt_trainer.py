@@ -41,7 +41,7 @@ def test_views_begin_with_a_click_a_box_or_a_rough_mask(rounds: PromptRounds) ->
     batch = rounds.make_batch()
     assert batch.points.shape == (24, MOST_POINTS, 2)
     kinds = {tuple(label for label in row if label != PADDING) for row in batch.labels.tolist()}
-    assert {(ON_OBJECT,), (BOX_START, BOX_END)} <= kinds
+    assert {(ON_OBJECT,), (BOX_START, BOX_END), (ON_OBJECT,) * 2} <= kinds
     rough = batch.previous.any(axis=(1, 2))
     assert 0 < rough.sum() < 12
     for row in range(24):
@@ -62,7 +62,9 @@ def test_the_next_click_is_where_the_mask_is_wrong(rounds: PromptRounds) -> None
         x, y, label = view.clicks[-1]
         assert label == ON_BACKGROUND
         assert batch.target[row, int(y), int(x)] == 0
-        assert batch.previous[row].min() == 255
+        assert batch.previous[row].min() == batch.previous[row].max()
+    told = batch.previous[stay].min(axis=(1, 2))
+    assert 0 < told.mean() / 255 < 1  # now and then the mask so far is not told
 
 
 def test_a_view_that_is_right_gives_way_to_another(rounds: PromptRounds) -> None:

@@ -95,6 +95,15 @@ def test_a_click_does_something_whatever_the_graph_makes_of_it(graph: WatchedGra
     assert graph.shown[-1][1] == [ON_BACKGROUND]
 
 
+def test_of_two_like_things_the_one_that_is_clicked_is_meant(graph: WatchedGraph) -> None:
+    rgb, red, blue = discs()
+    rgb[blue] = rgb[red][0]
+    found = segment_prompt(rgb, Prompt([Touch([(80, 100)])]), graph)
+    assert jaccard(found.mask, red) > 0.97
+    both = segment_prompt(rgb, Prompt([Touch([(230, 140)])], previous=found.mask), graph)
+    assert jaccard(both.mask, red | blue) > 0.95
+
+
 def test_a_stroke_is_a_few_points(graph: WatchedGraph) -> None:
     rgb, red, _ = discs()
     stroke = Touch([(70 + each, 100) for each in range(20)])

@@ -17,6 +17,7 @@ from service.settings import write_markdown_table
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE_FOLDERS = ("service", "model", "clients", "tests", "loadtests", "scripts")
 MAX_FILE_LINES = 400
+MAX_ONE_FILE_LINES = {"clients/javascript/tamvt.js": 460}  # it is copied as one (decision 42)
 MAX_FUNCTION_LINES = 60
 WRITTEN_SUFFIXES = {".py", ".lua", ".js", ".css", ".html", ".md", ".toml", ".yml", ".yaml", ".sh"}
 WRITTEN_NAMES = {"Makefile", "Dockerfile", "setup", "run"}
@@ -102,7 +103,8 @@ def test_files_fit_on_a_few_screens() -> None:
         f"{shown(path)}: {lines}"
         for path in written_files()
         if path.suffix in {".py", ".lua", ".js", ".css"}
-        if (lines := len(path.read_text().splitlines())) > MAX_FILE_LINES
+        if (lines := len(path.read_text().splitlines()))
+        > MAX_ONE_FILE_LINES.get(shown(path), MAX_FILE_LINES)
     }
     assert long == set()
 

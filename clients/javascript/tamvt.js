@@ -88,7 +88,9 @@ export function fillRle(labels, { size: [height, width], counts }, id) {
 }
 
 /** The mask of an RLE: Uint8Array of 0 and 1, row by row. */
-export function decodeRle(rle) { return labelMap([{ id: 1, area: 1, rle }], rle.size); }
+export function decodeRle(rle) {
+  return labelMap([{ id: 1, area: 1, rle }], rle.size);
+}
 
 /** The RLE of the pixels of a label map, or of a mask (id 1), that have the value `id`. */
 export function encodeRle(labels, [height, width], id = 1) {
@@ -96,7 +98,10 @@ export function encodeRle(labels, [height, width], id = 1) {
   let [run, inside] = [0, false];
   for (let column = 0; column < width; column++) {
     for (let row = 0, at = column; row < height; row++, at += width) {
-      if ((labels[at] === id) !== inside) { runs.push(run); [run, inside] = [0, !inside]; }
+      if ((labels[at] === id) !== inside) {
+        runs.push(run);
+        [run, inside] = [0, !inside];
+      }
       run++;
     }
   }
@@ -134,7 +139,9 @@ async function* presented(video, signal) {
     const heard = new AbortController(); // as an option: its signal takes the listeners away
     const shown = await new Promise((resolve) => {
       video.requestVideoFrameCallback(() => resolve(true));
-      for (const [target, name] of [[video, "ended"], [signal, "abort"]]) target?.addEventListener(name, () => resolve(false), heard);
+      for (const [target, name] of [[video, "ended"], [signal, "abort"]]) {
+        target?.addEventListener(name, () => resolve(false), heard);
+      }
     });
     heard.abort();
     if (shown) yield video;
@@ -165,11 +172,23 @@ export class Client {
   }
 
   async open(id) { return new Session(this, await this.json(`v1/sessions/${encodeURIComponent(id)}`)); }
-  async *sessions() { for (let next = "v1/sessions"; next; ) { const page = await this.json(next); yield* page.sessions; next = page.next; } }
+
+  /** The caller's sessions, however many pages that takes. */
+  async *sessions() {
+    let next = "v1/sessions";
+    while (next) {
+      const page = await this.json(next);
+      yield* page.sessions;
+      next = page.next;
+    }
+  }
+
   /** `{rle, area, bbox, score, parts, warnings, made_by}`: what a box, or `{points, strokes, box, polygon, previous}`, means. */
   async refine(image, prompt) {
     const body = form({ image });
-    for (const [name, value] of Object.entries(Array.isArray(prompt) ? { box: prompt } : prompt)) if (value) body.append(name, JSON.stringify(value));
+    for (const [name, value] of Object.entries(Array.isArray(prompt) ? { box: prompt } : prompt)) {
+      if (value) body.append(name, JSON.stringify(value));
+    }
     return this.json("v1/masks/refine", { method: "POST", body });
   }
 }
@@ -191,7 +210,10 @@ export class Session {
   }
 
   /** Corrects or adds objects on the newest frame; the frame's masks, and `notes` as of a start. */
-  async correct(objects) { return this.client.json(`${this.path}/objects`, { method: "PUT", body: form({ objects: JSON.stringify(objects) }) }); }
+  async correct(objects) {
+    const body = form({ objects: JSON.stringify(objects) });
+    return this.client.json(`${this.path}/objects`, { method: "PUT", body });
+  }
 
   /** A new session as this one was at `frame`, to correct it and go on; `image(n)` gives what is sent again. */
   async rewind(frame, image) {
@@ -199,9 +221,13 @@ export class Session {
     try {
       for (let n = session.state.next_frame, clip = []; n <= frame; n++) {
         clip.push(await image(n));
-        if (clip.length === session.state.clip_length || n === frame) await session.append(clip.splice(0), { firstFrame: session.state.next_frame });
+        if (clip.length < session.state.clip_length && n < frame) continue;
+        await session.append(clip.splice(0), { firstFrame: session.state.next_frame });
       }
-    } catch (error) { await session.delete().catch(() => {}); throw error; } // what cannot be deleted expires
+    } catch (error) {
+      await session.delete().catch(() => {}); // what cannot be deleted expires
+      throw error;
+    }
     return session;
   }
 
@@ -212,14 +238,22 @@ export class Session {
 
   /** Stored masks, frame by frame, however many pages that takes. */
   async *masks({ from = 0, to } = {}) {
-    let page;
-    for (let next = `${this.path}/masks?from=${from}${to === undefined ? "" : `&to=${to}`}`; next; next = page.next) yield* (page = await this.client.json(next)).frames;
+    let next = `${this.path}/masks?from=${from}${to === undefined ? "" : `&to=${to}`}`;
+    while (next) {
+      const page = await this.client.json(next);
+      yield* page.frames;
+      next = page.next;
+    }
   }
 
   /** Stored masks as Blobs of ZIPs with palette PNGs, at most 500 frames each. */
   async *zips() {
-    let page;
-    for (let next = `${this.path}/masks?format=png`; next; next = /<([^>]+)>; *rel="next"/.exec(page.headers.get("Link") ?? "")?.[1]) yield (page = await this.client.call(next)).blob();
+    let next = `${this.path}/masks?format=png`;
+    while (next) {
+      const response = await this.client.call(next);
+      yield response.blob();
+      next = /<([^>]+)>; *rel="next"/.exec(response.headers.get("Link") ?? "")?.[1];
+    }
   }
 
   delete() { return this.client.call(this.path, { method: "DELETE" }); }
@@ -287,7 +321,10 @@ export class Stream {
       if (this.#over) return;
       const url = new URL(`${path}/stream`, `${client.url.replace(/^http/, "ws")}/`);
       const from = Math.min(this.#last, this.durableS ? this.#committed : Infinity) + 1; // the rest may be gone
-      url.search = new URLSearchParams({ ticket, mode: this.mode, from, max_wait_ms: this.maxWaitMs, ...(this.durableS && { durable: `interval:${this.durableS}` }), ...(this.onStats && { stats: true }) });
+      const wanted = { ticket, mode: this.mode, from, max_wait_ms: this.maxWaitMs };
+      if (this.durableS) wanted.durable = `interval:${this.durableS}`;
+      if (this.onStats) wanted.stats = true;
+      url.search = new URLSearchParams(wanted);
       this.#socket = new WebSocket(url, [PROTOCOL]);
       this.#socket.onmessage = ({ data }) => { this.#listen(); this.#receive(JSON.parse(data)); };
       this.#socket.onclose = ({ code, reason }) => this.#lost(new Error(reason || `closed (${code})`), isFinal(code));
@@ -329,7 +366,10 @@ export class Stream {
     this.#met = this.#ready = true;
     [this.#failures, this.problem, this.#committed] = [0, undefined, next_frame - 1];
     this.#sent.clear();
-    if (this.mode === "latest") this.#forget([...this.#kept.keys()].slice(0, -1).filter((frame) => !this.#flags(frame)[0]));
+    if (this.mode === "latest") {
+      const passed = [...this.#kept.keys()].slice(0, -1);
+      this.#forget(passed.filter((frame) => !this.#flags(frame)[0]));
+    }
     this.#queue = [...this.#kept.keys()].filter((frame) => frame >= next_frame);
     this.#opened.resolve();
     this.onState?.("open");
@@ -352,7 +392,9 @@ export class Stream {
     const { frame, clip, durable } = message;
     if (!this.durableS) this.#forget([frame]);
     else {
-      for (let at = clip[0]; at <= clip[1]; at++) if (this.#kept.has(at)) this.#flags(at)[0] = at < clip[1] ? 1 : 3;
+      for (let at = clip[0]; at <= clip[1]; at++) {
+        if (this.#kept.has(at)) this.#flags(at)[0] = at < clip[1] ? 1 : 3;
+      }
       this.#commit(durable);
     }
     if (frame > this.#last) {
@@ -397,4 +439,8 @@ export class Stream {
   #wake() { this.#wakeups.splice(0).forEach((wake) => wake()); }
 }
 
-function form(parts) { return Object.entries(parts).reduce((body, [name, part]) => { body.append(name, part); return body; }, new FormData()); }
+function form(parts) {
+  const body = new FormData();
+  for (const [name, part] of Object.entries(parts)) body.append(name, part);
+  return body;
+}

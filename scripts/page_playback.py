@@ -33,9 +33,9 @@ COUNT_PAINTS = """async () => {
     const { bench } = await import("/web/page.js");
     const paint = bench.viewer.paint.bind(bench.viewer);
     globalThis.paints = [];
-    bench.viewer.paint = () => {
+    bench.viewer.paint = (n) => {
         const begun = performance.now();
-        paint();
+        paint(n);
         globalThis.paints.push([begun, performance.now() - begun, bench.shown]);
     };
 }"""

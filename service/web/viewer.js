@@ -38,21 +38,25 @@ export class Viewer {
     this.picture.drawImage(picture, 0, 0, width, height);
   }
 
-  /** The masks of the frame that is shown: drawn by hand, or tracked. */
-  paint() {
+  /** The masks of frame n, by default the one that is shown: drawn by hand, or tracked. */
+  paint(n = this.shown) {
     const { context, dot } = this.stage.prepare($("overlay"));
-    const labels = this.source && this.labelsAt(this.shown);
+    const labels = this.source && this.labelsAt(n);
     if (labels) paintMasks(context, labels, this.source.size, { picture: $("picture"), look: this.look, dot });
   }
 
-  /** Shows frame n; `picture`, where it is at hand, saves looking for it. */
+  /**
+   * Shows frame n; `picture`, where it is at hand, saves looking for it. While a slider is dragged
+   * frames that were on their way are seen too, though others are wished for by then.
+   */
   async show(n, picture) {
+    const { source } = this;
     this.shown = n;
     const found = picture ?? (await this.#seek(n));
-    if (this.shown !== n || !found) return;
+    if (!found || this.source !== source) return;
     this.draw(found);
-    this.paint();
-    this.onShown();
+    this.paint(n);
+    if (this.shown === n) this.onShown();
   }
 
   /** The picture of frame n; null where another one is wished for before its turn comes. */

@@ -123,6 +123,11 @@ class BankCache(Generic[B]):
         """Return the bytes of all banks, kept or on lease."""
         return self._kept_bytes + self._leased_bytes
 
+    @property
+    def is_half_leased(self) -> bool:
+        """Whether banks on lease take more than half of what all may take."""
+        return 2 * self._leased_bytes > self._limit_bytes
+
     def take(self, session_id: str, *, version: int, memory: Memory) -> B | None:
         """Take the session's bank on lease; return None unless it is of this version and memory."""
         bank = self._kept.get(session_id)

@@ -135,6 +135,11 @@ class Engine(Protocol):
         """Return what the engine does now, for the metrics."""
         ...
 
+    @property
+    def lacks_banks(self) -> bool:
+        """Whether leases are to be short, since those there are take half of all banks' bytes."""
+        ...
+
     async def discard(self, session_id: str) -> None:
         """Drop the session's bank, if there is one; the caller holds the session's lock."""
         ...

@@ -177,6 +177,11 @@ class EmbeddedEngine:
             bank_rebuilds=self._uses.rebuilds,
         )
 
+    @property
+    def lacks_banks(self) -> bool:
+        """See `base.Engine.lacks_banks`."""
+        return self._banks.is_half_leased
+
     async def discard(self, session_id: str) -> None:
         """See `base.Engine.discard`."""
         self._banks.drop(session_id)

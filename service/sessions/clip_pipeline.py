@@ -137,7 +137,12 @@ class ClipPipeline:
 
     @property
     def is_full(self) -> bool:
-        """Whether what is answered is to be committed before anything else is segmented."""
+        """Whether the pipeline is to end before anything else is segmented.
+
+        Too much is answered and not committed, or others may lack the room of its bank.
+        """
+        if self._backend.engine(self.session.model).lacks_banks:
+            return True
         frames = self._answered[-1].last - self.session.newest if self._answered else 0
         return frames >= MOST_UNCOMMITTED or self._answered_bytes >= MOST_UNCOMMITTED_BYTES
 

@@ -78,6 +78,10 @@ class GatedEngine:
     def vitals(self) -> EngineVitals:
         return self._engine.vitals()
 
+    @property
+    def lacks_banks(self) -> bool:
+        return self._engine.lacks_banks
+
     async def ready(self) -> None:
         await self._engine.ready()
 

@@ -203,6 +203,11 @@ class TritonEngine:
             bank_rebuilds=self.uses.rebuilds,
         )
 
+    @property
+    def lacks_banks(self) -> bool:
+        """See `base.Engine.lacks_banks`; where shared memory is used up, banks are sent inline."""
+        return self._cache.is_half_leased
+
     async def discard(self, session_id: str) -> None:
         """See `base.Engine.discard`."""
         self._inline.discard(session_id)

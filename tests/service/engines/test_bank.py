@@ -96,6 +96,18 @@ def test_banks_on_lease_are_not_dropped_for_others() -> None:
     cache.reserve(ONE)
 
 
+def test_banks_on_lease_are_many_beyond_half_of_all() -> None:
+    cache = BankCache[EmbeddedBank](limit_bytes=4 * ONE)
+    put(cache, "kept", bank())
+    cache.reserve(ONE)
+    cache.reserve(ONE)
+    assert not cache.is_half_leased
+    cache.reserve(ONE)
+    assert cache.is_half_leased
+    cache.release(ONE)
+    assert not cache.is_half_leased
+
+
 def test_a_bank_too_large_to_keep_works_alone() -> None:
     cache = BankCache[EmbeddedBank](limit_bytes=ONE - 1)
     put(cache, "a", bank())

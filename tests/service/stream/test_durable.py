@@ -71,6 +71,15 @@ async def test_a_commit_comes_when_it_is_time_though_no_frame_does(serve: Serve)
             assert {m["durable"] for m in await answered(stream, 3, 4)} == {2}
 
 
+async def test_a_stream_keeps_no_bank_that_others_need(serve: Serve) -> None:
+    async with serve(bank_bytes=1) as service:
+        session = await service.start()
+        async with async_talk(service.url, session, **SELDOM) as stream:
+            for first in (1, 3):
+                await answered(stream, first, first + 1)
+                assert await stream.hear() == {"type": "durable", "frame": first + 1}
+
+
 async def test_who_else_wants_the_session_is_not_kept_waiting(serve: Serve) -> None:
     drawn = form([("mask", write_label_map(scene.labels(5)))])
     async with serve(request_deadline_s=4.0) as service:

@@ -51,8 +51,7 @@ MADE = {
 class Peer:
     """What tracks: in which Python, by which factory, with which words."""
 
-    name: str
-    model: str  # as quality.toml names it
+    name: str  # quality.toml has it too
     python: Path
     factory: str
     words: tuple[str, ...] = ()
@@ -79,7 +78,7 @@ class PeerTimes:
             "ms a frame": round(statistics.median(self.ms), 2),
             "CPU ms": round(statistics.median(self.cpu_ms), 2),
             "frames/s": round(1000 / statistics.median(self.ms), 1),
-            "times the first": round(statistics.median(a / b for a, b in pairs), 2)
+            "times as long as the first": round(statistics.median(a / b for a, b in pairs), 2)
             if pairs
             else float("nan"),
         }
@@ -94,9 +93,9 @@ def list_peers(added: Sequence[str]) -> list[Peer]:
                 name = f"{model}, {runtime}, clips of {length}"
                 words = (model, runtime, str(length))
                 ours = "loadtests.peers.ours:track"
-                found.append(Peer(name, model, here, ours, words))
+                found.append(Peer(name, here, ours, words))
     cutie = "loadtests.peers.cutie_small:track"
-    found.append(Peer("cutie-small", "cutie-small", PEERS / "cutie/bin/python", cutie))
+    found.append(Peer("cutie-small", PEERS / "cutie/bin/python", cutie))
     return [*found, *map(read_peer, added)]
 
 
@@ -106,7 +105,7 @@ def read_peer(text: str) -> Peer:
     python, *words = rest.split(",")
     if not words or ":" not in words[0]:
         raise SystemExit(f"--peer {text}: NAME=PYTHON,MODULE:FACTORY[,WORD...]")
-    return Peer(name, name, Path(python), words[0], tuple(words[1:]))
+    return Peer(name, Path(python), words[0], tuple(words[1:]))
 
 
 @contextmanager
@@ -202,7 +201,7 @@ def read_quality(times: Sequence[PeerTimes]) -> tuple[list[QualityPoint], list[s
     known = tomllib.loads(QUALITY.read_text(encoding="utf-8"))
     points, said = list[QualityPoint](), list[str]()
     for each in times:
-        entry = known.get(each.peer.model)
+        entry = known.get(each.peer.name)
         if not each.ms or each.objects != 1:
             continue
         if entry is None or not is_of_these_weights(entry):

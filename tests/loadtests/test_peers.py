@@ -48,15 +48,15 @@ def count_frames(frames: Any, labels: Any, threads: int, word: str) -> Any:
 def test_peers_are_timed_in_turns_and_the_missing_are_named(tmp_path: Path) -> None:
     here, ours = Path(sys.executable), "loadtests.peers.ours:track"
     peers = [
-        Peer("ours", "toy", here, ours, ("toy", "onnxruntime", "2")),
+        Peer("ours", here, ours, ("toy", "onnxruntime", "2")),
         read_peer(f"mine={here},tests.loadtests.test_peers:count_frames,word"),
-        Peer("away", "away", tmp_path / "python", ours),
-        Peer("broken", "broken", here, "json:nothing"),
+        Peer("away", tmp_path / "python", ours),
+        Peer("broken", here, "json:nothing"),
     ]
     found = time_peers(peers, (64, 96), objects=2, threads=1, rounds=2, frames=4)
     rows = [each.row(found[0]) for each in found]
     assert [len(each.ms) for each in found] == [2, 2, 0, 0], [each.missing for each in found]
-    assert rows[0]["times the first"] == 1.0
+    assert rows[0]["times as long as the first"] == 1.0
     assert float(str(rows[0]["ms a frame"])) > float(str(rows[1]["ms a frame"])) >= 0
     assert "no environment at" in str(rows[2]["ms a frame"])
     assert "nothing" in str(rows[3]["ms a frame"])
@@ -69,8 +69,8 @@ def test_all_our_models_and_the_known_others_are_peers() -> None:
 
 
 def test_quality_is_told_with_its_source(tmp_path: Path) -> None:
-    cutie = PeerTimes(Peer("cutie-small", "cutie-small", Path(), ""), 1, [90.0], [90.0])
-    toy = PeerTimes(Peer("toy", "toy", Path(), ""), 1, [1.0], [1.0])
+    cutie = PeerTimes(Peer("cutie-small", Path(), ""), 1, [90.0], [90.0])
+    toy = PeerTimes(Peer("toy", Path(), ""), 1, [1.0], [1.0])
     points, told = read_quality([cutie, toy])
     assert [(point.name, point.published) for point in points] == [("cutie-small", True)]
     assert "arXiv 2310.12982" in told[0]

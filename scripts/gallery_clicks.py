@@ -1,7 +1,8 @@
 """Tracks the page's gallery from three clicks on each object: `python -m scripts.gallery_clicks`.
 
 Each clip is tracked twice by the shipped model, in process: from the mask that the clicks of "Click
-for me" give, and from a true one. It prints the mean J of both, and what share the first is.
+for me" give, and from a true one. It prints the mean J of both, and what share the first is. Clicks
+become masks as in the service: by the model's prompt graph where it has one, else by GrabCut.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from model.core.contract import SHIPPED_WEIGHTS
 from model.core.encoding import decode_rle
 from model.core.j_and_f import jaccard
 from model.core.masks import overlay_masks
+from service.engines.prompt_graph import find_prompt_graph
 from service.http.page import FOLDER
 from service.media.prompts import Prompt, Touch, segment_prompt
 from tamvt import Tracker
@@ -29,6 +32,8 @@ SUPPORT = Path(__file__).parents[1] / "tests" / "support"
 CLIPS = {each["name"]: each for each in json.loads((FOLDER / "gallery/gallery.json").read_text())}
 # By clip: which frames are tracked, in which order, and the true masks of some, by frame and id.
 TRUTH: dict[str, Any] = json.loads((SUPPORT / "gallery_truth.json").read_text())
+
+SHIPPED_MODEL = "tamvt-mobile"
 
 Rgb = NDArray[np.uint8]
 
@@ -78,9 +83,10 @@ def measure(name: str) -> Clicked:
         [(int(key), decode_rle(rle)) for key, rle in true.items()], images[0].shape[:2]
     )
     clicked = np.zeros_like(drawn)
+    model = find_prompt_graph(SHIPPED_WEIGHTS, [SHIPPED_MODEL])
     for each in clip["objects"]:
         touches = [Touch([(x, y)]) for x, y, _ in each["points"]]
-        clicked[segment_prompt(images[0], Prompt(touches)).mask] = each["id"]
+        clicked[segment_prompt(images[0], Prompt(touches), model).mask] = each["id"]
     return Clicked(track(images, drawn, name), track(images, clicked, name))
 
 

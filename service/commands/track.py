@@ -204,7 +204,11 @@ def _job(source: Source, args: TrackArguments) -> Job:
         settings.max_frame_bytes, settings.max_frame_width, settings.max_frame_height
     )
     if args.mask is None:
-        mask, warnings = segment_clicks(args.click, source, args.reference_frame)
+        # Here: it imports a runtime, which nothing else of this command needs.
+        from service.engines.prompt_graph import find_prompt_graph
+
+        model = find_prompt_graph(settings.weights, settings.served_models)
+        mask, warnings = segment_clicks(args.click, source, args.reference_frame, model)
     else:
         mask, warnings = read_prompt(args.mask, source, args.reference_frame, limits), ()
     try:

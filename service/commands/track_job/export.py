@@ -25,6 +25,7 @@ from service.media.formats.registry import (
     write_folder,
 )
 from service.media.images import decode_image
+from service.media.prompt_views import PromptModel
 from service.media.prompts import Prompt, Touch, segment_prompt
 from service.media.video import Source
 
@@ -57,9 +58,11 @@ def read_prompt(path: Path, source: Source, number: int, limits: ImageLimits) ->
 
 
 def segment_clicks(
-    clicks: Sequence[str], source: Source, number: int
+    clicks: Sequence[str], source: Source, number: int, model: PromptModel | None
 ) -> tuple[bytes, tuple[str, ...]]:
     """Return the PNG of what is clicked in a frame, as object 1, and warnings of it.
+
+    Without a `model` for prompts GrabCut looks for it.
 
     Raises:
         BadOption: a click that is no "X,Y" of a pixel in the frame.
@@ -73,7 +76,7 @@ def segment_clicks(
         except ValueError as error:
             raise BadOption(f"--click {click!r} is no pixel: write X,Y, such as 320,240") from error
         touches.append(Touch([(x, y)]))
-    found = segment_prompt(_decode(source, number), Prompt(touches))
+    found = segment_prompt(_decode(source, number), Prompt(touches), model)
     return write_label_map(found.mask.view(np.uint8)), found.warnings
 
 

@@ -17,13 +17,14 @@ STEP_S = 0.04
 
 
 class LiveServer(ThreadingHTTPServer):
-    """`asked` is what was asked for."""
+    """`asked` is what was asked for; `listed` is what its playlist names, by default the film."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), CameraHandler)
         self.asked: list[str] = []
+        self.listed = ""
         self.closing = threading.Event()
 
     @property
@@ -54,8 +55,8 @@ class CameraHandler(BaseHTTPRequestHandler):
             case "/film.mp4":
                 self._send(scene.varied_video([STEP_S] * FRAMES, kind="mp4")[0])
             case "/list.m3u8":
-                address = f"{self.server.address}/film.mp4"
-                lines = ("#EXTM3U", "#EXT-X-TARGETDURATION:1", "#EXTINF:1,", address)
+                listed = self.server.listed or f"{self.server.address}/film.mp4"
+                lines = ("#EXTM3U", "#EXT-X-TARGETDURATION:1", "#EXTINF:1,", listed)
                 self._send("\n".join((*lines, "#EXT-X-ENDLIST", "")).encode())
             case "/away":
                 self.send_response(302)

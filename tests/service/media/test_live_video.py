@@ -11,6 +11,7 @@ import pytest
 
 from service.errors import BadOption, BadVideo, DamagedVideo
 from service.media.live_video import ANY, PLAIN, check_address, record
+from tests.support import scene
 from tests.support.live_stream import FRAMES, LiveServer, live_server
 
 
@@ -62,10 +63,14 @@ def test_an_address_that_leads_elsewhere_is_not_followed(server: LiveServer, pat
         assert container.streams.video[0].width == 128
 
 
-def test_a_playlist_names_no_file(tmp_path: Path) -> None:
-    (tmp_path / "list.m3u8").write_text("#EXTM3U\n#EXTINF:1,\n/etc/hostname\n#EXT-X-ENDLIST\n")
-    with pytest.raises(av.FFmpegError), (tmp_path / "list.m3u8").open("rb") as file:
-        av.open(file, format="hls", options=dict(ANY))
+def test_a_playlist_names_no_file(server: LiveServer, tmp_path: Path) -> None:
+    (tmp_path / "a.ts").write_bytes(scene.video(range(5), kind="mpegts"))
+    server.listed = f"file://{tmp_path}/a.ts"
+    try:
+        with pytest.raises(av.FFmpegError):
+            av.open(f"{server.address}/list.m3u8", options=dict(ANY), timeout=(30, 30))
+    finally:
+        server.listed = ""
 
 
 def test_every_picture_is_recorded_and_the_folder_is_a_video(

@@ -55,7 +55,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     look at the regions of the host's shared memory.
     """
     for item in items:
-        shared = any("triton" in name for name in getattr(item, "fixturenames", ()))
+        names = {*getattr(item, "fixturenames", ()), *vars(getattr(item, "module", None))}
+        shared = any("triton" in name.lower() for name in names)
         item.add_marker(pytest.mark.xdist_group("triton" if shared else item.path.as_posix()))
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
             item.obj = with_deadline(item.obj)

@@ -20,6 +20,17 @@ USUAL_FPS: Final = 24.0
 File = tuple[str, bytes]  # a path below the folder that is written, and its content
 
 
+def name_fault(error: Exception) -> str:
+    """Return what is wrong with a document of which a member could not be read."""
+    if isinstance(error, KeyError):
+        return f"{error.args[0]!r} is missing"
+    if isinstance(error, IndexError):
+        return "a list is too short"
+    if isinstance(error, TypeError | AttributeError):
+        return "a member is of another kind than it should be"
+    return str(error)
+
+
 class AnnotatedObject(NamedTuple):
     """One object in one frame; `state` is visible, lost or human, as the service tells it."""
 

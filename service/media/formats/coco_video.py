@@ -18,6 +18,7 @@ from service.media.formats.annotated import (
     AnnotatedObject,
     AnnotatedVideo,
     File,
+    name_fault,
 )
 
 VIDEO_ID = 1
@@ -80,7 +81,7 @@ def read(path: Path, document: dict[str, Any]) -> AnnotatedVideo:
             for place, (number, file) in enumerate(zip(numbers, files, strict=True))
         ]
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise MaskError(f"{path.name} is no COCO file of videos: {error!r}") from error
+        raise MaskError(f"{path.name} is no COCO file of videos: {name_fault(error)}") from error
     return AnnotatedVideo(str(video.get("name", path.stem)), labels, frames, len(frames), fps)
 
 

@@ -22,6 +22,7 @@ from service.media.formats.annotated import (
     AnnotatedObject,
     AnnotatedVideo,
     File,
+    name_fault,
 )
 
 
@@ -96,7 +97,9 @@ def read(path: Path) -> AnnotatedVideo:
             found.setdefault(number, []).append((image, group, read_mask(mask, size)))
             names[group] = label
     except (ElementTree.ParseError, KeyError, ValueError) as error:
-        raise MaskError(f"{path.name} is no XML of CVAT that is read here: {error}") from error
+        raise MaskError(
+            f"{path.name} is no XML of CVAT that is read here: {name_fault(error)}"
+        ) from error
     if any(not 1 <= object_id <= 254 for object_id in names):
         raise MaskError(f"{path.name} has groups beyond 1 to 254: give its objects smaller ones")
     frames = [

@@ -25,6 +25,7 @@ from service.media.formats.annotated import (
     AnnotatedObject,
     AnnotatedVideo,
     File,
+    name_fault,
 )
 from service.media.formats.cvat import count_row_runs
 
@@ -166,7 +167,7 @@ def read(path: Path, tasks: list[Any]) -> AnnotatedVideo:
         ids: dict[str, int] = {}
         frames = [read_task(task, number, ids) for number, task in enumerate(tasks)]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise MaskError(f"{path.name} is no export of Label Studio: {error!r}") from error
+        raise MaskError(f"{path.name} is no export of Label Studio: {name_fault(error)}") from error
     if not ids:
         raise MaskError(f"{path.name} has no brush: boxes alone are no masks")
     labels = {object_id: label for label, object_id in ids.items()}

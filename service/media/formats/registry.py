@@ -104,12 +104,8 @@ def read_annotations(path: Path, *, limits: ImageLimits) -> AnnotatedVideo:
         texts = (*(path / "labels").glob("*.txt"), *path.glob("*.txt"))
         if any(yolo.is_outlines(text) for text in texts):
             return yolo.read(path)
-        folders = [
-            folder for folder in (path, *sorted(path.rglob("*"))) if any(folder.glob("*.png"))
-        ]
-        if not folders:
-            raise MaskError(f"there are no PNGs in {str(path)!r}, and no outlines of YOLO")
-        return davis.read(folders[0], limits=limits)
+        folder = _find_label_maps(path)
+        return youtube_vos.name_objects(davis.read(folder, limits=limits), folder)
     match path.suffix.lower():
         case ".xml":
             return cvat.read(path)
@@ -123,6 +119,22 @@ def read_annotations(path: Path, *, limits: ImageLimits) -> AnnotatedVideo:
         f"{path.name} is of no format that is read here: JSON of COCO or Label Studio, XML of "
         "CVAT, text of MOTS, or a folder of PNGs or of YOLO's outlines"
     )
+
+
+def _find_label_maps(path: Path) -> Path:
+    """Return the folder of PNGs that is meant: this one, its `masks`, or the only one below it."""
+    found = [folder for folder in (path, path / "masks") if any(folder.glob("*.png"))]
+    if found:
+        return found[0]
+    found = [folder for folder in sorted(path.rglob("*")) if any(folder.glob("*.png"))]
+    if not found:
+        raise MaskError(f"there are no PNGs in {str(path)!r}, and no outlines of YOLO")
+    if len(found) > 1:
+        raise MaskError(
+            f"{str(path)!r} holds {len(found)} folders of PNGs: give the one that is meant, "
+            f"such as {str(found[0])!r}"
+        )
+    return found[0]
 
 
 def _read_json(path: Path) -> AnnotatedVideo:

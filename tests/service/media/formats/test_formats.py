@@ -316,6 +316,41 @@ def test_a_file_of_no_format_is_named(name: str, text: str, tmp_path: Path) -> N
         list(read_annotations(tmp_path / name, limits=LIMITS).frames)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.json", '{"videos": [{"id": 1}], "categories": []}', "'height' is missing"),
+        ("a.json", '{"videos": [], "categories": []}', "a list is too short"),
+        ("a.json", '[{"annotations": [{"result": [{}]}]}]', "'value' is missing"),
+        ("a.json", "[1]", "a member is of another kind"),
+        ("a.xml", OF_CVAT.format(group="").replace('left="1"', ""), "'left' is missing"),
+    ],
+)
+def test_what_is_missing_in_a_file_is_said_in_words(
+    name: str, text: str, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(MaskError, match=said):
+        read_annotations(tmp_path / name, limits=LIMITS)
+
+
+def test_youtube_vos_tells_what_its_objects_are(tmp_path: Path) -> None:
+    write_folder(tmp_path, FORMATS["youtube-vos"].files(VIDEO))
+    assert read_annotations(tmp_path, limits=LIMITS).labels == VIDEO.labels
+    (tmp_path / "meta.json").write_text("{}")
+    with pytest.raises(MaskError, match=r"meta\.json is none of YouTube-VOS: 'videos' is missing"):
+        read_annotations(tmp_path, limits=LIMITS)
+
+
+def test_which_of_several_folders_is_meant_is_not_guessed(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        write_folder(tmp_path / name, FORMATS["davis"].files(VIDEO))
+    with pytest.raises(MaskError, match="2 folders of PNGs: give the one that is meant"):
+        read_annotations(tmp_path, limits=LIMITS)
+    (tmp_path / "a" / VIDEO.name).rename(tmp_path / "masks")  # what `tamvt track` calls its own
+    assert read_annotations(tmp_path, limits=LIMITS).name == "masks"
+
+
 def test_an_annotation_of_no_image_is_refused(tmp_path: Path) -> None:
     image = {"id": 1, "width": 4, "height": 4, "file_name": "a.jpg"}
     lone = {"image_id": 2, "category_id": 1, "segmentation": [[0, 0, 3, 0, 3, 3]]}

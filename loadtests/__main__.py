@@ -47,9 +47,9 @@ class LoadReport:
     def tries(self) -> dict[str, list[Row]]:
         """Return what was tried for each case."""
         return {
-            f"{each.case.runtime}, {each.case.objects} objects, {each.case.fps:g}/s": list(
-                each.rows()
-            )
+            f"{each.case.runtime}, objects: {each.case.objects}, {each.case.fps:g}/s": [
+                *each.rows()
+            ]
             for each in self.found
         }
 

@@ -25,7 +25,7 @@ from loadtests.gateways import gateway
 from loadtests.load_video import LoadVideo
 from loadtests.videos import sample_video
 from service.access.key_stores import KeyFile
-from service.access.keys import make_key
+from service.access.keys import Scope, make_key
 from tamvt_client import AsyncClient
 
 UNLIMITED_FPS = 30.0  # what a stream sends where there is no limit
@@ -55,18 +55,23 @@ async def stream(client: AsyncClient, video: LoadVideo, *, fps: float, seconds: 
 
 
 @contextmanager
-def two_clients(limit: float) -> Iterator[tuple[str, str, str]]:
-    """The URL of a service, and the keys of two tenants."""
+def two_clients(limit: float) -> Iterator[tuple[str, str, str, str]]:
+    """The URL of a service, the keys of two tenants, and one that may read its metrics."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "keys.json"
         texts = []
-        for tenant in ("modest", "greedy"):
-            text, kept = make_key(tenant, ["read", "write"])
+        given: dict[str, list[Scope]] = {
+            "modest": ["read", "write"],
+            "greedy": ["read", "write"],
+            "watch": ["admin"],
+        }
+        for tenant, scopes in given.items():
+            text, kept = make_key(tenant, scopes)
             asyncio.run(KeyFile(path).put(kept))
             texts.append(text)
         settings = {"TAMVT_KEYS": str(path), "TAMVT_TENANT_FRAMES_PER_S": str(limit)}
         with gateway(threads=2, TAMVT_MAX_QUEUE_S="0", **settings) as (url, _):
-            yield url, texts[0], texts[1]
+            yield url, texts[0], texts[1], texts[2]
 
 
 async def measure(
@@ -105,7 +110,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--greedy", type=int, default=5)
     options = parser.parse_args()
-    with two_clients(options.limit) as (url, modest_key, greedy_key):
+    with two_clients(options.limit) as (url, modest_key, greedy_key, _):
         alone, beside, greedy = asyncio.run(measure(url, modest_key, greedy_key, options))
     before, after = statistics.median(alone), statistics.median(beside)
     print(f"frames/s of the first tenant: alone {before:.1f}, beside the other {after:.1f}")

@@ -65,7 +65,7 @@ def _load(
     ended = threading.Event()
     with (
         tempfile.TemporaryDirectory(prefix="tamvt-videos-") as folder,
-        watching(target.gateways) as watch,
+        watching(target.gateways, key=target.metrics_key) as watch,
         ThreadPoolExecutor(1) as threads,
     ):
         for video in videos:

@@ -16,6 +16,7 @@ mpl.use("Agg")
 
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 COLORS = {"p50 ms": "#2f7d73", "p95 ms": "#c98f2b", "p99 ms": "#b5564a"}
 LIVE_MS = 100.0
@@ -35,6 +36,8 @@ def plot_latency(path: Path, tries: Mapping[str, Sequence[Row]], *, about: str) 
             axes.plot(xs, ys, marker="o", color=color, label=column.removesuffix(" ms"))
         axes.axhline(LIVE_MS, color="#5b6866", linewidth=0.8, linestyle="--")
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(ScalarFormatter())
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_title(name, fontsize=9)
         axes.set_xlabel("sessions")
     panels[0][0].set_ylabel("ms from due to masks")
@@ -86,8 +89,13 @@ def plot_quality(path: Path, points: Sequence[QualityPoint], *, about: str) -> N
             point.name, (point.ms, point.quality), xytext=(6, 4), textcoords="offset points"
         )
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.margins(x=0.4, y=0.2)
     axes.set_xlabel("ms a frame on this processor, one object")
-    axes.set_ylabel("J&F; filled: measured on dev, hollow: published for DAVIS 2017 val")
+    axes.set_ylabel("J&F")
+    axes.set_title(
+        "filled: measured on dev; hollow: as published, DAVIS 2017 val (other videos)", fontsize=9
+    )
     _save(figure, path, about)
 
 

@@ -35,6 +35,7 @@ class LoadTarget:
     gateways: Sequence[str]  # their own addresses, for metrics
     hosts: Sequence[str] = ()  # to go on with, where one is away
     keys: Sequence[str] = ()
+    metrics_key: str = ""
     beside: Beside | None = None
     told: list[str] = field(default_factory=list)  # what happened beside them
 
@@ -84,8 +85,8 @@ def tell_about(network: BadNetwork, target: LoadTarget, ended: threading.Event) 
 @contextmanager
 def two_tenants(*, limit: float = 8.0) -> Iterator[LoadTarget]:
     """A gateway with two tenants, each with so many frames a second."""
-    with two_clients(limit) as (url, modest, greedy):
-        yield LoadTarget(url, [url], keys=[modest, greedy])
+    with two_clients(limit) as (url, modest, greedy, metrics_key):
+        yield LoadTarget(url, [url], keys=[modest, greedy], metrics_key=metrics_key)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ import httpx
 
 from loadtests.figures import Row
 from service.commands.process_figures import command_of, cpu_s, descendants, read_resident_mb
+from tamvt_client.addresses import credential
 
 SAMPLED_S = 1.0
 MOST_OTHER = 0.05  # of all processors
@@ -58,6 +59,7 @@ class LoadWatch:
 
     urls: Sequence[str]
     rows: list[Row] = field(default_factory=list)
+    key: str = ""  # that may read the metrics
     _cpu_s: dict[int, float] = field(default_factory=dict)
 
     def sample(self, begin_s: float, before_s: float, before: MachineTimes) -> None:
@@ -74,7 +76,7 @@ class LoadWatch:
                 "other CPU": round(min(1.0, other_s / room_s), 4),
                 "stolen": round((now.stolen_s - before.stolen_s) / room_s, 4),
                 **{f"{name} MB": round(resident_mb[name], 1) for name in PARTS},
-                **read_counters(self.urls),
+                **read_counters(self.urls, key=self.key),
             }
         )
 
@@ -119,12 +121,18 @@ def classify_family() -> dict[int, str]:
     return {pid: part for pid, part in found.items() if pid in commands or pid == os.getpid()}
 
 
-def read_counters(urls: Sequence[str]) -> dict[str, float | None]:
-    """Return the sums of what gateways count, and the clips they ran at once on average."""
+def read_counters(urls: Sequence[str], *, key: str = "") -> dict[str, float | None]:
+    """Return the sums of what gateways count, and the clips they ran at once on average.
+
+    Return nothing of gateways that do not tell.
+    """
     found: dict[str, float] = defaultdict(float)
     for url in urls:
         with suppress(httpx.HTTPError):
-            text = httpx.get(f"{url}/metrics", timeout=5, trust_env=False).text
+            answer = httpx.get(
+                f"{url}/metrics", headers=credential(key), timeout=5, trust_env=False
+            )
+            text = answer.raise_for_status().text
             for name, metric in COUNTED.items():
                 values = re.findall(rf"^{metric}(?:{{[^}}]*}})? ([\d.e+]+)$", text, re.MULTILINE)
                 found[name] += sum(map(float, values))
@@ -135,9 +143,9 @@ def read_counters(urls: Sequence[str]) -> dict[str, float | None]:
 
 
 @contextmanager
-def watching(urls: Sequence[str] = ()) -> Iterator[LoadWatch]:
+def watching(urls: Sequence[str] = (), *, key: str = "") -> Iterator[LoadWatch]:
     """Sample once a second, on a thread, until the block is left."""
-    watch, ended = LoadWatch(urls), threading.Event()
+    watch, ended = LoadWatch(urls, key=key), threading.Event()
 
     def run() -> None:
         begin_s = before_s = time.perf_counter()

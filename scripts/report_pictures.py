@@ -18,7 +18,7 @@ from pathlib import Path
 from PIL import Image
 
 from model.core.palette import write_label_map
-from scripts.gallery_scenes import SCENES
+from scripts.page.scenes import SCENES
 from service.media.images import encode_jpeg
 from tests.support.browser import open_page, running_browser
 

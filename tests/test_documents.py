@@ -29,6 +29,7 @@ VISIBLE = (
     "docs/quickstart.md",
     "docs/track.md",
     "docs/training.md",
+    "examples/README.md",
 )
 
 

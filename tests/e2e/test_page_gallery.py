@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from playwright.async_api import Browser, expect
 
-from scripts.gallery_clicks import CLIPS, measure
+from scripts.page.clicks import CLIPS, measure
 from tests.support.browser import open_page
 from tests.support.page import SAMPLE
 from tests.support.running import Running

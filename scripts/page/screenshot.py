@@ -1,4 +1,4 @@
-"""Draws docs/images/page.png: `python -m scripts.page_screenshot`; `--all DIR` draws every size.
+"""Draws docs/images/page.png: `python -m scripts.page.screenshot`; `--all DIR` draws every size.
 
 The page with a clip of its gallery half tracked by the shipped model, in headless Chromium.
 """
@@ -19,7 +19,7 @@ from playwright.async_api import Browser, Page, expect
 from tests.support.browser import open_page, running_browser
 from tests.support.running import running_service
 
-TARGET = Path(__file__).parents[1] / "docs" / "images" / "page.png"
+TARGET = Path(__file__).parents[2] / "docs" / "images" / "page.png"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Plays stored masks over a video in the page: `python -m scripts.page_playback`.
+"""Plays stored masks over a video in the page: `python -m scripts.page.playback`.
 
 Starts the service, tracks an object through a video of 854x480 pixels at 30 frames/s in headless
 Chromium, then plays it in real time and counts the frames whose masks were painted.

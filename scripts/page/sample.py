@@ -1,4 +1,4 @@
-"""Makes the page's sample: `python -m scripts.page_sample` (needs scikit-image).
+"""Makes the page's sample: `python -m scripts.page.sample` (needs scikit-image).
 
 Writes service/web/sample.webm, the built-in sample as a small video, and sample.json: its frame
 rate, where its pictures come from, and the outline of the cup in its first frame.
@@ -14,7 +14,7 @@ import av
 from model.core.encoding import encode_rle
 from service.media.sample import CUP_ID, draw_sample
 
-FOLDER = Path(__file__).parents[1] / "service" / "web"
+FOLDER = Path(__file__).parents[2] / "service" / "web"
 RATE = 24
 BITS_PER_SECOND = 1_000_000
 # A key frame twice a second: the page seeks.

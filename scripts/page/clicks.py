@@ -1,4 +1,4 @@
-"""Tracks the page's gallery from three clicks on each object: `python -m scripts.gallery_clicks`.
+"""Tracks the page's gallery from three clicks on each object: `python -m scripts.page.clicks`.
 
 Each clip is tracked twice by the shipped model, in process: from the mask that the clicks of "Click
 for me" give, and from a true one. It prints the mean J of both, and what share the first is. Clicks
@@ -28,7 +28,7 @@ from service.http.page import FOLDER
 from service.media.prompts import Prompt, Touch, segment_prompt
 from tamvt import Tracker
 
-SUPPORT = Path(__file__).parents[1] / "tests" / "support"
+SUPPORT = Path(__file__).parents[2] / "tests" / "support"
 CLIPS = {each["name"]: each for each in json.loads((FOLDER / "gallery/gallery.json").read_text())}
 # By clip: which frames are tracked, in which order, and the true masks of some, by frame and id.
 TRUTH: dict[str, Any] = json.loads((SUPPORT / "gallery_truth.json").read_text())

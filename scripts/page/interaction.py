@@ -1,4 +1,4 @@
-"""Draws, seeks and points on the page: `python -m scripts.page_interaction`.
+"""Draws, seeks and points on the page: `python -m scripts.page.interaction`.
 
 Starts the service, opens a video of 854x480 pixels in headless Chromium, and measures how long a
 click takes to become an outline, and how many pictures a second the page draws while a brush is
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from playwright.async_api import Browser, Page, expect
 
-from scripts.page_playback import HEIGHT, RATE, WIDTH, film, track
+from scripts.page.playback import HEIGHT, RATE, WIDTH, film, track
 from tests.support.browser import open_page, running_browser
 from tests.support.page import choose_tool, open_video
 from tests.support.running import running_service

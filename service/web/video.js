@@ -86,7 +86,7 @@ export class VideoSource {
     } catch (error) {
       if (!video.error) throw error;
       if (await lacksIndex(this.files[0])) throw new Error(`${name} is cut off: its index, which stands at its end, is missing. Copy or record it again, then open it.`, { cause: error });
-      throw new Error(`${name} cannot be played by this browser. Convert it to MP4 (H.264) or WebM, then open it again.`, { cause: error });
+      throw new Error(`${name} cannot be played by this browser. Convert it to MP4 (H.264) or WebM, then open it again, or track it with “tamvt track”, which reads more.`, { cause: error });
     }
     if (!video.videoWidth) throw new Error(`${name} holds no picture, only sound.`);
   }

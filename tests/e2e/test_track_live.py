@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +16,15 @@ from service.__main__ import main
 from service.media.video import open_source
 from tests.support import scene
 from tests.support.live_stream import FRAMES, LiveServer, live_server
-from tests.support.running import Run, Running, run_tamvt
+from tests.support.running import (
+    PATIENCE_S,
+    ROOT,
+    Run,
+    Running,
+    environment,
+    run_tamvt,
+    tamvt,
+)
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +54,29 @@ def test_a_camera_of_the_network_is_tracked_from_a_click(
     again = track(f"{server.address}/camera", out, running, *words)
     assert again.returncode == 1
     assert "holds an earlier run" in again.stderr
+
+
+def test_ctrl_c_ends_the_recording_and_what_came_is_tracked(
+    server: LiveServer, running: Running, tmp_path: Path
+) -> None:
+    (tmp_path / "mask.png").write_bytes(scene.mask())
+    out = tmp_path / "out"
+    words = ["--live", "600", "--allow-private", "--mask", str(tmp_path / "mask.png")]
+    process = subprocess.Popen(
+        tamvt("track", f"{server.address}/endless", "-o", str(out), "--url", running.url, *words),
+        cwd=ROOT,
+        env=environment({}),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (out / "masks" / "00001.png").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, said
+    recorded = sorted(path.stem for path in (out / "frames").glob("*.jpg"))
+    assert sorted(path.stem for path in (out / "masks").iterdir()) == recorded
 
 
 @pytest.mark.parametrize(

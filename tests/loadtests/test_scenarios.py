@@ -39,7 +39,7 @@ def run(
     scenario = BY_NAME[name]
     if users:
         scenario = replace(scenario, users=EVERY_KIND, count=users)
-    found = run_scenario(scenario, [video], seconds=2, out=out, target=target, more=more)
+    found = run_scenario(scenario, [video], seconds=1, out=out, target=target, more=more)
     assert found.failures == [], (out / f"{name}.log").read_text()
     return found
 

@@ -18,6 +18,7 @@ from redis.asyncio import RedisCluster
 from service.access.key_stores import IN_REDIS, KeyFile, RedisKeys
 from service.access.keys import KeyStore
 from service.engines.graphs import open_graphs
+from service.engines.prompt_graph import find_prompt_graph
 from service.errors import TamvtError
 from service.local.machine import Machine
 from service.local.private_redis import find_redis
@@ -302,6 +303,10 @@ async def check_engine(settings: Settings) -> AsyncIterator[Finding]:
             part = "model" if settings.engine == "embedded" else "triton"
             advice = "Mend TAMVT_TRITON_URL, TAMVT_WEIGHTS or TAMVT_MODEL, or export it again"
             yield Finding("fault", part, str(error), advice)
+    try:
+        await asyncio.to_thread(find_prompt_graph, settings.weights, settings.served_models)
+    except TamvtError as error:
+        yield Finding("fault", "prompts", str(error), "Export it again, or remove it: GrabCut does")
 
 
 async def _compare(url: str, name: str) -> None:

@@ -77,6 +77,10 @@ def setting(**settings: Any) -> Callable[[Installation], None]:
     return lambda installation: installation.settings.update(settings)
 
 
+def prompt_graph_damaged(installation: Installation) -> None:
+    (installation.toy / "toy_prompt.onnx").write_bytes(b"no graph")
+
+
 def model_damaged(installation: Installation) -> None:
     (installation.toy / "toy_segment.onnx").write_bytes(b"no graph")
 
@@ -150,6 +154,7 @@ FAULTS = {
     "a misspelt redis": (setting(redis_url="redisx://a"), "fault", "redis"),
     "no such model": (setting(model="absent"), "fault", "model"),
     "a damaged graph": (model_damaged, "fault", "model"),
+    "a damaged prompt graph": (prompt_graph_damaged, "fault", "prompts"),
     "no triton": (
         setting(engine="triton", triton_url=NOBODY, triton_shared_memory=False),
         "fault",

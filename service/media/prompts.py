@@ -104,16 +104,18 @@ def _ask(
     """Return the mask (H, W) by a model's graph, and its score."""
     viewer, size = PromptViewer(model, rgb), rgb.shape[:2]
     mask, score = _mask_so_far(prompt, size), 1.0
-    points, wanted = _points_of(prompt.touches)
     for area in inside:
-        found, score = viewer.find_in_box(area, points, wanted)
+        found, score = viewer.find_in_box(area, *_points_of(prompt.touches))
         mask |= found & area
-    if not all(_shows(mask, touch) for touch in prompt.touches):
-        mask, score = viewer.find(points, wanted, mask)
-        width = max(3.0, TOUCH * min(size))
-        for touch in prompt.touches:  # a click does something, whatever the graph makes of it
-            if not _shows(mask, touch):
-                mask[rasterize([Trace(touch.points, width)], size)] = touch.wanted
+    width = max(3.0, TOUCH * min(size))
+    for index, touch in enumerate(prompt.touches):
+        if _shows(mask, touch):
+            continue
+        so_far = prompt.touches[: index + 1]
+        mask, score = viewer.find(*_points_of(so_far), mask)
+        for each in so_far:  # a click does something, whatever the graph makes of it
+            if not _shows(mask, each):
+                mask[rasterize([Trace(each.points, width)], size)] = each.wanted
     return mask, score
 
 

@@ -86,6 +86,18 @@ def test_a_later_click_changes_the_mask_so_far(graph: WatchedGraph) -> None:
     assert len(graph.shown) == 1
 
 
+def test_clicks_at_once_are_taken_in_their_order(graph: WatchedGraph) -> None:
+    rgb, _, _ = discs()
+    touches = [Touch([(80, 100)]), Touch([(85, 95)]), Touch([(230, 140)])]
+    found = segment_prompt(rgb, Prompt(touches), graph)
+    assert found.mask[[100, 95, 140], [80, 85, 230]].all()
+    # The second says what the mask shows already; the third is shown with both before it.
+    assert [len(labels) for _, labels in graph.shown] == [1, 1, 3]
+    first = segment_prompt(rgb, Prompt(touches[:1]), graph).mask
+    again = segment_prompt(rgb, Prompt(touches, previous=first), graph)
+    assert np.array_equal(again.mask, found.mask)
+
+
 def test_a_click_does_something_whatever_the_graph_makes_of_it(graph: WatchedGraph) -> None:
     rgb, red, _ = discs()
     spared = Touch([(80, 100)], wanted=False)

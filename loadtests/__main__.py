@@ -111,7 +111,8 @@ def choose_videos(scenario: Scenario) -> list[LoadVideo]:
 
 def run_scenarios(report: LoadReport, args: argparse.Namespace, names: Sequence[str]) -> None:
     """Run Locust's scenarios of these names and add them to the report."""
-    target = LoadTarget(args.url, [args.url]) if args.url else None
+    keys = [args.key] if args.key else []
+    target = LoadTarget(args.url, [args.url], keys=keys, metrics_key=args.key) if args.url else None
     for scenario in SCENARIOS:
         if scenario.name not in names:
             continue
@@ -158,7 +159,9 @@ def main(words: Sequence[str] | None = None) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     report, names = LoadReport(describe_run()), args.only or NAMES
     run_scenarios(report, args, names)
-    if CAPACITY in names and not args.url:
+    if CAPACITY in names and args.url:
+        report.wrong.append(f"{CAPACITY}: not run: it needs services of its own")
+    elif CAPACITY in names:
         run_capacity(report, args)
     print(report.write(args.out))
     return 1 if report.wrong else 0
@@ -175,6 +178,7 @@ def _parse(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--objects", type=int, nargs="+", default=[1], help="of the live sessions")
     parser.add_argument("--fps", type=float, nargs="+", default=[10.0, 30.0], help="of those")
     parser.add_argument("--url", help="of a service that is there; it gets the load of scenarios")
+    parser.add_argument("--key", default="", help="of a tenant of that service")
     parser.add_argument("--allow-remote", action="store_true", help="it may be another machine's")
     args = parser.parse_args(words)
     if args.url:

@@ -77,6 +77,9 @@ def test_ctrl_c_ends_the_recording_and_what_came_is_tracked(
     assert process.returncode == 0, said
     recorded = sorted(path.stem for path in (out / "frames").glob("*.jpg"))
     assert sorted(path.stem for path in (out / "masks").iterdir()) == recorded
+    # What was recorded is a video like any other: here one of which nothing is left to do.
+    again = track(str(out / "frames"), out, running, "--mask", str(tmp_path / "mask.png"))
+    assert (again.returncode, "tracked already" in again.stderr) == (0, True)
 
 
 @pytest.mark.parametrize(

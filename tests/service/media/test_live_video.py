@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import av
+import cv2
+import numpy as np
 import pytest
 
 from service.errors import BadOption, BadVideo, DamagedVideo
-from service.media.live_video import ANY, PLAIN, check_address, record
+from service.media.live_video import ANY, PLAIN, check_address, read_camera, record
 from tests.support import scene
 from tests.support.live_stream import FRAMES, LiveServer, live_server
 
@@ -105,6 +107,16 @@ def test_a_stream_that_breaks_off_is_said_after_what_came(
     ):
         list(recording.source().frames())
     assert recording.count == FRAMES
+
+
+def test_a_camera_that_is_unplugged_is_said_after_what_came(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(scene.video(range(4)))
+    pictures = read_camera(cv2.VideoCapture(str(tmp_path / "a.mp4")))  # a file in its place
+    first = [next(pictures) for _ in range(4)]
+    assert [time_s for time_s, _ in first] == sorted(time_s for time_s, _ in first)
+    assert np.abs(first[0][1].astype(int) - scene.picture(0)).mean() < 5  # red is not blue
+    with pytest.raises(BadVideo, match="gives no more pictures"):
+        next(pictures)
 
 
 def test_where_nothing_comes_it_is_said_in_time(server: LiveServer, tmp_path: Path) -> None:

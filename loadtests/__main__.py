@@ -144,6 +144,7 @@ def run_capacity(report: LoadReport, args: argparse.Namespace) -> None:
         probe_s=60 * args.minutes * PROBE_SHARE,
         held_s=min(60.0, 60 * args.minutes * HELD_SHARE),
         targets=True,
+        triton=args.triton_repository,
     ):
         if isinstance(found, str):
             report.wrong.append(found)
@@ -175,6 +176,7 @@ def _parse(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("-o", "--out", type=Path, default=Path("build/loadtest"))
     parser.add_argument("--only", nargs="+", choices=NAMES, metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--runtimes", nargs="+", default=["onnxruntime", "openvino"])
+    parser.add_argument("--triton-repository", type=Path, help="for --runtimes triton")
     parser.add_argument("--objects", type=int, nargs="+", default=[1], help="of the live sessions")
     parser.add_argument("--fps", type=float, nargs="+", default=[10.0, 30.0], help="of those")
     parser.add_argument("--url", help="of a service that is there; it gets the load of scenarios")

@@ -1,10 +1,10 @@
 """How many live sessions a machine carries: each frame has its masks in time, none is passed over.
 
     python -m loadtests.capacity [--runtimes onnxruntime openvino] [--objects 1 3] [--fps 10 30]
-        [--seconds 60] [--probe-seconds 10]
+        [--seconds 60] [--probe-seconds 10] [--targets] [--triton-repository FOLDER]
 
 Open loop, JPEG of 854x480, 256x448 in the model, `lossless`, clips of one frame, client on the
-same machine. First the number is looked for with short probes, then held for `--seconds`: p95
+same machine; `triton` is one of the runtimes where a repository is named. First the number is looked for with short probes, then held for `--seconds`: p95
 from due to masks has to stay below 100 ms with every frame answered. With `--targets` also 0.7 of
 it, and three times as many.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,12 +23,13 @@ from loadtests.gateways import gateway
 from loadtests.open_loop import OpenLoopOptions, OpenLoopResult, send_open_loop
 from loadtests.videos import data_folder, real_video
 from loadtests.watching import LoadWatch, watching
-from service.commands.bench_service import read_runtime
+from service.commands.bench_service import read_runtime, start_triton
 from service.errors import StartupError
 
 P95_MS = 100.0
 SIZE = (480, 854)  # height, width
 MOST = 64  # sessions; more are not looked for
+TRITON = "triton"  # among the runtimes
 Probe = Callable[[int, float], Awaitable[OpenLoopResult]]
 
 
@@ -124,12 +126,25 @@ async def measure_targets(found: LiveSessions, probe: Probe, *, seconds: float) 
 
 
 def measure_case(
-    case: LiveCase, data: Path, *, probe_s: float, held_s: float, targets: bool
+    case: LiveCase,
+    data: Path,
+    *,
+    probe_s: float,
+    held_s: float,
+    targets: bool,
+    triton: Path | None = None,
 ) -> LiveSessions:
     """Serve with a runtime and find its live sessions; raise StartupError if it does not start."""
     found = LiveSessions(case)
     video = real_video(data, objects=case.objects, size=SIZE)
-    with gateway(threads=0, TAMVT_RUNTIME=case.runtime) as (url, _), watching([url]) as watch:
+    with ExitStack() as stack:
+        settings = {"TAMVT_RUNTIME": case.runtime}
+        if case.runtime == TRITON:
+            if triton is None:
+                raise StartupError("no repository is named (--triton-repository)")
+            settings = next(iter(start_triton(triton, stack).values()))  # by shared memory
+        url, _ = stack.enter_context(gateway(threads=0, **settings))
+        watch = stack.enter_context(watching([url]))
 
         async def probe(sessions: int, seconds: float) -> OpenLoopResult:
             options = OpenLoopOptions(sessions=sessions, fps=case.fps, seconds=seconds)
@@ -149,13 +164,24 @@ def measure_case(
 
 
 def measure_cases(
-    cases: Sequence[LiveCase], data: Path, *, probe_s: float, held_s: float, targets: bool
+    cases: Sequence[LiveCase],
+    data: Path,
+    *,
+    probe_s: float,
+    held_s: float,
+    targets: bool,
+    triton: Path | None = None,
 ) -> Iterator[LiveSessions | str]:
     """Yield what was found for each case, or a sentence why it was not measured."""
     for number, case in enumerate(cases):
         try:
             yield measure_case(
-                case, data, probe_s=probe_s, held_s=held_s, targets=targets and not number
+                case,
+                data,
+                probe_s=probe_s,
+                held_s=held_s,
+                targets=targets and not number,
+                triton=triton,
             )
         except StartupError as error:
             yield f"{case.runtime}, {case.objects} objects, {case.fps:g} frames/s: not run: {error}"
@@ -177,6 +203,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="to hold what was found")
     parser.add_argument("--probe-seconds", type=float, default=10.0)
     parser.add_argument("--targets", action="store_true", help="also 0.7 and 3 times as many")
+    parser.add_argument("--triton-repository", type=Path, help="for --runtimes triton")
     words = parser.parse_args()
     rows, targets = list[Row](), list[Row]()
     for found in measure_cases(
@@ -185,6 +212,7 @@ def main() -> None:
         probe_s=words.probe_seconds,
         held_s=words.seconds,
         targets=words.targets,
+        triton=words.triton_repository,
     ):
         if isinstance(found, str):
             print(found, flush=True)

@@ -142,7 +142,7 @@ async def bench_service(
             )
             for workers in args.workers
         }
-        for name, own in start_triton(args, stack).items():
+        for name, own in start_triton(args.triton_repository, stack).items():
             services[name] = stack.enter_context(served(threads=threads, settings=own))
         for _ in range(args.rounds):
             begin, cpu = time.perf_counter(), time.process_time()
@@ -162,13 +162,13 @@ async def bench_service(
     return write_service_table(found)
 
 
-def start_triton(args: BenchArguments, stack: ExitStack) -> dict[str, dict[str, str]]:
-    """Start a Triton on the repository that was named; return the settings of its services."""
-    if args.triton_repository is None:
+def start_triton(repository: Path | None, stack: ExitStack) -> dict[str, dict[str, str]]:
+    """Start a Triton on a repository, if one is named; return the settings of its services."""
+    if repository is None:
         return {}
     from service.local.triton import local_triton
 
-    server = stack.enter_context(local_triton(args.triton_repository))
+    server = stack.enter_context(local_triton(repository))
     common = {"TAMVT_ENGINE": "triton", "TAMVT_TRITON_URL": server.url}
     return {
         "Triton, shared memory": {**common, "TAMVT_TRITON_SHARED_MEMORY": "true"},

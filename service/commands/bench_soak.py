@@ -220,7 +220,9 @@ def list_soak_cases(
             frames=frames,
             sessions=sessions,
         )
-    for own in list(start_triton(args, stack).values())[:1]:  # through shared memory
+    for own in list(start_triton(args.triton_repository, stack).values())[
+        :1
+    ]:  # through shared memory
         yield SoakCase(
             settings=own,
             runtime="triton",

@@ -4,9 +4,9 @@
         [--seconds 60] [--probe-seconds 10] [--targets] [--triton-repository FOLDER]
 
 Open loop, JPEG of 854x480, 256x448 in the model, `lossless`, clips of one frame, client on the
-same machine; `triton` is one of the runtimes where a repository is named. First the number is looked for with short probes, then held for `--seconds`: p95
-from due to masks has to stay below 100 ms with every frame answered. With `--targets` also 0.7 of
-it, and three times as many.
+same machine; `triton` is one of the runtimes where a repository is named. First the number is
+looked for with short probes, then held for `--seconds`: p95 from due to masks has to stay below
+100 ms with every frame answered. With `--targets` also 0.7 of it, and three times as many.
 """
 
 from __future__ import annotations

@@ -91,12 +91,7 @@ class LoadReport:
         """Return what happened beside, what disturbed, and what is wrong."""
         told = [f"{run.scenario.name}: {text}" for run in self.runs for text in run.told]
         watched = zip(self.tries(), self.found, strict=True)
-        told += [
-            f"{name}: {text}"
-            for name, each in watched
-            if each.watch
-            for text in each.watch.notices()
-        ]
+        told += [f"{name}: {text}" for name, each in watched for text in each.notices()]
         return [*told, *self.wrong]
 
 

@@ -27,6 +27,7 @@ from service.commands.bench_service import read_runtime, start_triton
 from service.errors import StartupError
 
 P95_MS = 100.0
+MOST_LATE_MS = 5.0
 SIZE = (480, 854)  # height, width
 MOST = 64  # sessions; more are not looked for
 TRITON = "triton"  # among the runtimes
@@ -67,6 +68,13 @@ class LiveSessions:
             "p99 ms": held.latency.p99_ms if held else float("nan"),
             "client CPU": f"{held.client_cpu:.0%}" if held else "",
         }
+
+    def notices(self) -> list[str]:
+        """Return what disturbed: other work, or the client itself."""
+        found = self.watch.notices() if self.watch else []
+        if self.held and self.held.late_ms > MOST_LATE_MS:
+            found.append(f"the client itself was {self.held.late_ms:.0f} ms late (p95)")
+        return found
 
     def rows(self) -> Iterator[Row]:
         """Yield every try, for the CSV and the plot."""
@@ -136,7 +144,6 @@ def measure_case(
 ) -> LiveSessions:
     """Serve with a runtime and find its live sessions; raise StartupError if it does not start."""
     found = LiveSessions(case)
-    video = real_video(data, objects=case.objects, size=SIZE)
     with ExitStack() as stack:
         settings = {"TAMVT_RUNTIME": case.runtime}
         if case.runtime == TRITON:
@@ -145,6 +152,7 @@ def measure_case(
             settings = next(iter(start_triton(triton, stack).values()))  # by shared memory
         url, _ = stack.enter_context(gateway(threads=0, **settings))
         watch = stack.enter_context(watching([url]))
+        video = real_video(data, objects=case.objects, size=SIZE)
 
         async def probe(sessions: int, seconds: float) -> OpenLoopResult:
             options = OpenLoopOptions(sessions=sessions, fps=case.fps, seconds=seconds)
@@ -219,8 +227,7 @@ def main() -> None:
             continue
         rows.append(found.headline())
         targets += found.targets
-        notices = found.watch.notices() if found.watch else []
-        print(write_table([found.headline()]), *notices, sep="\n", flush=True)
+        print(write_table([found.headline()]), *found.notices(), sep="\n", flush=True)
     for table in (rows, targets):
         if table:
             print(f"\n{write_table(table)}")

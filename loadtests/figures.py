@@ -78,5 +78,5 @@ def describe_run() -> dict[str, str]:
 
 def _text(value: object) -> str:
     if isinstance(value, float):
-        return "-" if value != value else f"{value:.3g}" if abs(value) < 10 else f"{value:.0f}"
+        return "-" if value != value else f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
     return str(value)

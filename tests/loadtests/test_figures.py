@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,16 +38,21 @@ def test_a_percentile_is_a_value_that_was_measured() -> None:
 
 
 def test_rows_become_a_table_and_a_file(tmp_path: Path) -> None:
-    rows: list[Row] = [{"a": 1, "ms": 12.345}, {"a": 2, "ms": float("nan"), "b": "x"}]
+    rows: list[Row] = [
+        {"a": 1, "ms": 12.345},
+        {"a": 1234, "ms": 1234.5},
+        {"a": 2, "ms": float("nan"), "b": "x"},
+    ]
     assert write_table(rows).splitlines() == [
         "| a | ms |",
         "| --- | --- |",
-        "| 1 | 12 |",
+        "| 1 | 12.3 |",
+        "| 1234 | 1234 |",
         "| 2 | - |",
     ]
     write_csv(tmp_path / "rows.csv", rows)
     with (tmp_path / "rows.csv").open() as file:
-        assert [line["b"] for line in csv.DictReader(file)] == ["", "x"]
+        assert [line["b"] for line in csv.DictReader(file)] == ["", "", "x"]
 
 
 def test_other_work_is_told_and_ours_is_not() -> None:
@@ -91,12 +97,18 @@ def test_a_report_holds_tables_pictures_and_what_disturbed(tmp_path: Path) -> No
     found = LiveSessions(LiveCase("onnxruntime", 1, 10.0), 4, result(4, seconds=60), watch=watch)
     found.tries = [result(1), result(4), result(8, p95_ms=400)]
     found.targets = [{"what": "p99 / p50", "value": 2.0, "target": "at most 3"}]
+    found.held = replace(found.held, late_ms=7.0) if found.held else None
     report = LoadReport(describe_run(), [ScenarioRun(SCENARIOS[0], [row], [], ["one cut"], watch)])
     report.found, report.wrong = [found], ["openvino: not run: not installed"]
     text = report.write(tmp_path)
     assert "| onnxruntime | 1 | 10 | 4 | 60 |" in text
     assert report.about["commit"] in text
-    for notice in ("rest: one cut", "disturbed: other work took 50%", "not run: not installed"):
+    for notice in (
+        "the client itself was 7 ms late",
+        "rest: one cut",
+        "disturbed: other work took 50%",
+        "not run: not installed",
+    ):
         assert notice in text
     written = {path.name for path in tmp_path.iterdir()}
     assert written == {

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from loadtests.addresses import require_loopback
-from loadtests.capacity import LiveCase, LiveSessions, find_live_sessions, measure_targets
+from loadtests.capacity import (
+    LiveCase,
+    LiveSessions,
+    find_live_sessions,
+    measure_cases,
+    measure_targets,
+)
 from loadtests.figures import latency_of
 from loadtests.load_video import LoadVideo
 from loadtests.open_loop import (
@@ -89,6 +97,14 @@ async def test_the_most_live_sessions_are_found_and_held(capacity: int, held: in
     assert len(tried) == len(set(tried)) == len(found.tries)
     await measure_targets(found, probe, seconds=5)
     assert [row["value"] for row in found.targets] == ([1.0, 1.0] if held else [])
+
+
+def test_an_engine_that_is_missing_is_named(tmp_path: Path) -> None:
+    cases = [LiveCase("triton", 1, 10.0)]
+    found = list(measure_cases(cases, tmp_path, probe_s=1, held_s=1, targets=False))
+    assert found == [
+        "triton, 1 objects, 10 frames/s: not run: no repository is named (--triton-repository)"
+    ]
 
 
 def test_load_goes_to_this_machine_alone() -> None:

@@ -76,21 +76,32 @@ def test_connections_are_cut_and_new_ones_work(echo: int) -> None:
     with bad_network_to(echo, faults) as network:
         with connect(network.port) as connection, suppress(ConnectionResetError):
             assert connection.recv(1) == b""
-        with connect(network.port) as connection:
-            connection.sendall(b"again")
-            assert receive(connection, 5) == b"again"
         assert network.dropped >= 1
+        echoed = b""
+        while echoed != b"again":  # each may be cut, too
+            with connect(network.port) as connection, suppress(OSError):
+                connection.sendall(b"again")
+                echoed = receive(connection, 5)
 
 
 def test_nothing_passes_during_a_stall(echo: int) -> None:
-    faults = NetworkFaults(delay_ms=0, jitter_ms=0, stall_every_s=0.1, stall_s=0.5, drop_every_s=0)
+    faults = NetworkFaults(delay_ms=0, jitter_ms=0, stall_every_s=0.1, stall_s=60, drop_every_s=0)
     with bad_network_to(echo, faults) as network, connect(network.port) as connection:
         while not network.stalled:
             time.sleep(0.01)
-        begin_s = time.monotonic()
+        connection.sendall(b"!")
+        connection.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+
+
+def test_a_stall_ends(echo: int) -> None:
+    faults = NetworkFaults(delay_ms=0, jitter_ms=0, stall_every_s=0.1, stall_s=0.2, drop_every_s=0)
+    with bad_network_to(echo, faults) as network, connect(network.port) as connection:
+        while not network.stalled:
+            time.sleep(0.01)
         connection.sendall(b"!")
         assert connection.recv(1) == b"!"
-        assert time.monotonic() - begin_s > 0.2
 
 
 def test_a_service_that_is_away_refuses(echo: int) -> None:

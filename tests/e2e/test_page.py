@@ -178,6 +178,33 @@ async def test_playing_paints_each_frame_once_however_often(
             assert 1 <= await page.evaluate("() => globalThis.paints") <= FRAMES - 48 + 2
 
 
+# The slider goes through the video in one go; how many frames were sought, and how many were seen.
+DRAG = """async () => {
+    const { bench } = await import("/web/page.js");
+    const slider = document.getElementById("seek");
+    const { source, viewer } = bench;
+    const [sought, seen] = [[], []];
+    const [picture, paint] = [source.picture, viewer.paint];
+    source.picture = (n) => { sought.push(n); return picture.call(source, n); };
+    viewer.paint = (n) => { seen.push(n); paint.call(viewer, n); };
+    for (let n = 1; n < source.count; n++) {
+        slider.value = n;
+        slider.dispatchEvent(new Event("input"));
+        if (n % 20 === 0) await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    await viewer.show(source.count - 1);
+    return [sought, seen];
+}"""
+
+
+async def test_a_slider_that_is_dragged_seeks_what_can_be_seen_and_shows_it(page: Page) -> None:
+    sought, seen = await page.evaluate(DRAG)
+    assert 2 <= len(sought) <= 10
+    assert sought == seen  # none in vain
+    assert sought[-1] == FRAMES - 1
+    assert await shown(page) == FRAMES - 1
+
+
 async def test_a_box_becomes_the_outline_of_what_is_in_it(page: Page) -> None:
     await choose_tool(page, "box")
     truth = outline()

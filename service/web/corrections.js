@@ -21,6 +21,7 @@ export class Corrections {
     const { bench } = this;
     const { drawing, drawnAt: n } = bench.desk;
     const ids = drawing.changedIds().filter((id) => bench.names.has(id));
+    if (!ids.length && drawing.ids().length) throw new Error("The drawing is as the mask was. Draw what is missing, or erase what is too much.");
     if (!ids.length) throw new Error("An object needs a pixel: point at it, or remove it from the list.");
     const objects = drawing.objects(ids, bench.names);
     const { forward, backward } = bench;

@@ -25,6 +25,15 @@ from tests.support.running import Running
 pytestmark = pytest.mark.anyio
 
 AWAY = "The service does not answer"
+# In the page: it is still tracking when another tab begins to.
+SLOWLY = """async () => {
+    const { source } = (await import("/web/page.js")).bench;
+    const { picture } = source;
+    source.picture = async (n) => {
+        await new Promise((resolve) => setTimeout(resolve, 200));
+        return picture.call(source, n);
+    };
+}"""
 
 
 async def opened(page: Page) -> None:
@@ -108,6 +117,7 @@ async def test_a_session_that_is_tracked_on_in_another_tab_is_said_to_be(page: P
     other = await page.context.new_page()
     await other.goto(page.url)
     await expect(other.locator("#status")).to_contain_text("another tab")
+    await page.evaluate(SLOWLY)
     await page.click("#primary")
     await expect(page.locator("#status")).to_contain_text("frames to go")
     await other.click("#primary")

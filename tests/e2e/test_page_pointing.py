@@ -130,6 +130,19 @@ async def test_a_frame_in_the_middle_is_corrected_and_the_correction_taken_back(
     assert all(np.array_equal(restored[name], mask) for name, mask in before.items())
 
 
+async def test_a_correction_that_changes_nothing_is_said_to(page: Page) -> None:
+    await begin_at(page, 58)
+    await track(page)
+    drawn = await labels(page) > 0
+    rows, columns = np.nonzero(drawn)
+    middle = len(rows) // 2
+    await page.locator("#size").fill("2")
+    await paint(page, (columns[middle], rows[middle]), (columns[middle], rows[middle]))
+    assert np.array_equal(await labels(page) > 0, drawn)
+    await page.click("#primary")
+    await expect(page.locator("#status")).to_contain_text("The drawing is as the mask was")
+
+
 async def test_the_old_masks_stay_until_the_new_ones_are_there(page: Page) -> None:
     await begin_at(page, 30)
     await track(page)

@@ -85,7 +85,7 @@ def measure(name: str) -> Clicked:
     clicked = np.zeros_like(drawn)
     model = find_prompt_graph(SHIPPED_WEIGHTS, [SHIPPED_MODEL])
     for each in clip["objects"]:
-        touches = [Touch([(x, y)]) for x, y, _ in each["points"]]
+        touches = [Touch([(x, y)], wanted=label == 1) for x, y, label in each["points"]]
         clicked[segment_prompt(images[0], Prompt(touches), model).mask] = each["id"]
     return Clicked(track(images, drawn, name), track(images, clicked, name))
 

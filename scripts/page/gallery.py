@@ -85,10 +85,16 @@ def write_scene(scene: Scene, drawn: list[tuple[Rgb, Labels]]) -> dict[str, Any]
         "frames": len(drawn),
         "start": scene.start,
         "objects": [
-            {"id": number, "label": label, "points": [[x, y, 1] for x, y in scene.clicks[number]]}
+            {"id": number, "label": label, "points": list_points(scene, number)}
             for number, label in scene.labels.items()
         ],
     }
+
+
+def list_points(scene: Scene, number: int) -> list[list[int]]:
+    """Return the clicks on an object, [x, y, 1], and those beside it, [x, y, 0]."""
+    on_it, beside = scene.clicks[number], scene.spared.get(number, ())
+    return [*([x, y, 1] for x, y in on_it), *([x, y, 0] for x, y in beside)]
 
 
 def write_video(path: Path, drawn: list[tuple[Rgb, Labels]], scene: Scene) -> None:

@@ -112,8 +112,9 @@ class Sprite:
 class Scene:
     """A clip of the gallery.
 
-    `clicks` are points x, y on each object in frame `start`. `outlines` are polygons of object 1 by
-    frame, where only they are known.
+    `clicks` are points x, y on each object in frame `start`, `spared` points on what lies beside it
+    and could be taken for it. `outlines` are polygons of object 1 by frame, where only they are
+    known.
     """
 
     name: str
@@ -126,6 +127,7 @@ class Scene:
     video: str = ""  # what is there already, in the page's folder
     start: int = 0
     rate: int = 24
+    spared: Mapping[int, tuple[tuple[int, int], ...]] = field(default_factory=dict)
     key_frames: int = 12  # one so often: the page seeks
     outlines: Mapping[int, Outline] = field(default_factory=dict)
 
@@ -279,7 +281,8 @@ SCENES = (
         credits="Big Buck Bunny, (c) copyright 2008, Blender Foundation, www.bigbuckbunny.org "
         "(CC BY 3.0); made smaller.",
         labels={1: "Rabbit"},
-        clicks={1: ((235, 230), (235, 100), (165, 200))},
+        clicks={1: ((235, 100), (235, 230))},
+        spared={1: ((370, 224),)},
         draw=draw_rabbit,
         start=108,
         rate=25,

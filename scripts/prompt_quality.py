@@ -148,10 +148,12 @@ def tell_sure(scores: dict[str, PromptScores], sure_above: float) -> str:
     told_scores = np.concatenate([each.score for each in scores.values()])
     ious = np.concatenate([each.iou for each in scores.values()])
     sure = told_scores >= sure_above
+    differ = np.ptp(told_scores) > 0 and np.ptp(ious) > 0
+    relation = np.corrcoef(told_scores, ious)[0, 1] if differ else 0.0
     told = [f"{100 * ious[part].mean():.1f}" if part.any() else "-" for part in (sure, ~sure)]
     return (
         f"score at least {sure_above:g}: {100 * sure.mean():.0f} % of masks, mean IoU {told[0]}; "
-        f"below: {told[1]}; correlation {np.corrcoef(told_scores, ious)[0, 1]:.2f}"
+        f"below: {told[1]}; correlation {relation:.2f}"
     )
 
 

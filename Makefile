@@ -49,7 +49,7 @@ triton:  ## serve the shipped model with a Triton on this machine, for TAMVT_ENG
 	@exec $(BIN)/tamvt triton .state/triton $(ARGS)
 
 test: setup  ## run the tests, TESTERS (2) files at once (ARGS="-k words" picks some)
-	@$(KEEP_BLOCKS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTERS) --dist loadgroup $(ARGS)
+	@$(KEEP_BLOCKS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTERS) --dist loadscope $(ARGS)
 
 test-faults: setup  ## kill, pause and fill what the service runs on, FAULT_SEEDS (5) times each
 	@$(KEEP_BLOCKS) FAULT_SEEDS=$(FAULT_SEEDS) $(BIN)/python -m pytest tests/faults $(ARGS)

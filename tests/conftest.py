@@ -6,6 +6,7 @@ import asyncio
 import functools
 import inspect
 import os
+import re
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -15,12 +16,14 @@ import httpx
 import hypothesis
 import pytest
 from playwright.async_api import Browser
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.browser import running_browser
 from tests.support.running import PATIENCE_S, Api, Running, running_service
 from tests.support.toy_model import write_toy_model
 
 KEPT_SETTINGS = {"TAMVT_DATA"}
+STARTS_TRITON = re.compile(r"LocalTriton|TritonServer|(local|running)_triton")
 ASYNC_TEST_SECONDS = 280.0  # below pytest's own, which would break the loop that tests share
 
 
@@ -48,16 +51,25 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("seed", range(int(os.environ.get("FAULT_SEEDS", "1"))))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """An asynchronous test that waits for ever fails by itself, not with all that come after.
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+    """Of two workers (`make test`) each has whole files.
 
-    Of two workers (`make test`) each has whole files, and one of them all that share a Triton or
-    look at the regions of the host's shared memory.
+    One of them has all that start a Triton: some look at the regions of the host's shared memory.
     """
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return "triton" if STARTS_TRITON.search(Path(path).read_text(encoding="utf-8")) else path
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    """Share the tests out by what they share."""
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """An asynchronous test that waits for ever fails by itself, not with all that come after."""
     for item in items:
-        names = {*getattr(item, "fixturenames", ()), *vars(getattr(item, "module", None))}
-        shared = any("triton" in name.lower() for name in names)
-        item.add_marker(pytest.mark.xdist_group("triton" if shared else item.path.as_posix()))
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
             item.obj = with_deadline(item.obj)
 

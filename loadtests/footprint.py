@@ -2,26 +2,25 @@
 
     python -m loadtests.footprint [--starts 5] [--sessions 100]
 
-Packages are those of requirements/gateway.txt, as they are installed here, extras left out. A start
+Packages are those that `tamvt-serve` needs without its extras, as they are installed here. A start
 is from the command to the address that is served, its private Redis included, with the embedded
-engine. The sessions are open at once, each with two tracked frames, and a Triton of its own process
-has the model; with the embedded engine it is the same process. Memory is the gateway's resident
-set, without its children.
+engine. The sessions are open at once, each with two tracked frames; once with the model in the same
+process, once in a Triton. Memory is the gateway's resident set, without its children.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
 import statistics
 import sys
 import tempfile
 import time
-from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import distribution
 from pathlib import Path
 
 import psutil
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from model.core.contract import SHIPPED_WEIGHTS
 from model.export.triton.repository import write_repository
@@ -30,17 +29,31 @@ from service.local.triton import local_triton
 from tamvt_client import Client
 
 NAME = "tamvt-mobile"
-LOCK = Path(__file__).resolve().parents[1] / "requirements" / "gateway.txt"
 SIZE = (256, 448)
 
 
-def measure_packages_mb(lock: Path) -> float:
-    """Return the MB of the files of all packages that the lock names and that are installed."""
-    names = re.findall(r"^([A-Za-z0-9._-]+)==", lock.read_text(encoding="utf-8"), re.MULTILINE)
-    files = set[Path]()
-    for name in names:
-        with suppress(PackageNotFoundError):  # of another platform
-            files |= {Path(str(each.locate())) for each in distribution(name).files or ()}
+def list_needed(name: str) -> set[str]:
+    """Return the distributions that one needs here, itself included, its extras left out."""
+    found = set[str]()
+    waiting = [Requirement(name)]
+    while waiting:
+        needed = waiting.pop()
+        found.add(canonicalize_name(needed.name))
+        for each in map(Requirement, distribution(needed.name).requires or ()):
+            environments = [{"extra": extra} for extra in needed.extras or {""}]
+            is_meant = each.marker is None or any(map(each.marker.evaluate, environments))
+            if is_meant and canonicalize_name(each.name) not in found:
+                waiting.append(each)
+    return found
+
+
+def measure_packages_mb(name: str) -> float:
+    """Return the MB of the files of a distribution and all that it needs, byte code left out."""
+    files = {
+        Path(str(each.locate()))
+        for needed in list_needed(name)
+        for each in distribution(needed).files or ()
+    }
     there = (each for each in files if each.suffix != ".pyc" and each.is_file())
     return sum(each.stat().st_size for each in there) / 1e6
 
@@ -69,7 +82,7 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=5)
     parser.add_argument("--sessions", type=int, default=100)
     args = parser.parse_args()
-    lines = [f"installed packages: {measure_packages_mb(LOCK):.0f} MB"]
+    lines = [f"installed packages: {measure_packages_mb('tamvt-serve'):.0f} MB"]
     starts = [measure_start_s() for _ in range(args.starts)]
     lines.append(f"start: {statistics.median(starts):.1f} s (median of {args.starts})")
     video = scale_sample(SIZE)

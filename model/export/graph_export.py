@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 import torch
 from onnx.external_data_helper import set_external_data
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import Dim
 
 from model.core.contract import (
@@ -133,15 +133,33 @@ def to_graph(
 ) -> onnx.ModelProto:
     """Return the module as an ONNX graph with the contract's names and free axes."""
     examples = tuple(make_example(tensor, spec) for tensor in inputs)
-    free = (name_free_axes(tensor, spec) for tensor in inputs)
-    shapes = tuple(dict.fromkeys(axes, Dim.DYNAMIC) for axes in free)
+    free = {tensor.name: name_free_axes(tensor, spec) for tensor in (*inputs, *outputs)}
+    shapes = tuple(dict.fromkeys(free[tensor.name], Dim.DYNAMIC) for tensor in inputs)
+    names = [tensor.name for tensor in inputs], [tensor.name for tensor in outputs]
+    return convert(module, examples, names, free, shapes=(shapes,))
+
+
+def convert(
+    module: nn.Module,
+    examples: tuple[Tensor, ...],
+    names: tuple[Sequence[str], Sequence[str]],
+    free: Mapping[str, Mapping[int, str]],
+    *,
+    shapes: tuple[Any, ...],
+) -> onnx.ModelProto:
+    """Return a module as an ONNX graph, without the exporter's notes.
+
+    `names` are those of its inputs and outputs, `free` the letters of their free axes by position,
+    `shapes` the inputs' free axes as torch.export takes them. Raise NotExported.
+    """
+    inputs, outputs = names
     with torch.no_grad(), silence_exporter():
-        program = torch.export.export(module, examples, dynamic_shapes=(shapes,), strict=False)
+        program = torch.export.export(module, examples, dynamic_shapes=shapes, strict=False)
         converted = torch.onnx.export(
             program,
             examples,
-            input_names=[tensor.name for tensor in inputs],
-            output_names=[tensor.name for tensor in outputs],
+            input_names=inputs,
+            output_names=outputs,
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
@@ -151,8 +169,9 @@ def to_graph(
     graph = converted.model_proto
     strip(graph.graph)
     values = (*graph.graph.input, *graph.graph.output)
-    for value, tensor in zip(values, (*inputs, *outputs), strict=True):
-        name_axes(value, tensor, spec)
+    for value, name in zip(values, (*inputs, *outputs), strict=True):
+        for position, letter in free[name].items():
+            value.type.tensor_type.shape.dim[position].dim_param = letter
     return graph
 
 
@@ -193,12 +212,6 @@ def name_free_axes(tensor: ContractTensor, spec: ModelSpec) -> dict[int, str]:
         elif axis in FREE and not (axis == "L" and spec.max_clip_length == 1):
             free[position] = axis
     return free
-
-
-def name_axes(value: onnx.ValueInfoProto, tensor: ContractTensor, spec: ModelSpec) -> None:
-    """Give the free axes of an input or output the contract's letters."""
-    for position, name in name_free_axes(tensor, spec).items():
-        value.type.tensor_type.shape.dim[position].dim_param = name
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from model.core.prompt_contract import (
     PROMPT_OUTPUTS,
     PromptSpec,
 )
-from model.export.graph_export import OPSET, NotExported, silence_exporter, strip
+from model.export.graph_export import convert
 from model.export.replacements.folded_norms import fold_norms
 from model.networks.prompt.network import PromptNetwork, raise_mask
 
@@ -118,32 +118,13 @@ def trace_prompt(served: PromptNetwork) -> onnx.ModelProto:
         torch.zeros([EXAMPLE[axis] for axis in each.axes], dtype=getattr(torch, each.dtype))
         for each in PROMPT_INPUTS
     )
-    shapes = tuple(
-        {place: Dim.DYNAMIC for place, axis in enumerate(each.axes) if axis.isalpha()}
-        for each in PROMPT_INPUTS
-    )
-    module = ServedPrompt(served)
-    with torch.no_grad(), silence_exporter():
-        program = torch.export.export(module, examples, dynamic_shapes=shapes, strict=False)
-        converted = torch.onnx.export(
-            program,
-            examples,
-            input_names=[each.name for each in PROMPT_INPUTS],
-            output_names=[each.name for each in PROMPT_OUTPUTS],
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-        )
-    if converted is None:
-        raise NotExported("the exporter made no graph")
-    graph = converted.model_proto
-    strip(graph.graph)
-    values = (*graph.graph.input, *graph.graph.output)
-    for value, tensor in zip(values, (*PROMPT_INPUTS, *PROMPT_OUTPUTS), strict=True):
-        for place, axis in enumerate(tensor.axes):
-            if axis.isalpha():
-                value.type.tensor_type.shape.dim[place].dim_param = axis
-    return graph
+    free = {
+        tensor.name: {place: axis for place, axis in enumerate(tensor.axes) if axis.isalpha()}
+        for tensor in (*PROMPT_INPUTS, *PROMPT_OUTPUTS)
+    }
+    shapes = tuple(dict.fromkeys(free[tensor.name], Dim.DYNAMIC) for tensor in PROMPT_INPUTS)
+    names = [each.name for each in PROMPT_INPUTS], [each.name for each in PROMPT_OUTPUTS]
+    return convert(ServedPrompt(served), examples, names, free, shapes=shapes)
 
 
 def store_small(graph: onnx.ModelProto) -> None:

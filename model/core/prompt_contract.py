@@ -39,7 +39,7 @@ class PromptSpec:
     license: str = ""
     max_ratio: float = 2.5
     multiple: int = 32
-    sure_above: float = 0.75  # 15 % of masks score less, among them half of those below IoU 0.6
+    sure_above: float = 0.75  # 16 % of masks score less, among them half of those below IoU 0.6
     parameters: int | None = None
     parity: int | None = None
 

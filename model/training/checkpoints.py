@@ -5,9 +5,11 @@ A checkpoint holds `build`, `step`, `model` (the averaged weights), `raw`, `opti
 
 import fcntl
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -97,6 +99,29 @@ def load_strictly(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> 
     except (RuntimeError, TypeError, AttributeError) as error:  # also what is no weights at all
         lines = " ".join(str(error).split("\n")[:3])
         raise CheckpointError(f"{path} holds another model: {lines}") from error
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: Any, path: Path) -> None:
+    """Load an optimizer's state; raise CheckpointError where it is one of other parameters."""
+    try:
+        optimizer.load_state_dict(state)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"the optimizer in {path} has other parameters") from error
+
+
+@contextmanager
+def stop_on_signals(stop: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Call `stop` on SIGTERM and SIGINT, which lets the step that runs finish and be saved.
+
+    Put the old handlers back after.
+    """
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, stop) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def compare(saved: Settings | None, wanted: Settings, path: Path) -> None:

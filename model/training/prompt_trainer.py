@@ -4,7 +4,6 @@ B views, S their side.
 """
 
 import math
-import signal
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from model.networks.backbones import load_public_weights
 from model.networks.prompt.network import build_prompt_network, raise_mask
 from model.networks.weights import read_file
 from model.training import checkpoints
-from model.training.checkpoints import Settings, load_strictly
+from model.training.checkpoints import Settings, load_strictly, stop_on_signals
 from model.training.errors import BadLoss, CheckpointError
 from model.training.losses import dice_loss
 from model.training.prompt_rounds import PromptBatch, PromptRounds
@@ -40,9 +39,9 @@ class PromptTrainConfig:
 
     data: Path
     sets: tuple[str, ...] = tuple(SET_WEIGHTS)
-    steps: int = 6_000
-    batch: int = 8
-    side: int = 224
+    steps: int = 4_900
+    batch: int = 12
+    side: int = 256
     seed: int = 1
     rate: float = 1e-3
     backbone_rate: float = 2.5e-4
@@ -110,28 +109,27 @@ class PromptTrainer:
         Raise BadLoss with a checkpoint of the last good state on disk.
         """
         cv2.setNumThreads(1)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self.stop)
         # Other views after each start: where the rounds were is not kept.
         rng = np.random.default_rng((self.config.seed, self.step))
         rounds = PromptRounds(self.views, rng, batch=self.config.batch)
         log, saved = TrainingLog(self.folder, first_step=self.step), time.monotonic()
-        try:
-            while self.step < self.config.steps and not self.stopping:
-                self.advance(rounds, log)
-                if time.monotonic() - saved > self.config.checkpoint_s:
-                    self.save()
-                    saved = time.monotonic()
-        finally:
-            log.close()
-            self.save()
+        with stop_on_signals(self.stop):
+            try:
+                while self.step < self.config.steps and not self.stopping:
+                    self.advance(rounds, log)
+                    if time.monotonic() - saved > self.config.checkpoint_s:
+                        self.save()
+                        saved = time.monotonic()
+            finally:
+                log.close()
+                self.save()
 
     def stop(self, number: int, frame: FrameType | None) -> None:
         """Finish the step that runs, save, and return."""
         self.stopping = True
 
-    def advance(self, rounds: PromptRounds, log: TrainingLog) -> float:
-        """Do one optimizer step and one round of clicks; return the mean IoU of its masks."""
+    def advance(self, rounds: PromptRounds, log: TrainingLog) -> None:
+        """Do one optimizer step and one round of clicks."""
         begun = time.perf_counter()
         batch = rounds.make_batch()
         rate = schedule_rate(
@@ -143,13 +141,16 @@ class PromptTrainer:
         for group in self.optimizer.param_groups:
             group["lr"] = group["base"] * rate
         logits, scores = self.look(batch)
-        loss, iou = prompt_loss(logits, scores, torch.from_numpy(batch.target).float())
+        loss, _ = prompt_loss(logits, scores, torch.from_numpy(batch.target).float())
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
         if not math.isfinite(loss.item()) or not math.isfinite(norm.item()):
             sources = ", ".join(view.still.source for view in rounds.shown)
-            raise BadLoss(f"loss is {loss.item()}, gradient {norm.item()}, on: {sources}")
+            raise BadLoss(
+                f"step {self.step + 1}: loss is {loss.item()}, gradient {norm.item()}, on: "
+                f"{sources}; the last good state is saved"
+            )
         self.optimizer.step()
         self.average()
         self.step += 1
@@ -159,7 +160,6 @@ class PromptTrainer:
         log.step(
             self.step, loss=loss.item(), rate=rate, waited=ended - computed, took=ended - begun
         )
-        return float(iou.mean())
 
     def look(self, batch: PromptBatch) -> tuple[Tensor, Tensor]:
         """Return the mask logits (B, S, S) and score logits (B,) of a batch, in fp32."""
@@ -196,7 +196,9 @@ class PromptTrainer:
             raise CheckpointError(f"{path} is a checkpoint of {state['build']}, not of a prompt")
         if not accept_changes:
             checkpoints.compare(state.get("settings"), self.config.settings(), path)
+        # The averaged weights pass through the network too, so that they are those of this one.
+        load_strictly(self.network, state["model"], path)
+        self.averaged = {key: value.clone() for key, value in self.network.state_dict().items()}
         load_strictly(self.network, state["raw"], path)
-        self.averaged = {key: value.clone() for key, value in state["model"].items()}
-        self.optimizer.load_state_dict(state["optimiser"])
+        checkpoints.load_optimizer(self.optimizer, state["optimiser"], path)
         self.step = int(state["step"])

@@ -1,10 +1,8 @@
 """Training: samples in, weights out; it can be resumed from every checkpoint."""
 
 import math
-import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -19,7 +17,7 @@ from model.networks.base import TrackingNetwork
 from model.networks.registry import build_network
 from model.networks.weights import read_file
 from model.training import checkpoints
-from model.training.checkpoints import load_strictly
+from model.training.checkpoints import load_strictly, stop_on_signals
 from model.training.distributed import Distributed
 from model.training.errors import BadLoss, CheckpointError
 from model.training.recipes import TrainConfig
@@ -96,7 +94,7 @@ class Trainer:
             mininterval=5,
             disable=not first,
         )
-        with self.stop_on_signals(), bar:
+        with stop_on_signals(self.stop), bar:
             try:
                 while self.step < self.config.steps and not self.stopping:
                     loss, waited, took = self.advance(batches, log)
@@ -111,17 +109,6 @@ class Trainer:
                 if log is not None:
                     log.close()
         self.save()
-
-    @contextmanager
-    def stop_on_signals(self) -> Iterator[None]:
-        """Let the step that runs finish on SIGTERM and SIGINT; put the old handlers back after."""
-        numbers = (signal.SIGTERM, signal.SIGINT)
-        before = [signal.signal(number, self.stop) for number in numbers]
-        try:
-            yield
-        finally:
-            for number, handler in zip(numbers, before, strict=True):
-                signal.signal(number, handler)
 
     def stop(self, number: int, frame: FrameType | None) -> None:
         """Finish the step that runs, save, and return."""
@@ -246,10 +233,7 @@ class Trainer:
         load_strictly(self.model, state["model"], path)
         self.averaged = {key: value.clone() for key, value in self.model.state_dict().items()}
         load_strictly(self.model, state["raw"], path)
-        try:
-            self.optimizer.load_state_dict(state["optimiser"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"the optimizer in {path} has other parameters") from error
+        checkpoints.load_optimizer(self.optimizer, state["optimiser"], path)
         self.step = int(state["step"])
 
 

@@ -1,5 +1,7 @@
 """A few real steps of a small training from prompts to masks."""
 
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from model.training import checkpoints
 from model.training.errors import CheckpointError
 from model.training.prompt_rounds import MOST_POINTS, PromptRounds
 from model.training.prompt_trainer import PromptTrainConfig, PromptTrainer, prompt_loss
+from model.training.training_log import TrainingLog
 
 CPU = torch.device("cpu")
 
@@ -98,9 +101,29 @@ def test_a_training_goes_on_from_its_checkpoint(config: PromptTrainConfig, tmp_p
     again.resume(tmp_path / "last.pt")
     assert again.step == 2
     assert all(torch.equal(again.averaged[name], first.averaged[name]) for name in begun)
+    own = again.network.state_dict()
+    assert all(torch.equal(own[name], after[name]) for name in begun)
+    moments = [trainer.optimizer.state_dict()["state"].keys() for trainer in (again, first)]
+    assert moments[0] == moments[1] != set()
     again.run()
     assert checkpoints.read(tmp_path / "last.pt", CPU)["step"] == 3
     assert len((tmp_path / "log.csv").read_text().splitlines()) == 4
+
+
+def test_a_signal_ends_it_with_a_checkpoint(config: PromptTrainConfig, tmp_path: Path) -> None:
+    class Told(PromptTrainer):
+        def advance(self, rounds: PromptRounds, log: TrainingLog) -> None:
+            super().advance(rounds, log)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    handler = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("nobody took the signal"))
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        Told(replace(config, steps=5), tmp_path).run()
+        assert signal.getsignal(signal.SIGTERM) is before
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert checkpoints.read(tmp_path / "last.pt", CPU)["step"] == 1
 
 
 def test_other_settings_and_other_builds_are_refused(
@@ -111,6 +134,10 @@ def test_other_settings_and_other_builds_are_refused(
     with pytest.raises(CheckpointError, match="batch was 2, is 3"):
         PromptTrainer(replace(config, batch=3), tmp_path).resume(tmp_path / "last.pt")
     state = checkpoints.read(tmp_path / "last.pt", CPU)
+    for part, value in (("model", {"mask.weight": torch.zeros(3)}), ("optimiser", {})):
+        checkpoints.write({**state, part: value}, tmp_path / "last.pt")
+        with pytest.raises(CheckpointError, match=r"last\.pt"):
+            trainer.resume(tmp_path / "last.pt")
     checkpoints.write({**state, "build": "tamvt-mobile"}, tmp_path / "last.pt")
     with pytest.raises(CheckpointError, match="a checkpoint of tamvt-mobile"):
         trainer.resume(tmp_path / "last.pt")

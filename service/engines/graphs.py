@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import onnxruntime
 
@@ -98,6 +98,13 @@ def _spec(session: onnxruntime.InferenceSession, path: Path) -> ModelSpec:
         raise ModelMismatch(f"{path}: {error}") from error
 
 
+def find_differences(found: Sequence[Any], wanted: Sequence[Tensor]) -> list[str]:
+    """Return the names of tensors that are on one side alone, or differ in type or rank."""
+    there = {(tensor.name, tensor.type, len(tensor.shape)) for tensor in found}
+    expected = {(t.name, f"tensor({TYPES.get(t.dtype, t.dtype)})", len(t.axes)) for t in wanted}
+    return sorted({name for name, *_ in there ^ expected})
+
+
 def _check(
     session: onnxruntime.InferenceSession,
     inputs: Sequence[Tensor],
@@ -109,10 +116,7 @@ def _check(
     """Raise ModelMismatch unless the graph has exactly these inputs and outputs."""
     graph = spec.graph(verb)
     for found, wanted in ((session.get_inputs(), inputs), (session.get_outputs(), outputs)):
-        there = {(tensor.name, tensor.type, len(tensor.shape)) for tensor in found}
-        expected = {(t.name, f"tensor({TYPES.get(t.dtype, t.dtype)})", len(t.axes)) for t in wanted}
-        if there != expected:
-            names = sorted(name for name, *_ in there ^ expected)
+        if names := find_differences(found, wanted):
             raise ModelMismatch(f"graph {graph} breaks the contract at {', '.join(names)}")
         shapes = {tensor.name: tensor.shape for tensor in found}
         for tensor in wanted:

@@ -20,11 +20,10 @@ from model.core.prompt_contract import (
     PROMPT_OUTPUTS,
     PromptSpec,
 )
+from service.engines.graphs import find_differences
 from service.engines.inference import Inference
 from service.engines.onnx_runtime import OnnxGraph, open_session
 from service.errors import ModelMismatch
-
-TYPES = {"float32": "float"}  # where ONNX's name differs from numpy's
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +81,6 @@ def open_prompt_graph(path: Path, name: str) -> PromptGraph:
         (session.get_inputs(), PROMPT_INPUTS),
         (session.get_outputs(), PROMPT_OUTPUTS),
     ):
-        there = {(each.name, each.type, len(each.shape)) for each in found}
-        expected = {(t.name, f"tensor({TYPES.get(t.dtype, t.dtype)})", len(t.axes)) for t in wanted}
-        if there != expected:
-            names = sorted({each for each, *_ in there ^ expected})
+        if names := find_differences(found, wanted):
             raise ModelMismatch(f"{path} breaks the contract at {', '.join(names)}")
     return PromptGraph(spec, OnnxGraph(session, tuple(each.name for each in PROMPT_OUTPUTS)))

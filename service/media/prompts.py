@@ -71,7 +71,7 @@ def segment_prompt(rgb: Rgb, prompt: Prompt, model: PromptModel | None = None) -
 
     The touches are taken in their order: one on the object adds what it touches, one on something
     else takes that away. What they say already of the mask so far changes nothing. Where `model`
-    finds nothing, GrabCut looks too.
+    finds nothing, GrabCut looks too. A mask that nobody was asked about is judged by its edge.
 
     Raises:
         BadOption: nothing is pointed at, or it lies outside of the picture.
@@ -86,7 +86,7 @@ def segment_prompt(rgb: Rgb, prompt: Prompt, model: PromptModel | None = None) -
     ]
     if model is not None:
         mask, score = _ask(model, rgb, prompt, inside)
-        if mask.any():
+        if score is not None and mask.any():
             parts, clear = count_parts(mask), model.spec.sure_above
             warnings = warn(mask, parts=parts, unsure=score < clear)
             return PointedMask(mask, score, parts, warnings, model.spec.graph)
@@ -100,14 +100,14 @@ def segment_prompt(rgb: Rgb, prompt: Prompt, model: PromptModel | None = None) -
 
 def _ask(
     model: PromptModel, rgb: Rgb, prompt: Prompt, inside: Sequence[Mask]
-) -> tuple[Mask, float]:
-    """Return the mask (H, W) by a model's graph, and its score."""
+) -> tuple[Mask, float | None]:
+    """Return the mask (H, W) by a model's graph, and its score: None where it was not asked."""
     viewer, size = PromptViewer(model, rgb), rgb.shape[:2]
-    mask, score = _mask_so_far(prompt, size), 1.0
+    mask, score = _mask_so_far(prompt, size), None
     for area in inside:
         found, score = viewer.find_in_box(area, *_points_of(prompt.touches))
         mask |= found & area
-    width = max(3.0, TOUCH * min(size))
+    width = _touch_width(size)
     for index, touch in enumerate(prompt.touches):
         if _shows(mask, touch):
             continue
@@ -137,7 +137,7 @@ def _cut(rgb: Rgb, prompt: Prompt, inside: Sequence[Mask]) -> Mask:
     mask = _mask_so_far(prompt, size)
     for area in inside:
         mask |= cut_inside(rgb, area)
-    width = max(3.0, TOUCH * min(size))
+    width = _touch_width(size)
     wanted = [Trace(each.points, width) for each in prompt.touches if each.wanted]
     spared = [Trace(each.points, width) for each in prompt.touches if not each.wanted]
     for touch in prompt.touches:
@@ -147,6 +147,10 @@ def _cut(rgb: Rgb, prompt: Prompt, inside: Sequence[Mask]) -> Mask:
         found = grow(rgb, trace, spared if touch.wanted else wanted)
         mask = mask | found if touch.wanted else mask & ~found
     return mask
+
+
+def _touch_width(size: tuple[int, ...]) -> float:
+    return max(3.0, TOUCH * min(size))
 
 
 def _mask_so_far(prompt: Prompt, size: tuple[int, ...]) -> Mask:

@@ -85,6 +85,7 @@ def test_a_later_click_changes_the_mask_so_far(graph: WatchedGraph) -> None:
     again = segment_prompt(rgb, Prompt(touches, previous=found.mask), graph)
     assert np.array_equal(again.mask, found.mask)
     assert len(graph.shown) == 2
+    assert (again.made_by, again.score < 1) == (GRABCUT, True)
 
 
 def test_clicks_at_once_are_taken_in_their_order(graph: WatchedGraph) -> None:

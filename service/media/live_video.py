@@ -173,7 +173,9 @@ def open_live(
         with av.open(
             address, "r", options=options, timeout=(wait_s, wait_s), metadata_errors="replace"
         ) as container:
-            reader = VideoReader(container, choose_track(container), cut_off=False, live=True)
+            reader = VideoReader(
+                container, choose_track(container), cut_off=False, live_wait_s=wait_s
+            )
             yield read_stream(reader, wait_s=wait_s)
     except av.FFmpegError as error:
         raise BadVideo(f"{place} gives no video: {explain(error, wait_s)}") from error
@@ -186,7 +188,13 @@ def check_address(address: str, *, allow_private: bool) -> str:
         BadOption: it is none, or one that is reached with `allow_private` alone.
         BadVideo: its host is not known.
     """
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+        port = parts.port or 80
+    except ValueError as error:
+        raise BadOption(
+            f"{address.rpartition('@')[2]!r} is no address of a stream: {error}"
+        ) from error
     place = f"{parts.scheme}://{parts.hostname}"
     # FFmpeg must read the same host out of it.
     if parts.scheme not in ANY_SCHEMES or not parts.hostname or re.search(r"[\\\s]", address):
@@ -202,7 +210,7 @@ def check_address(address: str, *, allow_private: bool) -> str:
             "may be reached: add --allow-private"
         )
     try:
-        found = socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise BadVideo(f"{place}: there is no such host") from error
     for *_, (host, *_) in found:

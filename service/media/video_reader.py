@@ -7,6 +7,7 @@ decodes the videos of strangers stays small.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -77,15 +78,21 @@ def turn_of(frame: VideoFrame) -> Turn:
 class VideoReader:
     """An open video. `size` (height, width) is that of its square pixels, before it is turned.
 
-    Of a `live` one what cannot be decoded is passed over: it may begin within a picture.
+    A live one has `live_wait_s`, the seconds in which each next picture has to come. What cannot
+    be decoded of it is passed over: it may begin within a picture.
     """
 
     def __init__(
-        self, container: InputContainer, stream: VideoStream, *, cut_off: bool, live: bool = False
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        *,
+        cut_off: bool,
+        live_wait_s: float | None = None,
     ) -> None:
         self._container = container
         self._stream = stream
-        self._live = live
+        self._live_wait_s = live_wait_s
         self._damage = "the file is cut off" if cut_off else ""
         self.size = self._shape(stream.codec_context.height, stream.codec_context.width)
 
@@ -134,12 +141,24 @@ class VideoReader:
         if self._damage:
             raise DamagedVideo(f"picture {number} of the video cannot be decoded: {self._damage}")
 
+    def _live_frames(self, wait_s: float) -> Iterator[VideoFrame]:
+        """Yield what can be decoded; raise DamagedVideo where that takes longer than `wait_s`."""
+        came_s = time.monotonic()
+        for packet in self._container.demux():  # sound too: it comes on where the pictures do not
+            if time.monotonic() - came_s > wait_s:
+                raise DamagedVideo(f"no picture came for {wait_s:g} s")
+            if packet.stream.index != self._stream.index:
+                continue
+            with suppress(av.error.InvalidDataError):
+                for frame in packet.decode():
+                    if isinstance(frame, VideoFrame) and not frame.is_corrupt:
+                        yield frame
+                        came_s = time.monotonic()
+
     def _frames(self) -> Iterator[VideoFrame]:
         """Yield what can be decoded, and note what is wrong after it."""
-        if self._live:
-            for packet in self._container.demux(self._stream):
-                with suppress(av.error.InvalidDataError):
-                    yield from (frame for frame in packet.decode() if not frame.is_corrupt)
+        if self._live_wait_s is not None:
+            yield from self._live_frames(self._live_wait_s)
             return
         for packet in self._container.demux(self._stream):
             if packet.is_corrupt:

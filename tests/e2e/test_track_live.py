@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from service.__main__ import main
 from service.media.video import open_source
 from tests.support import scene
 from tests.support.live_stream import FRAMES, LiveServer, live_server
+from tests.support.redis_servers import wait_until
 from tests.support.running import (
     PATIENCE_S,
     ROOT,
@@ -69,11 +69,14 @@ def test_ctrl_c_ends_the_recording_and_what_came_is_tracked(
         stderr=subprocess.PIPE,
         text=True,
     )
-    while not (out / "masks" / "00001.png").exists():
+    mask = out / "masks" / "00001.png"
+    try:
+        wait_until(lambda: process.poll() is not None or mask.exists(), what="the first masks")
         assert process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=PATIENCE_S)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=PATIENCE_S)
+    finally:
+        process.kill()
     assert process.returncode == 0, said
     recorded = sorted(path.stem for path in (out / "frames").glob("*.jpg"))
     assert sorted(path.stem for path in (out / "masks").iterdir()) == recorded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from service.errors import BadOption, BadVideo, DamagedVideo
 from service.media.live_video import ANY, PLAIN, check_address, read_camera, record
+from service.media.video_reader import VideoReader
 from tests.support import scene
 from tests.support.live_stream import FRAMES, LiveServer, live_server
 
@@ -42,7 +44,10 @@ def test_what_goes_where_it_is_sent_needs_the_same_word(scheme: str) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["file:///etc/passwd", "concat:a|b", "http://", "http://8.8.8.8\\@127.0.0.1/", "front door"],
+    [
+        *("file:///etc/passwd", "concat:a|b", "http://", "http://8.8.8.8\\@127.0.0.1/"),
+        *("front door", "http://[::1", "http://8.8.8.8:99999/"),
+    ],
 )
 def test_what_is_no_address_of_a_stream_is_refused(address: str) -> None:
     with pytest.raises(BadOption, match="no address of a stream"):
@@ -107,6 +112,14 @@ def test_a_stream_that_breaks_off_is_said_after_what_came(
     ):
         list(recording.source().frames())
     assert recording.count == FRAMES
+
+
+def test_packets_without_a_picture_are_not_waited_for_for_ever() -> None:
+    sent = io.BytesIO(scene.video(range(5), kind="mpegts"))
+    with av.open(sent, "r") as container:
+        reader = VideoReader(container, container.streams.video[0], cut_off=False, live_wait_s=-1)
+        with pytest.raises(DamagedVideo, match="no picture came"):
+            list(reader.pictures())
 
 
 def test_a_camera_that_is_unplugged_is_said_after_what_came(tmp_path: Path) -> None:

@@ -256,8 +256,9 @@ class ClipPipeline:
         if self._answered:
             try:
                 await self._store_answered()
-            except TamvtError as error:
-                log.warning("frames that were answered are not committed: %s", error)
+            except Exception as error:
+                trace = None if isinstance(error, TamvtError) else error
+                log.warning("frames answered are not committed: %s", error, exc_info=trace)
 
     async def _begin_finish(self) -> None:
         """Begin to answer or to commit what is segmented, once what was begun before is done."""
@@ -292,7 +293,7 @@ class ClipPipeline:
         """
         limits, session = self._backend.store.limits, self.session
         for one, packed in zip(clips, await self._pack(clips), strict=True):
-            # What is too large is refused before it is answered: its commit would fail with others.
+            # Too large masks are refused before they are answered, all else late (decision 82).
             sealed = await self._backend.workers.start(
                 seal_masks, session.session_id, packed.masks, limits
             )

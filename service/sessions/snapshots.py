@@ -32,9 +32,9 @@ class SnapshotPolicy:
     def thin(self, snapshots: Sequence[Snapshot]) -> tuple[Snapshot, ...]:
         """Return those of the snapshots, oldest first, that are kept.
 
-        The one whose neighbors are closest together goes first: the gaps that are left differ by
-        no more than a factor of about two. What a person changed stays as long as anything else can
-        go: from an earlier one the frames could be tracked again, but not the change made.
+        The one whose neighbors are closest together goes first, so that gaps differ by a factor of
+        about two. What a person changed stays as long as anything else can go: from an earlier one
+        the frames could be tracked again, but not the change made.
         """
         newest = sorted({one.frame for one in snapshots})[-1 - self.clips :]
         older = [one for one in snapshots if one.frame < newest[0]]

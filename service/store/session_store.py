@@ -16,7 +16,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, Final
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -83,6 +83,7 @@ MASKS_PER_READ, WRITABLE_S = 1000, 1.0
 NONE: Mapping[str, bytes] = {}
 PARTS = ("session", "entries", "masks")  # the keys of a session that expire together
 MASKS = "masks:"  # before the name of a record that lies with the masks
+STREAM_OWNER: Final = "stream"  # the side key that names the stream a session belongs to
 
 
 def new_session_id() -> str:
@@ -361,7 +362,7 @@ class SessionStore:
             pruned,
         )
         # decision 11: the token makes a second sending harmless.
-        more = ["stream"] if owner else []  # one that is missing hinders while its slot moves
+        more = [STREAM_OWNER] if owner else []  # an absent key is refused while its slot moves
         answer = await self._send(lua.COMMIT, session.session_id, list(arguments), *more)
         check_status(answer[0], session.session_id, expected=answer[1])
         return replace(

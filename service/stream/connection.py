@@ -202,7 +202,7 @@ class Connection:
             first += len(page.frames)
         await self._keep_to_rates(0)
         while (clip := await self._next_clip()) is not None:
-            await self._keep_to_rates(await self._run_pipeline(clip))
+            await self._run_pipeline(clip)
         if self._flow.phase is Phase.ENDED:
             return CloseReason(NORMAL, "end", wire.write_bye(reason="end", resume=False))
         if self._flow.phase is Phase.DRAINING:
@@ -239,17 +239,18 @@ class Connection:
             except TimeoutError:
                 continue
 
-    async def _run_pipeline(self, first: Clip) -> int:
-        """Track this clip and those that follow at once; return how many frames are not counted.
+    async def _run_pipeline(self, first: Clip) -> None:
+        """Track this clip and those that follow at once, and wait for the tenant's rates.
 
         They are up to `CLIPS_PER_LEASE`, or those until it is time to commit what is answered.
         """
         if not await self._ownership.is_mine():
             self._enter(Phase.STOPPED)
-            return 0
+            return
         if self._options.durable_s is not None:
             await self._commit_later(first, every_s=self._options.durable_s)
-            return 0
+            await self._keep_to_rates(0)
+            return
         session = self._session
         async with self._tracker.pipeline(session.session_id, tenant=session.tenant) as pipeline:
             clip: Clip | None = first
@@ -260,7 +261,7 @@ class Connection:
                 left -= 1
                 more = left and self._outbox.is_writable
                 clip = self._flow.take(time.perf_counter()) if more else None
-        return len(first)
+        await self._keep_to_rates(len(first))
 
     async def _commit_later(self, first: Clip, *, every_s: float) -> None:
         """Answer this clip and those of the next seconds, and commit them together (decision 82).
@@ -308,7 +309,7 @@ class Connection:
     async def _next_clip_before(self, due_s: float) -> Clip | None:
         """Return the next clip as `_next_clip` does; None from `due_s` on (of time.monotonic)."""
         wait_s = due_s - time.monotonic()
-        if self._session_wanted or wait_s <= 0:
+        if self._session_wanted or wait_s <= 0 or not self._outbox.is_writable:
             return None
         try:
             async with asyncio.timeout(wait_s):

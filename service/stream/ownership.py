@@ -8,10 +8,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
-from service.store.session_store import SessionStore
+from service.store.session_store import STREAM_OWNER, SessionStore
 from service.stream.tasks import end_tasks
 
-OWNER: Final = "stream"  # the name of the side key
 OWNER_TTL_S: Final = 3600.0  # claimed again by a stream that is open for longer
 
 
@@ -25,11 +24,11 @@ class Ownership:
 
     async def claim(self) -> None:
         """Make this stream the session's from now on."""
-        await self._store.set_side_key(self.session_id, OWNER, self.token, ttl_s=OWNER_TTL_S)
+        await self._store.set_side_key(self.session_id, STREAM_OWNER, self.token, ttl_s=OWNER_TTL_S)
 
     async def is_mine(self) -> bool:
         """Return whether no other stream has claimed the session since."""
-        return await self.is_named(await self._store.read_side_key(self.session_id, OWNER))
+        return await self.is_named(await self._store.read_side_key(self.session_id, STREAM_OWNER))
 
     async def is_named(self, owner: str | None) -> bool:
         """Return whether `owner`, which the store gave, is this stream; claim what has no owner."""
@@ -70,7 +69,9 @@ class OwnershipWatch:
             asked, self._asked = self._asked, {}
             owners: Sequence[str | Exception | None]
             try:
-                owners = await self._store.read_side_keys([one.session_id for one in asked], OWNER)
+                owners = await self._store.read_side_keys(
+                    [one.session_id for one in asked], STREAM_OWNER
+                )
             except Exception as error:  # of any kind: each stream that asked raises it
                 owners = [error] * len(asked)
             for (ownership, answer), owner in zip(asked.items(), owners, strict=True):

@@ -32,7 +32,7 @@ SECONDS_APART = r"^interval:[0-9]{1,2}(\.[0-9]{1,6})?$"
 Number = Annotated[int, Field(ge=0, le=wire.MAX_NUMBER), DIGITS]
 
 
-def read_interval(text: str) -> str:
+def check_interval(text: str) -> str:
     """Return `interval:S` as it is; raise ValueError unless S is a number of 0.5 to 5 seconds."""
     if not SHORTEST_S <= float(text.removeprefix(INTERVAL)) <= LONGEST_S:
         raise ValueError(f"commits may be {SHORTEST_S:g} to {LONGEST_S:g} seconds apart")
@@ -49,7 +49,7 @@ class StreamQuery(BaseModel):
     first: Annotated[Number | None, Field(alias="from")] = None
     max_wait_ms: Annotated[float, Field(ge=0, le=60_000)] = 50.0
     stats: bool = False
-    durable: Annotated[str, Field(pattern=SECONDS_APART), AfterValidator(read_interval)] | None = (
+    durable: Annotated[str, Field(pattern=SECONDS_APART), AfterValidator(check_interval)] | None = (
         None
     )
     ticket: Annotated[str | None, Field(max_length=100)] = None

@@ -31,7 +31,7 @@ from service.sessions.frames import Frame, Limits
 from service.sessions.options import ChosenOptions
 from service.sessions.tracking import TrackingService
 from service.store.records import NO_LIMITS, StoreLimits
-from service.store.session_store import open_store
+from service.store.session_store import STREAM_OWNER, open_store
 from service.telemetry.stage_times import StageTimes
 from tests.support import scene
 from tests.support.gates import Gate, GatedEngine
@@ -302,7 +302,7 @@ async def test_a_session_that_is_another_streams_takes_no_commit(stage: Stage, o
             session_id, tenant="t", policy=LATER, owner=owner
         ) as pipeline:
             await pipeline.add_frames(frames, first_frame=1, skipping=False, on_finish=ignore)
-            await stage.backend.store.set_side_key(session_id, "stream", "newer", ttl_s=60)
+            await stage.backend.store.set_side_key(session_id, STREAM_OWNER, "newer", ttl_s=60)
 
     if owner == "older":
         with pytest.raises(Conflict):

@@ -322,7 +322,7 @@ export class Stream {
       const url = new URL(`${path}/stream`, `${client.url.replace(/^http/, "ws")}/`);
       const from = Math.min(this.#last, this.durableS ? this.#committed : Infinity) + 1; // the rest may be gone
       const wanted = { ticket, mode: this.mode, from, max_wait_ms: this.maxWaitMs };
-      if (this.durableS) wanted.durable = `interval:${this.durableS}`;
+      if (this.durableS) wanted.durable = `interval:${+this.durableS.toFixed(6)}`;
       if (this.onStats) wanted.stats = true;
       url.search = new URLSearchParams(wanted);
       this.#socket = new WebSocket(url, [PROTOCOL]);
@@ -413,9 +413,13 @@ export class Stream {
 
   #gain(credits) { this.#credits += credits; this.#pump(); this.#wake(); }
 
+  #isFull() {
+    const bytes = [...this.#kept.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
+    return this.#kept.size >= MOST_KEPT || bytes >= MOST_KEPT_BYTES;
+  }
+
   #maySend() {
-    const keptBytes = [...this.#kept.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
-    if (!this.#ready || this.#kept.size >= MOST_KEPT || keptBytes >= MOST_KEPT_BYTES) return false;
+    if (!this.#ready || (this.durableS && this.#isFull())) return false;
     if (this.mode === "lossless") return this.#credits > 0 && this.#queue.length === 0;
     if (this.#socket.bufferedAmount === 0) return true;
     setTimeout(() => this.#wake(), 4); // what waits in the browser would only grow old there

@@ -131,7 +131,10 @@ class VideoTracker:
                 session = self._client.rewind(
                     job.session_id,
                     changed - job.first,
-                    lambda frame: next(data for n, data, _ in pictures if n == job.first + frame),
+                    # A film that is shorter by now has none, which is refused.
+                    lambda frame: next(
+                        (data for n, data, _ in pictures if n == job.first + frame), b""
+                    ),
                 )
             shown = film.shown_as(changed)
             job.session_id, job.tracked = session.session_id, changed + 1

@@ -118,7 +118,7 @@ class Window:
     def is_writable(self) -> bool:
         """See `Sending.is_writable`."""
         waiting = len(self._unsent) + len(self._unanswered)
-        return waiting < self._credits and not self._kept.is_full
+        return waiting < self._credits and not (self._until_committed and self._kept.is_full)
 
     @property
     def is_sent(self) -> bool:

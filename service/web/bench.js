@@ -271,10 +271,10 @@ export class Bench {
     await this.bookmark();
   }
 
-  bookmark() {
+  bookmark(instead) {
     const { kind, name, rate, files } = this.source;
     history.replaceState(null, "", `#session=${this.session.id}`);
-    return writeBookmark({ session: this.session.id, back: this.backward?.session.id, kind, name, rate, start: this.start, files });
+    return writeBookmark({ session: this.session.id, back: this.backward?.session.id, kind, name, rate, start: this.start, files }, instead);
   }
 
   /** A session's masks from its frame k on, as the service keeps them. */
@@ -312,7 +312,7 @@ export class Bench {
       if (trouble || tracking.paused) break;
     }
     this.tracking = null;
-    this.tabs.changed(this.session.id, this.session.id);
+    if (trouble?.message !== "replaced") this.tabs.changed(this.session.id, this.session.id);
     await this.attempt(() => this.viewer.show(leg.newest));
     this.tell(trouble, leftOut);
   }

@@ -39,9 +39,13 @@ export function readBookmark(session) {
   return withStore("readonly", (store) => store.get(session)).catch(() => undefined);
 }
 
-/** Keeps it, and the newest of other sessions; without room or permission a reload begins anew. */
-export function writeBookmark(value) {
+/**
+ * Keeps it in place of the session `instead`, and the newest of other tabs; without room or
+ * permission a reload begins anew.
+ */
+export function writeBookmark(value, instead) {
   return withStore("readwrite", (store) => {
+    if (instead) store.delete(instead);
     const all = store.getAll();
     all.onsuccess = () => {
       const others = all.result.filter(({ session }) => session !== value.session).sort((a, b) => b.at - a.at);

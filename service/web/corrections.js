@@ -38,10 +38,10 @@ export class Corrections {
       throw error;
     }
     Object.assign(bench, after);
-    bench.tabs.changed(before.forward.session.id, bench.session.id);
     bench.desk.clear();
     for (const leg of bench.legs.filter((each) => each.has(n))) await bench.readMasks(leg, leg.frameOf(n));
     if (after.forward !== forward || after.backward !== backward) await this.#remember(before);
+    bench.tabs.changed(before.forward.session.id, bench.session.id); // whose bookmark is there by now
     await bench.viewer.show(n);
   }
 
@@ -56,7 +56,7 @@ export class Corrections {
     const kept = [bench.forward, bench.backward, before.forward, before.backward];
     letGo([past?.forward, past?.backward].filter((leg) => leg && !kept.includes(leg)));
     this.past = before;
-    await bench.bookmark();
+    await bench.bookmark(before.forward.session.id);
   }
 
   /** Takes the last correction back: the masks and the sessions are those of before. */
@@ -67,10 +67,11 @@ export class Corrections {
     this.past = null;
     await bench.attempt(async () => {
       letGo(bench.legs.filter((leg) => leg !== forward && leg !== backward));
-      bench.tabs.changed(bench.session.id, forward.session.id);
+      const gone = bench.session.id;
       Object.assign(bench, { forward, backward });
       bench.results.restore(frames);
-      await bench.bookmark();
+      await bench.bookmark(gone);
+      bench.tabs.changed(gone, forward.session.id);
       await bench.viewer.show(bench.shown);
       say("The correction is taken back.");
     });

@@ -18,6 +18,7 @@ export class Viewer {
   use(source) {
     this.source?.close();
     this.source = source;
+    this.#sought = Promise.resolve(); // what was looked for in another video delays nothing
     this.stage.use(source.size);
   }
 

@@ -36,6 +36,14 @@ SLOWLY = """async () => {
 }"""
 
 
+HEARD = """() => {
+    window.heard = [];
+    const hear = () => window.heard.push(document.getElementById("status").textContent);
+    const changes = { childList: true, characterData: true, subtree: true };
+    new MutationObserver(hear).observe(document.getElementById("status"), changes);
+}"""
+
+
 async def opened(page: Page) -> None:
     """Wait for the sample, and take the brush."""
     await expect(page.locator("#seek")).to_be_enabled()
@@ -118,10 +126,13 @@ async def test_a_session_that_is_tracked_on_in_another_tab_is_said_to_be(page: P
     await other.goto(page.url)
     await expect(other.locator("#status")).to_contain_text("another tab")
     await page.evaluate(SLOWLY)
+    await other.evaluate(HEARD)
     await page.click("#primary")
     await expect(page.locator("#status")).to_contain_text("frames to go")
     await other.click("#primary")
     await expect(page.locator("#status")).to_contain_text("goes on in another tab")
+    # Who has it is not told that the other one went on.
+    assert not [text for text in await other.evaluate("window.heard") if "went on" in text]
 
 
 async def test_each_tab_comes_back_to_its_own_session(page: Page) -> None:
@@ -136,3 +147,15 @@ async def test_each_tab_comes_back_to_its_own_session(page: Page) -> None:
         await each.reload()
         await expect(each.locator("#status")).to_contain_text("Back where you were")
         assert len(await zipped_masks(each)) == FRAMES - first
+
+
+async def test_corrections_of_one_tab_take_no_other_tabs_place(page: Page) -> None:
+    await opened(page)
+    kept = await page.evaluate("""async () => {
+        const { readBookmark, writeBookmark } = await import("/web/bookmark.js");
+        await writeBookmark({ session: "another tab's" });
+        for (let n = 0; n < 6; n++) await writeBookmark({ session: `${n}` }, `${n - 1}`);
+        const found = await Promise.all(["another tab's", "4", "5"].map(readBookmark));
+        return found.map((each) => each?.session ?? null);
+    }""")
+    assert kept == ["another tab's", None, "5"]

@@ -21,6 +21,7 @@ const LONGEST = 640; // pixels of a picture that is sent
 const { Client, decodeRle, encodeFrame } = await import(`${SERVICE}/web/tamvt.js`);
 
 const canvas = document.getElementById("view");
+const button = document.getElementById("begin");
 const gl = canvas.getContext("webgl2", { alpha: true, antialias: false, xrCompatible: true });
 const say = (text) => { document.getElementById("status").textContent = text; };
 const client = new Client(SERVICE);
@@ -144,8 +145,9 @@ async function follow({ image, picture }, ray) {
   const first = await encodeFrame(image);
   const { rle } = await client.refine(first, { points: [[...pixel, 1]] });
   const started = await client.start(first, [{ id: 1, rle }], { clip_length: 1 });
+  if (!session) return; // it ended meanwhile
   stream = started.stream({ mode: "latest", maxWaitMs: 0, onMasks });
-  stream.done.catch((error) => { stream = null; say(`${error.message} Select again.`); });
+  stream.done.catch((error) => { [stream, shown] = [null, null]; say(`${error.message} Select again.`); });
 }
 
 async function send({ image, picture }) {
@@ -157,6 +159,7 @@ async function send({ image, picture }) {
 
 /** Once for each picture of the display. One picture of the camera is on its way at a time. */
 function onFrame(_, frame) {
+  if (!session) return;
   session.requestAnimationFrame(onFrame);
   const pose = frame.getViewerPose(space);
   if (!pose) return; // tracking is lost for a moment
@@ -174,7 +177,13 @@ function onFrame(_, frame) {
 
 async function begin() {
   session = await navigator.xr.requestSession("immersive-ar", { optionalFeatures: ["camera-access"] });
-  session.addEventListener("end", () => { stream?.close(); [stream, shown] = [null, null]; say("Ended."); });
+  session.addEventListener("end", () => {
+    stream?.close();
+    video?.srcObject?.getTracks().forEach((track) => track.stop());
+    [session, stream, wanted, shown, video, binding] = [null, null, null, null, null, null];
+    button.disabled = false;
+    say("Ended.");
+  });
   session.addEventListener("select", ({ inputSource }) => { if (!stream) wanted = inputSource; });
   await gl.makeXRCompatible();
   layer = new XRWebGLLayer(session, gl);
@@ -191,7 +200,14 @@ async function begin() {
 }
 
 if (await navigator.xr?.isSessionSupported("immersive-ar")) {
-  document.getElementById("begin").addEventListener("click", () => begin().catch((error) => say(`It cannot begin: ${error.message}`)));
-  document.getElementById("begin").disabled = false;
+  button.addEventListener("click", () => {
+    button.disabled = true;
+    begin().catch(async (error) => {
+      await session?.end();
+      button.disabled = false;
+      say(`It cannot begin: ${error.message}`);
+    });
+  });
+  button.disabled = false;
   say("Ready.");
 } else say("This browser or device has no augmented reality (WebXR).");

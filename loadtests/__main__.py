@@ -23,7 +23,7 @@ from loadtests.figures import Row, describe_run, write_csv, write_table
 from loadtests.load_video import LoadVideo
 from loadtests.locust_runs import ScenarioRun, run_scenario
 from loadtests.plots import plot_latency, plot_over_time
-from loadtests.scenarios import SCENARIOS, LoadTarget, Scenario
+from loadtests.scenarios import SCENARIOS, LoadTarget, Scenario, one_gateway
 from loadtests.videos import data_folder, real_video
 from service.errors import TamvtError
 from service.server.malloc import keep_large_blocks
@@ -111,7 +111,7 @@ def run_scenarios(report: LoadReport, args: argparse.Namespace, names: Sequence[
     for scenario in SCENARIOS:
         if scenario.name not in names:
             continue
-        if target is not None and scenario.own_service:
+        if target is not None and scenario.serve is not one_gateway:
             report.wrong.append(f"{scenario.name}: not run: it needs services of its own")
             continue
         print(f"{scenario.name}: {scenario.about}", file=sys.stderr, flush=True)

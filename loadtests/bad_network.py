@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 BLOCK = 65_536
 QUEUED = 64  # blocks on their way in one direction; TCP makes the sender wait then
@@ -134,17 +134,21 @@ def bad_network_to(port: int, faults: NetworkFaults, *, listen: int = 0) -> Iter
     network = BadNetwork(port, faults)
 
     def run() -> None:
-        with asyncio.Runner(loop_factory=lambda: loop) as runner:
-            runner.run(network.run(ended, started, port=listen))
+        try:
+            with asyncio.Runner(loop_factory=lambda: loop) as runner:
+                runner.run(network.run(ended, started, port=listen))
+        finally:
+            started.set()
 
     thread = threading.Thread(target=run)
     thread.start()
     try:
-        if not started.wait(30):
-            raise RuntimeError("the relay did not start")
+        if not started.wait(30) or not network.port:
+            raise RuntimeError(f"the relay did not start on port {listen}")
         yield network
     finally:
-        loop.call_soon_threadsafe(ended.set)
+        with suppress(RuntimeError):  # it has ended already
+            loop.call_soon_threadsafe(ended.set)
         thread.join(30)
 
 
@@ -153,14 +157,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("port", type=int, help="that the service listens on, on loopback")
     parser.add_argument("--listen", type=int, default=9000, help="port of loopback")
-    for name, value in (
-        ("delay-ms", 40.0),
-        ("jitter-ms", 20.0),
-        ("stall-every-s", 5.0),
-        ("stall-s", 1.0),
-        ("drop-every-s", 10.0),
-    ):
-        parser.add_argument(f"--{name}", type=float, default=value)
+    for each in fields(NetworkFaults):
+        name = each.name.replace("_", "-")
+        parser.add_argument(f"--{name}", type=float, default=each.default)
     words = vars(parser.parse_args())
     port, listen = words.pop("port"), words.pop("listen")
     with (

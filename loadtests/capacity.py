@@ -97,6 +97,7 @@ async def find_live_sessions(
     good, bad = 0, 1
     while bad <= MOST and await is_live(bad, probe_s):
         good, bad = bad, 2 * bad
+    bad = min(bad, MOST + 1)
     while bad - good > 1:
         middle = (good + bad) // 2
         if await is_live(middle, probe_s):

@@ -15,28 +15,18 @@ import argparse
 import asyncio
 import statistics
 import tempfile
-import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 
 from loadtests.gateways import gateway
 from loadtests.load_video import LoadVideo
-from loadtests.videos import sample_video
+from loadtests.videos import play, sample_video
 from service.access.key_stores import KeyFile
 from service.access.keys import Scope, make_key
 from tamvt_client import AsyncClient
 
 UNLIMITED_FPS = 30.0  # what a stream sends where there is no limit
-
-
-async def paced(video: LoadVideo, *, fps: float, seconds: float) -> AsyncIterator[bytes]:
-    """The frames, as a camera gives them."""
-    begun = time.perf_counter()
-    for number, frame in enumerate(islice(video.endless(), int(fps * seconds))):
-        await asyncio.sleep(begun + number / fps - time.perf_counter())
-        yield frame
 
 
 async def stream(client: AsyncClient, video: LoadVideo, *, fps: float, seconds: float) -> int:
@@ -45,7 +35,7 @@ async def stream(client: AsyncClient, video: LoadVideo, *, fps: float, seconds: 
     answered = 0
     try:
         async with asyncio.timeout(seconds):
-            frames = paced(video, fps=fps, seconds=seconds)
+            frames = play(video, int(fps * seconds), fps=fps)
             async for _ in client.stream(session.session_id, frames, first_frame=1):
                 answered += 1
     except TimeoutError:

@@ -18,13 +18,13 @@ import time
 from importlib.metadata import distribution
 from pathlib import Path
 
-import psutil
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from model.core.contract import SHIPPED_WEIGHTS
 from model.export.triton.repository import write_repository
 from service.commands.bench_service import BenchedService, Video, scale_sample, served
+from service.commands.process_figures import read_resident_mb
 from service.local.triton import local_triton
 from tamvt_client import Client
 
@@ -65,16 +65,17 @@ def measure_start_s() -> float:
         return time.perf_counter() - begun
 
 
-def measure_memory_mb(service: BenchedService, video: Video, *, sessions: int) -> tuple[int, int]:
+def measure_memory_mb(
+    service: BenchedService, video: Video, *, sessions: int
+) -> tuple[float, float]:
     """Return the MB of a gateway before its sessions, and with all of them open."""
     frames, mask = video
-    process = psutil.Process(service.pid)
-    before = process.memory_info().rss
+    before = read_resident_mb(service.pid)
     with Client(service.url) as client:
         for _ in range(sessions):
             session = client.start(frames[0], mask)
             client.append(session.session_id, frames[1:3], first_frame=1)
-        return before // 1_000_000, process.memory_info().rss // 1_000_000
+        return before, read_resident_mb(service.pid)
 
 
 def main() -> None:
@@ -87,7 +88,7 @@ def main() -> None:
     lines.append(f"start: {statistics.median(starts):.1f} s (median of {args.starts})")
     video = scale_sample(SIZE)
     most = {"TAMVT_TENANT_SESSIONS": str(args.sessions)}
-    told = "gateway, {}: {} MB idle, {} MB with {} sessions"
+    told = "gateway, {}: {:.0f} MB idle, {:.0f} MB with {} sessions"
     with served(threads=0, settings=most) as service:
         found = measure_memory_mb(service, video, sessions=args.sessions)
         lines.append(told.format("embedded engine", *found, args.sessions))

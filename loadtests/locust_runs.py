@@ -110,15 +110,18 @@ def run_locust(
     paths = (str(ROOT), str(ROOT / "clients" / "python"))
     log = out / f"{scenario.name}.log"
     command = [str(LOCUST), "-m", "locust", "-f", str(ROOT / "loadtests" / "locustfile.py")]
-    with log.open("w", encoding="utf-8") as output:
-        done = subprocess.run(
-            [*command, "--headless", "--only-summary", *words, *more, *scenario.users],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            check=False,
-            timeout=seconds + STOP_S + SLACK_S,
-        )
+    try:
+        with log.open("w", encoding="utf-8") as output:
+            done = subprocess.run(
+                [*command, "--headless", "--only-summary", *words, *more, *scenario.users],
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                check=False,
+                timeout=seconds + STOP_S + SLACK_S,
+            )
+    except subprocess.TimeoutExpired as error:
+        raise Misconfigured(f"Locust did not end in {error.timeout:.0f} s, see {log}") from error
     if done.returncode:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
         errors = [line for line in lines if "Error" in line or "--allow-remote" in line]

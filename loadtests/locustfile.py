@@ -41,7 +41,7 @@ REFUSED = {429, 503}
 @events.init_command_line_parser.add_listener
 def add_options(parser: ArgumentParser) -> None:
     """Add what the users need to know."""
-    parser.add_argument("--videos", required=True, help="folder of write_load_videos")
+    parser.add_argument("--videos", required=True, help="folder that LoadVideo.write filled")
     parser.add_argument("--hosts", default="", help="gateways to go on with, with commas")
     parser.add_argument("--fps", type=float, default=30.0, help="of a stream")
     parser.add_argument("--mode", default="lossless", choices=("lossless", "latest"))

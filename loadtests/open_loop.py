@@ -145,7 +145,9 @@ class CameraStream:
             self.refusal = str(error)
         finally:
             reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
+            (ended,) = await asyncio.gather(reading, return_exceptions=True)
+            if isinstance(ended, WebSocketException):  # while a credit was waited for
+                self.refusal = str(ended)
 
     async def _send_when_due(self, socket: ClientConnection) -> None:
         images = self.video.endless(self._next)

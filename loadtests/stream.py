@@ -26,12 +26,12 @@ import psutil
 
 from loadtests.gateways import cpu_s, gateway
 from loadtests.load_video import LoadVideo
-from loadtests.videos import SIZE, sample_video
+from loadtests.videos import SIZE, play, sample_video
 from service.commands.steady_session import SteadySession, scale_sample_footage
 from service.engines.embedded import embedded_engine
 from service.server.malloc import keep_large_blocks
 from service.settings import read_settings
-from tamvt_client import AsyncClient, Client, SessionOptions, TimedImage
+from tamvt_client import AsyncClient, Client, SessionOptions
 
 WARM_UP = 40  # frames: the memory is full
 
@@ -125,18 +125,15 @@ async def _latest(url: str, video: LoadVideo, args: argparse.Namespace) -> None:
     count = int(args.seconds * args.fps)
     found: list[tuple[float, float, float]] = []  # sent at, latency ms, clip ms
 
-    async def camera() -> AsyncIterator[TimedImage]:
-        begin = time.perf_counter()
-        for number, image in enumerate(islice(video.endless(), count)):
-            await asyncio.sleep(max(0.0, begin + number / args.fps - time.perf_counter()))
-            yield TimedImage(image, round(1e6 * time.perf_counter()))
-
     async with AsyncClient(url) as client:
         options = SessionOptions(clip_length=args.clip_length)
         session = await client.start(video.frames[0], video.mask, options=options)
         before = [found async for found in client.track(session.session_id, _warm_up(video))]
         stream = client.stream(
-            session.session_id, camera(), mode="latest", first_frame=len(before) + 1
+            session.session_id,
+            play(video, count, fps=args.fps),
+            mode="latest",
+            first_frame=len(before) + 1,
         )
         async for masks in stream:
             sent = (masks.timestamp or 0) / 1e6

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from PIL import Image
 from loadtests.load_video import LoadVideo
 from service.commands.bench_service import scale_sample, scale_video
 from service.media.sample import SampleVideo, find_sample_video
+from tamvt_client import TimedImage
 
 SIZE = (256, 448)  # height, width
 FRAMES = 60  # of a real video: all are kept in memory
@@ -43,3 +46,11 @@ def _read_pictures(video: SampleVideo) -> Iterator[tuple[NDArray[np.uint8], NDAr
     labels = np.asarray(np.asarray(Image.open(video.mask)) > 0, np.uint8)
     for path in islice(sorted(video.video.glob("*.jpg")), FRAMES):
         yield np.asarray(Image.open(path).convert("RGB"), np.uint8), labels
+
+
+async def play(video: LoadVideo, count: int, *, fps: float) -> AsyncIterator[TimedImage]:
+    """Yield so many frames as a camera does, each with the time at which it is taken."""
+    begin = time.perf_counter()
+    for number, image in enumerate(islice(video.endless(), count)):
+        await asyncio.sleep(max(0.0, begin + number / fps - time.perf_counter()))
+        yield TimedImage(image, round(1e6 * time.perf_counter()))

@@ -21,6 +21,7 @@ import httpx
 
 from loadtests.figures import Row
 from service.commands.process_figures import command_of, cpu_s, descendants, read_resident_mb
+from service.commands.top_figures import read_scrape
 from tamvt_client.addresses import credential
 
 SAMPLED_S = 1.0
@@ -30,8 +31,6 @@ GATEWAY = re.compile(r" serve( |$)")
 REDIS = re.compile(r"(valkey|redis)-server")
 COUNTED = {
     "frames": "tamvt_frames_total",
-    "clips": "tamvt_batch_size_count",
-    "batches": "tamvt_batch_size_sum",
     "dropped": "tamvt_frames_dropped_total",
     "streams": "tamvt_streams_open",
 }
@@ -126,20 +125,22 @@ def read_counters(urls: Sequence[str], *, key: str = "") -> dict[str, float | No
 
     Return nothing of gateways that do not tell.
     """
-    found: dict[str, float] = defaultdict(float)
+    texts = []
     for url in urls:
         with suppress(httpx.HTTPError):
             answer = httpx.get(
                 f"{url}/metrics", headers=credential(key), timeout=5, trust_env=False
             )
-            text = answer.raise_for_status().text
-            for name, metric in COUNTED.items():
-                values = re.findall(rf"^{metric}(?:{{[^}}]*}})? ([\d.e+]+)$", text, re.MULTILINE)
-                found[name] += sum(map(float, values))
-    if not found:
+            texts.append(answer.raise_for_status().text)
+    try:
+        scrape = read_scrape(texts, at_s=0.0) if texts else None
+    except ValueError:  # of another program
+        scrape = None
+    if scrape is None:
         return {}
-    batch = found["batches"] / found["clips"] if found["clips"] else None
-    return {name: found[name] for name in ("frames", "dropped", "streams")} | {"batch": batch}
+    clips = scrape.total("tamvt_batch_size_count")
+    batch = scrape.total("tamvt_batch_size_sum") / clips if clips else None
+    return {name: scrape.total(metric) for name, metric in COUNTED.items()} | {"batch": batch}
 
 
 @contextmanager
@@ -152,8 +153,9 @@ def watching(urls: Sequence[str] = (), *, key: str = "") -> Iterator[LoadWatch]:
         before = MachineTimes.now()
         watch._measure_family()
         while not ended.wait(SAMPLED_S):
+            at_s, at = time.perf_counter(), MachineTimes.now()
             watch.sample(begin_s, before_s, before)
-            before_s, before = time.perf_counter(), MachineTimes.now()
+            before_s, before = at_s, at
 
     thread = threading.Thread(target=run)
     thread.start()

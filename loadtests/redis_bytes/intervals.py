@@ -15,18 +15,17 @@ import asyncio
 import os
 import tempfile
 import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from redis.asyncio import Redis
 
+from loadtests.figures import percentile
 from loadtests.gateways import gateway
 from loadtests.load_video import LoadVideo
-from loadtests.videos import sample_video
+from loadtests.videos import play, sample_video
 from service.local.private_redis import private_redis
-from tamvt_client import AsyncClient, SessionOptions, TimedImage
+from tamvt_client import AsyncClient, SessionOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +58,13 @@ async def measure(
     """Stream for so many seconds, and return what that wrote."""
     count = int(args.seconds * args.fps)
 
-    async def camera() -> AsyncIterator[TimedImage]:
-        begin = time.perf_counter()
-        for number, image in enumerate(islice(video.endless(), count)):
-            await asyncio.sleep(max(0.0, begin + number / args.fps - time.perf_counter()))
-            yield TimedImage(image, round(1e6 * time.perf_counter()))
-
     async with AsyncClient(url) as client:
         options = SessionOptions(clip_length=args.clip_length)
         session = await client.start(video.frames[0], video.mask, options=options)
         before, begin = await count_bytes(redis), time.perf_counter()
-        stream = client.stream(session.session_id, camera(), durable_s=durable_s)
+        stream = client.stream(
+            session.session_id, play(video, count, fps=args.fps), durable_s=durable_s
+        )
         late_ms = [
             1e3 * time.perf_counter() - (masks.timestamp or 0) / 1e3 async for masks in stream
         ]
@@ -78,7 +73,7 @@ async def measure(
         fps=count / seconds,
         sent_kb=(after.sent - before.sent) / 1000 / count,
         written_kb=(after.written - before.written) / 1000 / count,
-        latency_ms=sorted(late_ms)[int(0.95 * (len(late_ms) - 1))],
+        latency_ms=percentile(late_ms, 0.95),
     )
 
 

@@ -19,6 +19,8 @@ from loadtests.open_loop import OpenLoopOptions, OpenLoopResult
 from loadtests.plots import rates_of
 from loadtests.scenarios import SCENARIOS
 from loadtests.watching import LoadWatch, MachineTimes, classify_family, read_counters
+from tamvt_client import Client
+from tests.support import scene
 from tests.support.running import Running
 
 
@@ -70,11 +72,16 @@ def test_a_sample_tells_gateway_redis_and_load_apart(running: Running) -> None:
     assert family[running.process.pid] == "gateway"
     assert family[os.getpid()] == "client"
     assert "redis" in family.values()
+    with Client(running.url) as client:
+        session = client.start(scene.png(0), scene.mask())
+        client.append(session.session_id, [scene.png(1), scene.png(2)], first_frame=1)
     watch = LoadWatch([running.url])
     watch.sample(0.0, 0.0, MachineTimes.now())
     (row,) = watch.rows
     assert all(float(str(row[f"{part} MB"])) > 1 for part in ("gateway", "redis", "client"))
     assert row.keys() >= {"frames", "dropped", "streams", "batch", "other CPU"}
+    assert float(str(row["frames"])) >= 2
+    assert float(str(row["batch"])) >= 1
 
 
 def test_counters_of_a_gateway_that_is_away_are_none() -> None:

@@ -16,10 +16,11 @@ from datetime import date
 from pathlib import Path
 
 from model.core.palette import write_label_map
+from scripts.page.playback import SHIPPED
+from service.local.private_service import private_service
 from service.media.images import encode_jpeg
 from service.media.sample import draw_sample
 from tamvt_client import Client
-from tests.support.running import running_service
 
 AT_ONCE = 8  # frames of an append
 PLACES = (0.062, 0.219, 0.409, 0.613, 0.815, 0.958)  # of the video, where no snapshot need be
@@ -67,14 +68,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--frames", type=int, default=600)
     given = parser.parse_args()
-    settings = {"TAMVT_MODEL": "tamvt-mobile", "TAMVT_WEIGHTS": ""}
-    with tempfile.TemporaryDirectory() as folder:
-        state = Path(folder)
-        with (
-            running_service(state=state, weights=state, settings=settings) as service,
-            Client(service.url) as client,
-        ):
-            rows = measure(client, given.frames)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        private_service(Path(folder), settings=SHIPPED) as url,
+        Client(url) as client,
+    ):
+        rows = measure(client, given.frames)
     load = os.getloadavg()[0]
     print(f"{date.today()}, {platform.machine()}, {os.cpu_count()} processors, load {load:.1f}\n")
     print("| back to frame | frames sent again | ms | ms to track as many |\n|---|---|---|---|")

@@ -15,10 +15,12 @@ from pathlib import Path
 from PIL import Image
 from playwright.async_api import Page, expect
 
+from scripts.page.playback import SHIPPED
 from service.http.page import FOLDER
+from service.local.private_service import private_service
 from tests.support.browser import open_page, running_browser
 from tests.support.pages import serve_folder
-from tests.support.running import ROOT, running_service
+from tests.support.running import ROOT
 
 TARGET = ROOT / "docs" / "images" / "ar.webp"
 CLIP = next(
@@ -70,15 +72,13 @@ async def main() -> None:
             (files / file.name).write_bytes(file.read_bytes())
         (files / "film.webm").write_bytes((FOLDER / CLIP["video"]).read_bytes())
         with serve_folder(files) as origin:
-            settings = {"TAMVT_ALLOWED_ORIGINS": origin, "TAMVT_MODEL": "tamvt-mobile"}
-            settings["TAMVT_WEIGHTS"] = ""
-            state = Path(folder)
-            with running_service(state=state, weights=state, settings=settings) as service:
+            settings = {**SHIPPED, "TAMVT_ALLOWED_ORIGINS": origin}
+            with private_service(Path(folder) / "state", settings=settings) as url:
                 async with (
                     running_browser() as browser,
                     open_page(browser, "about:blank", viewport=SCREEN) as page,
                 ):
-                    address = f"{origin}/index.html?service={service.url}"
+                    address = f"{origin}/index.html?service={url}"
                     shot = Image.open(io.BytesIO(await photograph(page, address)))
     shot.convert("RGB").save(TARGET, "WEBP", quality=82, method=6)
 

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 from playwright.async_api import Browser, Page, expect
 
-from scripts.page.playback import HEIGHT, RATE, WIDTH, film, track
+from scripts.page.playback import HEIGHT, RATE, SHIPPED, WIDTH, film, track
+from service.local.private_service import private_service
 from tests.support.browser import open_page, running_browser
 from tests.support.page import choose_tool, open_video
-from tests.support.running import running_service
 
 CLICKS = 10
 # Milliseconds from a click to its outline on the overlay; each is taken back before the next one.
@@ -122,12 +122,12 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=4.0, help="of the video and each drag")
     given = parser.parse_args()
-    settings = {"TAMVT_MODEL": "tamvt-mobile", "TAMVT_WEIGHTS": ""}
-    with tempfile.TemporaryDirectory() as folder:
-        state = Path(folder)
-        with running_service(state=state, weights=state, settings=settings) as service:
-            async with running_browser() as browser:
-                print("\n".join(await measure(browser, service.url, given.seconds)))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        private_service(Path(folder), settings=SHIPPED) as url,
+    ):
+        async with running_browser() as browser:
+            print("\n".join(await measure(browser, url, given.seconds)))
 
 
 if __name__ == "__main__":

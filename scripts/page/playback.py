@@ -21,10 +21,11 @@ import cv2
 import numpy as np
 from playwright.async_api import Browser, FilePayload, Page, expect
 
+from service.local.private_service import private_service
 from service.media.sample import draw_sample
 from tests.support.browser import open_page, running_browser
-from tests.support.running import running_service
 
+SHIPPED = {"TAMVT_MODEL": "tamvt-mobile", "TAMVT_WEIGHTS": ""}  # whatever the caller has set
 RATE = 30
 REPEATS = 100
 HEIGHT, WIDTH = 480, 854
@@ -131,12 +132,12 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=8.0, help="length of the video")
     given = parser.parse_args()
-    settings = {"TAMVT_MODEL": "tamvt-mobile", "TAMVT_WEIGHTS": ""}
-    with tempfile.TemporaryDirectory() as folder:
-        state = Path(folder)
-        with running_service(state=state, weights=state, settings=settings) as service:
-            async with running_browser() as browser:
-                print(await measure(browser, service.url, given.seconds))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        private_service(Path(folder), settings=SHIPPED) as url,
+    ):
+        async with running_browser() as browser:
+            print(await measure(browser, url, given.seconds))
 
 
 if __name__ == "__main__":

@@ -16,8 +16,9 @@ from pathlib import Path
 from PIL import Image
 from playwright.async_api import Browser, Page, expect
 
+from scripts.page.playback import SHIPPED
+from service.local.private_service import private_service
 from tests.support.browser import open_page, running_browser
-from tests.support.running import running_service
 
 TARGET = Path(__file__).parents[2] / "docs" / "images" / "page.png"
 
@@ -91,14 +92,14 @@ async def main() -> None:
     parser.add_argument("--to", type=Path, default=TARGET, help="where to write it")
     parser.add_argument("--all", type=Path, help="a folder for a picture of each size")
     given = parser.parse_args()
-    settings = {"TAMVT_MODEL": "tamvt-mobile", "TAMVT_WEIGHTS": ""}
-    with tempfile.TemporaryDirectory() as folder:
-        state = Path(folder)
-        with running_service(state=state, weights=state, settings=settings) as service:
-            async with running_browser() as browser:
-                for view in VIEWS if given.all else VIEWS[:1]:
-                    path = given.all / view.name if given.all else given.to
-                    save(await take(browser, service.url, view), path)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        private_service(Path(folder), settings=SHIPPED) as url,
+    ):
+        async with running_browser() as browser:
+            for view in VIEWS if given.all else VIEWS[:1]:
+                path = given.all / view.name if given.all else given.to
+                save(await take(browser, url, view), path)
 
 
 if __name__ == "__main__":

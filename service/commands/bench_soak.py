@@ -220,9 +220,8 @@ def list_soak_cases(
             frames=frames,
             sessions=sessions,
         )
-    for own in list(start_triton(args.triton_repository, stack).values())[
-        :1
-    ]:  # through shared memory
+    through_shared_memory = islice(start_triton(args.triton_repository, stack).values(), 1)
+    for own in through_shared_memory:
         yield SoakCase(
             settings=own,
             runtime="triton",

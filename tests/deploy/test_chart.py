@@ -14,16 +14,7 @@ from scripts.deploy.check import CHART, VALUES, CheckFailed
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from tests.deploy.conftest import Render
-from tests.support.manifests import (
-    Manifests,
-    Resource,
-    container,
-    environment,
-    mounts,
-    selects,
-    value,
-    volume,
-)
+from tests.support.manifests import Resource, container, environment, mounts, selects, value, volume
 
 REMOTE = ("engine.pairing=remote",)
 
@@ -194,16 +185,6 @@ def test_plans_are_built_once_for_each_gpu_version_and_model(rendered: Render) -
     assert len(names) == 4
 
 
-def find_job(chart: Manifests, component: str) -> Resource:
-    """The Job of a component, whatever it is called."""
-    (found,) = (
-        job
-        for job in chart.of("Job")
-        if job["metadata"]["labels"]["app.kubernetes.io/component"] == component
-    )
-    return found
-
-
 @pytest.mark.parametrize(
     ("component", "image", "resources"),
     [("engines", "triton", "triton"), ("trainer", "trainer", "training")],
@@ -217,7 +198,7 @@ def test_a_job_that_would_be_changed_is_another_job(
         (f"images.{image}.tag=9.9.9",),
         (f"{resources}.resources.limits.memory=99Gi",),
     )
-    jobs = [find_job(rendered("gpu-tensorrt", *change), component) for change in changes]
+    jobs = [rendered("gpu-tensorrt", *change).job(component) for change in changes]
     assert len({job["metadata"]["name"] for job in jobs}) == 3
     labels = jobs[0]["spec"]["template"]["metadata"]["labels"]
     assert {key.partition("/")[2] for key in labels} == {"name", "instance", "component"}
@@ -225,7 +206,7 @@ def test_a_job_that_would_be_changed_is_another_job(
 
 def test_trainers_find_each_other_by_the_name_of_their_job(rendered: Render) -> None:
     chart = rendered("gpu-tensorrt")
-    job = find_job(chart, "trainer")
+    job = chart.job("trainer")
     name = job["metadata"]["name"]
     pod = job["spec"]["template"]["spec"]
     assert pod["subdomain"] == name

@@ -33,6 +33,15 @@ class Manifests:
         (found,) = (r for r in self.of(kind) if r["metadata"]["name"] in names)
         return found
 
+    def job(self, component: str) -> Resource:
+        """Return the Job of a component, whatever it is called."""
+        (found,) = (
+            job
+            for job in self.of("Job")
+            if job["metadata"]["labels"]["app.kubernetes.io/component"] == component
+        )
+        return found
+
     def pods(self) -> Iterator[tuple[Resource, Resource]]:
         """Yield each resource that makes pods, with the pods' spec."""
         for kind in ("Deployment", "StatefulSet", "Job"):

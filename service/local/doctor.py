@@ -111,7 +111,7 @@ def check_disk(settings: Settings, machine: Machine) -> Iterator[Finding]:
     if settings.redis_url:
         return
     # It is not made here: a doctor that root calls would leave a folder of root's.
-    there = next(path for path in (settings.state, *settings.state.parents) if path.exists())
+    there = next(path for path in (settings.state, *settings.state.parents) if os.path.exists(path))
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         seen = f"{settings.state}: nothing can be written to {there}"
         yield Finding("fault", "disk", seen, "Choose a folder to write to with TAMVT_STATE")

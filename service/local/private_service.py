@@ -13,7 +13,7 @@ from pathlib import Path
 
 from service.errors import StartupError
 from service.local.supervisor import POLL_S, read_last_line, start_child, stop_child
-from service.settings.reading import VARIABLES, environment_without
+from service.settings.reading import VARIABLES, copy_environment_without
 
 LISTENING = re.compile(r"^listening on (http://\S+)$", re.MULTILINE)
 # It is on loopback and ours alone: these are not for it, whatever the environment says.
@@ -45,7 +45,9 @@ def private_service(
     search = os.pathsep.join(filter(None, [str(PACKAGE_ROOT), os.environ.get("PYTHONPATH")]))
     own = {"TAMVT_STATE": str(state), "PYTHONPATH": search, "PYTHONUNBUFFERED": "1"}
     own |= settings or {}
-    others = environment_without({*PUBLIC, *(VARIABLES[name] for name in own if name in VARIABLES)})
+    others = copy_environment_without(
+        {*PUBLIC, *(VARIABLES[name] for name in own if name in VARIABLES)}
+    )
     command = [sys.executable, "-P", "-m", "service", "serve", "--port", "0"]
     command += ["--workers", str(workers)] if workers > 1 else []
     process = start_child(command, log=log, environment={**others, **own})

@@ -6,8 +6,8 @@
 from service.settings.fields import PREFIX, Settings
 from service.settings.reading import (
     API_KEY,
+    copy_environment_without,
     environment_of,
-    environment_without,
     read_settings,
     write_markdown_table,
 )
@@ -16,8 +16,8 @@ __all__ = [
     "API_KEY",
     "PREFIX",
     "Settings",
+    "copy_environment_without",
     "environment_of",
-    "environment_without",
     "read_settings",
     "write_markdown_table",
 ]

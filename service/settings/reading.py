@@ -68,7 +68,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
     return {**others, **own}
 
 
-def environment_without(names: Collection[str]) -> dict[str, str]:
+def copy_environment_without(names: Collection[str]) -> dict[str, str]:
     """Return this process's environment without these settings, however it names them."""
     return {
         variable: value

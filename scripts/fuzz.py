@@ -134,13 +134,12 @@ def fuzz_service(gateway: Gateway, chosen: list[str], seed: int, numbers: range)
     operations = max(1, len(numbers) // OPERATION_SHARE)
 
     def attack_by_rest(tally: Tally) -> None:
-        assert gateway.process is not None
         attack_rest(gateway.url, seed, warm, tally)
-        warm_up(gateway.url, gateway.process.pid)
-        before = look(gateway.url, gateway.process.pid)
+        warm_up(gateway)
+        before = look(gateway)
         attack_rest(gateway.url, seed, numbers[len(warm) :], tally)
         attack_streams(gateway.url, seed, numbers[::STREAM_SHARE], streams)
-        after = check_growth(gateway.url, gateway.process.pid, before)
+        after = check_growth(gateway, before)
         print(streams.row())
         print(f"after {len(warm):,} inputs: {before}; at the end: {after}", file=sys.stderr)
 

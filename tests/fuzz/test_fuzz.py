@@ -69,16 +69,15 @@ def test_a_parser_that_holds_prints_its_row(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_a_service_is_attacked_and_nothing_of_it_grows(attacked: Gateway) -> None:
-    assert attacked.process is not None
     calls, streams, operations = Tally("REST"), Tally("streams"), Tally("OpenAPI")
     attack_rest(attacked.url, SEED, range(40), calls)
     attack_streams(attacked.url, SEED, range(5), streams)
-    warm_up(attacked.url, attacked.process.pid)
-    before = look(attacked.url, attacked.process.pid)
+    warm_up(attacked)
+    before = look(attacked)
     attack_rest(attacked.url, SEED, range(40, 160), calls)
     attack_streams(attacked.url, SEED, range(5, 20), streams)
     attack_operations(attacked.url, SEED, 2, operations)
-    check_growth(attacked.url, attacked.process.pid, before)
+    check_growth(attacked, before)
     for tally in (calls, streams, operations):
         assert 0 < tally.refused < tally.inputs
 

@@ -46,6 +46,7 @@ ENV PATH=/opt/tamvt/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     HOME=/tmp \
     TAMVT_DATA=/data \
+    ORT_DISABLE_TELEMETRY=1 \
     THP_MEM_ALLOC_ENABLE=1 \
     GLIBC_TUNABLES=glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=8589934592:glibc.malloc.top_pad=268435456
 USER 10001:10001
@@ -68,6 +69,7 @@ ENV PATH=/opt/tamvt/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     TAMVT_STATE=/var/lib/tamvt \
+    ORT_DISABLE_TELEMETRY=1 \
     THP_MEM_ALLOC_ENABLE=1 \
     GLIBC_TUNABLES=glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=8589934592:glibc.malloc.top_pad=268435456
 
@@ -97,6 +99,7 @@ COPY --from=repository /models /models
 COPY deploy/triton/build_engine.sh /opt/tamvt/
 # The gateway's user: Triton opens the regions of shared memory that the gateway has made.
 USER 10001:10001
+ENV ORT_DISABLE_TELEMETRY=1
 VOLUME /var/cache/tamvt
 EXPOSE 8001 8002
 HEALTHCHECK --interval=10s --timeout=3s --start-period=300s --retries=3 \

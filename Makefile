@@ -18,6 +18,8 @@ HELM := .venv/tools/deploy/bin/helm
 # Videos to train, evaluate and show with; everything works without them.
 TAMVT_DATA ?= $(if $(wildcard ../shared/data),$(abspath ../shared/data),data)
 export TAMVT_DATA
+# ONNX Runtime sends reports to its makers otherwise.
+export ORT_DISABLE_TELEMETRY := 1
 
 # glibc gives large buffers back to the kernel after every inference and page-faults them in again:
 # keep them. docs/operations.md says what it is worth.

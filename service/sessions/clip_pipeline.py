@@ -90,24 +90,28 @@ async def open_pipeline(
     belongs to a stream, nothing is committed for another `owner`.
     """
     engine = backend.engine(session.model)
+    before = served_tenant.get()
     served_tenant.set(session.tenant)
-    async with engine.lease(
-        session.session_id,
-        version=session.version,
-        memory=session.memory,
-        model_size=session.model_size,
-        pictures=partial(backend.pictures, session),
-        state=backend.find_state_source(session),
-    ) as bank:
-        pipeline = ClipPipeline(
-            session, bank, backend, spec=engine.spec, policy=policy, owner=owner
-        )
-        try:
-            yield pipeline
-            await pipeline.commit()
-        finally:
-            await pipeline.close()
-        bank.commit(pipeline.session.version)
+    try:
+        async with engine.lease(
+            session.session_id,
+            version=session.version,
+            memory=session.memory,
+            model_size=session.model_size,
+            pictures=partial(backend.pictures, session),
+            state=backend.find_state_source(session),
+        ) as bank:
+            pipeline = ClipPipeline(
+                session, bank, backend, spec=engine.spec, policy=policy, owner=owner
+            )
+            try:
+                yield pipeline
+                await pipeline.commit()
+            finally:
+                await pipeline.close()
+            bank.commit(pipeline.session.version)
+    finally:
+        served_tenant.set(before)  # what this task does next is for another tenant
 
 
 class ClipPipeline:

@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from model.core.image_headers import ImageLimits
 from service.access.admission import Admission
 from service.engines.embedded import embedded_engine
+from service.engines.pool import served_tenant
 from service.errors import (
     Conflict,
     MasksTooLarge,
@@ -130,6 +131,14 @@ async def test_an_append_of_which_a_clip_fails_commits_nothing(stage: Stage) -> 
         await stage.append(session, 1, 8, tracker)
     assert stage.gate.clips == 1
     assert (await stage.tracker.session(session, tenant="t")).next_frame == 1
+
+
+async def test_what_a_task_does_next_counts_for_its_own_tenant(stage: Stage) -> None:
+    stage.gate.opened.set()
+    session = await stage.start()
+    before = served_tenant.get()
+    await stage.append(session, 1, 2)
+    assert served_tenant.get() == before != "t"
 
 
 async def test_a_stream_commits_each_clip_while_the_next_is_in_the_engine(stage: Stage) -> None:

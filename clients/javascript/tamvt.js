@@ -292,7 +292,7 @@ export class Stream {
     while (!this.#over && !this.#maySend()) await new Promise((wake) => this.#wakeups.push(wake));
     if (this.#over) throw await this.done.then(() => new Error("the stream is closed"), (error) => error);
     const frame = this.nextFrame++;
-    if (this.mode === "latest" && !this.durableS) this.#forget([...this.#kept.keys()]);
+    if (this.mode === "latest" && this.durableS == null) this.#forget([...this.#kept.keys()]);
     this.#kept.set(frame, packFrame(frame, timestamp ?? performance.now() * 1000, bytes));
     this.#queue.push(frame);
     this.#pump();
@@ -320,9 +320,9 @@ export class Stream {
       const { ticket } = await client.json(`${path}/tickets`, { method: "POST" });
       if (this.#over) return;
       const url = new URL(`${path}/stream`, `${client.url.replace(/^http/, "ws")}/`);
-      const from = Math.min(this.#last, this.durableS ? this.#committed : Infinity) + 1; // the rest may be gone
+      const from = Math.min(this.#last, this.durableS != null ? this.#committed : Infinity) + 1; // the rest may be gone
       const wanted = { ticket, mode: this.mode, from, max_wait_ms: this.maxWaitMs };
-      if (this.durableS) wanted.durable = `interval:${+this.durableS.toFixed(6)}`;
+      if (this.durableS != null) wanted.durable = `interval:${+this.durableS.toFixed(6)}`;
       if (this.onStats) wanted.stats = true;
       url.search = new URLSearchParams(wanted);
       this.#socket = new WebSocket(url, [PROTOCOL]);
@@ -390,7 +390,7 @@ export class Stream {
 
   #deliver(message) {
     const { frame, clip, durable } = message;
-    if (!this.durableS) this.#forget([frame]);
+    if (this.durableS == null) this.#forget([frame]);
     else {
       for (let at = clip[0]; at <= clip[1]; at++) {
         if (this.#kept.has(at)) this.#flags(at)[0] = at < clip[1] ? 1 : 3;
@@ -419,7 +419,7 @@ export class Stream {
   }
 
   #maySend() {
-    if (!this.#ready || (this.durableS && this.#isFull())) return false;
+    if (!this.#ready || (this.durableS != null && this.#isFull())) return false;
     if (this.mode === "lossless") return this.#credits > 0 && this.#queue.length === 0;
     if (this.#socket.bufferedAmount === 0) return true;
     setTimeout(() => this.#wake(), 4); // what waits in the browser would only grow old there

@@ -271,6 +271,14 @@ async def test_a_refusal_is_a_problem_with_its_name(run_js: RunJs) -> None:
     assert await run_js(code) == [["unknown-session", 404]] * 3
 
 
+async def test_an_interval_of_nothing_is_refused_and_not_left_out(run_js: RunJs) -> None:
+    code = f"""async (tamvt, given) => {{ {IMAGES}
+        const stream = session.stream({{ durableS: 0, retries: 1 }});
+        stream.done.catch(() => {{}});
+        return stream.opened.catch((error) => error.status); }}"""
+    assert await run_js(code, video(2)) == 422
+
+
 async def test_objects_are_corrected_and_removed(run_js: RunJs, api: Api) -> None:
     code = f"""async (tamvt, given) => {{ {IMAGES}
         const corrected = await session.correct([{{ id: 2, box: [90, 10, 20, 20] }}]);

@@ -30,6 +30,9 @@ class ExportArguments:
         Parameter(help="state dict or checkpoint, ours or the authors' (default: fresh)"),
     ] = None
     output: Output
+    half: Annotated[
+        bool, Parameter(negative=(), help="round weights to fp16 and store them so: half the bytes")
+    ] = False
     clips: Annotated[int, Parameter(help="real clips to compare with PyTorch")] = 8
 
 
@@ -48,10 +51,10 @@ def run(
     network = build_network(build, **loop)
     if args.weights is not None:
         load_weights(network, args.weights)
-    spec = export(network, args.output)
+    spec = export(network, args.output, half=args.half)
     size = sum(path.stat().st_size for path in args.output.glob(f"{spec.name}*"))
     print(f"{spec.name}: {size / 1e6:.1f} MB in {args.output}, weights {spec.weights_sha256[:12]}")
-    ours = TorchRuntime(prepare_serving(network), spec)
+    ours = TorchRuntime(prepare_serving(network, half=args.half), spec)
     theirs = GraphRuntime(args.output, spec.name)
     parity = check_parity(ours, theirs, read_real_videos(), clips=args.clips)
     print(parity)

@@ -19,7 +19,7 @@ from model.networks.prompt.network import build_prompt_network
 from model.training import checkpoints
 from model.training.checkpoints import load_strictly
 
-LARGEST_DIFFERENCE = 1  # of 255, in a soft mask
+LARGEST_DIFFERENCE = 1  # of 255, in a soft mask or a score
 
 
 @Parameter(name="*")
@@ -53,8 +53,8 @@ def run(
     holds = parity <= LARGEST_DIFFERENCE
     print(
         f"{path}: {path.stat().st_size / 1e6:.2f} MB, weights {spec.weights_sha256[:12]}, "
-        f"{'equal to PyTorch' if holds else 'NOT equal to PyTorch'}: soft masks within {parity} "
-        f"of 255 on {args.pictures} pictures"
+        f"{'equal to PyTorch' if holds else 'NOT equal to PyTorch'}: "
+        f"masks and scores within {parity} of 255 on {args.pictures} pictures"
     )
     return 0 if holds else 1
 

@@ -21,6 +21,7 @@ from model.errors import ModelError
 from model.export.graph_export import digest_weights, trace
 from model.export.replacements.folded_norms import FoldedConv
 from model.export.serving import prepare_serving
+from model.export.stored_weights import STORED
 from model.networks.backbones import FrozenBatchNorm
 from model.networks.base import TrackingNetwork
 
@@ -76,9 +77,12 @@ def pair_constants(traced: onnx.ModelProto, read: onnx.ModelProto) -> list[Pair]
         constants: dict[object, Numbers] = {}
         unnamed: Counter[tuple[int, ...]] = Counter()
         for tensor in graph.graph.initializer:
+            name = tensor.name.removesuffix(STORED)
             values = numpy_helper.to_array(tensor)
-            if "." in tensor.name:
-                constants[tensor.name] = values
+            if values.dtype == np.float16:
+                values = values.astype(np.float32)
+            if "." in name:
+                constants[name] = values
             else:
                 constants[values.shape, unnamed[values.shape]] = values
                 unnamed[values.shape] += 1

@@ -11,6 +11,7 @@ from torch import nn
 from model.export.replacements.folded_norms import fold_norms
 from model.export.replacements.fused_matching import FusedMatching
 from model.export.replacements.shared_levels import SharedPixelDecoder
+from model.export.stored_weights import round_half
 from model.networks.base import TrackingNetwork
 from model.networks.tamvt.matching import Matching
 from model.networks.tamvt.pixel_decoder import PixelDecoder
@@ -23,11 +24,18 @@ REPLACEMENTS: Mapping[type[nn.Module], Callable[[Any], nn.Module]] = MappingProx
 )
 
 
-def prepare_serving(network: TrackingNetwork) -> TrackingNetwork:
-    """Return a copy for inference in fp32: BatchNorms folded, for banks of up to 16 entries."""
+def prepare_serving(network: TrackingNetwork, *, half: bool = False) -> TrackingNetwork:
+    """Return a copy for inference in fp32: BatchNorms folded, for banks of up to 16 entries.
+
+    With `half` its weights are rounded to what fp16 holds; biases and other vectors stay.
+    """
     served = copy.deepcopy(network).eval().float()
     fold_norms(served)
     served.widen_memory(LARGEST_BANK)
+    if half:
+        for parameter in served.parameters():
+            if parameter.ndim > 1:
+                parameter.data = torch.from_numpy(round_half(parameter.detach().numpy()))
     served.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return served
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import torch
 from cyclopts import Parameter
 
-from model.commands.options import Data, Output, Words, choose_data_folder
+from model.commands.options import Data, Output, Words, allow_only, choose_data_folder
 from model.commands.train import STOPPED, THE_LAST, drop_none, find_start
 from model.data.static import SET_WEIGHTS
 from model.training import checkpoints
@@ -22,7 +22,9 @@ class PromptArguments:
     output: Output
     steps: Annotated[int | None, Parameter(help="optimizer steps in all")] = None
     data: Data = None
-    sets: Annotated[Words, Parameter(help="of stills")] = tuple(SET_WEIGHTS)
+    sets: Annotated[Words, Parameter(validator=allow_only(SET_WEIGHTS), help="of stills")] = tuple(
+        SET_WEIGHTS
+    )
     threads: Annotated[int | None, Parameter(help="of PyTorch (default: one a core)")] = None
     seed: Annotated[int | None, Parameter(help="another draw of weights and samples")] = None
     batch: Annotated[int | None, Parameter(help="views of a step")] = None

@@ -229,9 +229,23 @@ def test_a_repository_of_a_volume_is_mounted_to_read(rendered: Render) -> None:
     settings = ("triton.repository.from=volume", "triton.repository.claim=ours")
     pod = rendered("gpu", *settings).pod("Deployment", "gateway")
     triton = container(pod, "triton")
-    assert "--model-repository=/repository/models" in triton["args"]
+    assert "--model-repository=/repository/python" in triton["args"]
     claim = volume(pod, mounts(triton)["/repository"])["persistentVolumeClaim"]
     assert claim == {"claimName": "ours", "readOnly": True}
+
+
+def test_triton_loads_what_the_training_leaves(rendered: Render) -> None:
+    chart = rendered("gpu-tensorrt")
+    trainer = chart.job("trainer")["spec"]["template"]["spec"]
+    (script,) = container(trainer, "trainer")["args"]
+    (backends,) = re.findall(r"for backend in (.*); do\n.*--triton \"/models/\$backend\"", script)
+    engines = chart.job("engines")["spec"]["template"]["spec"]
+    loaded = value(container(engines, "engines"), "REPOSITORY")
+    assert loaded in {f"/repository/{backend}" for backend in backends.split()}
+    left = volume(trainer, mounts(container(trainer, "trainer"))["/models"])
+    found = volume(engines, mounts(container(engines, "engines"))["/repository"])
+    claims = [each["persistentVolumeClaim"]["claimName"] for each in (left, found)]
+    assert claims[0] == claims[1]
 
 
 # How pods start and end.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -123,6 +124,19 @@ def test_a_gpu_is_reserved_where_it_is_used() -> None:
     (device,) = SERVICES["triton-gpu"]["deploy"]["resources"]["reservations"]["devices"]
     assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
     assert [name for name, one in SERVICES.items() if "deploy" in one] == ["triton-gpu"]
+
+
+def test_triton_serves_the_images_model_or_what_the_trainer_left() -> None:
+    """The command of Compose is that of the image, but for the repository."""
+    (text,) = (rest for word, rest in read_stages(DOCKERFILE)["triton"].steps if word == "CMD")
+    for name in ("triton", "triton-gpu"):
+        command = [
+            re.sub(r"\$\{MODEL_REPOSITORY:-(.*)\}", r"\1", word)
+            for word in SERVICES[name]["command"]
+        ]
+        assert command == json.loads(text)
+        assert "models:/trained:ro" in SERVICES[name]["volumes"]
+    assert "models:/models" in SERVICES["trainer"]["volumes"]
 
 
 def test_prometheus_asks_only_for_what_runs() -> None:

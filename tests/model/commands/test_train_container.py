@@ -24,6 +24,7 @@ def commands(file: str) -> list[list[str]]:
     text = (ROOT / file).read_text()
     text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
     text = re.sub(r"\$(RECIPE|BUILD)", "tamvt-mobile", text).replace("$WORKERS", "4")
+    text = re.sub(r"\$?\$backend", "onnxruntime", text)
     return [shlex.split(found) for found in COMMAND.findall(text)]
 
 
@@ -76,6 +77,19 @@ def test_a_trainer_that_is_stopped_saves_before_its_container_ends(
     first, *rest = told.read_text().splitlines()
     assert "train" in first
     assert rest == ["saved"]  # and nothing is exported
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_repository_is_left_for_each_backend_in_its_own_folder(file: str, tmp_path: Path) -> None:
+    for name in ("tamvt-model", "torchrun"):
+        (tmp_path / name).write_text('#!/bin/bash\necho "$*" >>told\n')
+        (tmp_path / name).chmod(0o755)
+    names = {"RECIPE": "smoke", "BUILD": "small", "WORKERS": "4", "JOB_COMPLETION_INDEX": "0"}
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", **names}
+    subprocess.run(["bash", "-ec", script(file)], cwd=tmp_path, env=environment, check=True)
+    left = re.findall(r"--triton (\S+) --backend (\w+)", (tmp_path / "told").read_text())
+    assert {"python", "onnxruntime"} <= {backend for _, backend in left}
+    assert [folder for folder, _ in left] == [f"/models/{backend}" for _, backend in left]
 
 
 def script(file: str) -> str:

@@ -5,4 +5,7 @@ wait $!
 trap - TERM
 [ "$JOB_COMPLETION_INDEX" = 0 ] || exit 0
 tamvt-model export "$BUILD" --weights "/runs/$RECIPE/last.pt" -o /runs/graphs
-tamvt-model export "$BUILD" --from /runs/graphs --triton /models
+# One repository for each backend: `triton.repository.folder` names the one that is loaded.
+for backend in python onnxruntime tensorrt; do
+    tamvt-model export "$BUILD" --from /runs/graphs --triton "/models/$backend" --backend "$backend"
+done

@@ -84,6 +84,20 @@ def test_every_setting_of_the_gateway_exists(rendered: Render, values: str) -> N
     assert named <= known
 
 
+def test_the_model_has_as_many_threads_as_the_pod_asks_for(rendered: Render) -> None:
+    """By itself it takes one for each processor of the node."""
+    name = "TAMVT_ENGINE_THREADS"
+    gateway = container(rendered("cpu").pod("Deployment", "gateway"), "gateway")
+    source = {"resourceFieldRef": {"containerName": "gateway", "resource": "requests.cpu"}}
+    assert environment(gateway)[name]["valueFrom"] == source
+    assert "cpu" in gateway["resources"]["requests"]
+    chosen = rendered("cpu", f"gateway.settings.{name}=3").pod("Deployment", "gateway")
+    (given,) = (each for each in container(chosen, "gateway")["env"] if each["name"] == name)
+    assert given["value"] == "3"
+    with_triton = container(rendered("gpu").pod("Deployment", "gateway"), "gateway")
+    assert name not in environment(with_triton)
+
+
 def test_a_setting_of_the_values_reaches_the_gateway(rendered: Render) -> None:
     chart = rendered("cpu", "gateway.settings.TAMVT_SESSION_TTL_S=600")
     gateway = container(chart.pod("Deployment", "gateway"), "gateway")

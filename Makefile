@@ -65,13 +65,14 @@ fuzz: setup  ## attack parsers and a real service with changed inputs (ARGS="--s
 mutants: setup  ## break the code place by place: tests must notice (ARGS="--only drain"; an hour)
 	@$(BIN)/python -m scripts.mutants $(ARGS)
 
-check:  ## format, lint, types, direction of imports; images, Compose file and chart
-	@scripts/setup deploy
+check:  ## format, lint, types, direction of imports; images, Compose file, chart, dashboards, rules
+	@scripts/setup checks
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m scripts.deploy.check
+	@$(BIN)/python -m scripts.observability.check
 
 check-upgrade:  ## upgrade from the release before with a mixed pair of gateways (needs the history)
 	@scripts/setup everything

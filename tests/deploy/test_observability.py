@@ -3,53 +3,48 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from scripts.deploy.check import CheckFailed, run
+from scripts.observability import check
 from scripts.observability.alerts import RULES, markdown_table, rules
-from scripts.observability.dashboards import DASHBOARDS, FOLDER, Dashboard, grafana_json
-from service.telemetry.metrics import Metrics
+from scripts.observability.dashboards import DASHBOARDS, FOLDER, Dashboard
 from tests.support import scene
 from tests.support.prometheus import Prometheus, running_prometheus
 from tests.support.running import ROOT, Api, Running
 
 # What only something that goes wrong, or a Triton, brings about.
 SILENT = re.compile("problems|triton|quota|streams_closed|redis_errors")
-EXPRESSIONS = {
-    f"{dashboard.name}: {panel.title}: {query.legend}": query.expression
-    for dashboard in DASHBOARDS
-    for panel in dashboard.panels
-    for query in panel.queries
-}
-
-
-def names_that_exist() -> set[str]:
-    """Every series that the service has, and what the rules record."""
-    found = {rule["record"] for rule in rules() if "record" in rule}
-    for name, metric in Metrics().told().items():
-        endings = ("_bucket", "_sum", "_count") if metric.type == "histogram" else ("",)
-        found |= {f"{name}{ending}" for ending in endings}
-    return found
 
 
 def test_every_metric_that_is_asked_for_exists() -> None:
-    asked = [*EXPRESSIONS.values(), *(rule["expr"] for rule in rules())]
-    files = {*(ROOT / "deploy").rglob("*.y*ml")} - {RULES}
-    asked += [
-        path.read_text(encoding="utf-8") for path in files if "node_modules" not in path.parts
-    ]
-    found = {name for text in asked for name in re.findall(r"\btamvt[:_][a-z][\w:]*", text)}
-    assert len(found) > 30
-    assert found - names_that_exist() == set()
+    asked = check.list_asked_series()
+    assert len(asked) > 30
+    assert asked - check.list_series() == set()
 
 
 @pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda dashboard: dashboard.name)
-def test_the_dashboards_are_what_the_script_writes(dashboard: Dashboard) -> None:
-    written = (FOLDER / f"{dashboard.name}.json").read_text(encoding="utf-8")
-    assert written == grafana_json(dashboard)
+def test_the_dashboards_are_what_the_script_writes(dashboard: Dashboard, tmp_path: Path) -> None:
+    check.check_dashboard(dashboard)
+    name = f"{dashboard.name}.json"
+    (tmp_path / name).write_text((FOLDER / name).read_text().replace("rate(", "irate(", 1))
+    with pytest.raises(CheckFailed, match=f"{name} is not current"):
+        check.check_dashboard(dashboard, tmp_path)
+
+
+def test_a_query_that_is_no_promql_is_found() -> None:
+    check.check_queries(check.name_queries())
+    with pytest.raises(CheckFailed, match=r"a panel.*parse error"):
+        check.check_queries({"a panel": "sum(rate(tamvt_frames_total[$__rate_interval])"})
+
+
+def test_what_make_check_runs_finds_nothing() -> None:
+    assert len(list(check.run_checks())) == 3
+    makefile = (ROOT / "Makefile").read_text()
+    assert "python -m scripts.observability.check" in makefile.partition("\ncheck:")[2]
 
 
 def test_each_alert_has_a_line_of_advice_in_the_documents() -> None:
@@ -57,12 +52,9 @@ def test_each_alert_has_a_line_of_advice_in_the_documents() -> None:
 
 
 def test_each_alert_fires_on_what_it_is_for_and_on_nothing_else() -> None:
-    tests = ROOT / "deploy" / "observability" / "tests" / "tamvt.yml"
-    tested = tests.read_text(encoding="utf-8")
+    tested = check.TESTS.read_text()
     assert [r["alert"] for r in rules() if "alert" in r and r["alert"] not in tested] == []
-    command = ["promtool", "test", "rules", str(tests)]
-    run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    assert run.returncode == 0, run.stdout + run.stderr
+    run("promtool", "test", "rules", check.TESTS)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +77,7 @@ def prometheus(
 def test_a_real_prometheus_answers_every_panel(prometheus: Prometheus) -> None:
     prometheus.wait_for("rate(tamvt_frames_total[1m]) > 0")
     silent = []
-    for name, expression in EXPRESSIONS.items():
+    for name, expression in check.name_queries().items():
         found = prometheus.query(expression.replace("$__rate_interval", "1m"))
         if not found and not SILENT.search(expression):
             silent.append(name)

@@ -109,12 +109,14 @@ async def measure_stream(gateway: ServedGateway, video: LoadVideo) -> dict[str, 
     session, clip_length = gateway.start(video)
     images, engine_ms = video.endless(), 0.0
     before, url = gateway.cpu_ms(), gateway.url.replace("http", "ws", 1)
+    credential = gateway.http.headers.get("Authorization")
     async with websockets.connect(
         f"{url}/v1/sessions/{session}/stream",
         subprotocols=[websockets.Subprotocol(wire.SUBPROTOCOL)],
         max_size=None,
         compression=None,
         proxy=None,
+        additional_headers={"Authorization": credential} if credential else None,
     ) as socket:
         credits = asyncio.Semaphore(json.loads(await socket.recv())["credits"])
 

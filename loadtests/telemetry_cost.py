@@ -1,12 +1,13 @@
-"""Measure what metrics, log and traces cost together: the same service with and without, in turns.
+"""Measure what metrics, log, traces and keys cost together: a service with and without, in turns.
 
     python -m loadtests.telemetry_cost [--rounds 9] [--set TAMVT_MODEL=toy ...]
 
-One service counts, logs each request as JSON and sends every span to a collector that this program
-runs; in the other the counters, the request meter and the spans of calls are replaced by nothing,
-and no line below a warning is written. Both run with a private Redis. In each round both get the
-same appends and the same stream, in changing order, so that a busy machine meets both alike. What
-counts is the median of the rounds' ratios; with a model that costs almost nothing it is worst.
+One service asks for a key, counts, logs each request as JSON and sends every span to a collector
+that this program runs; the other is open, its counters, request meter and spans of calls are
+replaced by nothing, and no line below a warning is written. Both run with a private Redis. In each
+round both get the same appends and the same stream, in changing order, so that a busy machine meets
+both alike. What counts is the median of the rounds' ratios; with a model that costs almost nothing
+it is worst.
 """
 
 from __future__ import annotations
@@ -14,15 +15,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import statistics
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Final
 
 from loadtests.compare import measure_appends, measure_stream
-from loadtests.gateways import running_gateway
+from loadtests.gateways import ServedGateway, running_gateway
 from loadtests.videos import sample_video
+from service.access.key_stores import KeyFile
+from service.access.keys import make_key
 
 WITHOUT: Final = """
 import contextlib, sys
@@ -66,6 +71,19 @@ def running_collector() -> Iterator[str]:
         server.server_close()
 
 
+@contextmanager
+def running_with_all(given: Mapping[str, str], collector: str) -> Iterator[ServedGateway]:
+    """Run a service that tells everything and asks for a key, which its client shows."""
+    with tempfile.TemporaryDirectory() as folder:
+        keys = Path(folder) / "keys.json"
+        text, kept = make_key("load", ["read", "write"])
+        asyncio.run(KeyFile(keys).put(kept))
+        own = {"TAMVT_LOG_FORMAT": "json", "TAMVT_OTLP_ENDPOINT": collector}
+        with running_gateway(settings={**given, **own, "TAMVT_KEYS": str(keys)}) as gateway:
+            gateway.http.headers["Authorization"] = f"Bearer {text}"
+            yield gateway
+
+
 def main() -> None:
     """Print a table: medians with and without, and the median of the rounds' ratios."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -79,9 +97,7 @@ def main() -> None:
         running_gateway(
             words=("-c", WITHOUT), settings={**given, "TAMVT_LOG_LEVEL": "warning"}
         ) as without,
-        running_gateway(
-            settings={**given, "TAMVT_LOG_FORMAT": "json", "TAMVT_OTLP_ENDPOINT": collector}
-        ) as with_all,
+        running_with_all(given, collector) as with_all,
     ):
         for number in range(args.rounds + 1):
             found = {}

@@ -14,6 +14,7 @@ import pytest
 from service.commands.keys import read_duration
 from service.errors import Misconfigured
 from tamvt_client import Client
+from tests.service.stream.talk import talk
 from tests.support import scene
 from tests.support.issuer import AUDIENCE, small_issuer
 from tests.support.otlp import running_collector
@@ -27,6 +28,7 @@ def test_a_key_is_made_listed_used_and_revoked(tmp_path: Path, toy_folder: Path)
     key = keys("create", "--tenant", "ann", "--expires", "2d", "--comment", "laptop").strip()
     assert key.startswith("tamvt_")
     key_id, secret = key.split("_", 2)[1:]
+    admin = keys("create", "--tenant", "ops", "--scopes", "admin").strip()
     listed = keys("list")
     assert f"{key_id}  valid    ann              read,write" in listed
     assert "laptop" in listed
@@ -53,10 +55,7 @@ def test_a_key_is_made_listed_used_and_revoked(tmp_path: Path, toy_folder: Path)
         token = issuer.sign()
         http.headers["Authorization"] = f"Bearer {key}"
         session = Api(http).start()
-        with Client(service.url, key=key) as client:
-            frames = [scene.jpeg(number) for number in (1, 2)]
-            stream = client.stream(session, frames, first_frame=1, with_tickets=True)
-            assert len(list(stream)) == 2
+        ticket = stream_with_tickets(service.url, session, key)
         as_token = {"Authorization": f"Bearer {token}"}
         answers = [
             http.get("/metrics"),
@@ -64,6 +63,8 @@ def test_a_key_is_made_listed_used_and_revoked(tmp_path: Path, toy_folder: Path)
             http.get(f"/v1/models?token={token}", headers=as_token),
         ]
         assert [each.status_code for each in answers] == [403, 422, 422]
+        answers.append(http.get("/metrics", headers={"Authorization": f"Bearer {admin}"}))
+        assert "tamvt_tenant_frames_total" in answers[-1].text
         assert http.get("/v1/models", headers=as_token).status_code == 200
         for wrong in (f"{key}x", issuer.sign(aud="another")):
             refused = http.get("/v1/models", headers={"Authorization": f"Bearer {wrong}"})
@@ -74,12 +75,24 @@ def test_a_key_is_made_listed_used_and_revoked(tmp_path: Path, toy_folder: Path)
         assert answers[-1].status_code == 401
     assert collector.bodies
     left = [*shown, *(each.text for each in answers), *map(repr, collector.bodies)]
-    for unspoken in (secret, token.rpartition(".")[2]):
+    for unspoken in (secret, admin.split("_", 2)[2], token.rpartition(".")[2], ticket):
         assert [text for text in [*left, *contents(tmp_path)] if unspoken in text] == []
     audited = log.read_text()
     for event in ("unknown key", "without admin", f"revoked key {key_id}", "InvalidAudience"):
         assert event in audited
     assert "open: " not in audited
+
+
+def stream_with_tickets(url: str, session: str, key: str) -> str:
+    """Open two streams of a session with tickets; return that of the second."""
+    with Client(url, key=key) as client:
+        frames = [scene.jpeg(number) for number in (1, 2)]
+        assert len(list(client.stream(session, frames, first_frame=1, with_tickets=True))) == 2
+    headers = {"Authorization": f"Bearer {key}"}
+    answer = httpx.post(f"{url}/v1/sessions/{session}/tickets", headers=headers, timeout=60)
+    ticket = str(answer.json()["ticket"])
+    with talk(url, session, ticket=ticket):
+        return ticket
 
 
 def run_keys(settings: dict[str, str], *words: str) -> str:

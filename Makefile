@@ -12,6 +12,7 @@ FAULT_SEEDS ?= 5
 MINUTES ?= 10
 VALUES ?= cpu
 STACK_PORT ?= 8443
+TRITON ?=
 CHART := deploy/kubernetes/chart
 HELM := .venv/tools/deploy/bin/helm
 
@@ -40,10 +41,12 @@ serve:  ## run the service on HOST and PORT (127.0.0.1, 8000); needs no torch
 	@scripts/setup gateway
 	@exec env $(KEEP_BLOCKS) $(BIN)/tamvt serve --host $(HOST) --port $(PORT) $(ARGS)
 
-stack:  ## run Traefik with TLS, two gateways that ask for keys, and a Redis (STACK_PORT, 8443)
+stack:  ## run Traefik with TLS, two gateways that ask for keys, a Redis; with TRITON=1 a Triton
 	@scripts/setup deploy
 	@scripts/setup gateway
-	@exec env $(KEEP_BLOCKS) $(BIN)/python -m scripts.deploy.stack --port $(STACK_PORT) $(ARGS)
+	@$(if $(TRITON),scripts/setup triton && $(BIN)/tamvt-model export --triton .state/triton)
+	@exec env $(KEEP_BLOCKS) $(BIN)/python -m scripts.deploy.stack --port $(STACK_PORT) \
+		$(if $(TRITON),--triton .state/triton) $(ARGS)
 
 triton:  ## serve the shipped model with a Triton on this machine, for TAMVT_ENGINE=triton
 	@scripts/setup triton

@@ -18,6 +18,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 import yaml
 from redis import Redis
@@ -188,6 +189,20 @@ def test_secrets_are_for_their_owner_alone(stack: Stack) -> None:
     state = stack.certificate.parents[1]
     for name in ("redis-password", "redis-url", "auth.conf", "api-key", "certificates/tls.key"):
         assert (state / name).stat().st_mode & 0o077 == 0, name
+
+
+def test_nothing_that_runs_tells_a_secret(stack: Stack) -> None:
+    """Neither the logs nor the list of processes hold a key, a password or a private key."""
+    state = stack.certificate.parents[1]
+    _, private, *_ = (state / "certificates" / "tls.key").read_text().splitlines()
+    hidden = [(state / "redis-password").read_text(), stack.key.split("_", 2)[2], private]
+    told = [path.read_text(errors="replace") for path in state.glob("*.log")]
+    assert len(told) == 2 + len(stack.gateways)
+    for each in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            told.append(" ".join(each.cmdline()))
+    assert any("traefik" in text for text in told)
+    assert [text for text in told if any(secret in text for secret in hidden)] == []
 
 
 def test_gateways_are_replaced_one_by_one_under_load(stack: Stack, api: Api) -> None:

@@ -180,8 +180,13 @@ def make_key(state: Path, environment: Mapping[str, str]) -> str:
 
 
 @contextmanager
-def running_proxy(state: Path, *, port: int, gateways: Sequence[str]) -> Iterator[str]:
-    """Run Traefik before the gateways at these addresses, and yield its own."""
+def running_proxy(
+    state: Path, *, port: int, gateways: Sequence[str], client_ca: Path | None = None
+) -> Iterator[str]:
+    """Run Traefik before the gateways at these addresses, and yield its own.
+
+    With `client_ca`, a file of authorities, clients have to show certificates of theirs.
+    """
     if not TRAEFIK.is_file():
         raise Misconfigured(f"no Traefik at {TRAEFIK}: scripts/setup deploy")
     command = [
@@ -195,6 +200,7 @@ def running_proxy(state: Path, *, port: int, gateways: Sequence[str]) -> Iterato
     own = {
         "GATEWAYS": ",".join(gateways),
         "CERTIFICATES": str(state / "certificates"),
+        "CLIENT_CA": str(client_ca or ""),
     }
     process = start_child(command, log=state / "traefik.log", environment={**os.environ, **own})
     try:

@@ -31,6 +31,7 @@ from scripts.deploy.stack import Stack, running_proxy, running_stack, write_cert
 from service.settings import Settings
 from tests.service.stream.talk import Talk
 from tests.support import scene
+from tests.support.authority import Authority
 from tests.support.redis_servers import free_port, wait_until
 from tests.support.running import PATIENCE_S, Api, problem, run_tamvt
 from tests.support.toy_model import WEIGHTS, write_toy_model
@@ -243,21 +244,46 @@ def is_answered(client: httpx.Client) -> bool:
     return False
 
 
-def test_a_tenants_name_from_outside_is_taken_off(tmp_path: Path) -> None:
-    certificate = write_certificate(tmp_path / "certificates")
+@contextmanager
+def echoing() -> Iterator[str]:
+    """The address of a server that answers with what it was sent."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Echo) as upstream:
         threading.Thread(target=upstream.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{upstream.server_port}"
-        with (
-            running_proxy(tmp_path, port=free_port(), gateways=[address]) as url,
-            httpx.Client(base_url=url, verify=trust(certificate), timeout=PATIENCE_S) as client,
-        ):
-            wait_until(lambda: is_answered(client), what="an answer through the proxy")
-            answer = client.get("/v1/models", headers={"X-Tenant": "eve", "X-Other": "1"})
+        yield f"http://127.0.0.1:{upstream.server_port}"
         upstream.shutdown()
+
+
+def test_a_tenants_name_from_outside_is_taken_off(tmp_path: Path) -> None:
+    certificate = write_certificate(tmp_path / "certificates")
+    with (
+        echoing() as address,
+        running_proxy(tmp_path, port=free_port(), gateways=[address]) as url,
+        httpx.Client(base_url=url, verify=trust(certificate), timeout=PATIENCE_S) as client,
+    ):
+        wait_until(lambda: is_answered(client), what="an answer through the proxy")
+        answer = client.get("/v1/models", headers={"X-Tenant": "eve", "X-Other": "1"})
     assert "x-tenant" not in answer.json()
     assert answer.json()["x-other"] == "1"
     assert answer.json()["host"].startswith("localhost")
+
+
+def test_the_proxy_can_ask_clients_for_certificates(tmp_path: Path) -> None:
+    certificate = write_certificate(tmp_path / "certificates")
+    authority = Authority(tmp_path)
+    known, foreign, bare = (trust(certificate) for _ in range(3))
+    known.load_cert_chain(*authority.issue("client"))
+    foreign.load_cert_chain(*Authority(tmp_path, "another").issue("stranger"))
+    with (
+        echoing() as address,
+        running_proxy(
+            tmp_path, port=free_port(), gateways=[address], client_ca=authority.file
+        ) as url,
+        httpx.Client(base_url=url, verify=known, timeout=PATIENCE_S) as client,
+    ):
+        wait_until(lambda: is_answered(client), what="an answer through the proxy")
+        for wrong in (foreign, bare):
+            with pytest.raises(httpx.TransportError):
+                httpx.get(f"{url}/v1/models", verify=wrong, timeout=PATIENCE_S)
 
 
 def test_the_proxy_waits_longer_than_a_gateway() -> None:

@@ -7,6 +7,7 @@ import { join, resolve } from "node:path";
 const KINDS = {
   HTTPRoute: "gateway-api/gateway.networking.k8s.io/v1",
   ScaledObject: "keda/keda.sh/v1alpha1",
+  PrometheusRule: "prometheus-operator/monitoring.coreos.com/v1",
   ServiceMonitor: "prometheus-operator/monitoring.coreos.com/v1",
 };
 

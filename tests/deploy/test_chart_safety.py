@@ -11,6 +11,7 @@ import yaml
 
 from scripts.deploy import check
 from scripts.deploy.check import CHART, ROOT, VALUES
+from scripts.observability.alerts import RULES
 from tests.deploy.conftest import Render
 from tests.support.manifests import (
     Manifests,
@@ -268,6 +269,17 @@ def test_every_monitor_finds_a_port_of_a_service(rendered: Render, values: str) 
         ports = [port["name"] for service in services for port in service["spec"]["ports"]]
         assert ports.count(endpoint["port"]) == 1
         assert endpoint["path"] == "/metrics"
+
+
+@pytest.mark.parametrize("values", ["gpu", "gpu-tensorrt"])
+def test_the_alerts_come_with_the_monitors(rendered: Render, values: str) -> None:
+    (rule,) = rendered(values).of("PrometheusRule")
+    assert rule["spec"] == yaml.safe_load(RULES.read_text())
+    assert (CHART / "files" / "rules.yml").read_text() == RULES.read_text()
+    assert rendered("cpu").of("PrometheusRule") == []
+    chosen = rendered(values, "monitoring.labels.release=prometheus")
+    found = [*chosen.of("PrometheusRule"), *chosen.of("ServiceMonitor")]
+    assert {each["metadata"]["labels"]["release"] for each in found} == {"prometheus"}
 
 
 def test_prometheus_shows_a_key_to_the_gateways_alone(rendered: Render) -> None:

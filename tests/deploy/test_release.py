@@ -30,6 +30,15 @@ def test_every_package_has_the_same_version() -> None:
     assert f"tamvt-client=={version()}" in needed
 
 
+def test_the_images_that_the_documents_build_are_of_this_version() -> None:
+    page = (ROOT / "deploy" / "kubernetes" / "README.md").read_text()
+    tags = re.findall(r"/tamvt-\w+:(\S+)", page)
+    overlay = (ROOT / "deploy" / "kubernetes" / "overlay" / "kustomization.yaml").read_text()
+    tags += re.findall(r"newTag: ([^}\s]+)", overlay)
+    assert len(tags) >= 5
+    assert set(tags) == {version()}
+
+
 def test_the_notes_say_how_to_upgrade() -> None:
     notes = (ROOT / "CHANGELOG.md").read_text()
     (this,) = re.findall(

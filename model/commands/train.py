@@ -47,6 +47,13 @@ class TrainArguments:
         None
     )
     accumulate: Annotated[int | None, Parameter(help="passes of one step")] = None
+    world_size: Annotated[
+        int | None,
+        Parameter(
+            help="processes that a step is meant for: fewer share out the same samples "
+            "(default: those that there are)"
+        ),
+    ] = None
     weights: Annotated[
         Path | None,
         Parameter(help="start from this checkpoint, or from the graphs in this folder"),
@@ -74,7 +81,8 @@ def configure(recipe: str, args: TrainArguments, distributed: Distributed) -> Tr
     config = RECIPES[recipe](choose_data_folder(args.data))
     samples = {name: getattr(args, name) for name in ("seed", "batch", "frames")}
     config = replace(config, samples=replace(config.samples, **drop_none(samples)))
-    own = {name: getattr(args, name) for name in ("steps", "accumulate", "weights", "device")}
+    names = ("steps", "accumulate", "world_size", "weights", "device")
+    own = {name: getattr(args, name) for name in names}
     config = replace(config, half=config.half and not args.fp32, **drop_none(own))
     if config.samples.frames < 2:
         raise SettingsError("a clip needs a reference and at least one more frame: --frames 2")
@@ -123,6 +131,9 @@ def train(config: TrainConfig, args: TrainArguments, distributed: Distributed) -
         trainer = Trainer(config, folder, distributed)
         if checkpoint is not None:
             trainer.resume(checkpoint, accept_changes=args.accept_changes)
+            if distributed.first:
+                noun = "process" if distributed.count == 1 else "processes"
+                print(f"goes on at step {trainer.step} with {distributed.count} {noun}", flush=True)
         distributed.wait()
         trainer.run(args.workers)
     done = trainer.step >= config.steps

@@ -4,10 +4,17 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
+
+from model.training.errors import ProcessLost
+
+# How long processes wait for each other: longer than any step. One that is killed is noticed at
+# once, a machine that loses its power only then.
+PATIENCE = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +45,9 @@ class Distributed:
         if self.count == 1:
             yield
             return
-        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        with self.together():
+            distributed.init_process_group(backend, timeout=PATIENCE)
         try:
             yield
         finally:
@@ -56,12 +65,24 @@ class Distributed:
             return module.no_sync()
         return nullcontext()
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Raise ProcessLost where what the processes do together fails: one of them has ended."""
+        try:
+            yield
+        except RuntimeError as error:  # gloo's and NCCL's have no type of their own
+            if self.count == 1 or isinstance(error, torch.OutOfMemoryError):
+                raise
+            reason = str(error).partition("\n")[0]
+            raise ProcessLost(f"lost one of {self.count} processes: {reason}") from error
+
     def average_over_ranks(self, values: Sequence[float], device: torch.device) -> list[float]:
         """Return the mean of each value over all processes."""
         if self.count == 1:
             return list(values)
         shared = torch.tensor(values, dtype=torch.float64, device=device)
-        distributed.all_reduce(shared)
+        with self.together():
+            distributed.all_reduce(shared)
         return (shared / self.count).tolist()
 
     def gathered(self, text: str) -> list[str]:
@@ -69,10 +90,12 @@ class Distributed:
         if self.count == 1:
             return [text]
         texts: list[str] = [""] * self.count
-        distributed.all_gather_object(texts, text)
+        with self.together():
+            distributed.all_gather_object(texts, text)
         return texts
 
     def wait(self) -> None:
         """Wait until all processes have called this."""
         if self.count > 1:
-            distributed.barrier()
+            with self.together():
+                distributed.barrier()

@@ -11,6 +11,12 @@ class CheckpointError(ModelError, ValueError):
     """A checkpoint cannot be read, belongs to another training, or would be overwritten."""
 
 
+class ProcessLost(ModelError, ConnectionError):
+    """Another process of the training has ended; the weights are those before that step."""
+
+    exit_status = 1
+
+
 class BadLoss(ModelError, ArithmeticError):
     """The loss or its gradient is not finite; the weights are those before that step."""
 

@@ -28,6 +28,7 @@ FREE = frozenset(
         "fresh_time",
         "recompute",
         "accumulate",
+        "world_size",
         "checkpoint_every",
         "keep_every",
         "pictures_every",
@@ -39,10 +40,11 @@ FREE = frozenset(
 class TrainConfig:
     """How to train one build.
 
-    A step sees `clips.batch` clips, `accumulate` times, in every process. `decay_share` is the
-    share of steps at the end over which the rates fall to zero, `drops` the shares after each of
-    which they are a tenth. `weights` start the model (an earlier stage's checkpoint; with
-    `fresh_time` all but its time encoding). Parameters whose names start with one of `frozen` stay.
+    A step sees `samples.batch` samples, `accumulate` times, in every process. With `world_size` it
+    sees what so many processes would, however many there are. `decay_share` is the share of steps
+    at the end over which the rates fall to zero, `drops` the shares after each of which they are a
+    tenth. `weights` start the model (an earlier stage's checkpoint; with `fresh_time` all but its
+    time encoding). Parameters whose names start with one of `frozen` stay.
     """
 
     build: str
@@ -60,6 +62,7 @@ class TrainConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
     accumulate: int = 1
+    world_size: int | None = None  # None: as many processes as there are
     half: bool = True  # bfloat16 where it is safe
     recompute: bool = False  # activations, to save memory
     weights: Path | None = None
@@ -74,6 +77,12 @@ class TrainConfig:
         for name in ("steps", "accumulate", "checkpoint_every", "keep_every", "pictures_every"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.world_size is not None and self.world_size < 1:
+            raise SettingsError(f"world_size must be at least 1, not {self.world_size}")
+
+    def count_parts(self, *, processes: int) -> int:
+        """Return how many batches a step consists of, over all processes and passes."""
+        return self.accumulate * (self.world_size or processes)
 
     def settings(self, *, processes: int) -> Settings:
         """Return what decides what is learned in which step, by name.
@@ -83,7 +92,7 @@ class TrainConfig:
         """
         values = {name: value for name, value in asdict(self).items() if name not in FREE}
         samples = values["clips"] = values.pop("samples")  # the name in files of checkpoints
-        samples["clips_a_step"] = samples.pop("batch") * self.accumulate * processes
+        samples["clips_a_step"] = samples.pop("batch") * self.count_parts(processes=processes)
         for kind in ("still_sets", "video_sets"):
             samples[kind] = [{**each, "root": None} for each in samples[kind]]
         del samples["data"]

@@ -19,7 +19,7 @@ from model.networks.weights import read_file
 from model.training import checkpoints
 from model.training.checkpoints import load_strictly, stop_on_signals
 from model.training.distributed import Distributed
-from model.training.errors import BadLoss, CheckpointError
+from model.training.errors import BadLoss, CheckpointError, ProcessLost, SettingsError
 from model.training.recipes import TrainConfig
 from model.training.schedule import averaging, schedule_hard_share, schedule_rate
 from model.training.training_log import Speed, TrainingLog, draw_picture
@@ -36,6 +36,12 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, folder: Path, distributed: Distributed = ALONE) -> None:
         self.config, self.folder, self.distributed = config, folder, distributed
+        count = config.count_parts(processes=distributed.count)
+        if count < distributed.count:
+            raise SettingsError(
+                f"a step of {count} batches cannot be shared among {distributed.count} processes"
+            )
+        self.parts = range(distributed.rank, count, distributed.count)  # of a step, this process's
         self.device = torch.device(config.device)
         torch.manual_seed(config.samples.seed)
         self.model = build_network(config.build)
@@ -51,7 +57,7 @@ class Trainer:
         )
         loss = SampleLoss(self.model, config.loss, recompute=config.recompute, loop=config.loop)
         self.loss = distributed.spread(loss)
-        self.speed = Speed(config.samples.batch * config.accumulate * distributed.count)
+        self.speed = Speed(config.samples.batch * count)
         self.step = 0
         self.stopping = False
 
@@ -80,11 +86,10 @@ class Trainer:
     def run(self, workers: int) -> None:
         """Train up to the last step, or until SIGTERM; a checkpoint is on disk when it returns.
 
-        Raise BadLoss with a checkpoint of the last good state on disk.
+        Raise BadLoss with a checkpoint of the last good state on disk, and ProcessLost likewise
+        unless the process that writes is the one that is lost.
         """
-        count, rank, passes = self.distributed.count, self.distributed.rank, self.config.accumulate
-        parts = [each * count + rank for each in range(passes)]
-        batches = yield_batches(self.config.samples, self.step, workers, parts=parts)
+        batches = yield_batches(self.config.samples, self.step, workers, parts=self.parts)
         first = self.distributed.first
         log = TrainingLog(self.folder, first_step=self.step) if first else None
         bar = tqdm(
@@ -102,9 +107,10 @@ class Trainer:
                     bar.set_postfix(loss=f"{loss:.3f}", wait=f"{waited:.2f}", took=f"{took:.2f}")
                     if self.is_due():
                         self.save()
-            except BadLoss as error:
+            except (BadLoss, ProcessLost) as error:
                 self.save()
-                raise BadLoss(f"{error}; the last good state is saved") from error
+                saved = "; the last good state is saved" if first else ""
+                raise type(error)(f"{error}{saved}") from error
             finally:
                 if log is not None:
                     log.close()
@@ -151,7 +157,9 @@ class Trainer:
 
         Return its loss, the seconds waited, and the last samples with their logits.
         """
-        config, passes, loss, waited = self.config, self.config.accumulate, 0.0, 0.0
+        config, passes, loss, waited = self.config, len(self.parts), 0.0, 0.0
+        # The processes' gradients are averaged, though some may make one more pass than others.
+        mean_passes = config.count_parts(processes=self.distributed.count) / self.distributed.count
         sources: list[str] = []
         self.optimizer.zero_grad(set_to_none=True)
         for index in range(passes):
@@ -161,12 +169,13 @@ class Trainer:
             sources += batch.sources
             frames = torch.from_numpy(batch.frames).to(self.device)
             masks = torch.from_numpy(batch.masks).to(self.device)
-            with self.distributed.unsynchronized(self.loss, index + 1 < passes):
+            waiting = self.distributed.unsynchronized(self.loss, index + 1 < passes)
+            with self.distributed.together(), waiting:
                 value, logits = self.loss(
                     frames, masks, schedule_hard_share(self.step), config.half, batch.objects
                 )
-                (value / passes).backward()
-            loss += value.item() / passes
+                (value / mean_passes).backward()
+            loss += value.item() / mean_passes
         parameters = [p for p in self.model.parameters() if p.grad is not None]
         norm = torch.nn.utils.clip_grad_norm_(parameters, config.gradient_clip)
         loss = self.agree(loss, norm.item(), sources)

@@ -224,6 +224,7 @@ def test_trainers_find_each_other_by_the_name_of_their_job(rendered: Render) -> 
     pod = job["spec"]["template"]["spec"]
     assert pod["subdomain"] == name
     assert value(container(pod, "trainer"), "RENDEZVOUS") == f"{name}-0.{name}:29400"
+    assert value(container(pod, "trainer"), "PROCESSES") == "8"  # two nodes of four GPUs
     service = chart.get("Service", name)["spec"]
     assert service["clusterIP"] == "None"
     assert selects(service["selector"], job)

@@ -2,8 +2,10 @@
 
 import csv
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -38,13 +40,12 @@ def losses(folder: Path) -> list[float]:
         return [float(row["loss"]) for row in csv.DictReader(file)]
 
 
-def test_two_processes_do_what_one_does_with_twice_the_batch(
-    drawn_data: Path, tmp_path: Path
-) -> None:
+def test_two_processes_do_the_steps_of_three(drawn_data: Path, tmp_path: Path) -> None:
+    """One of them makes two passes; together they do what one does with the whole batch."""
     alone, spread = tmp_path / "alone", tmp_path / "spread"
-    assert train(alone, drawn_data, "--batch", "2", "--steps", "2") == 0
+    assert train(alone, drawn_data, "--batch", "3", "--steps", "2") == 0
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    both = command(spread, drawn_data, "--batch", "1", "--steps", "2")
+    both = command(spread, drawn_data, "--batch", "1", "--world-size", "3", "--steps", "2")
     run = subprocess.run(
         [sys.executable, *launcher, *both],
         cwd=ROOT,
@@ -60,6 +61,58 @@ def test_two_processes_do_what_one_does_with_twice_the_batch(
     assert max((ours[name] - theirs[name]).abs().max().item() for name in ours) < 2e-4
 
 
+def elastic_node(folder: Path, data: Path, *, port: int, hosts: bool) -> "subprocess.Popen[str]":
+    """One of at most two nodes that train together, by a `torchrun` with a process of its own."""
+    timeouts = "last_call_timeout=3,keep_alive_interval=1,keep_alive_max_attempt=3"
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--nnodes", "1:2"),
+            *("--nproc-per-node", "1", "--max-restarts", "3", "--monitor-interval", "0.1"),
+            *("--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}"),
+            *("--rdzv-id", "elastic", "--local-addr", "127.0.0.1"),
+            *("--rdzv-conf", f"is_host={int(hosts)},{timeouts}", "-m"),
+            *command(folder, data, "--batch", "1", "--world-size", "2", "--steps", "8"),
+            "--resume",
+        ],
+        cwd=ROOT,
+        env=QUIET,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_a_training_that_loses_a_node_does_the_same_steps_without_it(
+    drawn_data: Path, tmp_path: Path
+) -> None:
+    whole, elastic = tmp_path / "whole", tmp_path / "elastic"
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    stays, dies = (
+        elastic_node(elastic, drawn_data, port=port, hosts=hosts) for hosts in (True, False)
+    )
+    wait_for_steps(elastic, 1)
+    lost = [psutil.Process(dies.pid), *psutil.Process(dies.pid).children(recursive=True)]
+    for process in lost:
+        process.kill()
+    dies.communicate(timeout=30)
+    output, _ = stays.communicate(timeout=100)
+    assert stays.returncode == 0, output
+    assert len(lost) > 1  # both nodes were training
+    # What the lost one had done is kept, though no checkpoint was due.
+    assert re.search(r"goes on at step [1-9]\d* with 1 process$", output, re.MULTILINE), output
+    assert train(whole, drawn_data, "--batch", "2", "--steps", "8") == 0
+    assert losses(elastic) == pytest.approx(losses(whole), rel=1e-2)
+
+
+def wait_for_steps(folder: Path, count: int) -> None:
+    """Return when a training has logged so many steps, or after a minute."""
+    table, deadline = folder / "log.csv", time.monotonic() + 60
+    while time.monotonic() < deadline and not (table.exists() and len(losses(folder)) >= count):
+        time.sleep(0.05)
+
+
 def running_training(folder: Path, data: Path) -> "subprocess.Popen[str]":
     """A long training in a process of its own, with one worker, past its first step."""
     words = command(folder, data, "--steps", "5000", "--workers", "1")
@@ -72,9 +125,7 @@ def running_training(folder: Path, data: Path) -> "subprocess.Popen[str]":
         text=True,
         start_new_session=True,
     )
-    table, deadline = folder / "log.csv", time.monotonic() + 60
-    while time.monotonic() < deadline and not (table.exists() and len(losses(folder)) > 1):
-        time.sleep(0.1)
+    wait_for_steps(folder, 2)
     return process
 
 
@@ -127,6 +178,7 @@ def test_a_folder_that_another_process_trains_into_is_left_alone(
         (("--frames", "1"), "at least one more frame"),
         (("--steps", "0"), "steps must be at least 1, not 0"),
         (("--batch", "0"), "batch must be at least 1, not 0"),
+        (("--world-size", "0"), "world_size must be at least 1, not 0"),
         (("--weights", "nowhere.pt"), "there is no checkpoint nowhere.pt"),
         (("--device", "cuda:7"), "there is no GPU here for --device cuda:7"),
     ],

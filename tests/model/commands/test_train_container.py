@@ -23,7 +23,8 @@ def commands(file: str) -> list[list[str]]:
     """The arguments of every `tamvt-model` in a file, its variables replaced by the defaults."""
     text = (ROOT / file).read_text()
     text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
-    text = re.sub(r"\$(RECIPE|BUILD)", "tamvt-mobile", text).replace("$WORKERS", "4")
+    text = re.sub(r"\$(RECIPE|BUILD)", "tamvt-mobile", text)
+    text = re.sub(r"\$(WORKERS|PROCESSES)", "4", text)
     text = re.sub(r"\$?\$backend", "onnxruntime", text)
     return [shlex.split(found) for found in COMMAND.findall(text)]
 
@@ -32,6 +33,11 @@ def parsed(words: list[str]) -> Any:
     """The options as the command reads them; raises where they are wrong."""
     _, bound, _ = build_app(words).parse_args(words, exit_on_error=False, print_error=False)
     return bound.arguments["args"]
+
+
+def test_a_job_with_fewer_nodes_does_the_steps_of_all() -> None:
+    train, *_ = commands("deploy/kubernetes/chart/files/train.sh")
+    assert parsed(train).world_size == 4  # what PROCESSES is replaced by here
 
 
 @pytest.mark.parametrize("file", FILES)

@@ -12,7 +12,8 @@ from torch import Tensor
 from model.data.samples import make_batch, yield_batches
 from model.networks.registry import build_network
 from model.training import checkpoints
-from model.training.errors import BadLoss, CheckpointError
+from model.training.distributed import Distributed
+from model.training.errors import BadLoss, CheckpointError, SettingsError
 from model.training.losses import LossConfig
 from model.training.recipes import RECIPES, TrainConfig, smoke
 from model.training.trainer import Trainer
@@ -68,6 +69,16 @@ def test_passes_add_up_to_one_step(config: TrainConfig, tmp_path: Path) -> None:
     assert apart(together.model.state_dict(), apart_by.model.state_dict()) < 2e-4
     assert config.settings(processes=1) == halves.settings(processes=1)
     assert config.settings(processes=1) == replace(halves, accumulate=1).settings(processes=2)
+
+
+def test_a_step_is_the_same_for_any_number_of_processes(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    meant_for_five = replace(config, accumulate=2, world_size=5)
+    assert {meant_for_five.settings(processes=n)["clips.clips_a_step"] for n in (1, 3, 5)} == {20}
+    assert Trainer(meant_for_five, tmp_path).parts == range(10)
+    with pytest.raises(SettingsError, match="1 batches cannot be shared among 2 processes"):
+        Trainer(replace(config, world_size=1), tmp_path, Distributed(rank=0, count=2))
 
 
 def one_short_sample(config: TrainConfig) -> TrainConfig:

@@ -1,6 +1,6 @@
 # bash is process 1: it hands the signal on, and waits until the state is saved.
 trap 'kill -TERM $!; wait $!; exit 143' TERM
-torchrun --nnodes "$NODES" --nproc-per-node gpu --max-restarts 3 --rdzv-backend c10d --rdzv-endpoint "$RENDEZVOUS" --rdzv-id "$RECIPE" -m model train "$RECIPE" -o "/runs/$RECIPE" --workers "$WORKERS" --resume &
+torchrun --nnodes "$NODES" --nproc-per-node gpu --max-restarts 3 --rdzv-backend c10d --rdzv-endpoint "$RENDEZVOUS" --rdzv-id "$RECIPE" -m model train "$RECIPE" -o "/runs/$RECIPE" --workers "$WORKERS" --world-size "$PROCESSES" --resume &
 wait $!
 trap - TERM
 [ "$JOB_COMPLETION_INDEX" = 0 ] || exit 0

@@ -1,66 +1,100 @@
 /** The video to take home: with its masks over it as on the page, or the objects alone on nothing. */
 
-import { within } from "./tamvt.js";
+import { outlines } from "./contours.js";
 import { saveBlob, stem } from "./downloads.js";
+import { encodeFilm } from "./film_encoder.js";
+import { recordFilm } from "./film_recorder.js";
 import { paintMasks } from "./painter.js";
-import { playPictures } from "./sources.js";
-import { BROWSER_S, pause } from "./video.js";
 
-const LAST_PICTURE_MS = 300; // the encoder runs behind
-const DRAWN_MS = 1000; // a page that nobody sees is not drawn
-const KINDS = ["video/webm;codecs=vp9", "video/webm", "video/mp4"];
-const ALPHA_KINDS = ["video/webm;codecs=vp9", "video/webm;codecs=vp8"]; // WebM holds what is transparent
+const BEYOND_PX = 8; // how far the picture goes on under the edge of what is transparent
 
-/** Records the tracked frames; `alpha` leaves all but the objects transparent. */
+/**
+ * The tracked frames of a bench: which, how large, how they are drawn. `draw(context, n, picture)`
+ * draws one on an opaque canvas; of objects alone `matte` draws where they are, and `cut` does both.
+ */
+export class Film {
+  constructor(bench, { first, last, size, alpha }) {
+    Object.assign(this, { bench, source: bench.source, look: bench.look, first, last, alpha });
+    [this.height, this.width] = size;
+    this.draw = alpha ? this.#drawBeyond : this.#drawOver;
+  }
+
+  /** When frame n is shown, in seconds; one after the last is when that ends. */
+  timeOf(n) {
+    const { source, last } = this;
+    const time = (k) => source.times?.[k] ?? k / source.rate;
+    return (n > last ? time(last) + 1 / source.rate : time(n)) - time(this.first);
+  }
+
+  /** A canvas of the film's size, whose unit is a pixel of the masks. */
+  canvas({ alpha }) {
+    const canvas = Object.assign(document.createElement("canvas"), { height: this.height, width: this.width });
+    const context = canvas.getContext("2d", { alpha });
+    const [height, width] = this.source.size;
+    context.setTransform(this.width / width, 0, 0, this.height / height, 0, 0);
+    return context;
+  }
+
+  get #dot() {
+    return this.source.size[1] / this.width;
+  }
+
+  #fill(context, picture) {
+    const [height, width] = this.source.size;
+    if (picture) context.drawImage(picture, 0, 0, width, height);
+    else context.fillRect(0, 0, width, height);
+  }
+
+  #drawOver(context, n, picture) {
+    const labels = this.bench.labelsAt(n);
+    this.#fill(context, picture);
+    if (labels?.some(Boolean)) paintMasks(context, labels, this.source.size, { picture, look: this.look, dot: this.#dot });
+  }
+
+  /** Where the objects are, white on black. */
+  matte(context, n) {
+    context.fillStyle = "#000";
+    this.#fill(context);
+    this.#shapes(context, n);
+  }
+
+  /** The objects on nothing. */
+  cut(context, n, picture, { beyond = 0 } = {}) {
+    context.clearRect(0, 0, this.width, this.height);
+    this.#shapes(context, n, beyond);
+    context.globalCompositeOperation = "source-in";
+    this.#fill(context, picture);
+    context.globalCompositeOperation = "source-over";
+  }
+
+  /** The objects on black, with a margin: what a codec blurs at an edge is of the object's colors. */
+  #drawBeyond(context, n, picture) {
+    this.cut(context, n, picture, { beyond: BEYOND_PX });
+    context.globalCompositeOperation = "destination-over";
+    context.fillStyle = "#000";
+    this.#fill(context);
+    context.globalCompositeOperation = "source-over";
+  }
+
+  #shapes(context, n, beyond = 0) {
+    const labels = this.bench.labelsAt(n);
+    if (!labels) return;
+    Object.assign(context, { fillStyle: "#fff", strokeStyle: "#fff", lineWidth: 2 * beyond * this.#dot, lineJoin: "round" });
+    for (const [id, path] of outlines(labels, this.source.size)) {
+      if (this.look.isHidden(id)) continue;
+      context.fill(path, "evenodd");
+      if (beyond) context.stroke(path);
+    }
+  }
+}
+
+/** Saves the tracked frames as a video; `alpha` leaves all but the objects transparent. */
 export async function saveFilm(bench, { alpha = false, onProgress }) {
-  const mimeType = (alpha ? ALPHA_KINDS : KINDS).find((kind) => MediaRecorder.isTypeSupported(kind));
-  if (!mimeType) throw new Error(alpha ? "This browser cannot record videos with alpha. Save cut-outs instead, or use Chrome or Edge." : "This browser cannot record videos. Download the masks, or use Chrome, Edge or Firefox.");
-  const blob = await record(bench, { mimeType, alpha, onProgress });
-  saveBlob(blob, `${stem(bench.source.name)}-${alpha ? "cutout" : "overlay"}.${mimeType.includes("mp4") ? "mp4" : "webm"}`);
-}
-
-/** A video of every tracked frame, recorded in real time or slower. */
-async function record(bench, { mimeType, alpha, onProgress }) {
-  const { source, start, results, look } = bench;
-  const numbers = [...results.frames.keys()].map((frame) => start + frame);
-  const [first, last] = [Math.min(...numbers), Math.max(...numbers)];
-  const [height, width] = await source.fullSize(first);
-  const canvas = Object.assign(document.createElement("canvas"), { height, width });
-  const context = canvas.getContext("2d", { alpha });
-  const stream = canvas.captureStream(0);
-  const [track] = stream.getVideoTracks();
-  const recorder = new MediaRecorder(stream, { mimeType, videoBitsPerSecond: 6_000_000 });
-  const pieces = [];
-  recorder.ondataavailable = ({ data }) => pieces.push(data);
-  const stopped = new Promise((resolve) => { recorder.onstop = resolve; });
-  const finished = new AbortController();
-  const shown = alpha ? { ...look, opacity: 0, effect: "cutout" } : look;
-  recorder.start();
-  await playPictures(source, first, async (n, picture) => {
-    if (n > last) return finished.abort();
-    draw(context, picture, bench.labelsAt(n), { source, look: shown, ground: alpha ? "" : undefined });
-    track.requestFrame();
-    onProgress?.((n - first + 1) / (last - first + 1));
-    await drawn(); // what is asked for twice before the page is drawn is taken once
-  }, finished.signal);
-  await pause(LAST_PICTURE_MS);
-  recorder.stop();
-  await within(BROWSER_S, "Finishing the video", stopped);
-  return new Blob(pieces, { type: mimeType });
-}
-
-function draw(context, picture, labels, { source, look, ground }) {
-  const [height, width] = source.size;
-  const scale = context.canvas.width / width;
-  context.setTransform(scale, 0, 0, context.canvas.height / height, 0, 0);
-  context.clearRect(0, 0, width, height);
-  if (labels || ground === undefined) context.drawImage(picture, 0, 0, width, height);
-  if (labels?.some(Boolean)) paintMasks(context, labels, source.size, { picture, look, dot: 1 / scale, ground });
-  else if (ground === "") context.clearRect(0, 0, width, height);
-}
-
-/** Nothing, once the page has been drawn with what it is now. */
-function drawn() {
-  const next = () => new Promise((resolve) => requestAnimationFrame(resolve));
-  return Promise.race([next().then(next), pause(DRAWN_MS)]);
+  const { results, source, start } = bench;
+  const numbers = [...results.frames.keys()].map((frame) => start + frame).sort((a, b) => a - b);
+  const [first, last] = [numbers[0], numbers.at(-1)];
+  const film = new Film(bench, { first, last, size: await source.fullSize(first), alpha });
+  const blob = (await encodeFilm(film, onProgress)) ?? (await recordFilm(film, onProgress));
+  const ending = blob.type.includes("mp4") ? "mp4" : "webm";
+  saveBlob(blob, `${stem(source.name)}-${alpha ? "cutout" : "overlay"}.${ending}`);
 }

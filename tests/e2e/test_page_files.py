@@ -165,6 +165,26 @@ async def test_a_broken_file_is_named_and_leaves_what_was_open(page: Page, kind:
     await track(page)
 
 
+@pytest.mark.parametrize("codec", ["libx265", "mpeg4"])
+async def test_a_codec_that_the_browser_lacks_is_told_with_the_way_out(
+    page: Page, codec: str
+) -> None:
+    film = io.BytesIO()
+    with av.open(film, "w", format="mp4") as container:
+        stream = container.add_stream(codec, rate=24)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        for number in range(4):
+            frame = av.VideoFrame.from_ndarray(scene.picture(number), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    await open_video(page, "phone.mp4", film.getvalue())
+    said = page.locator("#status")
+    await expect(said).to_contain_text("phone.mp4 cannot be played by this browser")
+    await expect(said).to_contain_text("Convert it to MP4 (H.264)")
+    await expect(said).to_contain_text("tamvt track")
+
+
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 async def test_masks_have_the_names_and_the_sizes_of_the_images(page: Page) -> None:
     large = [cv2.resize(scene.picture(n), (1024, 768)).astype(np.uint8) for n in range(3)]
@@ -274,7 +294,41 @@ async def test_the_coco_file_names_the_object_in_every_frame(page: Page) -> None
     assert np.array_equal(decode_rle(first["segmentation"]), drawn)
 
 
-async def test_the_overlay_video_can_be_downloaded(page: Page) -> None:
+async def test_the_film_has_every_frame_at_its_own_time_with_its_mask(page: Page) -> None:
+    data, times = scene.varied_video([0.1] * 8 + [1 / 59] * 10, kind="mp4")
+    await open_video(page, "uneven.mp4", data)
+    await expect(page.locator("#counter")).to_have_text(f"1 / {len(times)}")
+    await paint(page, (24, 24), (26, 26))
+    await track(page)
+    await page.locator("#opacity").fill("100")
+    with av.open(io.BytesIO(await download(page, "#film")), "r") as container:
+        frames = list(container.decode(video=0))
+    assert [frame.time for frame in frames] == pytest.approx(times, abs=0.002)
+    for number in (9, 17):
+        blue = frames[number].to_ndarray(format="rgb24").astype(int)
+        shown = blue[..., 2] - blue[..., 0] > 100  # the object's color
+        assert jaccard(shown, scene.labels(number) == 1) > 0.8
+
+
+async def test_a_film_of_an_even_rate_says_so_and_can_be_played_here(page: Page) -> None:
+    await begin_at(page, 10)
+    await track(page)
+    data = await download(page, "#film")
+    with av.open(io.BytesIO(data), "r") as container:
+        stream = container.streams.video[0]
+        assert stream.average_rate is not None
+        assert float(stream.average_rate) == pytest.approx(24, rel=0.01)
+        assert float(container.duration or 0) / av.time_base == pytest.approx(50 / 24, abs=0.01)
+        assert len({frame.pts for frame in container.decode(stream)}) == FRAMES - 10
+    # The browser seeks in it by its index.
+    await open_video(page, "film.webm", data)
+    await expect(page.locator("#counter")).to_have_text(f"1 / {FRAMES - 10}")
+    await page.locator("#seek").fill("49")
+    await expect(page.locator("#counter")).to_have_text("50 / 50")
+
+
+async def test_a_browser_without_an_encoder_records_the_film(page: Page) -> None:
+    await page.evaluate("() => { delete globalThis.VideoEncoder; }")
     await begin_at(page, 54)
     await track(page)
     with av.open(io.BytesIO(await download(page, "#film")), "r") as container:

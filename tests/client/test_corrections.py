@@ -124,6 +124,20 @@ def test_a_rewound_session_is_as_it_was_at_a_frame_in_the_middle(client: Client)
     assert list(client.masks(session.session_id, first=1)) == before
 
 
+def test_a_video_is_tracked_both_ways_from_a_frame_in_the_middle(client: Client) -> None:
+    images = [scene.png(number) for number in range(9)]
+    before = [session.session_id for session in client.sessions()]
+    tracked = client.track_both_ways(images, scene.labels(5), reference_frame=5)
+    found = {masks.frame: masks.label_map(scene.labels(0).shape) for masks in tracked}
+    assert list(found) == [6, 7, 8, 4, 3, 2, 1, 0]
+    assert all((found[number] == scene.labels(number)).mean() > 0.97 for number in found)
+    assert [session.session_id for session in client.sessions()] == before
+    # From the first frame or the last there is one way.
+    for first, numbers in ((0, [1]), (1, [0])):
+        ways = client.track_both_ways(images[:2], scene.labels(first), reference_frame=first)
+        assert [masks.frame for masks in ways] == numbers
+
+
 def test_a_rewind_that_fails_leaves_no_session_behind(client: Client, session_id: str) -> None:
     def image(number: int) -> bytes:
         return b"no image"

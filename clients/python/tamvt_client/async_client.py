@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
 from typing import Self, TypeVar
@@ -156,6 +156,31 @@ class AsyncClient:
             for masks in appended.frames:
                 yield masks
             first_frame += len(chunk)
+
+    async def track_both_ways(
+        self,
+        frames: Sequence[ImageInput],
+        mask: MaskInput | None = None,
+        *,
+        reference_frame: int,
+        objects: Sequence[ObjectPrompt] = (),
+        options: SessionOptions | None = None,
+        frames_per_append: int = FRAMES_PER_APPEND,
+    ) -> AsyncGenerator[FrameMasksOut, None]:
+        """Give the masks of the frames after `reference_frame`, then of those before it, backward.
+
+        `frame` of each counts as `frames` does. Each way is a session, deleted where it ends.
+        """
+        first = reference_frame
+        for numbers in filter(None, (range(first + 1, len(frames)), range(first - 1, -1, -1))):
+            session = await self.start(frames[first], mask, objects=objects, options=options)
+            given = _give(frames[number] for number in numbers)
+            tracked = self.track(session.session_id, given, frames_per_append=frames_per_append)
+            try:
+                async for masks in tracked:
+                    yield masks.model_copy(update={"frame": numbers[masks.frame - 1]})
+            finally:
+                await self.delete(session.session_id)
 
     async def stream(
         self,
@@ -341,6 +366,11 @@ class AsyncClient:
         except httpx.TransportError as error:
             raise calls.transport_error(call, error) from error
         return calls.read_or_raise(call, response)
+
+
+async def _give(frames: Iterable[ImageInput]) -> AsyncGenerator[ImageInput, None]:
+    for frame in frames:
+        yield frame
 
 
 async def _chunks(

@@ -149,6 +149,31 @@ class Client:
             )
         )
 
+    def track_both_ways(
+        self,
+        frames: Sequence[ImageInput],
+        mask: MaskInput | None = None,
+        *,
+        reference_frame: int,
+        objects: Sequence[ObjectPrompt] = (),
+        options: SessionOptions | None = None,
+        frames_per_append: int = FRAMES_PER_APPEND,
+    ) -> Iterator[FrameMasksOut]:
+        """Give the masks of the frames after `reference_frame`, then of those before it, backward.
+
+        `frame` of each counts as `frames` does. Each way is a session, deleted where it ends.
+        """
+        return self._iterate(
+            self._client.track_both_ways(
+                frames,
+                mask,
+                reference_frame=reference_frame,
+                objects=objects,
+                options=options,
+                frames_per_append=frames_per_append,
+            )
+        )
+
     def stream(
         self,
         session_id: str,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import re
 import socket
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -316,6 +318,23 @@ async def test_a_session_is_rewound_to_a_frame_in_the_middle(run_js: RunJs) -> N
         return [...ends, sent, rewound.id !== session.id];
     }}"""
     assert await run_js(code, video(7)) == [7, 4, [3], True]
+
+
+async def test_two_sessions_track_both_ways_as_the_document_says(run_js: RunJs) -> None:
+    document = (Path(__file__).parents[3] / "docs" / "browser.md").read_text()
+    (program,) = re.findall(r"### Both ways.*?```js\n(.*?)```", document, re.DOTALL)
+    code = f"""async (tamvt, given) => {{
+        {IMAGES}
+        const [client, objects] = [session.client, [given.middle]];
+        {re.sub("6([01])", lambda found: str(3 + int(found[1])), program)}
+        const left = ({{ objects: [one] }}) => one.bbox[0];
+        return [after, before].map(({{ frames }}) => frames.map(left));
+    }}"""
+    middle = {**OBJECT, "rle": dict(encode_rle(scene.labels(3) == 1))}
+    after, before = await run_js(code, {**video(7), "middle": middle})
+    left = [int(np.argwhere(scene.labels(number) == 1).min(0)[1]) for number in range(7)]
+    assert after == pytest.approx(left[4:], abs=2)
+    assert before == pytest.approx(left[2::-1], abs=2)
 
 
 SESSIONS = """const sessions = async () => {

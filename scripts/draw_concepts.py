@@ -1,4 +1,4 @@
-"""Draw docs/images/memory.svg and scores.svg: `python -m scripts.draw_concepts`.
+"""Draw docs/images/memory.svg, bank.svg and scores.svg: `python -m scripts.draw_concepts`.
 
 Pictures for docs/concepts.md; they follow the reader's light or dark colors.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 from scripts.draw_architecture import STYLE
 
 FOLDER = Path(__file__).parents[1] / "docs" / "images"
-MEMORY, SCORES = FOLDER / "memory.svg", FOLDER / "scores.svg"
+MEMORY, BANK, SCORES = FOLDER / "memory.svg", FOLDER / "bank.svg", FOLDER / "scores.svg"
 FRAME, GAP, LEFT = 52, 8, 40
 REMEMBERED = {0: "pinned", 6: "age 2", 8: "age 1", 10: "age 0"}
 CLIP = (11, 12)
@@ -75,6 +75,35 @@ def draw_memory() -> str:
     return picture(900, 290, "A clip of frames looks into the memory", parts)
 
 
+def draw_bank() -> str:
+    """Return the picture of a memory in Redis and the bank that an engine makes of it."""
+    parts = [
+        text(LEFT, 34, "Redis: the memory", kind="name", anchor="start"),
+        text(LEFT, 54, "pictures and masks, tens of kB each", kind="note", anchor="start"),
+        text(500, 34, "the engine: the bank", kind="name", anchor="start"),
+        text(500, 54, "tensors, a slot for each entry", kind="note", anchor="start"),
+    ]
+    for place, number in enumerate(REMEMBERED):
+        y = 70 + place * 44
+        kind = "pinned" if number == 0 else "kept"
+        parts.append(f'<rect x="{LEFT}" y="{y}" width="200" height="36" rx="5" class="{kind}"/>')
+        parts.append(text(LEFT + 100, y + 23, f"frame {number}, masks"))
+        parts.append(f'<path class="way" d="M{LEFT + 206} {y + 18}H492"/>')
+        parts.append(f'<rect x="500" y="{y}" width="150" height="36" rx="5" class="{kind}"/>')
+        parts.append(text(575, y + 23, "keys, values"))
+    parts.append('<rect x="310" y="92" width="120" height="118" rx="5" class="clip"/>')
+    parts.append(text(370, 156, "memorize", kind="light"))
+    parts.append('<path class="way" d="M656 150H712"/>')
+    parts.append('<rect x="720" y="114" width="140" height="72" rx="5" class="clip"/>')
+    parts.append(text(790, 144, "segment", kind="light"))
+    parts.append(text(790, 166, "the next clip", kind="light"))
+    note = (
+        "a bank that is lost, or needed by another gateway, is made again: the masks are the same"
+    )
+    parts.append(text(LEFT, 276, note, kind="note", anchor="start"))
+    return picture(900, 296, "The bank is made of the memory, and can be made again", parts)
+
+
 def draw_scores() -> str:
     """Return the picture of J and F: overlap of two masks, and of their outlines."""
     parts = []
@@ -96,6 +125,7 @@ def draw_scores() -> str:
 def main() -> None:
     """Write the pictures."""
     MEMORY.write_text(draw_memory())
+    BANK.write_text(draw_bank())
     SCORES.write_text(draw_scores())
 
 

@@ -249,6 +249,7 @@ def test_the_drawn_models_are_current(name: str) -> None:
 
 def test_the_drawn_concepts_are_current() -> None:
     assert draw_concepts.MEMORY.read_text() == draw_concepts.draw_memory()
+    assert draw_concepts.BANK.read_text() == draw_concepts.draw_bank()
     assert draw_concepts.SCORES.read_text() == draw_concepts.draw_scores()
 
 

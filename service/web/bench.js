@@ -1,10 +1,10 @@
 /** The workbench: one video, its sessions, and what a person does with them. */
 
 import { encodeFrame } from "./tamvt.js";
-import { dropBookmark, readBookmark, writeBookmark } from "./bookmark.js";
+import { dropBookmark, noteTracking, readBookmark, wasTracking, writeBookmark } from "./bookmark.js";
 import { Corrections } from "./corrections.js";
 import { Desk } from "./desk.js";
-import { Figures } from "./figures.js";
+import { Figures, latencyOf } from "./figures.js";
 import { showChosen } from "./gallery.js";
 import { Leg } from "./legs.js";
 import { KeyedClient } from "./key.js";
@@ -161,8 +161,9 @@ export class Bench {
   async again({ quiet = false } = {}) {
     if (this.session) dropBookmark(this.session.id);
     this.tracking?.pause();
+    noteTracking(null);
     this.desk.clear();
-    history.replaceState(null, "", location.pathname);
+    history.replaceState(null, "", this.clip ? `#clip=${this.clip.name}` : location.pathname);
     const names = this.clip ? this.clip.objects.map(({ id, label }) => [id, label]) : [[1, ""]];
     Object.assign(this, { tracking: null, forward: null, backward: null, still: null, start: 0 });
     Object.assign(this, { things: new Objects(new Map(names)), figures: new Figures() });
@@ -303,6 +304,7 @@ export class Bench {
     let [trouble, leg] = [null, null];
     this.showSpots([]);
     say("Tracking …");
+    noteTracking(this.session.id);
     for (leg of this.legs.filter((each) => each.left(source) > 0)) {
       const tracking = this.#trackingOf(leg, leftOut);
       this.tracking = tracking;
@@ -312,6 +314,7 @@ export class Bench {
       if (trouble || tracking.paused) break;
     }
     this.tracking = null;
+    noteTracking(null);
     if (trouble?.message !== "replaced") this.tabs.changed(this.session.id, this.session.id);
     await this.attempt(() => this.viewer.show(leg.newest));
     this.tell(trouble, leftOut);
@@ -340,11 +343,12 @@ export class Bench {
     showSpots(found, (frame) => this.attempt(() => this.seek(frame)));
   }
 
-  answered(leg, { frame, objects, timestamp, timing }, picture) {
+  answered(leg, answer, picture) {
+    const { frame, objects, timestamp, timing } = answer;
     this.results.put(frame * leg.direction, objects);
     const { session } = leg;
     session.state = { ...session.state, next_frame: Math.max(session.state.next_frame, frame + 1) };
-    if (timestamp !== null) this.figures.count({ latency: performance.now() - timestamp / 1000, inference: timing.inference_ms });
+    if (timestamp !== null) this.figures.count({ latency: latencyOf(answer, this.source), inference: timing.inference_ms });
     if (!this.source.live) say(progress(this.legs.reduce((sum, each) => sum + each.left(this.source), 0), this.figures.rate));
     if (picture) this.viewer.show(leg.at(frame), picture);
   }
@@ -365,6 +369,7 @@ export class Bench {
     await this.viewer.show(this.forward.newest);
     say(this.remaining ? "Back where you were. Continue, or correct any frame." : "Back where you were.");
     this.tabs.opened(id);
+    if (wasTracking(id) && this.remaining) { this.track(); return; } // nobody paused it
     this.showSpots(spots(this.results.frames, this.objects(), { start: this.start }));
   }
 

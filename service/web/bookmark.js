@@ -7,6 +7,7 @@ import { within } from "./tamvt.js";
 
 const [NAME, VERSION, SESSIONS] = ["tamvt", 2, "sessions"];
 const KEPT = 4; // sessions, with their videos: of as many tabs
+const TRACKING = "tamvt-tracking"; // of this tab
 const PATIENCE_S = 5; // without it the page works: a reload begins anew
 
 function open() {
@@ -57,4 +58,14 @@ export function writeBookmark(value, instead) {
 
 export function dropBookmark(session) {
   return withStore("readwrite", (store) => store.delete(session)).catch(() => {});
+}
+
+/** Notes which session this tab tracks now, or (null) that it tracks none. */
+export function noteTracking(session) {
+  if (session) sessionStorage.setItem(TRACKING, session); else sessionStorage.removeItem(TRACKING);
+}
+
+/** Whether this tab was reloaded while it tracked the session. */
+export function wasTracking(session) {
+  return performance.getEntriesByType("navigation")[0]?.type === "reload" && sessionStorage.getItem(TRACKING) === session;
 }

@@ -3,6 +3,14 @@
 const KEPT = 300;
 const WINDOW_MS = 3000;
 
+/**
+ * Milliseconds from when a frame is sent until its masks are there. The page sends the frames of a
+ * file ahead: while one waits behind its own kind for a worker of the service, that is no latency.
+ */
+export function latencyOf({ timestamp, timing }, { live, now = performance.now() }) {
+  return now - timestamp / 1000 - (live ? 0 : (timing.receive_ms ?? 0));
+}
+
 /** The value that a share (0..1) of the values does not exceed (nearest rank); NaN of none. */
 export function percentile(values, share) {
   if (!values.length) return NaN;

@@ -59,26 +59,31 @@ $("film").addEventListener("click", () => bench.attempt(film));
 $("marks").addEventListener("pointerdown", () => bench.desk.explain());
 
 for (const tool of document.getElementsByName("tool")) {
-  tool.addEventListener("change", () => bench.desk.onTool(tool.value));
+  const take = () => { if (tool.checked) bench.desk.onTool(tool.value); };
+  tool.addEventListener("change", take);
+  addEventListener("pageshow", take);
 }
 
-$("size").addEventListener("input", () => {
+function readLook() {
   bench.desk.radius = Number($("size").value) / 2;
   $("size-shown").textContent = $("size").value;
-});
-
-$("opacity").addEventListener("input", () => {
   $("opacity-shown").textContent = `${$("opacity").value} %`;
   bench.look.opacity = Number($("opacity").value) / 100;
-  bench.viewer.paint();
-});
-
-$("effect").addEventListener("change", () => {
   bench.look.effect = $("effect").value;
   bench.viewer.paint();
-});
+}
+
+for (const name of ["size", "opacity", "effect"]) $(name).addEventListener("input", readLook);
+addEventListener("pageshow", readLook); // after a reload the browser puts controls back as they were
 
 addEventListener("resize", () => bench.render());
+
+$("help-open").addEventListener("click", () => $("help").showModal());
+$("help-close").addEventListener("click", () => $("help").close());
+$("help").addEventListener("click", ({ target }) => { if (target === $("help")) $("help").close(); }); // beside it
+addEventListener("keydown", ({ key, target }) => {
+  if (key === "?" && !target.matches("input[type=text], input[type=password]")) $("help").showModal();
+});
 
 /** Says what went wrong while somebody looked. */
 function told(looking) {
@@ -92,7 +97,7 @@ async function saved(what, save, options = {}) {
 }
 
 async function film({ alpha = false } = {}) {
-  const onProgress = (share) => say(`Recording the video: ${Math.round(share * 100)} %`);
+  const onProgress = (share) => say(`Writing the video: ${Math.round(share * 100)} %`);
   await saveFilm(bench, { alpha, onProgress });
   say("The video is saved.");
   await bench.seek(bench.shown);

@@ -146,7 +146,7 @@ export class Pen {
     else if (TOOL_KEYS[key.toLowerCase()]) this.#desk.onTool(TOOL_KEYS[key.toLowerCase()]);
     else if (key === "[" || key === "]") this.#desk.onSize(key === "]" ? 1.25 : 0.8);
     else if (key === "Escape") this.cancel();
-    else if (key === "+" || key === "=" || key === "-") this.#stage.step(key === "-" ? -1 : 1);
+    else if (key === "+" || key === "=" || key === "-") this.#stage.step(key === "-" ? -1 : 1, this.#keyed ? this.#at : null);
     else if (key === "0") this.#stage.fit();
     else if (!this.#desk.mayDraw()) return;
     else if (ARROWS[key]) this.#step(ARROWS[key], event.shiftKey ? 20 : 4);
@@ -162,6 +162,7 @@ export class Pen {
     this.#keyed = true;
     this.#go([Math.min(Math.max(x + right * pixels, 0), width - 1), Math.min(Math.max(y + down * pixels, 0), height - 1)]);
     if (this.#last) this.#desk.onChange();
+    this.#stage.reveal(this.#at);
     this.show();
   }
 

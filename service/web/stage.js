@@ -1,10 +1,11 @@
 /** The stage: how large the picture is shown, which part of it, and where a pointer is on it. */
 
 const [MOST, STEP] = [12, 1.25];
+const EDGE_PX = 24; // the cross of the keyboard is seen whole
 
 /**
  * `onView()` hears of every change of what is seen. Wheel and pinch zoom around where they are; two
- * fingers, the middle button, or the pen with Space held, move the picture.
+ * fingers, the middle button, or the wheel with Shift (sideways) or Alt (up and down), move the picture.
  */
 export class Stage {
   zoom = 1; #left = 0; #top = 0; #size = [9, 16]; #fingers = new Map();
@@ -42,14 +43,28 @@ export class Stage {
     return [(clientX - area.left - this.#left) / this.scale - 0.5, (clientY - area.top - this.#top) / this.scale - 0.5];
   }
 
+  /** Where on the stage a place [x, y] of the picture is, in CSS pixels. */
+  #spot([x, y]) {
+    return [(x + 0.5) * this.scale + this.#left, (y + 0.5) * this.scale + this.#top];
+  }
+
+  /** Moves the picture as far as it takes to see a place of it. */
+  reveal(place) {
+    const { clientWidth, clientHeight } = this.stage;
+    const missing = (at, length) => Math.max(0, EDGE_PX - at) + Math.min(0, length - EDGE_PX - at);
+    const [x, y] = this.#spot(place);
+    this.move(missing(x, clientWidth), missing(y, clientHeight));
+  }
+
   fit() {
     this.zoom = 1;
     this.#apply();
   }
 
-  /** Zooms in (1) or out (-1) around a place of the stage, its middle by default. */
-  step(direction, x = this.stage.clientWidth / 2, y = this.stage.clientHeight / 2) {
-    this.#zoomTo(this.zoom * STEP ** direction, x, y);
+  /** Zooms in (1) or out (-1) around a place of the picture, by default what is in the middle. */
+  step(direction, place) {
+    const around = place ? this.#spot(place) : [this.stage.clientWidth / 2, this.stage.clientHeight / 2];
+    this.#zoomTo(this.zoom * STEP ** direction, ...around);
   }
 
   move(right, down) {
@@ -90,6 +105,9 @@ export class Stage {
   #wheel(event) {
     if (!event.ctrlKey && this.zoom === 1 && event.deltaY > 0) return; // the page scrolls
     event.preventDefault();
+    const { deltaX, deltaY, shiftKey, altKey, ctrlKey } = event;
+    if (altKey) return this.move(0, -deltaY);
+    if (!ctrlKey && (shiftKey || Math.abs(deltaX) > Math.abs(deltaY))) return this.move(-(deltaX || deltaY), 0);
     const area = this.stage.getBoundingClientRect();
     this.#zoomTo(this.zoom * Math.exp(-event.deltaY / 400), event.clientX - area.left, event.clientY - area.top);
   }

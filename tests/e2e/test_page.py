@@ -52,6 +52,15 @@ NOTE_LABELS = """() => {
     const note = () => globalThis.labels.push(button.getAttribute("aria-label"));
     new MutationObserver(note).observe(button, { attributeFilter: ["aria-label"] });
 }"""
+RELOAD_SOON = """() => {
+    const status = document.getElementById("status");
+    const observer = new MutationObserver(() => {
+        if (!status.textContent.includes("frames to go")) return;
+        observer.disconnect();
+        location.reload();
+    });
+    observer.observe(status, { childList: true });
+}"""
 PLAYED = """() => globalThis.labels.includes("Pause") && globalThis.labels.at(-1) === "Play" """
 # Over the cup in the sample's first frame, in its pixels.
 STROKE = ((120, 200), (175, 210), (200, 240), (140, 130), (240, 220), (170, 270))
@@ -127,6 +136,17 @@ async def test_a_reload_comes_back_to_the_frame_and_goes_on(page: Page) -> None:
     assert np.array_equal(await labels(page), before)
     await track(page)
     assert len(await zipped_masks(page)) == FRAMES - 36
+
+
+async def test_a_reload_while_it_tracks_goes_on_by_itself(page: Page) -> None:
+    await begin_at(page, 20)
+    await page.evaluate(RELOAD_SOON)
+    async with page.expect_event("load"):
+        await page.click("#primary")
+    await expect(page.locator("#primary")).to_have_text("All frames are tracked")
+    assert len(await zipped_masks(page)) == FRAMES - 20
+    await page.reload()  # nothing is left to go on with
+    await expect(page.locator("#status")).to_contain_text("Back where you were")
 
 
 async def test_a_session_that_is_gone_is_said_to_be(chromium: Browser, running: Running) -> None:

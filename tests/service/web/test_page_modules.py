@@ -90,6 +90,15 @@ async def test_latencies_and_rates_are_what_they_say(run_js: RunJs) -> None:
     assert await run_js(code, module="figures.js") == [50, 95, 50, 5]
 
 
+async def test_a_frame_that_waits_behind_its_own_kind_is_not_late(run_js: RunJs) -> None:
+    code = """({ latencyOf }, live) => {
+        const answer = { timestamp: 1_000_000, timing: { receive_ms: 400, inference_ms: 30 } };
+        return latencyOf(answer, { live, now: 1500 });
+    }"""
+    assert await run_js(code, False, module="figures.js") == 100  # ahead of its turn
+    assert await run_js(code, True, module="figures.js") == 500  # a camera's is seen late
+
+
 COCO = """async ({ cocoJson }, { masks, full }) => {
     const { Results } = await import("/web/results.js");
     const names = new Map([[1, "cup"], [2, ""]]);

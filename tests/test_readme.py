@@ -62,7 +62,7 @@ def run(words: list[str], folder: Path, **variables: str) -> Run:
 
 def test_the_readme_commands_run(running: Running, folder: Path, programs: str) -> None:
     (folder / "mask.png").unlink(missing_ok=True)
-    script = block("sh", "curl").replace(ADDRESS, running.url)
+    script = block("sh", "curl -s").replace(ADDRESS, running.url)
     done = run(["bash", "-euo", "pipefail", "-c", script], folder, PATH=programs)
     assert '"next_frame":3' in done.stdout
     mask = cv2.imread(str(folder / "mask.png"))
@@ -83,7 +83,7 @@ def test_the_readme_program_without_a_service_runs(folder: Path) -> None:
 
 
 def test_the_readme_track_command_runs(folder: Path, toy_folder: Path) -> None:
-    line = block("sh", "tamvt track").replace(".venv/bin/tamvt", f"{sys.executable} -m service")
+    line = block("sh", "--overlay").replace(".venv/bin/tamvt", f"{sys.executable} -m service")
     run(["bash", "-c", line], folder, TAMVT_WEIGHTS=str(toy_folder), TAMVT_MODEL="toy")
     assert len(list((folder / "out" / "masks").glob("*.png"))) == 60
     assert (folder / "out" / "overlay.mp4").stat().st_size > 0

@@ -120,6 +120,13 @@ def test_a_gateway_is_ready_for_the_proxy(name: str) -> None:
     assert grace_s > delay_s + defaults.shutdown_grace_s
 
 
+def test_a_gateways_memory_has_room_for_its_banks_and_uploads() -> None:
+    (most,) = re.findall(r"^\$\{GATEWAY_MEMORY:-(\d+)g\}$", SERVICES["gateway"]["mem_limit"])
+    settings = Settings()
+    at_the_start = 500e6  # docs/runbook.md, "Sizing"
+    assert int(most) * 2**30 > at_the_start + settings.bank_bytes + settings.max_request_bytes
+
+
 def test_a_gpu_is_reserved_where_it_is_used() -> None:
     (device,) = SERVICES["triton-gpu"]["deploy"]["resources"]["reservations"]["devices"]
     assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}

@@ -39,9 +39,12 @@ COMMANDS = {
         ),
     ),
     "data": ModelCommand(
-        "measure the samples that a recipe trains on, and draw some",
+        "measure the samples that a recipe trains on, and draw some (or render clips)",
         TRAINING,
-        ("tamvt-model data tamvt-mobile -o sheet.png",),
+        (
+            "tamvt-model data tamvt-mobile -o sheet.png",
+            "tamvt-model data render -o rendered --clips 300 --seed 1",
+        ),
     ),
     "ablate": ModelCommand(
         "train the rows of the ablation table, and score them",
@@ -157,7 +160,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def build_app(words: Sequence[str] = ()) -> App:
     """Return the command line with its help, `--version` and the completion of shells.
 
-    What is called decides which module reads `train`, `export` and `calibrate`, which have several.
+    What is called decides which module reads `train`, `data`, `export` and
+    `calibrate`, which have several.
     """
     app = App(
         name="tamvt-model",
@@ -187,6 +191,8 @@ def build_app(words: Sequence[str] = ()) -> App:
 
 def module_of(name: str, words: Sequence[str]) -> str:
     """Return the module of a command when it is called with these words."""
+    if name == "data" and "render" in words[1:2]:
+        name = "data_render"
     # What Triton serves is written from what was exported before, and needs no torch.
     if name == "export" and any(word.startswith("--triton") for word in words):
         name = "export_triton"

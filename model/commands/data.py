@@ -7,7 +7,13 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from model.commands.options import AT_LEAST_ONE, Data, choose_data_folder
+from model.commands.options import (
+    AT_LEAST_ONE,
+    Data,
+    Rendered,
+    RenderedWeight,
+    choose_data_folder,
+)
 from model.data.measure import measure, write_sheet
 from model.training.recipes import RECIPES
 
@@ -27,6 +33,8 @@ class DataArguments:
         None
     )
     clips: Annotated[int, AT_LEAST_ONE, Parameter(help="samples on the sheet")] = 16
+    rendered: Rendered = None
+    rendered_weight: RenderedWeight = 0.75
 
 
 BY_DEFAULT = DataArguments()
@@ -44,6 +52,9 @@ def run(
         return 2
     samples = RECIPES[recipe](choose_data_folder(args.data)).samples
     config = samples if args.frames is None else replace(samples, frames=args.frames)
+    if args.rendered is not None:
+        weight = args.rendered_weight
+        config = replace(config, rendered=args.rendered, rendered_weight=weight)
     print(measure(config, args.batches).text())
     if args.output is not None:
         write_sheet(args.output, config, samples=args.clips)

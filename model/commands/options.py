@@ -54,6 +54,16 @@ Graphs = Annotated[
     Path, Parameter(help="folder of the graphs", show_default=lambda _: "the shipped ones")
 ]
 Data = Annotated[Path | None, Parameter(help="data (default: TAMVT_DATA, else data)")]
+Rendered = Annotated[
+    Path | None, Parameter(help="mix in the clips that `data render` wrote into this folder")
+]
+RenderedWeight = Annotated[
+    float,
+    Parameter(
+        validator=validators.Number(gt=0),
+        help="how often those are drawn, where the videos of data/video have 1",
+    ),
+]
 Output = Annotated[Path, Parameter(name=("-o", "--output"), help="folder to write into")]
 Size = Annotated[
     tuple[int, int],

@@ -10,7 +10,14 @@ from typing import Annotated, Any
 import torch
 from cyclopts import Parameter, Token
 
-from model.commands.options import Data, Output, allow_only, choose_data_folder
+from model.commands.options import (
+    Data,
+    Output,
+    Rendered,
+    RenderedWeight,
+    allow_only,
+    choose_data_folder,
+)
 from model.training import checkpoints
 from model.training.distributed import Distributed
 from model.training.errors import SettingsError
@@ -54,6 +61,8 @@ class TrainArguments:
             "(default: those that there are)"
         ),
     ] = None
+    rendered: Rendered = None
+    rendered_weight: RenderedWeight = 0.75
     weights: Annotated[
         Path | None,
         Parameter(help="start from this checkpoint, or from the graphs in this folder"),
@@ -80,6 +89,8 @@ def configure(recipe: str, args: TrainArguments, distributed: Distributed) -> Tr
     """Return the recipe with what the command line changes; raise SettingsError if it cannot be."""
     config = RECIPES[recipe](choose_data_folder(args.data))
     samples = {name: getattr(args, name) for name in ("seed", "batch", "frames")}
+    if args.rendered is not None:
+        samples |= {"rendered": args.rendered, "rendered_weight": args.rendered_weight}
     config = replace(config, samples=replace(config.samples, **drop_none(samples)))
     names = ("steps", "accumulate", "world_size", "weights", "device")
     own = {name: getattr(args, name) for name in names}

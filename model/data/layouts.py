@@ -22,7 +22,9 @@ from model.data.pictures import (
 from model.data.video import Video, open_video, read_frames, read_names
 
 T = TypeVar("T")
-VideoLayout = Literal["shared", "extra", "davis2016", "davis2017", "youtube-vos", "vost", "visor"]
+VideoLayout = Literal[
+    "shared", "extra", "rendered", "davis2016", "davis2017", "youtube-vos", "vost", "visor"
+]
 StillLayout = Literal["ecssd", "msra10k", "coco", "voc"]
 
 HELD_OUT = ("davis2017-snowboard", "ucsd-cyclists")  # of the `extra` videos: never trained on
@@ -91,6 +93,15 @@ def open_extra_video(folder: Path, root: Path) -> Video:
     name = f"{folder.parent.name}-{folder.name}"
     weight = _MOTION_ONLY[1] if folder.parent.name == _MOTION_ONLY[0] else 1.0
     return replace(pair_frames(name, images, folder / "masks"), united=False, weight=weight)
+
+
+def list_rendered_videos(root: Path, split: str) -> tuple[Video, ...]:
+    """Return the clips that `tamvt-model data render` wrote into a folder; there are no splits."""
+    found = sorted(path.parent for path in root.glob("*/masks"))
+    folders = [folder for folder in found if not folder.name.startswith(".")]  # those are not whole
+    if not folders:
+        raise DataError(f"no rendered clips in {root}: `tamvt-model data render -o {root}`")
+    return tuple(replace(open_video(root, each.name), united=False) for each in folders)
 
 
 def list_davis_2016(root: Path, split: str) -> tuple[Video, ...]:
@@ -213,6 +224,7 @@ VIDEO_READERS: Mapping[str, Callable[[Path, str], tuple[Video, ...]]] = MappingP
     {
         "shared": list_shared_videos,
         "extra": list_extra_videos,
+        "rendered": list_rendered_videos,
         "davis2016": list_davis_2016,
         "davis2017": list_davis_2017,
         "youtube-vos": list_youtube_vos,

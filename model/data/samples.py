@@ -52,9 +52,10 @@ class SampleConfig:
     `video/train.txt`; steps between the frames of a video are 1 to `max_frame_step`, or twice
     that where little moves. To `pasted_share` of the video clips something is added. Published
     data sets in `still_sets` and `video_sets` take the place of those in `data`. The videos below
-    `extra` are drawn with `extra_weight` where those of `video` have weight 1. `objects` are the
-    shares of steps whose clips have up to 1, 2, ... objects. A `dark_share` of the clips is made as
-    dark and noisy as a camera sees at night.
+    `extra` are drawn with `extra_weight` where those of `video` have weight 1, and those that were
+    rendered into the folder `rendered` with `rendered_weight`. `objects` are the shares of steps
+    whose clips have up to 1, 2, ... objects. A `dark_share` of the clips is made as dark and noisy
+    as a camera sees at night.
     """
 
     data: Path
@@ -65,6 +66,7 @@ class SampleConfig:
     synthetic_share: float = 0.65
     pasted_share: float = 0.5
     extra_weight: float = 0.0
+    rendered_weight: float = 0.0
     objects: tuple[float, ...] = (1.0,)
     dark_share: float = 0.0
     max_frame_step: int = 5
@@ -72,6 +74,7 @@ class SampleConfig:
     videos: tuple[str, ...] | None = None
     still_sets: tuple[StillSet, ...] = ()
     video_sets: tuple[VideoSet, ...] = ()
+    rendered: Path | None = None
 
     def __post_init__(self) -> None:
         for name in ("crop", "frames", "batch", "max_frame_step"):
@@ -80,6 +83,8 @@ class SampleConfig:
         for name in ("synthetic_share", "pasted_share", "dark_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise DataError(f"{name} must lie in 0..1, not {getattr(self, name)}")
+        if self.rendered_weight < 0 or (self.rendered_weight and self.rendered is None):
+            raise DataError("rendered_weight is at least 0, and needs a folder of rendered clips")
         if not 1 <= len(self.objects) <= _MOST_OBJECTS or min(self.objects) < 0:
             raise DataError(f"objects are 1 to {_MOST_OBJECTS} shares, not {self.objects}")
         if sum(self.objects) <= 0:
@@ -190,21 +195,18 @@ def _open_stills(config: SampleConfig) -> tuple[Any, list[float]]:
 
 def _open_videos(config: SampleConfig) -> tuple[tuple[Video, ...], list[float]]:
     """Return the videos and each one's weight: long ones are drawn more often within a set."""
+    opened = [(each.weight, each.open()) for each in config.video_sets]
     if not config.video_sets:
         root = config.data / "video"
         names = training_names(root, config.videos)
-        videos = tuple(open_video(root, name) for name in names)
-        weights = list(_shares([np.sqrt(len(video.frames)) for video in videos]))
+        opened.append((1.0, tuple(open_video(root, name) for name in names)))
         if config.extra_weight:
-            extra = VideoSet("extra", config.data / "extra").open()
-            shares = _shares([np.sqrt(len(video.frames)) * video.weight for video in extra])
-            videos += extra
-            weights += [config.extra_weight * share for share in shares]
-        return videos, weights
-    opened = [(each.weight, each.open()) for each in config.video_sets]
-    weights = []
+            opened.append((config.extra_weight, VideoSet("extra", config.data / "extra").open()))
+    if config.rendered is not None and config.rendered_weight:
+        opened.append((config.rendered_weight, VideoSet("rendered", config.rendered).open()))
+    weights: list[float] = []
     for weight, videos in opened:
-        shares = _shares([np.sqrt(len(video.frames)) for video in videos])
+        shares = _shares([np.sqrt(len(video.frames)) * video.weight for video in videos])
         weights += [weight * share for share in shares]
     return tuple(video for _, videos in opened for video in videos), weights
 

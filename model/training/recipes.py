@@ -95,7 +95,7 @@ class TrainConfig:
         samples["clips_a_step"] = samples.pop("batch") * self.count_parts(processes=processes)
         for kind in ("still_sets", "video_sets"):
             samples[kind] = [{**each, "root": None} for each in samples[kind]]
-        del samples["data"]
+        del samples["data"], samples["rendered"]
         return flatten(values)
 
 

@@ -98,9 +98,13 @@ COMMANDS = {
         ),
     ),
     "bench": ModelCommand(
-        "time the exported graphs against the model as it is published",
+        "time the exported graphs against the published model (`bench gpu`: what a GPU serves)",
         MEASURING,
-        ("tamvt-model bench --rounds 3", "tamvt-model bench --train tamvt-mobile --memory"),
+        (
+            "tamvt-model bench --rounds 3",
+            "tamvt-model bench --train tamvt-mobile --memory",
+            "tamvt-model bench gpu --json gpu.json",
+        ),
     ),
     "visualize": ModelCommand(
         "draw what a model sees",
@@ -160,8 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def build_app(words: Sequence[str] = ()) -> App:
     """Return the command line with its help, `--version` and the completion of shells.
 
-    What is called decides which module reads `train`, `data`, `export` and
-    `calibrate`, which have several.
+    What is called decides which module reads a command that has several, as `train` and `bench`.
     """
     app = App(
         name="tamvt-model",
@@ -198,6 +201,8 @@ def module_of(name: str, words: Sequence[str]) -> str:
         name = "export_triton"
     if name == "calibrate" and "loop" in words[1:2]:
         name = "calibrate_loop"
+    if name == "bench" and "gpu" in words[1:2]:
+        name = "bench_gpu"
     if name in ("train", "export") and "prompt" in words[1:2]:
         name = f"{name}_prompt"
     return f"model.commands.{name}"

@@ -40,11 +40,14 @@ def prepare_serving(network: TrackingNetwork, *, half: bool = False) -> Tracking
     return served
 
 
-def use_fast_parts(served: TrackingNetwork) -> TrackingNetwork:
-    """Return a copy to trace, its parts replaced by those that compute as ONNX Runtime does."""
+def use_fast_parts(
+    served: TrackingNetwork,
+    replacements: Mapping[type[nn.Module], Callable[[Any], nn.Module]] = REPLACEMENTS,
+) -> TrackingNetwork:
+    """Return a copy with other parts; to trace, those that compute as ONNX Runtime does."""
     traced = copy.deepcopy(served)
     for parent in list(traced.modules()):
         for name, part in list(parent.named_children()):
-            if type(part) in REPLACEMENTS:
-                setattr(parent, name, REPLACEMENTS[type(part)](part))
+            if type(part) in replacements:
+                setattr(parent, name, replacements[type(part)](part))
     return traced

@@ -17,11 +17,13 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from loadtests.footprint import measure_packages_mb
 from scripts.lock import LOCKS, NAMES
 
 ROOT = Path(__file__).resolve().parents[1]
 SKIPPING_TEST = "import pytest\n\ndef test_nothing():\n    pytest.skip('no time')\n"
 MAX_WEIGHTS_BYTES = 20_000_000
+MAX_GATEWAY_MB = 520
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +91,11 @@ def test_both_commands_are_installed(wheel: zipfile.ZipFile) -> None:
 def test_serving_installs_no_torch(project: dict[str, Any]) -> None:
     served = [*project["dependencies"], *project["optional-dependencies"]["demo"]]
     assert [line for line in served if line.startswith(("torch", "onnx>", "onnxscript"))] == []
+
+
+def test_a_gateway_stays_small_without_extras(wheel: zipfile.ZipFile) -> None:
+    own = sum(info.file_size for info in wheel.infolist()) / 1e6
+    assert own + measure_packages_mb("tamvt-serve") < MAX_GATEWAY_MB
 
 
 def test_every_dependency_has_both_bounds(project: dict[str, Any]) -> None:

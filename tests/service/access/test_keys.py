@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import stat
 from collections.abc import AsyncIterator
@@ -71,6 +72,28 @@ async def test_swapped_and_malformed_keys_are_refused(store: KeyStore) -> None:
     for wrong in (swapped, mine[:-1], f"{mine}A", f"{mine[:-1]}\u00e9", "tamvt_", "tamvt_a_b", ""):
         assert (await check_key(wrong, store))[0] is None, wrong
     assert (await check_key("tamvt_" + "x" * 5000 + "_y", store)) == (None, "malformed key")
+
+
+async def test_digests_are_compared_in_constant_time_and_also_without_a_record(
+    store: KeyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How long a refusal takes tells neither how much is right nor whether there is such a key."""
+    compared: list[tuple[str, str]] = []
+
+    def compare(given: str, kept: str) -> bool:
+        compared.append((given, kept))
+        return given == kept
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    text, kept = make_key("ann", ["read"])
+    await store.put(kept)
+    shown = (text, f"{text}x", f"tamvt_{'0' * 12}_{text[-43:]}")
+    for each in shown:
+        await check_key(each, store)
+    assert [given for given, _ in compared] == [
+        hashlib.sha256(each.encode()).hexdigest() for each in shown
+    ]
+    assert {len(found) for _, found in compared} == {64}
 
 
 async def test_a_key_revoked_by_another_process_is_refused_soon(

@@ -97,12 +97,18 @@ async def test_a_deleted_session_does_not_count(store: SessionStore, tenant: str
     await started(store, tenant)
 
 
-async def test_of_many_starts_at_once_as_many_succeed_as_may(
-    store: SessionStore, tenant: str
+@pytest.mark.parametrize(
+    "limits", [most(2), StoreLimits(tenant_objects=2)], ids=["sessions", "objects"]
+)
+async def test_of_many_starts_at_once_in_two_gateways_as_many_succeed_as_may(
+    redis_url: str, tenant: str, limits: StoreLimits
 ) -> None:
-    answers = await asyncio.gather(
-        *(started(store, tenant) for _ in range(8)), return_exceptions=True
-    )
+    async with (
+        open_store(redis_url, ttl_s=60, limits=limits) as here,
+        open_store(redis_url, ttl_s=60, limits=limits) as there,
+    ):
+        starts = [started(store, tenant) for store in (here, there) * 4]
+        answers = await asyncio.gather(*starts, return_exceptions=True)
     assert sum(isinstance(answer, str) for answer in answers) == 2
     assert sum(isinstance(answer, TooMany) for answer in answers) == 6
 

@@ -5,8 +5,8 @@
 # It needs a checkout with `make setup` done, tritonserver, and for TensorRT trtexec.
 # It writes the repositories, builds the plans, starts a real Triton, and runs the same clips
 # through it and through ONNX Runtime on the CPU. Expected:
-#   onnxruntime: label maps agree in 99.9 % of pixels or more, N ms a clip: ok
-#   tensorrt: label maps agree in 99.9 % of pixels or more, N ms a clip: ok
+#   onnxruntime: label maps agree in P% of pixels, N ms a clip: ok        (P at least 99.9)
+#   tensorrt: label maps agree in P% of pixels, N ms a clip: ok
 #   the GPU serves tamvt-mobile
 # Not yet run on a GPU: none was at hand. BACKENDS=python runs it on a CPU, with the wheel's Triton;
 # `make check-images` makes that comparison with the repository of the image.

@@ -19,7 +19,7 @@ from model.data.rendered.renderer import Renderer
 from model.data.rendered.sampler import SceneSampler
 
 TARGET = Path(__file__).parents[1] / "docs" / "images" / "rendered.webp"
-CLIPS = (4, 7, 9, 11)
+CLIPS = (5, 7, 9, 11)
 MOMENTS = (0, 6, 12, 17, 23)
 SHOWN = (320, 180)  # width and height of a frame
 

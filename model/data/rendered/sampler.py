@@ -56,9 +56,16 @@ class SceneSampler:
         count = int(rng.integers(FEWEST_BODIES, MOST_BODIES + 1))
         hiding = int(rng.choice([0, 1, 2, 3], p=[0.35, 0.35, 0.2, 0.1]))
         depths = rng.permutation(np.linspace(-1.9, 1.3, count + hiding))
-        speed = 1.3 * float(np.exp(rng.normal(0.0, 0.5)))
+        speed = 0.8 * float(np.exp(rng.normal(0.0, 0.5)))
+        largest = 1.5 - 0.07 * count
         bodies = [
-            self._draw_body(rng, label=place + 1 if place < count else 0, depth=depth, speed=speed)
+            self._draw_body(
+                rng,
+                label=place + 1 if place < count else 0,
+                depth=depth,
+                speed=speed,
+                size=float(np.exp(rng.uniform(np.log(0.28), np.log(largest)))),
+            )
             for place, depth in enumerate(depths)
         ]
         traits = []
@@ -83,10 +90,9 @@ class SceneSampler:
         )
 
     def _draw_body(
-        self, rng: np.random.Generator, *, label: int, depth: float, speed: float
+        self, rng: np.random.Generator, *, label: int, depth: float, speed: float, size: float
     ) -> Body:
         """Return a body that crosses the middle of the view at some time of the clip."""
-        size = float(np.exp(rng.uniform(np.log(0.17), np.log(0.95))))
         piece, flat = self._draw_trunk(rng)
         pieces = (piece,) if flat or rng.random() > _LIMBS else (piece, *self._draw_limbs(rng))
         heading = rng.normal(0.0, 1.0, size=3) * [1.0, 0.45, 0.35]

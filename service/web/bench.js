@@ -4,7 +4,7 @@ import { encodeFrame } from "./tamvt.js";
 import { dropBookmark, noteTracking, readBookmark, wasTracking, writeBookmark } from "./bookmark.js";
 import { Corrections } from "./corrections.js";
 import { Desk } from "./desk.js";
-import { Figures, latencyOf } from "./figures.js";
+import { Figures } from "./figures.js";
 import { showChosen } from "./gallery.js";
 import { Leg } from "./legs.js";
 import { KeyedClient } from "./key.js";
@@ -343,12 +343,11 @@ export class Bench {
     showSpots(found, (frame) => this.attempt(() => this.seek(frame)));
   }
 
-  answered(leg, answer, picture) {
-    const { frame, objects, timestamp, timing } = answer;
+  answered(leg, { frame, objects, timestamp, timing }, picture) {
     this.results.put(frame * leg.direction, objects);
     const { session } = leg;
     session.state = { ...session.state, next_frame: Math.max(session.state.next_frame, frame + 1) };
-    if (timestamp !== null) this.figures.count({ latency: latencyOf(answer, this.source), inference: timing.inference_ms });
+    if (timestamp !== null) this.figures.count({ sent: timestamp / 1000, timing, ahead: !this.source.live });
     if (!this.source.live) say(progress(this.legs.reduce((sum, each) => sum + each.left(this.source), 0), this.figures.rate));
     if (picture) this.viewer.show(leg.at(frame), picture);
   }

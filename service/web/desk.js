@@ -2,7 +2,7 @@
 
 import { inspect } from "./contours.js";
 import { Drawing } from "./drawing.js";
-import { explained, pointed, warned } from "./messages.js";
+import { NOTHING_THERE, explained, nextStep, pointed, warned } from "./messages.js";
 import { $, say } from "./view.js";
 
 /** `bench` tells what is shown and tracked; the pen calls what begins with `on`. */
@@ -112,13 +112,13 @@ export class Desk {
     say("Looking for the outline …");
     const prompt = { strokes: all.length ? all.map(({ points, label }) => ({ points, label })) : null, box, previous };
     const found = await bench.client.refine(await bench.encoded(this.drawnAt), prompt).catch((error) => {
-      throw error.slug === "no-objects" ? new Error(pointed({ area: 0 })) : error;
+      throw error.slug === "no-objects" ? new Error(NOTHING_THERE) : error;
     });
     drawing.mark();
     drawing.touches = [...drawing.touches, ...touches.map((touch) => ({ ...touch, id }))];
     drawing.replace(found.rle, id);
     bench.viewer.paint();
-    say(found.warnings[0] ?? pointed(found));
+    say(found.warnings[0] ?? pointed(nextStep(bench).label));
   }
 
   /** Says why the pen draws nothing, and brings the frame on which it does. */

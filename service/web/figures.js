@@ -3,14 +3,6 @@
 const KEPT = 300;
 const WINDOW_MS = 3000;
 
-/**
- * Milliseconds from when a frame is sent until its masks are there. The page sends the frames of a
- * file ahead: while one waits behind its own kind for a worker of the service, that is no latency.
- */
-export function latencyOf({ timestamp, timing }, { live, now = performance.now() }) {
-  return now - timestamp / 1000 - (live ? 0 : (timing.receive_ms ?? 0));
-}
-
 /** The value that a share (0..1) of the values does not exceed (nearest rank); NaN of none. */
 export function percentile(values, share) {
   if (!values.length) return NaN;
@@ -19,21 +11,32 @@ export function percentile(values, share) {
 }
 
 export class Figures {
-  #latencies = []; #inferences = []; #times = []; #rate = NaN;
+  #latencies = []; #inferences = []; #clips = []; #rate = NaN;
   dropped = 0;
 
-  /** One answered frame: how long it took, of which in the model, in milliseconds. */
-  count({ latency, inference, now = performance.now() }) {
-    keep(this.#latencies, latency);
+  /**
+   * One answered frame, with the service's `timing`; milliseconds. The frames of a clip are told by
+   * the time that it was in the model. Those of a file are sent `ahead` of their turn: what one
+   * waits for the clips before it is no latency, what it waits for other sessions is.
+   */
+  count({ sent, timing = {}, ahead = false, now = performance.now() }) {
+    const { inference_ms: inference, receive_ms: received = 0, queue_ms: queued = 0 } = timing;
+    const before = this.#clips.at(-1);
+    const clip = before && before.inference === inference ? before : { inference, began: now, frames: 0, turn: before?.ended ?? -Infinity };
+    if (clip !== before) keep(this.#clips, clip);
+    clip.frames++;
+    clip.ended = now;
+    keep(this.#latencies, now - (ahead ? Math.min(sent + received + queued, Math.max(sent, clip.turn)) : sent));
     if (inference !== undefined) keep(this.#inferences, inference);
-    keep(this.#times, now);
   }
 
-  /** Answers that come in one message arrive together: the rate is taken over a window. */
+  /** Frames of a clip arrive together: the rate is that of whole clips, over a window. */
   get rate() {
-    const last = this.#times.at(-1);
-    const recent = this.#times.filter((time) => time >= last - WINDOW_MS);
-    if (last > recent[0]) this.#rate = ((recent.length - 1) * 1000) / (last - recent[0]);
+    const last = this.#clips.at(-1);
+    const recent = this.#clips.filter(({ began }, k) => began >= last.began - WINDOW_MS || k === this.#clips.length - 2);
+    if (recent.length < 2) return this.#rate;
+    const frames = recent.slice(1).reduce((sum, clip) => sum + clip.frames, 0);
+    this.#rate = (frames * 1000) / (last.ended - recent[0].ended);
     return this.#rate;
   }
 
@@ -47,7 +50,7 @@ export class Figures {
 
   /** A pause is no slowness. */
   rest() {
-    this.#times = [];
+    this.#clips = [];
   }
 }
 

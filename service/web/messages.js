@@ -38,10 +38,11 @@ export function hint({ previewing, clip }) {
   return "Click what you want to follow, or draw a box around it. Then press Track.";
 }
 
-/** What became of a click or a box: `{area}` of the outline. */
-export function pointed({ area }) {
-  if (!area) return "Nothing stands out there. Draw a box around the object, or paint it with the brush.";
-  return "Click what is missing, and with “Not this” what is too much. Then press Track.";
+export const NOTHING_THERE = "Nothing stands out there. Draw a box around the object, or paint it with the brush.";
+
+/** What became of a click or a box, and what to press then. */
+export function pointed(button) {
+  return `Click what is missing, and with “Not this” what is too much. Then press ${button}.`;
 }
 
 const TINY_PIXELS = 40;
@@ -56,7 +57,8 @@ export function warned({ area, parts }, [height, width]) {
 /** How far tracking is. */
 export function progress(left, rate) {
   const seconds = left / rate;
-  if (!left || !Number.isFinite(seconds)) return "Tracking …";
+  if (!left) return "Tracking …";
+  if (!Number.isFinite(seconds)) return `Tracking … ${left} frames to go.`;
   const time = seconds < 100 ? `${Math.ceil(seconds)} seconds` : `${Math.ceil(seconds / 60)} minutes`;
   return `Tracking … ${left} frames to go, about ${time}.`;
 }

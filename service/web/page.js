@@ -78,6 +78,10 @@ addEventListener("pageshow", readLook); // after a reload the browser puts contr
 
 addEventListener("resize", () => bench.render());
 
+$("to-videos").addEventListener("click", () => {
+  document.querySelector(".videos").scrollIntoView({ behavior: "smooth" });
+  $("kinds").firstElementChild.focus({ preventScroll: true });
+});
 $("help-open").addEventListener("click", () => $("help").showModal());
 $("help-close").addEventListener("click", () => $("help").close());
 $("help").addEventListener("click", ({ target }) => { if (target === $("help")) $("help").close(); }); // beside it

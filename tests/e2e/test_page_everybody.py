@@ -189,6 +189,9 @@ async def test_what_one_needs_first_is_on_the_first_screen(
             assert area["y"] + min(area["height"], 60) <= size["height"], wanted
         wide = await page.evaluate("() => document.documentElement.scrollWidth")
         assert wide == size["width"]
+        if size == SIDEWAYS:  # the videos are below: the header leads there
+            await page.get_by_role("button", name="Videos").click()
+        await expect(page.get_by_role("button", name="Video file")).to_be_in_viewport()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -173,6 +173,9 @@ async def test_a_video_is_tracked_both_ways_from_a_frame_in_the_middle(page: Pag
         assert jaccard(masks[f"{number}.png"] == 1, scene.labels(number) == 1) > 0.8
     # A frame before the one that was drawn is corrected backward, and nothing else changes.
     await seek(page, 4)
+    await click(page, 8 + 2 * 4 + 10, 20)
+    await expect(page.locator("#status")).to_contain_text("Then press Track on from here.")
+    await page.click("#undo")
     await choose_tool(page, "brush")
     await paint(page, (100, 80), (104, 80))
     await expect(page.locator("#primary")).to_have_text("Track on from here")

@@ -84,19 +84,44 @@ def test_the_gallery_is_small_and_says_whose_pictures_it_shows() -> None:
 async def test_latencies_and_rates_are_what_they_say(run_js: RunJs) -> None:
     code = """({ Figures }) => {
         const figures = new Figures();
-        for (let k = 1; k <= 100; k++) figures.count({ latency: k, inference: 5, now: k * 20 });
-        return [figures.latency(0.5), figures.latency(0.95), figures.rate, figures.inference];
+        const rates = [];
+        for (let k = 1; k <= 100; k++) { // clips of two frames, which arrive together
+            const now = Math.ceil(k / 2) * 40;
+            figures.count({ sent: now - k, timing: { inference_ms: Math.ceil(k / 2) }, now });
+            rates.push(figures.rate);
+        }
+        const latencies = [0.5, 0.95].map((share) => figures.latency(share));
+        return [...latencies, figures.inference, Number.isNaN(rates[1]), rates[3], rates[99]];
     }"""
-    assert await run_js(code, module="figures.js") == [50, 95, 50, 5]
+    assert await run_js(code, module="figures.js") == [50, 95, 25, True, 50, 50]
 
 
 async def test_a_frame_that_waits_behind_its_own_kind_is_not_late(run_js: RunJs) -> None:
-    code = """({ latencyOf }, live) => {
-        const answer = { timestamp: 1_000_000, timing: { receive_ms: 400, inference_ms: 30 } };
-        return latencyOf(answer, { live, now: 1500 });
+    code = """({ Figures }, ahead) => {
+        const figures = new Figures();
+        // All are sent at once; a clip of two is answered every 100 ms.
+        for (let k = 0; k < 20; k++) {
+            const clip = Math.floor(k / 2);
+            const now = 100 * (clip + 1) + (k % 2);
+            const timing = { inference_ms: 60 + clip / 100, queue_ms: 100 * clip - 20 };
+            figures.count({ sent: 0, timing, ahead, now });
+        }
+        return figures.latency(0.95);
     }"""
-    assert await run_js(code, False, module="figures.js") == 100  # ahead of its turn
-    assert await run_js(code, True, module="figures.js") == 500  # a camera's is seen late
+    assert await run_js(code, True, module="figures.js") == 121  # it began before its turn
+    assert await run_js(code, False, module="figures.js") == 1000  # a camera's is seen late
+
+
+async def test_a_frame_that_waits_for_other_sessions_is_late(run_js: RunJs) -> None:
+    code = """({ Figures }) => {
+        const figures = new Figures();
+        for (let k = 0; k < 20; k++) {
+            const timing = { inference_ms: 60 + k / 100, queue_ms: 430 };
+            figures.count({ sent: 500 * k, timing, ahead: true, now: 500 * (k + 1) });
+        }
+        return figures.latency(0.95);
+    }"""
+    assert await run_js(code, module="figures.js") == 500
 
 
 COCO = """async ({ cocoJson }, { masks, full }) => {

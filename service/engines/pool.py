@@ -10,8 +10,9 @@ import asyncio
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
@@ -26,6 +27,17 @@ SMOOTHING: Final = 0.2  # of the usual time of one piece of work
 
 # Whose work is handed over. A variable of the context: the contract of engines knows no tenants.
 served_tenant: ContextVar[str] = ContextVar("served_tenant", default="")
+
+
+@contextmanager
+def serving(tenant: str) -> Iterator[None]:
+    """Hand work over for this tenant within the block; what the task does next is another's."""
+    before = served_tenant.get()
+    served_tenant.set(tenant)
+    try:
+        yield
+    finally:
+        served_tenant.set(before)
 
 
 class QueueWait:

@@ -18,7 +18,7 @@ from opentelemetry.trace import Span
 
 from model.core.contract import ModelSpec
 from service.engines.base import BankLease
-from service.engines.pool import served_tenant
+from service.engines.pool import serving
 from service.errors import Conflict, FrameAhead, FrameChanged, TamvtError
 from service.sessions.backend import SessionBackend
 from service.sessions.clip_commits import (
@@ -90,9 +90,7 @@ async def open_pipeline(
     belongs to a stream, nothing is committed for another `owner`.
     """
     engine = backend.engine(session.model)
-    before = served_tenant.get()
-    served_tenant.set(session.tenant)
-    try:
+    with serving(session.tenant):
         async with engine.lease(
             session.session_id,
             version=session.version,
@@ -110,8 +108,6 @@ async def open_pipeline(
             finally:
                 await pipeline.close()
             bank.commit(pipeline.session.version)
-    finally:
-        served_tenant.set(before)  # what this task does next is for another tenant
 
 
 class ClipPipeline:

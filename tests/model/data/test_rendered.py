@@ -104,12 +104,12 @@ def test_what_is_nearer_hides_what_is_behind(renderer: Renderer) -> None:
         1, paint(0, 200, 0), Curve(-np.array([1.2, 0, -1]), np.array([1.2, 0, 0]), 0 * UP)
     )
     alone = renderer.label(make_scene(far), (0, 24))
-    both = renderer.label(make_scene(far, near), (0, 24))
+    both = renderer.label(make_scene(near, far), (0, 24))
     assert (both[0] == 2).sum() == (alone[0] == 2).sum()  # not yet before it
     assert both[1, HEIGHT // 2, WIDTH // 2] == 1
     assert (both[1] == 2).sum() == 0
     nobody = replace(near, label=0)  # what has no label hides as well
-    assert (renderer.label(make_scene(far, nobody), (24,)) == 2).sum() == 0
+    assert (renderer.label(make_scene(nobody, far), (24,)) == 2).sum() == 0
 
 
 def test_what_moves_is_blurred_while_the_shutter_is_open(renderer: Renderer) -> None:

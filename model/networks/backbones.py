@@ -265,15 +265,18 @@ def build_trunk(name: str, *, inputs: int = 3) -> ResNet | MobileNetV2:
     raise BackboneError(f"unknown backbone {name!r}: resnet50, resnet18 or mobilenet_v2")
 
 
+# How much wider fresh weights of masks spread than those of colors. A mask is 0 or 1 and spreads by
+# 0.4 or less where normalized colors do by 1; weaker, and a training sees no masks for long.
+MASK_SPREAD = 2.5
 UNUSED = ("fc.", "classifier.", "features.18.")
 
 
 def load_public_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Load torchvision-named ImageNet weights; the classifier and batch counters are left out.
 
-    A trunk takes what it has; channels of an image beyond the colors stay fresh, as XMem's do, so
-    that a mask is seen from the first step on. Raise BackboneError naming the first keys that are
-    missing or not known.
+    A trunk takes what it has; channels of an image beyond the colors stay fresh, and are made as
+    strong as the colors', so that a mask is seen from the first step on. Raise BackboneError
+    naming the first keys that are missing or not known.
     """
     unused = (*UNUSED, *list_left_out(module))
     kept = {
@@ -295,10 +298,11 @@ def list_left_out(module: nn.Module) -> tuple[str, ...]:
 
 
 def widen_inputs(weight: Tensor, place: Tensor | None) -> Tensor:
-    """Return a first layer's weight for an image of more channels, which stay fresh in `place`."""
+    """Return a first layer's weight for an image of more channels, fresh ones as in `place`."""
     if place is None or weight.ndim != 4 or weight.shape[1] != 3 or place.shape[1] <= 3:
         return weight
-    return torch.cat((weight, place[:, 3:]), dim=1)
+    fresh = place[:, 3:]
+    return torch.cat((weight, fresh * (MASK_SPREAD * weight.std() / fresh.std())), dim=1)
 
 
 def replace_norms(

@@ -159,7 +159,7 @@ def family(data: Path, build: str, loop: LoopConfig) -> TrainConfig:
         data=data,
         seed=3,
         crop=192,
-        frames=9,
+        frames=7,
         batch=4,
         extra_weight=0.5,
         objects=(0.4, 0.4, 0.2),  # a query learns to tell objects apart where there are several
@@ -171,7 +171,7 @@ def family(data: Path, build: str, loop: LoopConfig) -> TrainConfig:
         steps=1_000,
         decay_share=0.5,
         ema=0.99,
-        loop=loop,
+        loop=replace(loop, truth_steps=400),
     )
 
 

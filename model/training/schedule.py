@@ -22,6 +22,11 @@ def schedule_hard_share(step: int) -> float:
     return max(0.25, 1.0 - 0.75 * step / 1_000)
 
 
+def schedule_truth_share(step: int, *, until: int) -> float:
+    """Return the share of samples that remember true masks: all at first, none from `until` on."""
+    return max(0.0, 1.0 - step / until) if until else 0.0
+
+
 def averaging(step: int, *, longest: float) -> float:
     """Return the share of averaged weights that stays at a step: little first, then `longest`."""
     return min(longest, (1 + step) / (10 + step))

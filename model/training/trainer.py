@@ -21,7 +21,12 @@ from model.training.checkpoints import load_strictly, stop_on_signals
 from model.training.distributed import Distributed
 from model.training.errors import BadLoss, CheckpointError, ProcessLost, SettingsError
 from model.training.recipes import TrainConfig
-from model.training.schedule import averaging, schedule_hard_share, schedule_rate
+from model.training.schedule import (
+    averaging,
+    schedule_hard_share,
+    schedule_rate,
+    schedule_truth_share,
+)
 from model.training.training_log import Speed, TrainingLog, draw_picture
 from model.training.unroll import SampleLoss
 
@@ -172,7 +177,12 @@ class Trainer:
             waiting = self.distributed.unsynchronized(self.loss, index + 1 < passes)
             with self.distributed.together(), waiting:
                 value, logits = self.loss(
-                    frames, masks, schedule_hard_share(self.step), config.half, batch.objects
+                    frames,
+                    masks,
+                    schedule_hard_share(self.step),
+                    config.half,
+                    batch.objects,
+                    schedule_truth_share(self.step, until=config.loop.truth_steps),
                 )
                 (value / mean_passes).backward()
             loss += value.item() / mean_passes

@@ -44,6 +44,10 @@ class LoopConfig:
     remembered is damaged (`memory_damage`). `keep_every` draws for each step one frame in how many
     is kept, from the first number to the second; it stands for the larger number of a network's
     retention, which a short sample would hardly reach (None: every clip is remembered).
+
+    Over the first `truth_steps` steps of a training the true masks are remembered, in a share of
+    the samples that falls from all to none (scheduled sampling, Bengio et al. 2015): what a fresh
+    network makes of a frame teaches it nothing about the next one.
     """
 
     memory_size: int | None = None
@@ -51,13 +55,15 @@ class LoopConfig:
     silent_clips: int = 0
     single_share: float = 0.0
     damage_share: float = 0.0
+    truth_steps: int = 0
 
     def __post_init__(self) -> None:
         for name in ("single_share", "damage_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise SettingsError(f"{name} must lie in 0..1, not {getattr(self, name)}")
-        if self.silent_clips < 0:
-            raise SettingsError(f"silent_clips must be at least 0, not {self.silent_clips}")
+        for name in ("silent_clips", "truth_steps"):
+            if getattr(self, name) < 0:
+                raise SettingsError(f"{name} must be at least 0, not {getattr(self, name)}")
         if self.memory_size is not None and not 1 <= self.memory_size <= MAX_CAPACITY:
             raise SettingsError(f"memory_size must lie in 1..16, not {self.memory_size}")
         if self.keep_every is not None and not 1 <= self.keep_every[0] <= self.keep_every[1]:
@@ -175,6 +181,12 @@ def run_checkpointed(recompute: bool, function: Any, *inputs: Any) -> Any:
     return checkpoint(function, *inputs, use_reentrant=False)
 
 
+def remember_truth(truth: Tensor, told: Tensor, *, otherwise: Remember) -> Remember:
+    """Return what remembers `truth` (B, O, clips, H, W) in the samples `told` (B,)."""
+    chosen = told[:, None, None, None]
+    return lambda soft, clip: torch.where(chosen, truth[:, :, clip], otherwise(soft, clip))
+
+
 class SampleLoss(nn.Module):
     """A network with its loss, so that one call is one forward pass (which `torchrun` spreads)."""
 
@@ -191,12 +203,19 @@ class SampleLoss(nn.Module):
         self.loop = loop or LoopConfig()
 
     def forward(
-        self, frames: Tensor, masks: Tensor, hard_share: float, half: bool, objects: int = 1
+        self,
+        frames: Tensor,
+        masks: Tensor,
+        hard_share: float,
+        half: bool,
+        objects: int = 1,
+        truth_share: float = 0.0,
     ) -> tuple[Tensor, Tensor]:
         """Return the loss, and of the F' frames that count the strongest logits (B, F', h, w).
 
         frames uint8 (B, F, H, W, 3), masks uint8 (B, F, H, W) of labels 0 to `objects`; `half`
-        computes in bfloat16. Objects that a sample does not have do not count.
+        computes in bfloat16. In a `truth_share` of the samples the true masks are remembered.
+        Objects that a sample does not have do not count.
         """
         labels = torch.arange(1, objects + 1, device=masks.device)
         target = (masks[:, None] == labels[:, None, None, None]).float()  # (B, O, F, H, W)
@@ -211,17 +230,20 @@ class SampleLoss(nn.Module):
         if loop.damage_share:
             shape = (target.shape[0], target.shape[1])
             remember = draw_damage(shape, share=loop.damage_share, clips=clips).apply
-        given, places = target[:, :, 0], None
+        placed, places = target, None
         if (slots := self.network.slots) is not None:
             # Each slot has weights of its own: all are trained, whatever number an object has.
             places = torch.randperm(slots, device=masks.device)[:objects]
-            given = given.new_zeros(len(given), slots, *given.shape[2:])
-            given[:, places] = target[:, :, 0]
+            placed = target.new_zeros(len(target), slots, *target.shape[2:])
+            placed[:, places] = target
+        if truth_share:
+            told = torch.rand(len(target), device=masks.device) < truth_share
+            remember = remember_truth(placed[:, :, step::step], told, otherwise=remember)
         with torch.autocast(frames.device.type, torch.bfloat16, enabled=half):
             layers = unroll(
                 self.network,
                 frames,
-                given,
+                placed[:, :, 0],
                 recompute=self.recompute,
                 clip_length=step,
                 memory_size=loop.memory_size,

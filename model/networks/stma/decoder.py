@@ -12,7 +12,10 @@ from model.networks.stma.config import StmaConfig
 
 
 class SlotDecoder(nn.Module):
-    """Two upsamplings with the frame's skips; all slots come out at once."""
+    """Two upsamplings with the frame's skips; all slots come out at once.
+
+    What was read of IDs also tells the slots by itself, coarsely: a training finds that first.
+    """
 
     def __init__(self, channels: tuple[int, ...], config: StmaConfig) -> None:
         super().__init__()
@@ -25,6 +28,7 @@ class SlotDecoder(nn.Module):
         self.narrow = nn.Conv2d(middle, fine, 1)
         self.skip_s4 = nn.Conv2d(channels[0], fine, 1)
         self.block_s4 = ResidualBlock(fine, fine, norm_groups=groups)
+        self.coarse = nn.Conv2d(config.id_channels, config.slots + 1, 1)
         self.predict = nn.Conv2d(fine, config.slots + 1, 3, padding=1)
 
     def forward(self, test: Tensor, ids: Tensor, skips: tuple[Tensor, Tensor]) -> Tensor:
@@ -35,7 +39,7 @@ class SlotDecoder(nn.Module):
         x = self.block_s16(self.join(torch.cat((test, ids), dim=1)))
         x = self.block_s8(self.skip_s8(skips[0]) + raise_map(x, skips[0]))
         x = self.block_s4(self.skip_s4(skips[1]) + raise_map(self.narrow(x), skips[1]))
-        return self.predict(functional.relu(x))
+        return self.predict(functional.relu(x)) + raise_map(self.coarse(ids), x)
 
 
 def raise_map(x: Tensor, like: Tensor) -> Tensor:

@@ -58,6 +58,8 @@ class StmaStyle(TrackingNetwork):
         self.id_key = nn.Linear(hidden, ids)
         self.id_value = nn.Linear(2 * hidden, ids)
         nn.init.normal_(self.slot, std=0.02)
+        # The ID of an object that fills a token is as large as the token.
+        nn.init.normal_(self.embed_ids.weight, std=1 / STRIDE)
 
     @property
     def bank_tensors(self) -> tuple[BankTensor, ...]:

@@ -2,7 +2,12 @@
 
 import pytest
 
-from model.training.schedule import averaging, schedule_hard_share, schedule_rate
+from model.training.schedule import (
+    averaging,
+    schedule_hard_share,
+    schedule_rate,
+    schedule_truth_share,
+)
 
 
 def test_rates_warm_up_from_the_first_step() -> None:
@@ -33,3 +38,9 @@ def test_more_and_more_pixels_are_left_out() -> None:
         0.25,
         0.25,
     ]
+
+
+def test_true_masks_are_remembered_ever_less_often() -> None:
+    shares = [schedule_truth_share(step, until=400) for step in (0, 100, 400, 900)]
+    assert shares == [1.0, 0.75, 0.0, 0.0]
+    assert schedule_truth_share(0, until=0) == 0.0

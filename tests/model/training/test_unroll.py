@@ -12,7 +12,7 @@ from model.core.memory import Retention
 from model.networks.base import Bank, TrackingNetwork, aggregate_logits, raise_logits
 from model.networks.registry import build_network
 from model.training.losses import LossConfig
-from model.training.unroll import LoopConfig, SampleLoss, unroll
+from model.training.unroll import LoopConfig, SampleLoss, remember_truth, unroll
 
 FRAMES, SIZE = 9, 32
 
@@ -183,6 +183,39 @@ def test_an_object_is_trained_in_every_slot() -> None:
     assert len(drawn) > 1
 
 
+@pytest.mark.parametrize("build", ["tamvt-mobile", "stma-mobile"])
+def test_at_first_the_truth_is_remembered(build: str) -> None:
+    """What each clip remembers is the true mask of its last frame, in the object's own slot."""
+    network = build_network(build).train()
+    frames, _ = sample()
+    labels = torch.zeros(2, FRAMES, SIZE, SIZE, dtype=torch.uint8)
+    for number in range(FRAMES):
+        labels[:, number, 4:16, number : number + 12] = 1
+    remembered: list[Tensor] = []
+    memorize: Callable[..., Any] = network.memorize
+
+    def watched(features: Any, given: Tensor, *more: Any) -> Any:
+        remembered.append(given.amax(dim=1))
+        return memorize(features, given, *more)
+
+    network.memorize = watched  # type: ignore[assignment, method-assign]
+    loss_of = SampleLoss(network, LossConfig("hard"), loop=LoopConfig(memory_size=3))
+    loss, _ = loss_of(frames, labels, 1.0, False, truth_share=1.0)
+    assert loss.isfinite()
+    step = network.config.clip_length
+    for number, masks in enumerate(remembered):
+        assert torch.equal(masks, labels[:, number * step].float())
+    assert len(remembered) == (FRAMES - 2) // step + 1
+
+
+def test_a_sample_that_is_not_told_remembers_its_own_masks() -> None:
+    truth, soft = torch.ones(2, 1, 3, 4, 4), torch.full((2, 1, 4, 4), 0.25)
+    remember = remember_truth(
+        truth, torch.tensor([True, False]), otherwise=lambda soft, clip: soft / 2
+    )
+    assert remember(soft, 1)[:, 0, 0, 0].tolist() == [1.0, 0.125]
+
+
 def test_slots_compete_as_their_softmax_says() -> None:
     network = build_network("stma-mobile")
     logits = torch.randn(1, 3, 1, 8, 8)
@@ -254,6 +287,7 @@ def test_objects_that_a_sample_does_not_have_do_not_count(model: TrackingNetwork
         {"damage_share": 1.5},
         {"single_share": -0.1},
         {"silent_clips": -1},
+        {"truth_steps": -1},
         {"memory_size": 0},
         {"keep_every": (3, 2)},
     ],

@@ -1,5 +1,6 @@
 """How a training of STM begins: with a memory that is read, and a mask that is seen."""
 
+import pytest
 import torch
 
 from model.networks.backbones import build_backbone, load_public_weights
@@ -35,3 +36,16 @@ def test_the_mask_is_seen_from_the_first_step_on() -> None:
     masks[:, :, 16:48, 16:48] = 1
     marked, _ = network.memorize(features, masks)
     assert not torch.equal(marked["value_s16"], empty["value_s16"])
+
+
+@pytest.mark.parametrize("name", ["stm-mobile", "qmvos-mobile"])
+def test_a_mask_is_as_strong_as_the_colors(name: str) -> None:
+    """Colors spread by 1 and masks by 0.4 at most; weaker, and nothing is learned for long."""
+    torch.manual_seed(0)
+    network = build_network(name)
+    public = build_backbone("mobilenet_v2").state_dict()
+    for trunk in network.trunks:
+        load_public_weights(trunk, public)
+    first = network.trunks[1].get_parameter("features.0.0.weight")
+    spread = first[:, 3:].std() / first[:, :3].std()
+    assert 0.4 * spread.item() == pytest.approx(1.0, rel=1e-3)

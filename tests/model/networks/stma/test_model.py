@@ -58,10 +58,33 @@ def test_objects_may_change_places_with_their_slots(stma: StmaStyle) -> None:
     channels = [0, *(slot + 1 for slot in slots)]
     moved.slot.data = stma.slot.data[slots]
     moved.embed_ids.weight.data = stma.embed_ids.weight.data[:, channels]
-    for name in ("weight", "bias"):
-        getattr(moved.decoder.predict, name).data = getattr(stma.decoder.predict, name)[channels]
+    for layer in ("predict", "coarse"):
+        for name in ("weight", "bias"):
+            path = f"decoder.{layer}.{name}"
+            moved.get_parameter(path).data = stma.get_parameter(path)[channels]
     there = segment(moved, make_masks()[:, order])
     assert torch.allclose(there, segment(stma, make_masks())[:, :, order], atol=1e-4)
+
+
+@torch.inference_mode()
+def test_an_id_is_as_large_as_what_it_is_added_to(stma: StmaStyle) -> None:
+    full = torch.zeros(1, stma.config.slots + 1, 16, 16)
+    full[:, 1] = 1
+    assert 0.5 < (stma.embed_ids(full) - stma.embed_ids(0 * full)).std() < 2
+
+
+@torch.inference_mode()
+def test_what_was_read_of_ids_tells_the_slots_by_itself(stma: StmaStyle) -> None:
+    """Without all that stands between: the lower way into the logits."""
+    decoder = copy.deepcopy(stma.decoder)
+    for parameter in decoder.predict.parameters():
+        parameter.zero_()
+    ids = torch.randn(1, stma.config.id_channels, 2, 2)
+    test = torch.randn(1, stma.config.hidden, 2, 2)
+    middle, fine = stma.decoder.skip_s8.in_channels, stma.decoder.skip_s4.in_channels
+    skips = torch.randn(1, middle, 4, 4), torch.randn(1, fine, 8, 8)
+    logits = decoder(test, ids, skips)
+    torch.testing.assert_close(logits[..., :1, :1], decoder.coarse(ids)[..., :1, :1])
 
 
 def test_an_object_that_is_absent_changes_nothing_in_an_entry(stma: StmaStyle) -> None:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from scripts.deploy.check import CHART, VALUES
+from scripts.observability.check import check_queries
 from tests.deploy.conftest import Render
 
 REMOTE = ("engine.pairing=remote",)
@@ -60,7 +61,7 @@ def test_gateways_scale_on_processors_sessions_and_streams(rendered: Render) -> 
     resource, *pods = metrics
     assert resource["resource"]["name"] == "cpu"
     counted = {each["pods"]["metric"]["name"]: each["pods"]["target"] for each in pods}
-    assert counted.keys() == {"tamvt_sessions_active", "tamvt_streams_open"}
+    assert counted.keys() == {"tamvt_sessions_active", "tamvt_streams_open", "clip_queue_ms"}
     assert counted["tamvt_sessions_active"]["averageValue"] == "8"
     triggers = rendered("gpu-tensorrt").get("ScaledObject", "gateway")["spec"]["triggers"]
     assert triggers[0]["type"] == "cpu"
@@ -70,6 +71,30 @@ def test_gateways_scale_on_processors_sessions_and_streams(rendered: Render) -> 
         "sum(tamvt_streams_open)",
     ]
     assert list(asked.values()) == ["40", "40"]
+
+
+def test_gateways_scale_on_the_time_that_clips_wait_for_their_own_engine(rendered: Render) -> None:
+    triggers = rendered("cpu", "autoscaling.kind=keda").get("ScaledObject", "gateway")["spec"]
+    asked = triggers["triggers"][-1]["metadata"]
+    inner = r'rate\(tamvt_clip_stage_seconds_(sum|count)\{[^}]*stage="queue"\}\[1m\]\)'
+    assert re.findall(inner, asked["query"]) == ["sum", "count"]
+    assert asked["query"].endswith("* 1000")  # milliseconds
+    assert asked["threshold"] == "40"
+    with_triton = rendered("gpu").get("ScaledObject", "gateway")["spec"]["triggers"]
+    assert not any("clip_stage" in str(trigger) for trigger in with_triton)
+
+
+def test_prometheus_can_read_what_is_asked_of_it(rendered: Render) -> None:
+    charts = (rendered("cpu", "autoscaling.kind=keda"), rendered("gpu"), rendered("gpu-tensorrt"))
+    queries = [
+        trigger["metadata"]["query"]
+        for chart in charts
+        for scaled in chart.of("ScaledObject")
+        for trigger in scaled["spec"]["triggers"]
+        if trigger["type"] == "prometheus"
+    ]
+    assert len(queries) >= 9
+    check_queries({f"query {number}": query for number, query in enumerate(queries)})
 
 
 def test_the_adapter_makes_every_metric_of_the_plain_autoscalers(rendered: Render) -> None:

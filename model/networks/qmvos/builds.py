@@ -36,5 +36,6 @@ QMVOS_MOBILE = QmvosConfig(
     short_side=256,
     trained_memory_size=4,
     memory_size=6,
+    weights_license="research use, see the model card",
 )
 QMVOS_BUILDS = (QMVOS_R50, QMVOS_MOBILE)

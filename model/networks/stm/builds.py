@@ -26,5 +26,6 @@ STM_MOBILE = StmConfig(
     short_side=256,
     trained_memory_size=4,
     memory_size=6,
+    weights_license="research use, see the model card",
 )
 STM_BUILDS = (STM_R50, STM_MOBILE)

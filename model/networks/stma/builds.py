@@ -17,5 +17,6 @@ STMA_MOBILE = StmaConfig(
     trained_memory_size=3,
     max_objects=10,
     retention=Retention(every=5, recent=1),
+    weights_license="research use, see the model card",
 )
 STMA_BUILDS = (STMA_MOBILE,)

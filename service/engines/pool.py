@@ -70,7 +70,8 @@ class Work:
 class FairQueue:
     """Work by tenant; all but its order is the caller's affair, and so is its lock."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, workers: int = 1) -> None:
+        self._workers = workers  # that take from it
         self._waiting: dict[str, deque[Work]] = defaultdict(deque)  # none of them is empty
         self._waits: dict[str, QueueWait] = {}  # of those whose work was taken lately
         self._served_s: dict[str, float] = {}  # of those who wait, or were served lately
@@ -127,7 +128,7 @@ class FairQueue:
         return max(
             time.monotonic() - own[0].since_s if own else 0.0,
             lately.seconds if lately else 0.0,
-            self._usual_s * len(self._waiting),
+            self._usual_s * len(self._waiting) / self._workers,
         )
 
     def clear(self) -> list[Work]:
@@ -148,7 +149,7 @@ class Pool:
     def __init__(self, *, workers: int, queue: int, deadline_s: float) -> None:
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="engine")
         self._lock = threading.Lock()  # of the queue and the counts
-        self._queue = FairQueue()
+        self._queue = FairQueue(workers=workers)
         self._turns = 0  # that threads are asked to take, and have not begun
         self._counts: dict[str, int] = {}  # work of each tenant
         self._total = 0

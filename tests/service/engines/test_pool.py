@@ -143,6 +143,17 @@ def test_what_was_taken_and_did_not_run_leaves_the_usual_time_as_it_is() -> None
     assert queue.take().tenant == "ann"
 
 
+def test_two_threads_get_through_a_queue_in_half_the_time() -> None:
+    waits_s = []
+    for workers in (1, 2):
+        queue = FairQueue(workers=workers)
+        queue.add(work("ann"))
+        served(queue, 1, seconds={"ann": 4.0})
+        queue.add(work("ben"))
+        waits_s.append(queue.estimate_wait_s("cas"))
+    assert waits_s[1] == waits_s[0] / 2 > 0
+
+
 async def test_the_queues_wait_is_measured_and_keeps_new_sessions_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

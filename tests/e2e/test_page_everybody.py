@@ -243,6 +243,6 @@ async def test_each_clip_of_the_gallery_is_opened_and_clicked(page: Page) -> Non
         await expect(page.locator("#tracked")).to_have_text(re.compile(r"^[3-9]|\d\d+$"))
         await page.click("#primary")
         await expect(page.locator("#primary")).to_have_text(re.compile("Continue|All frames"))
-        assert await shown(page) > at
+        assert await shown(page) != at  # the rabbit is tracked backward
     assert number == 4
     assert b"<annotations>" in await download(page, "#annotations")

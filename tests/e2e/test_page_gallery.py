@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from playwright.async_api import Browser, expect
 
-from scripts.page.clicks import CLIPS, measure
+from scripts.page.clicks import CLIPS, TRUTH, measure
 from tests.support.browser import open_page
 from tests.support.page import SAMPLE
 from tests.support.running import Running
@@ -19,6 +19,8 @@ GOOD, LEAST = 0.9, 0.8  # of the J that the drawn mask gives: on average, and in
 
 def test_three_clicks_give_a_right_track_in_each_clip() -> None:
     assert all(len(each["points"]) == 3 for clip in CLIPS.values() for each in clip["objects"])
+    # They are measured where the page puts them.
+    assert all(TRUTH[name]["frames"][0] == clip["start"] for name, clip in CLIPS.items())
     shares = {name: measure(name).share for name in CLIPS}
     assert np.mean(list(shares.values())) >= GOOD, shares
     assert min(shares.values()) >= LEAST, shares

@@ -131,15 +131,22 @@ def draw_comparison(models: Sequence[ComparedModel]) -> str:
     """
     figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
     axes = figure.add_subplot()
-    for number, model in enumerate(models):
+    best_first = sorted(models, key=lambda model: -statistics.fmean(model.all_scores))
+    for number, model in enumerate(best_first):
         quality, color = 100 * statistics.fmean(model.all_scores), COLORS[number % len(COLORS)]
         times = [model.frame_ms[count] for count in TIMED_OBJECTS]
         axes.plot(times, [quality] * len(times), color=color, linewidth=1.5)
         for milliseconds, count in zip(times, TIMED_OBJECTS, strict=True):
             filled = color if count == TIMED_OBJECTS[0] else "white"
             axes.plot(milliseconds, quality, "o", color=color, markerfacecolor=filled)
+        above = number % 2 == 0  # so that names of equals do not lie on each other
         axes.annotate(
-            model.name, (times[0], quality), (0, 7), textcoords="offset points", color=color
+            model.name,
+            (times[0], quality),
+            (0, 7 if above else -7),
+            textcoords="offset points",
+            verticalalignment="bottom" if above else "top",
+            color=color,
         )
     axes.set(xlabel="milliseconds a frame: filled 1 object, open 3 objects", ylabel="J, percent")
     axes.set_xlim(left=0)

@@ -25,8 +25,7 @@ from model.evaluation.paced_clips import find_most, pace
 from model.export.batched_step import BatchedStep, DeviceSessions, StepSize, prepare_device
 from model.export.graph_export import describe
 from model.networks.base import TrackingNetwork
-from model.networks.registry import build_network
-from model.networks.tamvt.builds import TAMVT_BUILDS
+from model.networks.registry import NETWORKS, build_network
 from model.training.errors import SettingsError
 
 MB = 1e6
@@ -87,9 +86,7 @@ class SessionMemory:
 class GpuBenchArguments:
     """The options of `tamvt-model bench gpu`."""
 
-    build: Annotated[
-        str, Parameter(validator=allow_only(config.name for config in TAMVT_BUILDS))
-    ] = "tamvt-mobile"
+    build: Annotated[str, Parameter(validator=allow_only(NETWORKS))] = "tamvt-mobile"
     device: Annotated[
         Literal["cuda", "cpu"], Parameter(help="cpu tries the benchmark where no GPU is")
     ] = "cuda"
@@ -127,6 +124,8 @@ def run(
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     torch.manual_seed(0)
     network = build_network(args.build).eval()
+    if describe(network, "0" * 64).contract != 1:
+        raise SettingsError(f"{args.build} carries more than a bank, which no step here does")
     about = describe_bench(args)
     print(about, flush=True)
     found: dict[str, list[Any]] = {"sweep": [], "sessions": [], "memory": [], "did_not_fit": []}

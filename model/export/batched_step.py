@@ -5,44 +5,19 @@ B sessions of a batch, S of all, L frames of a clip, N entries, O objects, H and
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from model.core.contract import ModelSpec
 from model.export.graphs import Segment
-from model.export.replacements.shared_levels import SharedPixelDecoder
+from model.export.replacements.recorded_parts import RECORDED_PARTS
 from model.export.serving import prepare_serving, use_fast_parts
 from model.networks.base import TrackingNetwork
-from model.networks.tamvt.matching import Matching
-from model.networks.tamvt.pixel_decoder import PixelDecoder
 
 WARM_UPS = 3  # before a graph is recorded: libraries choose their kernels
-
-
-class AllKnownMatching(Matching):
-    """A matching for banks whose entries all know every object.
-
-    `Matching` looks whether they do, and takes a second pass if not. A recorded graph cannot look:
-    the host would have to wait for the device in the middle of it.
-    """
-
-    def __init__(self, matching: Matching) -> None:
-        nn.Module.__init__(self)
-        self.channels, self.heads, self.dropout = matching.channels, matching.heads, 0.0
-        for name, part in matching.named_children():
-            self.add_module(name, part)
-
-    def measure_known_mass(
-        self, query: Tensor, key: Tensor, present: Tensor | None, valid: Tensor
-    ) -> Tensor:
-        return query.new_ones((query.shape[0] * query.shape[1], self.heads * valid.shape[1]))
-
-
-RECORDED_PARTS = MappingProxyType({Matching: AllKnownMatching, PixelDecoder: SharedPixelDecoder})
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,6 +164,13 @@ def test_no_gpu_is_told(
     assert "there is no GPU here; --device cpu tries the benchmark" in capsys.readouterr().err
 
 
+def test_a_network_that_carries_more_than_a_bank_is_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["bench", "gpu", "--build", "qmvos-mobile", "--device", "cpu"]) == 2
+    assert "qmvos-mobile carries more than a bank" in capsys.readouterr().err
+
+
 def test_the_whole_benchmark_runs_on_the_cpu_and_says_so(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,

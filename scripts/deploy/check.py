@@ -129,10 +129,10 @@ def run_checks() -> Iterator[str]:
     yield "manifests and images (checkov)"
 
 
-def main() -> int:
-    """Return 0 where all is right, else 1 with what is wrong on stderr."""
+def report(checks: Iterator[str]) -> int:
+    """Return 0 where all checks are right, else 1 with what is wrong on stderr."""
     try:
-        for right in run_checks():
+        for right in checks:
             print(f"{right}: ok")
     except CheckFailed as wrong:
         print(wrong, file=sys.stderr)
@@ -141,4 +141,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(report(run_checks()))

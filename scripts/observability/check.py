@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from scripts.deploy.check import CHART, ROOT, CheckFailed, run
+from scripts.deploy.check import CHART, ROOT, CheckFailed, report, run
 from scripts.observability.alerts import RULES, rules
 from scripts.observability.dashboards import DASHBOARDS, FOLDER, Dashboard, grafana_json
 from service.telemetry.metrics import Metrics
@@ -87,16 +87,5 @@ def run_checks() -> Iterator[str]:
     yield "rules, their tests, and Compose's Prometheus (promtool)"
 
 
-def main() -> int:
-    """Return 0 where all is right, else 1 with what is wrong on stderr."""
-    try:
-        for right in run_checks():
-            print(f"{right}: ok")
-    except CheckFailed as wrong:
-        print(wrong, file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(report(run_checks()))

@@ -5,7 +5,6 @@ import torch
 from model.networks.base import Bank
 from model.networks.registry import build_network
 
-
 # Maps of a trunk with public weights are so many times as large as those of a fresh one.
 LARGER = 40
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from model.data.augment import draw_color, draw_look, finish
 from model.data.fill import fill_hole
@@ -40,9 +41,10 @@ from model.data.scene_objects import (
 from model.data.static import Pixels, Still, keep_shown, label_others
 
 # Shares of the first frame that the target has to cover, and may.
-MIN_SHARE, MAX_SHARE = 0.001, 0.7
+MIN_SHARE, MAX_SHARE = 0.0004, 0.7  # 26 pixels of 256 x 256
 _OCCLUDER = 0.09
-_TWIN, _SAME_CATEGORY, _NEIGHBOR = 0.2, 0.45, 0.7  # cumulated; else a stranger
+_TWIN, _SAME_CATEGORY, _NEIGHBOR = 0.3, 0.5, 0.72  # cumulated; else a stranger
+_CROSSING = 0.5  # of the extras that are followed pass before or behind the target
 _UNDER = 0.35  # extras that lie below a target that is a layer of its own
 
 
@@ -124,7 +126,7 @@ def _draw_scene(
     elif kind < in_place:
         base = _move_in_place(target, stills, stage, rng)
     else:
-        share = float(np.exp(rng.uniform(np.log(0.06), np.log(0.75))))
+        share = float(np.exp(rng.uniform(np.log(0.035), np.log(0.75))))
         target = fit_to_share(target, share=share, size=stage.size)
         backdrop = replace(draw_backdrop(stills, stage, rng), traits=("pasted",))
         place = draw_placement(target, rng, size=stage.size, share=share)
@@ -138,18 +140,37 @@ def _draw_scene(
     for _ in range(max(drawn, objects - known)):
         extra = _draw_extra(target, still, place, stills, stage, rng)
         extras += [] if extra is None else [extra]
+    places = np.stack([apply(matrix, target.center) for matrix in base[-1].path])
     for index, extra in enumerate(extras[: objects - known]):
-        extras[index] = follow_as_object(extra, known + 1 + index)
+        met = cross(extra, places, rng, size=stage.size) if rng.random() < _CROSSING else extra
+        extras[index] = follow_as_object(met, known + 1 + index)
     backdrop, *own = base
     # Extras lie above a target that is in the base, but for some of them.
     under = int(rng.binomial(len(extras), _UNDER)) if own else 0
     layers = (backdrop, *extras[:under], *own, *extras[under:])
     if rng.random() < _OCCLUDER:
-        places = np.stack([apply(matrix, target.center) for matrix in base[-1].path])
         radius = 1.1 * target.radius * measure_scale(place)
         picture = stills.draw_still(rng).image
         layers += (draw_occluder(places, radius, picture, rng, size=stage.size),)
     return layers
+
+
+def cross(
+    layer: Layer, places: NDArray[np.float64], rng: np.random.Generator, *, size: int
+) -> Layer:
+    """Return a layer that passes over `places` (F, 2), those of the target, at some moment.
+
+    It comes from one side and leaves to the other, straight as the target sees it.
+    """
+    frames = len(places)
+    middle = rng.uniform(0.25, 0.75) * (frames - 1)
+    angle = rng.uniform(0, 2 * np.pi)
+    way = rng.uniform(0.5, 1.3) * size * np.array([np.cos(angle), np.sin(angle)])
+    moments = (np.arange(frames) - middle) / max(1, frames - 1)
+    aims = places + moments[:, None] * way + rng.normal(0.0, 0.03 * size, size=2)
+    path = layer.path.copy()
+    path[:, :2, 2] += aims - np.stack([apply(matrix, layer.center) for matrix in layer.path])
+    return replace(layer, path=path, traits=(*layer.traits, "crossing"))
 
 
 def _add_others(

@@ -37,33 +37,56 @@ class MemoryDamage:
 
     def apply(self, masks: Tensor, clip: int) -> Tensor:
         """Return the soft masks (B, O, H, W) in [0, 1] of clip number `clip` as remembered."""
-        begun = (self.first <= clip)[..., None, None]
+        hit = (self.first <= clip) & (self.cut | self.shrunk | self.spilled)
+        if not hit.any():
+            return masks
+        return masks.index_put((hit,), self._damage(masks[hit], hit))
+
+    def _damage(self, masks: Tensor, hit: Tensor) -> Tensor:
+        """Return the damaged masks (K, H, W) of the K objects that are `hit` (B, O)."""
+        cut, shrunk, spilled = (
+            kind[hit][:, None, None] for kind in (self.cut, self.shrunk, self.spilled)
+        )
         shape = _Shape.of(masks)
-        damaged = torch.where(self.cut[..., None, None], self._without_part(masks, shape), masks)
-        width = 2 * self.shrunk_px + 1
-        eroded = -functional.max_pool2d(-masks, width, stride=1, padding=self.shrunk_px)
-        damaged = torch.where(self.shrunk[..., None, None], eroded, damaged)
-        damaged = torch.where(self.spilled[..., None, None], self._with_blob(masks, shape), damaged)
-        return torch.where(begun, damaged, masks)
+        angle, offset, reach = self.angle[hit], self.offset[hit], self.reach[hit]
+        without = cut_off(masks, shape, angle, offset)
+        damaged = torch.where(cut, without, masks)
+        if shrunk.any():
+            damaged = torch.where(shrunk, erode(masks, self.shrunk_px), damaged)
+        if spilled.any():
+            damaged = torch.where(spilled, add_blob(masks, shape, angle, reach), damaged)
+        return damaged
 
-    def _without_part(self, masks: Tensor, shape: "_Shape") -> Tensor:
-        across = shape.along(self.angle)  # (B, O, H, W)
-        spread = (masks * across.square()).sum((-2, -1)) / shape.area
-        line = (self.offset * spread.sqrt())[..., None, None]
-        return masks * torch.sigmoid((line - across) / _EDGE_PX)
 
-    def _with_blob(self, masks: Tensor, shape: "_Shape") -> Tensor:
-        extent = shape.area.sqrt()
-        right = shape.x - (self.reach * extent * self.angle.cos())[..., None, None]
-        down = shape.y - (self.reach * extent * self.angle.sin())[..., None, None]
-        radius = 0.4 * extent[..., None, None]
-        blob = torch.sigmoid((radius - (right.square() + down.square()).sqrt()) / _EDGE_PX)
-        return torch.maximum(masks, 0.95 * blob * (shape.area > 1)[..., None, None])
+def cut_off(masks: Tensor, shape: "_Shape", angle: Tensor, offset: Tensor) -> Tensor:
+    """Return masks (K, H, W) without what lies beyond a line across `angle` (K,)."""
+    across = shape.along(angle)  # (K, H, W)
+    spread = (masks * across.square()).sum((-2, -1)) / shape.area
+    line = (offset * spread.sqrt())[..., None, None]
+    return masks * torch.sigmoid((line - across) / _EDGE_PX)
+
+
+def erode(masks: Tensor, pixels: int) -> Tensor:
+    """Return masks (K, H, W) whose edges moved inwards: a square's minimum, along each axis."""
+    width, lost = 2 * pixels + 1, -masks
+    for size, padding in (((1, width), (0, pixels)), ((width, 1), (pixels, 0))):
+        lost = functional.max_pool2d(lost, size, stride=1, padding=padding)
+    return -lost
+
+
+def add_blob(masks: Tensor, shape: "_Shape", angle: Tensor, reach: Tensor) -> Tensor:
+    """Return masks (K, H, W) with a disk beside the object, `reach` (K,) extents away."""
+    extent = shape.area.sqrt()
+    right = shape.x - (reach * extent * angle.cos())[..., None, None]
+    down = shape.y - (reach * extent * angle.sin())[..., None, None]
+    radius = 0.4 * extent[..., None, None]
+    blob = torch.sigmoid((radius - (right.square() + down.square()).sqrt()) / _EDGE_PX)
+    return torch.maximum(masks, 0.95 * blob * (shape.area > 1)[..., None, None])
 
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """Where a mask lies: its area (B, O), and every pixel's way from its center, (B, O, H, W)."""
+    """Where a mask lies: its area (K,), and every pixel's way from its center, (K, H, W)."""
 
     area: Tensor
     x: Tensor
@@ -81,7 +104,7 @@ class _Shape:
         return cls(area, x, (rows - center_y[..., None, None]).expand_as(masks))
 
     def along(self, angle: Tensor) -> Tensor:
-        """Return every pixel's way in the direction of `angle` (B, O), (B, O, H, W)."""
+        """Return every pixel's way in the direction of `angle` (K,), (K, H, W)."""
         return self.x * angle.cos()[..., None, None] + self.y * angle.sin()[..., None, None]
 
 

@@ -126,10 +126,10 @@ def mobile_loop(data: Path) -> TrainConfig:
     samples = replace(
         config.samples,
         seed=2,
-        frames=13,
+        frames=11,
         extra_weight=0.5,
         dark_share=0.08,
-        objects=(0.6, 0.2, 0.14, 0.06),
+        objects=(0.5, 0.2, 0.14, 0.08, 0.04, 0.04),
         static_sets=tuple(SET_WEIGHTS),
     )
     return replace(
@@ -141,7 +141,6 @@ def mobile_loop(data: Path) -> TrainConfig:
         backbone_rate=6e-5,
         decay_share=0.6,
         ema=0.999,
-        loss=LossConfig("hard", missed=0.6),
         loop=LoopConfig(memory_size=5, silent_clips=2, single_share=0.3, damage_share=0.5),
     )
 

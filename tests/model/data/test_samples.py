@@ -12,6 +12,7 @@ import pytest
 from model.data.errors import DataError
 from model.data.layouts import VideoSet
 from model.data.samples import Sample, SampleConfig, draw_sample, make_batch, yield_batches
+from model.data.synthetic import MAX_SHARE, MIN_SHARE
 
 STEPS = range(12)
 
@@ -55,7 +56,7 @@ def test_the_reference_shows_the_object_and_some_background(
     config: SampleConfig, share: float
 ) -> None:
     for sample in draw(config, synthetic_share=share):
-        assert 0.001 <= sample.masks[0].mean() <= 0.7
+        assert MIN_SHARE <= sample.masks[0].mean() <= MAX_SHARE
 
 
 def test_the_shares_of_still_pictures_and_videos_are_as_asked(config: SampleConfig) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model.data.static import Still
 from model.data.synthetic import make_sample
@@ -51,3 +52,31 @@ def test_what_no_kin_is_known_of_gets_other_company() -> None:
     drawn = {trait for sample in samples if sample is not None for trait in sample.traits}
     assert "same category" not in drawn
     assert {"twin", "neighbor", "distractor"} <= drawn
+
+
+def test_one_of_several_objects_passes_over_another() -> None:
+    """They come from both sides, meet in some frame, and part again."""
+    stills, meetings = OneStill(draw_painted()), 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        sample = make_sample(stills, rng, size=SIZE, frames=9, objects=2)
+        if sample is None or "crossing" not in sample.traits or sample.masks.max() < 2:
+            continue
+        apart = [_measure_distance(mask) for mask in sample.masks]
+        known = [each for each in apart if each is not None]
+        meetings += len(known) > 4 and min(known[1:-1]) < 0.5 * min(known[0], known[-1])
+    assert meetings >= 5
+
+
+def _measure_distance(mask: NDArray[np.uint8]) -> float | None:
+    """Return the pixels between the centers of objects 1 and 2, None where one is not seen."""
+    centers = [np.argwhere(mask == label) for label in (1, 2)]
+    if min(map(len, centers)) < 4:
+        return None
+    return float(np.hypot(*(centers[0].mean(axis=0) - centers[1].mean(axis=0))))
+
+
+def test_objects_alone_meet_nobody() -> None:
+    stills = OneStill(draw_painted())
+    samples = [make_sample(stills, np.random.default_rng(i), size=32, frames=3) for i in range(60)]
+    assert all("crossing" not in sample.traits for sample in samples if sample is not None)

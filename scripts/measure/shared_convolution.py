@@ -1,6 +1,7 @@
 """What objects save by sharing the pixel decoder's two finest levels: both forms, in turns.
 
-    python -m scripts.shared_convolution [--build tamvt-r50] [--size 480x864] [--objects 1 3]
+    python -m scripts.measure.shared_convolution [--build tamvt-r50] [--size 480x864]
+        [--objects 1 3]
 
 The two levels alone, as graphs on ONNX Runtime, from random maps; medians of the ratios of the CPU
 time of neighboring runs, which another load of the machine changes little.

@@ -1,6 +1,6 @@
 """What several sessions gain in one run of the graph, beside one run for each, in turns.
 
-    python -m scripts.batched_sessions [--sessions 2 4] [--threads 1 2] [--clip-length 1 2]
+    python -m scripts.measure.batched_sessions [--sessions 2 4] [--threads 1 2] [--clip-length 1 2]
 
 Banks are full and lie apart, as in the embedded engine: joining them is part of the run of all.
 Medians of the ratios of neighboring runs, which another load of the machine changes little.

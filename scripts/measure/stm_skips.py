@@ -1,6 +1,6 @@
 """What STM's objects save by sharing the decoder's skips: the published order and ours, in turns.
 
-    python -m scripts.stm_skips [--size 480x864] [--objects 1 3] [--entries 5]
+    python -m scripts.measure.stm_skips [--size 480x864] [--objects 1 3] [--entries 5]
 
 A frame of `stm-r50` on PyTorch: its features, the masks of all objects and, apart, its entry too.
 Medians of the CPU time of neighboring runs, which another load of the machine changes little. The

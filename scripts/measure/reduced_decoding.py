@@ -1,6 +1,6 @@
 """What decoding JPEGs at a part of their size would save, and how other the pixels would be.
 
-    python -m scripts.reduced_decoding [--pictures 12] [--rounds 5]
+    python -m scripts.measure.reduced_decoding [--pictures 12] [--rounds 5]
 
 libjpeg can leave out the finest waves of a picture, so that it decodes to a half or a quarter of
 its sides; OpenCV's reduced reads ask for that. Here both ways end at the model's size, in turns,

@@ -37,6 +37,7 @@ from service.http.request_meter import RequestMeter
 from service.http.schemas import ObjectIn, OptionsIn, StrokeIn
 from service.local.private_redis import private_redis
 from service.media.video_decoder import VideoDecoder
+from service.server.malloc import return_free_memory
 from service.server.workers import Workers
 from service.sessions.backend import SessionBackend
 from service.sessions.canary import watch_engines
@@ -84,7 +85,8 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_service(settings, metrics, open_engines or open_chosen_engines) as parts:
+        opened = open_service(settings, metrics, open_engines or open_chosen_engines)
+        async with opened as parts, return_free_memory():
             app.state.service, app.state.streams = parts
             yield
 

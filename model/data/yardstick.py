@@ -198,7 +198,7 @@ def _long(stock: Stock) -> Iterator[HardClip]:
 def _held_out(stock: Stock) -> Iterator[HardClip]:
     """Yield the `extra` videos that no training draws, whole."""
     for video in stock.held_out:
-        yield _whole("held-out", video)
+        yield make_whole_clip("held-out", video)
 
 
 def make_extra_clips(root: Path) -> Iterator[HardClip]:
@@ -207,10 +207,11 @@ def make_extra_clips(root: Path) -> Iterator[HardClip]:
     DataError names what is missing.
     """
     for video in VideoSet("extra", root / "extra", "train").open():
-        yield _whole("extra", video)
+        yield make_whole_clip("extra", video)
 
 
-def _whole(name: str, video: Video) -> HardClip:
+def make_whole_clip(name: str, video: Video) -> HardClip:
+    """Make a clip of a whole video at the yardstick's size."""
     frames, labels = _cut_real(video, first=0, count=len(video.frames))
     return HardClip(f"{name}-{video.name}", tuple(map(_encoded, frames)), labels)
 

@@ -45,18 +45,21 @@ def score_clip(
     *,
     clip_length: int | None = None,
     memory_size: int | None = None,
+    memory_gate: bool | None = None,
+    tracker: type[OfflineTracker] = OfflineTracker,
 ) -> ClipScore:
     """Track a clip from its first labels, and score what comes."""
-    tracker = OfflineTracker(
+    following = tracker(
         runtime,
         clip.images[0],
         clip.labels[0],
         clip_length=clip_length,
         memory_size=memory_size,
+        memory_gate=memory_gate,
     )
-    ids = np.array(tracker.object_ids, np.uint8)
+    ids = np.array(following.object_ids, np.uint8)
     overlaps, counts = [], []
-    for frame, truth in zip(tracker.track(clip.images[1:]), clip.labels[1:], strict=True):
+    for frame, truth in zip(following.track(clip.images[1:]), clip.labels[1:], strict=True):
         pairs = [(frame.labels == object_id, truth == object_id) for object_id in ids]
         overlaps.append(float(np.mean([jaccard(*pair) for pair in pairs])))
         counts.append(np.sum([count_errors(*pair) for pair in pairs], axis=0))

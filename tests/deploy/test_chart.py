@@ -93,8 +93,11 @@ def test_the_model_has_as_many_threads_as_the_pod_asks_for(rendered: Render) -> 
     chosen = rendered("cpu", f"gateway.settings.{name}=3").pod("Deployment", "gateway")
     (given,) = (each for each in container(chosen, "gateway")["env"] if each["name"] == name)
     assert given["value"] == "3"
-    with_triton = container(rendered("gpu").pod("Deployment", "gateway"), "gateway")
-    assert name not in environment(with_triton)
+    with_triton = rendered("gpu").pod("Deployment", "gateway")
+    assert name not in environment(container(with_triton, "gateway"))
+    triton = container(with_triton, "triton")
+    source["resourceFieldRef"]["containerName"] = "triton"
+    assert environment(triton)[name]["valueFrom"] == source
 
 
 def test_a_setting_of_the_values_reaches_the_gateway(rendered: Render) -> None:

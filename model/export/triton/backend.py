@@ -32,9 +32,11 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         self._inputs = [tensor["name"] for tensor in config["input"]]
         self._outputs = [tensor["name"] for tensor in config["output"]]
-        threads = config["parameters"]["threads"]["string_value"]
+        threads = int(config["parameters"]["threads"]["string_value"])
+        # 0 is a thread for each processor of the machine, which a container need not have.
+        threads = threads or int(os.environ.get("TAMVT_ENGINE_THREADS", "0"))
         path = Path(args["model_repository"]) / args["model_version"] / "model.onnx"
-        self._session = open_graph(path, threads=int(threads))
+        self._session = open_graph(path, threads=threads)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Return a response to each request, in their order. They run together, along B."""

@@ -12,6 +12,10 @@ args:
   - --allow-client-shm=true
   {{- end }}
   - --exit-timeout-secs={{ .Values.gateway.drain.graceS }}
+# By itself the model on the CPU takes a thread for each processor of the node.
+env:
+  - name: TAMVT_ENGINE_THREADS
+    valueFrom: {resourceFieldRef: {containerName: triton, resource: requests.cpu}}
 ports:
   - {name: grpc, containerPort: 8001, protocol: TCP}
   - {name: triton-metrics, containerPort: 8002, protocol: TCP}

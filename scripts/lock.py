@@ -24,7 +24,7 @@ PROJECTS = (ROOT / "pyproject.toml", ROOT / "clients" / "python" / "pyproject.to
 LOCKS = {
     "gateway": ("demo", "openvino", "otel", "redis", "triton"),
     "trainer": ("model",),
-    "development": ("demo", "dev", "model", "openvino", "otel", "redis", "render", "triton"),
+    "development": ("demo", "dev", "model", "openvino", "otel", "ray", "redis", "render", "triton"),
 }
 # What stands in environments of its own: dependency groups of pyproject.toml.
 GROUPS = ("deploy", "backend", "checkov", "loadtests")

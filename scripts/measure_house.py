@@ -66,6 +66,11 @@ ALLOWED: Mapping[str, str] = {
     "_room_for_one_pin": "room among the pinned entries, not storage",
     "_returning": "a video in which an object leaves and returns",
     "returning": "a sample in which the object leaves and returns",
+    "ActorPool": "actors of Ray",
+    "VideoActor": "an actor of Ray",
+    "count_actors": "actors of Ray",
+    "ray_actors": "actors of Ray",
+    "running_actors": "actors of Ray",
 }
 
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef

@@ -6,7 +6,8 @@ from typing import IO
 
 import pytest
 
-from service.commands.batch import Claimed, claim, read_shard
+from service.commands.batch import read_shard
+from service.commands.batch_videos import Claimed, claim
 from service.commands.manifest import read_manifest
 from service.errors import BadOption
 

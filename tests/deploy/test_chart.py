@@ -203,7 +203,11 @@ def test_plans_are_built_once_for_each_gpu_version_and_model(rendered: Render) -
 
 @pytest.mark.parametrize(
     ("component", "image", "resources"),
-    [("engines", "triton", "triton"), ("trainer", "trainer", "training")],
+    [
+        ("engines", "triton", "triton"),
+        ("trainer", "trainer", "training"),
+        ("batch", "gateway", "batch"),
+    ],
 )
 def test_a_job_that_would_be_changed_is_another_job(
     rendered: Render, component: str, image: str, resources: str

@@ -42,7 +42,12 @@ LINES_BYTES: Final = 80 * 2**20  # Ray's least; it takes a third of the memory o
 # Ray reports its use to its makers, lets everybody who reaches its ports run programs, and opens
 # those to the network on Linux, unless it is told otherwise.
 QUIET: Final = {"RAY_USAGE_STATS_ENABLED": "0"}
-LOOPBACK: Final = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
+ALONE: Final = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_raylet_start_wait_time_s": "120",  # a busy machine exceeds its 30
+    "RAY_agent_register_timeout_ms": "120000",  # likewise
+}
 
 
 class VideoActor:
@@ -235,26 +240,29 @@ def check_ray(address: str) -> None:
 
 @contextmanager
 def running_ray(address: str) -> Iterator[Any]:
-    """Yield Ray: one of this machine that nobody else reaches, or the one at an address."""
+    """Yield Ray: one of this machine that nobody else reaches, or the one at an address.
+
+    Raises:
+        StartupError: there is none, or it does not start.
+    """
     os.environ.update(QUIET)
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "critical"}
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "critical"}
     with ExitStack() as stack:
         if address == "local":
-            os.environ.update(LOOPBACK, RAY_AUTH_TOKEN=secrets.token_hex(32))
-            # Short, because its sockets are there; everything of it goes with it.
+            os.environ.update(ALONE, RAY_AUTH_TOKEN=secrets.token_hex(32))
+            # Short, because its sockets are there. Ray opens its own folder to every user.
             made = tempfile.TemporaryDirectory("", "tamvt-ray-", "/tmp", ignore_cleanup_errors=True)
-            folder = stack.enter_context(made)
-            quiet |= {"_temp_dir": folder, "object_store_memory": LINES_BYTES}
-            quiet["include_dashboard"] = False
+            options["_temp_dir"] = f"{stack.enter_context(made)}/r"
+            options |= {"object_store_memory": LINES_BYTES, "include_dashboard": False}
         else:
             _ask_whether_it_is_there(address)
         ray = importlib.import_module("ray")
         stack.callback(ray.shutdown)
         try:
-            ray.init(address=address, **quiet)
-        except (ConnectionError, RuntimeError, OSError, ray.exceptions.RayError) as error:
-            reason = (str(error).strip().splitlines() or ["it did not start"])[0][:300]
-            raise StartupError(f"--ray {address}: {reason}") from error
+            ray.init(address=address, **options)
+        except Exception as error:  # a start that takes too long is just that
+            reason = (str(error).strip().splitlines() or ["it did not start"])[0]
+            raise StartupError(f"--ray {address}: {reason[:300]}") from error
         yield ray
 
 

@@ -60,7 +60,7 @@ def begun(
             for process in psutil.Process(run.pid).children(recursive=True):
                 process.kill()
             run.kill()
-        run.communicate()
+            run.communicate()
 
 
 def wait_for(found: Callable[[], bool], run: subprocess.Popen[str]) -> None:

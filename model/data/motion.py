@@ -137,13 +137,14 @@ def draw_excursion(
 def draw_absence(
     rng: np.random.Generator, *, frames: int, start: NDArray[np.float64], size: int, radius: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Draw shifts (F, 2) and scales (F,) of something that is out of sight for 1 to 3 frames.
+    """Draw shifts (F, 2) and scales (F,) of something that is out of sight for a while.
 
-    It leaves faster and faster, and comes back through any side, at another size. Below 4 frames
-    it leaves for good.
+    That is one frame to half of them. It leaves faster and faster, and comes back through any side,
+    at another size. Below 4 frames it leaves for good.
     """
     gone = int(rng.integers(2, max(3, frames - 2)))
-    back = min(gone + int(rng.integers(1, 4)), max(gone + 1, frames - 1))
+    away_for = int(rng.integers(1, max(4, frames // 2 + 1)))
+    back = min(gone + away_for, max(gone + 1, frames - 1))
     goal, haste = rng.uniform(0.15, 0.85, size=2) * size, rng.uniform(1.0, 3.0)
     leave, enter = _draw_edge(rng, size=size), _draw_edge(rng, size=size)
     # Far enough out that no turn of the camera brings it back meanwhile.

@@ -25,7 +25,7 @@ from model.data.static import MIN_INSTANCE, Pixels, Still, pick_instance
 
 _HINGED, _SPLIT = 0.22, 0.10  # of targets that are layers of their own
 _RECOLORED, _RETEXTURED = 0.3, 0.07
-_LEAVES = 0.14
+_LEAVES = 0.25
 
 
 class Stills(Protocol):

@@ -310,7 +310,7 @@ def _place_extra(
         aim = apply(place, target.center) + distance * np.array([np.cos(angle), np.sin(angle)])
         own = move_to(own, item.center, aim)
     faster = replace(stage, speed=1.3 * stage.speed)
-    return draw_mover(item, own, faster, rng, leaves=0.05)
+    return draw_mover(item, own, faster, rng, leaves=0.15)
 
 
 def _frame_target(target: Cutout, rng: np.random.Generator, *, size: int) -> Matrix:

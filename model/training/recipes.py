@@ -43,8 +43,9 @@ class TrainConfig:
     A step sees `samples.batch` samples, `accumulate` times, in every process. With `world_size` it
     sees what so many processes would, however many there are. `decay_share` is the share of steps
     at the end over which the rates fall to zero, `drops` the shares after each of which they are a
-    tenth. `weights` start the model (an earlier stage's checkpoint; with `fresh_time` all but its
-    time encoding). Parameters whose names start with one of `frozen` stay.
+    tenth. Over the first `hard_steps` steps cross-entropy comes to count the hardest quarter of
+    the pixels alone. `weights` start the model (an earlier stage's checkpoint; with `fresh_time`
+    all but its time encoding). Parameters whose names start with one of `frozen` stay.
     """
 
     build: str
@@ -59,6 +60,7 @@ class TrainConfig:
     drops: tuple[float, ...] = ()
     gradient_clip: float = 1.0
     ema: float = 0.998
+    hard_steps: int = 1_000
     loss: LossConfig = field(default_factory=LossConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
     accumulate: int = 1
@@ -129,7 +131,7 @@ def mobile_loop(data: Path) -> TrainConfig:
         frames=11,
         extra_weight=0.5,
         dark_share=0.08,
-        objects=(0.5, 0.2, 0.14, 0.08, 0.04, 0.04),
+        objects=(0.4, 0.2, 0.16, 0.1, 0.07, 0.07),
         static_sets=tuple(SET_WEIGHTS),
     )
     return replace(
@@ -141,7 +143,8 @@ def mobile_loop(data: Path) -> TrainConfig:
         backbone_rate=6e-5,
         decay_share=0.6,
         ema=0.999,
-        loop=LoopConfig(memory_size=5, silent_clips=2, single_share=0.3, damage_share=0.5),
+        hard_steps=0,
+        loop=LoopConfig(memory_size=5, silent_clips=2, single_share=0.3, damage_share=0.3),
     )
 
 

@@ -17,9 +17,12 @@ def schedule_rate(
     return min(warm, max(0.0, min(1.0, left))) * dropped
 
 
-def schedule_hard_share(step: int) -> float:
-    """Return the share of pixels that cross-entropy counts: all, later the hardest quarter."""
-    return max(0.25, 1.0 - 0.75 * step / 1_000)
+def schedule_hard_share(step: int, *, until: int) -> float:
+    """Return the share of pixels that cross-entropy counts: all, the hardest quarter from `until`.
+
+    A training that goes on from trained weights begins with the quarter (`until` 0).
+    """
+    return max(0.25, 1.0 - 0.75 * step / until) if until else 0.25
 
 
 def schedule_truth_share(step: int, *, until: int) -> float:

@@ -179,7 +179,7 @@ class Trainer:
                 value, logits = self.loss(
                     frames,
                     masks,
-                    schedule_hard_share(self.step),
+                    schedule_hard_share(self.step, until=config.hard_steps),
                     config.half,
                     batch.objects,
                     schedule_truth_share(self.step, until=config.loop.truth_steps),

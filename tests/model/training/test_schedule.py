@@ -32,12 +32,12 @@ def test_the_average_forgets_quickly_at_first() -> None:
 
 
 def test_more_and_more_pixels_are_left_out() -> None:
-    assert [schedule_hard_share(step) for step in (0, 500, 1_000, 9_000)] == [
-        1.0,
-        0.625,
-        0.25,
-        0.25,
-    ]
+    shares = [schedule_hard_share(step, until=1_000) for step in (0, 500, 1_000, 9_000)]
+    assert shares == [1.0, 0.625, 0.25, 0.25]
+
+
+def test_a_training_that_goes_on_begins_with_the_hardest_pixels() -> None:
+    assert schedule_hard_share(0, until=0) == 0.25
 
 
 def test_true_masks_are_remembered_ever_less_often() -> None:

@@ -14,13 +14,11 @@ from pathlib import Path
 import pytest
 
 from model.core.memory import Memory
-from model.export.triton.repository import write_repository
-from service.commands.process_figures import command_of, descendants
 from service.engines.base import Engine, EngineLimits
 from service.engines.embedded import embedded_engine
 from service.engines.triton.engine import SharedMemory, TritonEngine, triton_engine
 from service.errors import CorruptSession, EngineUnavailable, Misconfigured, Overloaded
-from service.local.triton import LocalTriton, local_triton
+from service.local.triton import LocalTriton
 from tests.support.scenes import SIZE, clip, faded, picture, true_masks
 from tests.support.tritons import open_files, paused, regions, until, waiting
 from tests.support.videos import Video
@@ -392,17 +390,3 @@ async def test_a_region_that_triton_cannot_open_is_one_warning_and_inline_tensor
     ]
     assert [video.rebuilds for video in videos] == [1, 1]
     assert os.listdir(tmp_path) == []
-
-
-def test_a_triton_has_as_many_threads_as_its_container_is_told(
-    toy_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_repository(toy_folder, "toy", tmp_path)
-    counted = []
-    for threads in ("1", "4"):
-        monkeypatch.setenv("TAMVT_ENGINE_THREADS", threads)
-        with local_triton(tmp_path) as server:
-            stubs = [pid for pid in descendants(server.process.pid) if "stub" in command_of(pid)]
-            counted.append([len(list(Path(f"/proc/{pid}/task").iterdir())) for pid in stubs])
-    assert [len(each) for each in counted] == [2, 2]  # memorize and segment
-    assert sum(counted[1]) - sum(counted[0]) == 2 * 3

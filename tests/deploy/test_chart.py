@@ -240,7 +240,7 @@ def test_trainers_find_each_other_by_the_name_of_their_job(rendered: Render) -> 
 def test_triton_waits_for_its_plans_and_serves_those(rendered: Render) -> None:
     pod = rendered("gpu-tensorrt").pod("Deployment", "triton")
     key = value(container(pod, "await-engines"), "KEY")
-    assert key == "NVIDIA-L4-11.4-2c4bdefe0272"
+    assert key == "NVIDIA-L4-11.4-82f33268142d"
     triton = container(pod, "triton")
     assert f"--model-repository=/engines/{key}/repository" in triton["args"]
     assert volume(pod, mounts(triton)["/engines"])["persistentVolumeClaim"]["readOnly"] is True

@@ -28,7 +28,7 @@ from model.data.static import PERSON, Pixels
 from model.data.synthetic import MIN_SHARE, draw_backdrop, draw_stage, follow_as_object, list_traits
 
 _BORDER_SHARE = 0.02  # of a side that an object may touch and still be shown whole elsewhere
-_SMALLEST_PX = 6  # side of a small target
+_SMALLEST_PX, _LARGEST = 6, 0.16  # pixels of a small target's side; and its share of the clip's
 _TRIES = 4  # pictures looked at for an object that is not cut off
 
 
@@ -118,7 +118,8 @@ def add_small_target(
     item = next((each for each in drawn if each is not None and not each.cropped), None)
     if item is None:
         return None
-    share = float(np.exp(rng.uniform(np.log(_SMALLEST_PX / size), np.log(0.16))))
+    least = min(_SMALLEST_PX / size, _LARGEST)
+    share = float(np.exp(rng.uniform(np.log(least), np.log(_LARGEST))))
     item = fit_to_share(item, share=share, size=size)
     speed = size * 0.035 * float(np.exp(rng.normal(0.0, 0.6)))
     stage = _still_stage(count, size, speed=speed)

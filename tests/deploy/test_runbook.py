@@ -67,6 +67,8 @@ DONE_BY = {
     "tamvt doctor": "tests/service/local/test_doctor.py",
     "tamvt top": "tests/service/commands/test_top.py",
     "tamvt track": "tests/e2e/test_track.py",
+    "tamvt batch --ray": "tests/e2e/test_batch_ray.py",
+    "tamvt batch": "tests/e2e/test_batch.py",
     "tamvt triton": "tests/service/local/test_triton.py",
     "tamvt bench": "tests/service/commands/test_bench.py",
     "tamvt-model export": "tests/model/commands/test_export.py",

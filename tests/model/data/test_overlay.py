@@ -135,3 +135,11 @@ def test_a_twin_can_be_an_object_of_its_own() -> None:
         assert without is not None
         assert (made.frames == without.frames).all()
         assert ((made.seen == 1) == (without.seen == 1)).all()
+
+
+def test_clips_too_small_for_a_small_target_get_one_as_well() -> None:
+    small = VideoFootage(
+        np.zeros((3, 32, 32, 3), np.uint8), np.zeros((3, 32, 32), np.uint8), traits=()
+    )
+    made = [add_small_target(small, STILLS, np.random.default_rng(seed)) for seed in range(5)]
+    assert any(each is not None and each.seen.any() for each in made)

@@ -81,6 +81,7 @@ DONE_BY = {
     "python -m service.settings": "tests/test_conventions.py",
     "python -m service.telemetry.metrics": "tests/service/telemetry/test_metrics.py",
     "python -m loadtests": MEASURES,
+    "python -m scripts.measure": MEASURES,
     "pip install '.[openvino]'": "tests/service/engines/test_open_vino.py",
     "redis-cli BGREWRITEAOF": "tests/deploy/test_saved_sessions.py",
     "redis-cli CONFIG SET requirepass": "tests/deploy/test_stack.py",

@@ -107,7 +107,10 @@ def running(tmp_path_factory: pytest.TempPathFactory, toy_folder: Path) -> Itera
 @pytest.fixture(scope="session")
 def api(running: Running) -> Iterator[Api]:
     """The REST interface of the running service."""
-    with httpx.Client(base_url=running.url, timeout=PATIENCE_S) as http:
+    # The service closes a connection that was idle for 5 s: a client that keeps it as long may
+    # send into the close when the machine stands still for a moment.
+    limits = httpx.Limits(keepalive_expiry=1.0)
+    with httpx.Client(base_url=running.url, timeout=PATIENCE_S, limits=limits) as http:
         yield Api(http)
 
 

@@ -36,15 +36,12 @@ def read_weights(path: Path, recipe: str, folder: Path) -> dict[str, Tensor]:
 
 def average(weights: list[dict[str, Tensor]], shares: list[float]) -> dict[str, Tensor]:
     """Return the weighted mean of tensors by name; what counts steps is the first one's."""
-    return {
-        name: sum(
-            (share * each[name].float() for each, share in zip(weights, shares, strict=True)),
-            torch.zeros(()),
-        ).to(value.dtype)
-        if value.is_floating_point()
-        else value
-        for name, value in weights[0].items()
-    }
+    mean = dict(weights[0])
+    for name, value in mean.items():
+        if value.is_floating_point():
+            every = torch.stack([each[name].float() for each in weights])
+            mean[name] = torch.tensordot(torch.tensor(shares), every, dims=1).to(value.dtype)
+    return mean
 
 
 def main() -> None:

@@ -49,8 +49,7 @@ class MemoryDamage:
         )
         shape = _Shape.of(masks)
         angle, offset, reach = self.angle[hit], self.offset[hit], self.reach[hit]
-        without = cut_off(masks, shape, angle, offset)
-        damaged = torch.where(cut, without, masks)
+        damaged = torch.where(cut, cut_off(masks, shape, angle, offset), masks)
         if shrunk.any():
             damaged = torch.where(shrunk, erode(masks, self.shrunk_px), damaged)
         if spilled.any():

@@ -109,7 +109,6 @@ def yield_clips(name: str) -> Iterator[HardClip]:
 def track(runtime: GraphRuntime, clips: Sequence[HardClip], policy: Policy) -> list[float]:
     """Return J of each clip by a policy."""
     own = runtime.spec
-    gate = None if policy.gate is None else policy.gate and own.calibration is not None
     if policy.retention != FIRST_IN_FIRST_OUT:
         runtime.spec = replace(own, contract=2, retention=policy.retention)
     try:
@@ -119,7 +118,7 @@ def track(runtime: GraphRuntime, clips: Sequence[HardClip], policy: Policy) -> l
                 clip,
                 clip_length=policy.clip_length,
                 memory_size=policy.memory_size,
-                memory_gate=gate,
+                memory_gate=policy.gate,
                 tracker=RivalTracker if policy.rivals else OfflineTracker,
             ).j
             for clip in clips

@@ -29,7 +29,7 @@ from model.commands.bench import (
     time_step,
 )
 from model.commands.machine import describe_machine
-from model.evaluation.results import today
+from model.commands.options import parse_size
 from model.export.graph_export import export
 from model.networks.registry import build_network
 from scripts.runtime_quality import FILES, ServedRuntime
@@ -56,14 +56,14 @@ def alternate(steps: Mapping[str, Callable[[], object]], *, rounds: int) -> dict
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--objects", nargs="+", type=int, default=[1, 3])
-    parser.add_argument("--size", default="480x864", help="HxW")
+    parser.add_argument("--size", type=parse_size, default=(480, 864), metavar="HxW")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     args = parser.parse_args()
     keep_large_blocks()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    height, width = map(int, args.size.split("x"))
+    height, width = args.size
     setting = Setting(height, width, CLIP_LENGTH, MEMORY_SIZE)
     network = build_network(BUILD).eval()
     with TemporaryDirectory() as folder:
@@ -73,7 +73,7 @@ def main() -> None:
             precision="bf16" if computes_bf16() else "fp32", threads=args.threads, files=FILES
         )
         other = graphs.on(runtime, Path(folder))
-        print(f"{BUILD}, {args.size}, {describe_machine('cpu', threads=args.threads)}, {today()}")
+        print(f"{BUILD}, {height}x{width}, {describe_machine('cpu', threads=args.threads)}")
         print(f"| objects | PyTorch, s | {graphs.runtime} | times | {other.runtime} | times | |")
         print("|---:|---:|---:|---:|---:|---:|---|")
         for objects in args.objects:

@@ -9,7 +9,7 @@ import pytest
 
 from scripts.deploy.check import CHART, ROOT
 
-KEY, MODEL = "NVIDIA-L4-11.4-82f33268142d", "2c4bdefe0272"
+KEY, MODEL = "NVIDIA-L4-11.4-82f33268142d", "82f33268142d"
 
 
 @pytest.fixture

@@ -99,6 +99,7 @@ NOT_RUN = (
     "deploy/README.md",
     "deploy/kubernetes/README.md",
     "deploy/kubernetes/prometheus-adapter.yaml",
+    "deploy/kubernetes/chart/templates/batch.yaml",
     "deploy/kubernetes/chart/templates/training.yaml",
     "deploy/kubernetes/chart/values/gpu.yaml",
     "deploy/kubernetes/chart/values/gpu-tensorrt.yaml",

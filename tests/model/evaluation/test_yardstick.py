@@ -7,7 +7,8 @@ import pytest
 
 from model.__main__ import main
 from model.data.yardstick import HardClip
-from model.evaluation.runtime import GraphRuntime
+from model.evaluation.runtime import GraphRuntime, Runtime
+from model.evaluation.tracker import OfflineTracker, Pixels
 from model.evaluation.yardstick import (
     ClipScore,
     paired_interval,
@@ -81,3 +82,25 @@ def test_the_command_scores_and_writes(
 def test_missing_graphs_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["yardstick", "none", "--graphs", str(tmp_path)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_another_use_of_the_memory_is_scored_as_asked_for(toy_folder: Path) -> None:
+    asked: list[tuple[int | None, int | None, bool | None]] = []
+
+    class Noting(OfflineTracker):
+        def __init__(
+            self,
+            runtime: Runtime,
+            image: bytes,
+            labels: Pixels,
+            *,
+            clip_length: int | None = None,
+            memory_size: int | None = None,
+            memory_gate: bool | None = None,
+        ) -> None:
+            asked.append((clip_length, memory_size, memory_gate))
+            super().__init__(runtime, image, labels, memory_size=memory_size)
+
+    runtime = GraphRuntime(toy_folder, "toy", threads=1)
+    score_clip(runtime, walking(), clip_length=1, memory_size=3, memory_gate=True, tracker=Noting)
+    assert asked == [(1, 3, True)]

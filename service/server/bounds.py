@@ -12,6 +12,8 @@ import uvicorn
 from service.errors import TamvtError
 
 HEAD_S: Final = 10.0
+# Between requests: longer than a proxy keeps a connection, so that no request meets our close.
+IDLE_S: Final = 75
 HEAD_BYTES: Final = 16_384
 UNREAD_PONGS: Final = 1_000_000  # bytes, with what else waits before them
 

@@ -20,7 +20,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from service.errors import Misconfigured
-from service.server.bounds import Bounds, ServerConfig
+from service.server.bounds import IDLE_S, Bounds, ServerConfig
 from service.server.http_protocol import BoundedHttp
 from service.server.websocket_protocol import BoundedWebSocket
 
@@ -93,6 +93,7 @@ def make_server_config(
         log_level="warning",
         access_log=False,
         server_header=False,
+        timeout_keep_alive=IDLE_S,
         proxy_headers=False,  # the peer is who connects: what it says of others is for `access`
         ws_max_size=frame_bytes + MESSAGE_OVERHEAD,
         ws_ping_interval=ping_s,

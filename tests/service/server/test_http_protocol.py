@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
+from pathlib import Path
 
 import pytest
 
+from service.server.bounds import IDLE_S
 from tests.service.server.conftest import PATIENCE_S, ServeBounded, Wire
 
 pytestmark = pytest.mark.anyio
@@ -46,6 +49,22 @@ async def test_bytes_that_trickle_in_extend_no_deadline(serve_bounded: ServeBoun
         assert problem_in(await wire.rest()) == (408, "slow-upload")
         assert time.monotonic() - begin < 5
         await dripping
+
+
+async def test_an_idle_connection_is_kept_for_the_next_request(serve_bounded: ServeBounded) -> None:
+    async with serve_bounded() as server, server.wire() as wire:
+        for wait_s in (0, 5.5):  # uvicorn alone closes after 5
+            await asyncio.sleep(wait_s)
+            await wire.send(GET)
+            assert b"200 OK" in await wire.head()
+            await wire.reader.readexactly(4)
+
+
+def test_the_proxy_closes_idle_connections_first() -> None:
+    """Else it sends a request into our close, and its client gets a 502."""
+    proxy = (Path(__file__).parents[3] / "deploy/compose/traefik.yml").read_text()
+    (kept_s,) = re.findall(r"idleConnTimeout: (\d+)s", proxy)
+    assert int(kept_s) < IDLE_S
 
 
 async def test_a_connection_that_says_nothing_is_closed(serve_bounded: ServeBounded) -> None:

@@ -201,6 +201,7 @@ def _choose_limits(settings: Settings) -> tuple[Limits, StreamLimits, UploadLimi
         append_frames=settings.max_append_frames,
         video_frames=settings.max_video_frames,
         objects=settings.max_objects,
+        short_side=settings.max_short_side,
     )
     stream = StreamLimits(
         credits=settings.stream_credits,

@@ -115,6 +115,9 @@ class ModelSpec:
     memory_size: int = 9
     max_memory_size: int = 16
     max_objects: int = 32
+    # Larger short sides, ascending, for sessions with an object less than so many pixels wide.
+    fine_short_sides: tuple[int, ...] = ()
+    fine_below_px: float = 0.0
     license: str = ""
     capabilities: tuple[str, ...] = ()
     retention: Retention = FIRST_IN_FIRST_OUT
@@ -127,8 +130,8 @@ class ModelSpec:
     def to_json(self) -> str:
         """Return compact JSON with sorted keys: equal specs give equal text.
 
-        What only contract 2 has is left out of contract 1, and what was not measured of either:
-        such graphs stay as they were.
+        What only contract 2 has is left out of contract 1, and finer sizes and measurements where
+        there are none: such graphs stay as they were.
         """
         fields = asdict(self)
         if self.contract == 1:
@@ -136,6 +139,8 @@ class ModelSpec:
             del fields["state"], fields["entry_by"], fields["loop_bias"]
         if self.measured is None:
             del fields["measured"]
+        if not self.fine_short_sides:
+            del fields["fine_short_sides"], fields["fine_below_px"]
         return json.dumps(fields, sort_keys=True, separators=(",", ":"))
 
     @classmethod
@@ -286,6 +291,7 @@ def _spec(raw: Mapping[str, Any]) -> ModelSpec:
     known["bank"] = tuple(_bank_tensor(tensor) for tensor in raw["bank"])
     known["buckets"] = _buckets(raw["buckets"])
     known["capabilities"] = tuple(raw.get("capabilities", ()))
+    known["fine_short_sides"] = tuple(raw.get("fine_short_sides", ()))
     kept = raw.get("retention", {})
     known["retention"] = Retention(**{key: kept[key] for key in ("every", "recent") if key in kept})
     known["state"] = tuple(_bank_tensor(tensor) for tensor in raw.get("state", ()))
@@ -332,6 +338,9 @@ def _checked(spec: ModelSpec) -> ModelSpec:
         raise ContractError(f"clip lengths {spec.clip_length}, {spec.max_clip_length}")
     if not 1 <= spec.memory_size <= spec.max_memory_size <= 16:
         raise ContractError(f"memory sizes {spec.memory_size}, {spec.max_memory_size}")
+    sides = (spec.short_side, *spec.fine_short_sides)
+    if list(sides) != sorted(set(sides)) or not spec.fine_below_px >= 0:
+        raise ContractError(f"short sides {sides}, below {spec.fine_below_px} pixels")
     for digest in (spec.weights_sha256, spec.weights_file_sha256):
         if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
             raise ContractError(f"{digest!r} is no SHA-256")

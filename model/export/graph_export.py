@@ -93,6 +93,8 @@ def describe(network: TrackingNetwork, digest: str) -> ModelSpec:
     return ModelSpec(
         name=config.name,
         short_side=config.short_side,
+        fine_short_sides=config.fine_short_sides,
+        fine_below_px=config.fine_below_px,
         bank=network.bank_tensors,
         buckets=Buckets(
             sizes=list_sizes(config.short_side),

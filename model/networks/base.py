@@ -45,15 +45,18 @@ class NetworkError(ModelError, ValueError):
 class NetworkConfig:
     """What every build has: a name, the size it works at, and how its memory is used.
 
-    `normalization` is the mean and deviation of each color. `memory_size` is the number of entries
-    that is served, `trained_memory_size` the largest that training read. `retention` says which
-    frames stay; where few do and an entry is dear, `memorize` makes it (`entry_by`). `loop_bias`
-    acts in use alone, not in training.
+    `normalization` is the mean and deviation of each color. Sessions with an object that is less
+    than `fine_below_px` pixels wide are seen at one of the `fine_short_sides`. `memory_size` is the
+    number of entries that is served, `trained_memory_size` the largest that training read.
+    `retention` says which frames stay; where few do and an entry is dear, `memorize` makes it
+    (`entry_by`). `loop_bias` acts in use alone, not in training.
     """
 
     name: str
     normalization: tuple[tuple[float, float, float], tuple[float, float, float]] = IMAGENET
     short_side: int = 480
+    fine_short_sides: tuple[int, ...] = ()
+    fine_below_px: float = 0.0
     clip_length: int = 2
     max_clip_length: int = 4
     max_objects: int = 32

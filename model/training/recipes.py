@@ -148,6 +148,13 @@ def mobile_loop(data: Path) -> TrainConfig:
     )
 
 
+def mobile_large(data: Path) -> TrainConfig:
+    """Return a last phase of `tamvt-mobile-loop` on larger frames, as thin objects are served."""
+    config = mobile_loop(data)
+    samples = replace(config.samples, seed=3, crop=384, batch=2)
+    return replace(config, samples=samples, steps=430, rate=2e-4, backbone_rate=4e-5, ema=0.998)
+
+
 def mobile_deeplab(data: Path) -> TrainConfig:
     """Return `tamvt-mobile-loop` from MobileNetV2 after DeepLabv3's training, all else fresh."""
     backbone = data / "backbone" / "mobilenet_v2_deeplab_coco_voc.pth"
@@ -354,6 +361,7 @@ RECIPES: Mapping[str, Callable[[Path], TrainConfig]] = MappingProxyType(
     {
         "tamvt-mobile": mobile,
         "tamvt-mobile-loop": mobile_loop,
+        "tamvt-mobile-large": mobile_large,
         "tamvt-mobile-deeplab": mobile_deeplab,
         "tamvt-mobile-equal": partial(family, build="tamvt-mobile", loop=LoopConfig()),
         "stm-mobile": partial(family, build="stm-mobile", loop=LoopConfig(keep_every=(2, 5))),

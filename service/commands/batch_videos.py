@@ -107,6 +107,7 @@ class Batch:
             model=entry.model,
             clip_length=entry.clip_length,
             memory_size=entry.memory_size,
+            short_side=entry.short_side,
             lost=entry.lost,
         )
 

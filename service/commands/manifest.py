@@ -32,6 +32,7 @@ class ManifestEntry(BaseModel):
     model: str | None = None
     clip_length: Annotated[int, Field(ge=1)] | None = None
     memory_size: Annotated[int, Field(ge=1)] | None = None
+    short_side: Annotated[int, Field(ge=1)] | None = None
     reference_frame: Annotated[int, Field(ge=0)] = 0
     both_ways: bool = False
     lost: Literal["keep", "empty"] = "keep"
@@ -39,7 +40,8 @@ class ManifestEntry(BaseModel):
     @property
     def digest(self) -> str:
         """Tell this entry from one of other words."""
-        return sha256(self.model_dump_json().encode()).hexdigest()
+        later = {"short_side"} if self.short_side is None else set()  # older receipts stay valid
+        return sha256(self.model_dump_json(exclude=later).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

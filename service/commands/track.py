@@ -224,7 +224,10 @@ def _job(source: Source, args: TrackArguments) -> Job:
         labels=read.labels,
         mask_says=(f"the mask shows {shown or 'no object'}", *read.notes, *warnings),
         options=SessionOptions(
-            model=args.model, clip_length=args.clip_length, memory_size=args.memory_size
+            model=args.model,
+            clip_length=args.clip_length,
+            memory_size=args.memory_size,
+            short_side=args.short_side,
         ),
         results=TrackResults(args.out, lost=args.lost),
         limits=limits,

@@ -63,6 +63,10 @@ class OptionsIn(Strict):
     memory_gate: Annotated[
         bool | None, Field(description="do not remember objects in frames where they are lost")
     ] = None
+    short_side: Annotated[
+        int | None,
+        Field(description="at which the model sees frames; chosen by the width of the objects"),
+    ] = None
     labels: dict[Annotated[str, Field(pattern="^[1-9][0-9]{0,2}$")], Label] = {}
 
 

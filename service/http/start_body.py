@@ -83,6 +83,7 @@ async def read_start(
             clip_length=read.clip_length,
             memory_size=read.memory_size,
             memory_gate=read.memory_gate,
+            short_side=read.short_side,
             labels={int(object_id): label for object_id, label in read.labels.items()},
         )
     given = await read_given(form, workers)

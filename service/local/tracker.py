@@ -27,7 +27,7 @@ from service.engines.runtimes import RuntimeName, RuntimeOptions, choose_runtime
 from service.sessions.annotations import read_annotation
 from service.sessions.clips import clip_pixels, conclude, plan
 from service.sessions.frames import Frame, make_frame_of_image, make_frame_of_picture, read_picture
-from service.sessions.options import ChosenOptions, choose_session_size, make_session
+from service.sessions.options import ChosenOptions, make_session, size_chooser
 from tamvt_client.images import ImageInput, MaskInput, encode_image, encode_mask
 
 LIMITS = ImageLimits()
@@ -62,6 +62,7 @@ class Tracker:
         clip_length: int | None = None,
         memory_size: int | None = None,
         memory_gate: bool | None = None,
+        short_side: int | None = None,
         threads: int = 0,
         runtime: RuntimeName = "onnxruntime",
     ) -> None:
@@ -80,15 +81,18 @@ class Tracker:
         encoded = encode_image(image)
         rgb = read_picture(encoded, LIMITS, name="the frame")
         frame_size = (rgb.shape[0], rgb.shape[1])
+        options = ChosenOptions(
+            clip_length=clip_length,
+            memory_size=memory_size,
+            memory_gate=memory_gate,
+            short_side=short_side,
+        )
         given = read_annotation(
             encode_mask(mask),
             frame_size=frame_size,
-            model_size=choose_session_size(spec, frame_size),
+            model_size=size_chooser(spec, frame_size, options),
             limits=LIMITS,
             max_objects=spec.max_objects,
-        )
-        options = ChosenOptions(
-            clip_length=clip_length, memory_size=memory_size, memory_gate=memory_gate
         )
         self._session = make_session(spec, frame_size, given, options, tenant="")
         size, memory = self._session.model_size, self._session.memory

@@ -6,7 +6,7 @@ in memory at a time. Pure and blocking: run it in the thread pool.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ from model.core.encoding import (
 from model.core.image_headers import ImageLimits, PixelError, TooLarge, read_header
 from model.core.mask_images import read_mask_image
 from model.core.masks import MaskError, bounding_box, count_pixels, soft_masks
+from model.core.session_size import measure_width
 from service.errors import (
     BadMask,
     BadOption,
@@ -40,6 +41,7 @@ MASK_BYTES = 20
 
 Size = tuple[int, int]
 Masks = NDArray[np.bool_]
+ChooseSize = Callable[[float, int], Size]  # by the thinnest width, in pixels, of so many objects
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +89,13 @@ def read_annotation(
     given: Annotation,
     *,
     frame_size: Size,
-    model_size: Size,
+    model_size: Size | ChooseSize,
     limits: ImageLimits,
     max_objects: int,
 ) -> GivenObjects:
     """Read the objects in a mask image or a list of shapes.
+
+    Where `model_size` is still to be chosen, the size of `soft` tells what it is.
 
     Raises:
         BadMask, WrongMaskSize, NoObjects: the mask cannot be used.
@@ -119,7 +123,7 @@ def read_annotation(
         raise NoObjects("no pixel of the mask belongs to an object")
     shown = (f"object {each} ({count} pixels)" for each, count in read.pixels.items())
     notes = (f"the mask shows {', '.join(shown)}", *read.notes)
-    masks, soft = _encode(((each, labels == each) for each in object_ids), model_size)
+    masks, soft = _encode(((each, labels == each) for each in object_ids), frame_size, model_size)
     return GivenObjects(tuple(object_ids), masks, soft, notes=notes)
 
 
@@ -148,7 +152,11 @@ def check_count(objects: Collection[object], *, max_objects: int) -> None:
 
 
 def _from_shapes(
-    given: Sequence[ObjectShape], frame_size: Size, model_size: Size, *, max_objects: int
+    given: Sequence[ObjectShape],
+    frame_size: Size,
+    model_size: Size | ChooseSize,
+    *,
+    max_objects: int,
 ) -> GivenObjects:
     if not given:
         raise NoObjects("the list of objects is empty")
@@ -163,7 +171,7 @@ def _from_shapes(
     if len(set(object_ids)) < len(object_ids):
         raise BadOption(f"an object id is given twice: {list(object_ids)}")
     drawn = ((shape.object_id, _mask(shape, frame_size)) for shape in shapes)
-    masks, soft = _encode(drawn, model_size)
+    masks, soft = _encode(drawn, frame_size, model_size)
     return GivenObjects(
         object_ids=object_ids,
         masks=masks,
@@ -178,15 +186,18 @@ def _from_shapes(
 
 
 def _encode(
-    given: Iterable[tuple[int, Masks]], model_size: Size
+    given: Iterable[tuple[int, Masks]], frame_size: Size, model_size: Size | ChooseSize
 ) -> tuple[tuple[ObjectMask, ...], NDArray[np.uint8]]:
     """Return each object's mask (H, W) as it is stored, and soft ones as the model takes them."""
     stored: list[ObjectMask] = []
-    soft: list[NDArray[np.uint8]] = []
+    widths: list[float] = []
     for object_id, mask in given:
         stored.append(encode_object_mask(object_id, mask, confidence=1.0, state="human"))
-        soft.append(soft_masks(mask[None], model_size)[0])
-    return tuple(stored), np.stack(soft)
+        if callable(model_size):
+            widths.append(measure_width(mask))
+    size = model_size(min(widths), len(stored)) if callable(model_size) else model_size
+    again = (decode_rle({"size": frame_size, "counts": each.counts}) for each in stored)
+    return tuple(stored), np.stack([soft_masks(mask[None], size)[0] for mask in again])
 
 
 def _mask(shape: ObjectShape, frame_size: Size) -> Masks:

@@ -44,6 +44,7 @@ class Limits:
     append_frames: int
     video_frames: int
     objects: int
+    short_side: int | None = None  # of what a model sees, at most; None: as large as it says
 
     @property
     def video_pictures(self) -> int:

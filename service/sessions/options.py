@@ -7,9 +7,14 @@ from dataclasses import dataclass, field
 
 from model.core.contract import ModelSpec
 from model.core.memory import Memory
-from model.core.pixels import model_size
-from service.errors import BadOption
-from service.sessions.annotations import GivenObjects
+from model.core.session_size import (
+    choose_short_side,
+    count_most_objects,
+    list_short_sides,
+    size_of_side,
+)
+from service.errors import BadOption, TooManyObjects
+from service.sessions.annotations import ChooseSize, GivenObjects, Size
 from service.store.records import Session, Snapshot, SnapshotContents
 from service.store.session_store import new_session_id
 
@@ -22,6 +27,7 @@ class ChosenOptions:
     clip_length: int | None = None
     memory_size: int | None = None
     memory_gate: bool | None = None
+    short_side: int | None = None  # None: by the width of the objects
     labels: Mapping[int, str] = field(default_factory=dict)
 
     def labels_of(self, objects: GivenObjects) -> dict[int, str]:
@@ -35,25 +41,44 @@ class ChosenOptions:
         return {**self.labels, **objects.labels}
 
 
-def choose_session_size(spec: ModelSpec, frame_size: tuple[int, int]) -> tuple[int, int]:
-    """Return the size at which the model sees frames of this size."""
-    return model_size(
-        *frame_size,
-        short_side=spec.short_side,
-        max_ratio=spec.max_ratio,
-        multiple=spec.multiple,
-    )
+def size_chooser(
+    spec: ModelSpec, frame_size: Size, options: ChosenOptions, *, most: int | None = None
+) -> ChooseSize:
+    """Return what chooses the size at which the model sees frames of this size.
+
+    By the width of the thinnest object, unless the options say it. Raise BadOption for a short side
+    that the model does not have, or that is above `most`; what is returned raises TooManyObjects
+    where the side that was asked for has no room for them.
+    """
+    sides, chosen = list_short_sides(spec, most=most), options.short_side
+    if chosen is not None and chosen not in sides:
+        raise BadOption(f"options.short_side is {chosen}; it may be {', '.join(map(str, sides))}")
+
+    def choose(least_width: float, objects: int) -> Size:
+        if chosen is None:
+            side = choose_short_side(spec, frame_size, least_width, objects=objects, most=most)
+            return size_of_side(spec, frame_size, side)
+        if objects > (room := count_most_objects(spec, chosen)):
+            raise TooManyObjects(
+                f"{objects} objects; at most {room} are allowed with a short side of {chosen}"
+            )
+        return size_of_side(spec, frame_size, chosen)
+
+    return choose
 
 
 def make_session(
     spec: ModelSpec,
-    frame_size: tuple[int, int],
+    frame_size: Size,
     objects: GivenObjects,
     options: ChosenOptions,
     *,
     tenant: str,
 ) -> Session:
-    """Return a session that knows only its reference; raise BadOption for an impossible value."""
+    """Return a session that knows only its reference; raise BadOption for an impossible value.
+
+    The model sees frames at the size of the objects' soft masks.
+    """
     memory_size = _chosen(
         "memory_size", options.memory_size, spec.memory_size, most=spec.max_memory_size
     )
@@ -64,7 +89,7 @@ def make_session(
         model=spec.name,
         weights_sha256=spec.weights_sha256,
         frame_size=frame_size,
-        model_size=choose_session_size(spec, frame_size),
+        model_size=(objects.soft.shape[1], objects.soft.shape[2]),
         object_ids=objects.object_ids,
         labels=options.labels_of(objects),
         clip_length=_chosen(

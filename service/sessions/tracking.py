@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from model.core.contract import ModelSpec
+from model.core.session_size import count_most_objects
 from service.access.admission import Reservation
 from service.errors import Overloaded
 from service.sessions import appends, corrections, snapshots, starts
@@ -154,7 +155,10 @@ class TrackingService:
         Raise Conflict if `frame` is given and is not the newest frame's number.
         """
         async with self._locked(session_id, tenant) as session:
-            most = min(self._limits.objects, self._backend.engine(session.model).spec.max_objects)
+            spec = self._backend.engine(session.model).spec
+            # A session that is seen larger has room for fewer.
+            room = count_most_objects(spec, min(session.model_size))
+            most = min(self._limits.objects, spec.max_objects, room)
             return await corrections.correct(
                 session,
                 given,

@@ -125,6 +125,13 @@ class Settings(BaseSettings):
         description="Frames that one append takes of a video file.",
     )
     max_objects: int = Field(default=32, ge=1, le=254, description="Objects of one session.")
+    max_short_side: int = Field(
+        default=512,
+        ge=32,
+        le=4096,
+        description="Short side at which a model may see frames, for objects that are thin at its "
+        "own: twice as much costs four times.",
+    )
 
     # Streams
     stream_credits: int = Field(

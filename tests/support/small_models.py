@@ -131,6 +131,8 @@ def build_tamvt() -> TamVT:
     config = replace(
         TAMVT_MOBILE,
         short_side=SHORT_SIDE,
+        fine_short_sides=(),
+        fine_below_px=0.0,
         memory_size=4,
         hidden=16,
         widths=(8, 16, 16, 16),

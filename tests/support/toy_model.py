@@ -72,6 +72,7 @@ def write_toy_model(
     name: str = "toy",
     weights: Mapping[str, NDArray[Any]] = WEIGHTS,
     calibration: Calibration | None = None,
+    fine_short_sides: tuple[int, ...] = (),
 ) -> None:
     """Write `<name>_memorize.onnx`, `<name>_segment.onnx` and `<name>.weights`.
 
@@ -86,6 +87,8 @@ def write_toy_model(
         weights_sha256=weights_digest(weights),
         weights_file_sha256=hashlib.sha256(data).hexdigest(),
         calibration=calibration,
+        fine_short_sides=fine_short_sides,
+        fine_below_px=12.0,
     )
     _save(_memorize(), memorize_inputs(spec), memorize_outputs(spec), folder, spec, "memorize")
     _save(_segment(), segment_inputs(spec), segment_outputs(spec), folder, spec, "segment")

@@ -89,6 +89,7 @@ class SessionOut(Message):
     weights_sha256: str
     runtime: str = ""
     frame_size: tuple[int, int]
+    model_size: tuple[int, int] | None = None
     objects: tuple[SessionObject, ...]
     clip_length: int
     memory_size: int
@@ -198,6 +199,7 @@ class ModelOut(Message):
 
     name: str
     short_side: int
+    fine_short_sides: tuple[int, ...] = ()
     clip_length: int
     max_clip_length: int
     memory_size: int
@@ -389,4 +391,5 @@ class SessionOptions(Message):
     clip_length: int | None = None
     memory_size: int | None = None
     memory_gate: bool | None = None
+    short_side: int | None = None
     labels: dict[int, str] | None = None

@@ -19,6 +19,8 @@ TAMVT_MOBILE = TamvtConfig(
     normalization=CENTERED,
     trained_memory_size=4,
     short_side=256,
+    fine_short_sides=(384, 512),
+    fine_below_px=12.0,
     memory_size=5,  # larger ones follow worse what was trained on few entries (docs/ablations.md)
     weights_license="research use, see the model card",
 )

@@ -62,6 +62,10 @@ class TrackArguments:
     )
     clip_length: Annotated[int | None, Parameter(help="frames processed at once")] = None
     memory_size: Annotated[int | None, Parameter(help="frames remembered")] = None
+    short_side: Annotated[
+        int | None,
+        Parameter(help="of frames as the model sees them (chosen by the width of the objects)"),
+    ] = None
     lost: Annotated[
         LostMasks, Parameter(help="masks of objects that are lost: written all the same, or empty")
     ] = "keep"

@@ -43,6 +43,8 @@ SMALL = replace(
     feedforward=32,
     norm_groups=4,
     short_side=64,
+    fine_short_sides=(),
+    fine_below_px=0.0,
 )
 SIZE = (64, 96)
 

@@ -62,6 +62,7 @@ def test_its_state_and_masks_are_read(
     _, api = redis_and_api
     assert api.state(stored["session_id"]) == {
         **stored["state"],
+        "model_size": [64, 96],
         "runtime": "",
         "state_rebuilt_at": None,
     }

@@ -44,6 +44,7 @@ def test_a_session_starts_with_one_frame_and_a_mask(api: Api) -> None:
         "weights_sha256": SPEC.weights_sha256,
         "runtime": "",
         "frame_size": [scene.HEIGHT, scene.WIDTH],
+        "model_size": [64, 96],
         "objects": [{"id": 1, "label": None}],
         "clip_length": 2,
         "memory_size": 9,

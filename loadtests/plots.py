@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import cycle, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -81,13 +81,14 @@ class QualityPoint:
 def plot_quality(path: Path, points: Sequence[QualityPoint], *, about: str) -> None:
     """Draw quality against milliseconds a frame; what others published is hollow."""
     figure, axes = plt.subplots(figsize=(7, 4.5))
-    for point in points:
+    for point, marker in zip(points, cycle("osD^v"), strict=False):
         color = "#c98f2b" if point.published else "#2f7d73"
         inside = "none" if point.published else color
-        axes.scatter([point.ms], [point.quality], edgecolors=color, facecolors=inside, s=60)
-        axes.annotate(
-            point.name, (point.ms, point.quality), xytext=(6, 4), textcoords="offset points"
+        where = ([point.ms], [point.quality])
+        axes.scatter(
+            *where, edgecolors=color, facecolors=inside, s=60, marker=marker, label=point.name
         )
+    axes.legend(loc="center left", fontsize=8)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.margins(x=0.4, y=0.2)

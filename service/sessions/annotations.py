@@ -123,7 +123,7 @@ def read_annotation(
         raise NoObjects("no pixel of the mask belongs to an object")
     shown = (f"object {each} ({count} pixels)" for each, count in read.pixels.items())
     notes = (f"the mask shows {', '.join(shown)}", *read.notes)
-    masks, soft = _encode(((each, labels == each) for each in object_ids), frame_size, model_size)
+    masks, soft = _encode(lambda: ((each, labels == each) for each in object_ids), model_size)
     return GivenObjects(tuple(object_ids), masks, soft, notes=notes)
 
 
@@ -170,8 +170,9 @@ def _from_shapes(
     object_ids = tuple(shape.object_id for shape in shapes)
     if len(set(object_ids)) < len(object_ids):
         raise BadOption(f"an object id is given twice: {list(object_ids)}")
-    drawn = ((shape.object_id, _mask(shape, frame_size)) for shape in shapes)
-    masks, soft = _encode(drawn, frame_size, model_size)
+    masks, soft = _encode(
+        lambda: ((shape.object_id, _mask(shape, frame_size)) for shape in shapes), model_size
+    )
     return GivenObjects(
         object_ids=object_ids,
         masks=masks,
@@ -186,18 +187,21 @@ def _from_shapes(
 
 
 def _encode(
-    given: Iterable[tuple[int, Masks]], frame_size: Size, model_size: Size | ChooseSize
+    draw: Callable[[], Iterable[tuple[int, Masks]]], model_size: Size | ChooseSize
 ) -> tuple[tuple[ObjectMask, ...], NDArray[np.uint8]]:
-    """Return each object's mask (H, W) as it is stored, and soft ones as the model takes them."""
+    """Return each object's mask (H, W) as it is stored, and soft ones as the model takes them.
+
+    Masks are drawn once more where their width has to be known before their size.
+    """
+    if callable(model_size):
+        widths = [measure_width(mask) for _, mask in draw()]
+        model_size = model_size(min(widths), len(widths))
     stored: list[ObjectMask] = []
-    widths: list[float] = []
-    for object_id, mask in given:
+    soft: list[NDArray[np.uint8]] = []
+    for object_id, mask in draw():
         stored.append(encode_object_mask(object_id, mask, confidence=1.0, state="human"))
-        if callable(model_size):
-            widths.append(measure_width(mask))
-    size = model_size(min(widths), len(stored)) if callable(model_size) else model_size
-    again = (decode_rle({"size": frame_size, "counts": each.counts}) for each in stored)
-    return tuple(stored), np.stack([soft_masks(mask[None], size)[0] for mask in again])
+        soft.append(soft_masks(mask[None], model_size)[0])
+    return tuple(stored), np.stack(soft)
 
 
 def _mask(shape: ObjectShape, frame_size: Size) -> Masks:

@@ -44,6 +44,13 @@ def test_neither_its_place_nor_the_border_of_the_frame_changes_a_width() -> None
     )
 
 
+@pytest.mark.parametrize(("width", "measured"), [(300, 300), (60, 60), (1, 4)])
+def test_a_large_mask_is_measured_by_some_of_its_pixels(width: int, measured: int) -> None:
+    mask = np.zeros((4096, 4096), bool)
+    mask[11 : 11 + width, 1:4096] = True
+    assert measure_width(mask) == pytest.approx(measured, rel=0.15)
+
+
 def test_the_thinnest_object_counts_and_one_without_a_pixel_does_not() -> None:
     masks = [strip(30), strip(6), np.zeros(FRAME, bool)]
     assert measure_least_width(masks) == measure_width(strip(6))

@@ -187,6 +187,21 @@ def test_one_mask_of_the_frames_size_is_in_memory_at_a_time() -> None:
     assert peak < 8 * size[0] * size[1]
 
 
+def test_a_size_is_chosen_for_a_mask_of_a_million_dots_too() -> None:
+    """Its run lengths are more than are read of a client."""
+    dots = np.zeros((2000, 2000), np.uint8)
+    dots[::2, ::2] = 1
+    given = read_annotation(
+        write_label_map(dots),
+        frame_size=dots.shape,
+        model_size=lambda width, objects: (20 * objects, 30) if width < 5 else (40, 60),
+        limits=ImageLimits(),
+        max_objects=16,
+    )
+    assert given.soft.shape == (1, 20, 30)
+    assert given.masks[0].area == 1_000_000
+
+
 def test_the_points_of_all_objects_are_counted_together() -> None:
     shapes = [ObjectShape(object_id, polygons=[[1.0, 1.0] * 11_000]) for object_id in (1, 2)]
     with pytest.raises(BadMask, match="22000 points"):

@@ -16,7 +16,9 @@ from model.core.contract import ModelSpec
 from model.core.pixels import model_size
 
 Size = tuple[int, int]
-MOST_MEASURED_PX = 1024  # of a side; of what is larger every second, third, ... pixel is looked at
+MEASURED_PX = (
+    512  # of the shorter side: of larger masks every second, third, ... pixel is looked at
+)
 
 
 def measure_width(mask: NDArray[np.bool_]) -> float:
@@ -29,7 +31,7 @@ def measure_width(mask: NDArray[np.bool_]) -> float:
     if not len(rows):
         return 0.0
     inside = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    step, share = -(-max(inside.shape) // MOST_MEASURED_PX), inside.mean()
+    step, share = max(1, min(inside.shape) // MEASURED_PX), inside.mean()
     if abs(inside[::step, ::step].mean() - share) > 0.1 * share:
         step = 1  # lines or dots so fine that some pixels do not tell
     inside = inside[::step, ::step]

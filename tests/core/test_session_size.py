@@ -44,7 +44,7 @@ def test_neither_its_place_nor_the_border_of_the_frame_changes_a_width() -> None
     )
 
 
-@pytest.mark.parametrize(("width", "measured"), [(300, 300), (60, 60), (1, 4)])
+@pytest.mark.parametrize(("width", "measured"), [(1100, 1000), (300, 300), (60, 60), (1, 4)])
 def test_a_large_mask_is_measured_by_some_of_its_pixels(width: int, measured: int) -> None:
     mask = np.zeros((4096, 4096), bool)
     mask[11 : 11 + width, 1:4096] = True

@@ -194,7 +194,7 @@ def test_a_size_is_chosen_for_a_mask_of_a_million_dots_too() -> None:
     given = read_annotation(
         write_label_map(dots),
         frame_size=dots.shape,
-        model_size=lambda width, objects: (20 * objects, 30) if width < 5 else (40, 60),
+        model_size=lambda width, objects: (20 * objects, 30) if width < 20 else (40, 60),
         limits=ImageLimits(),
         max_objects=16,
     )

@@ -16,9 +16,8 @@ from model.core.contract import ModelSpec
 from model.core.pixels import model_size
 
 Size = tuple[int, int]
-MEASURED_PX = (
-    512  # of the shorter side: of larger masks every second, third, ... pixel is looked at
-)
+# Of a mask whose shorter side has twice as many pixels, every second one is measured, and so on.
+MEASURED_PX = 512
 
 
 def measure_width(mask: NDArray[np.bool_]) -> float:
@@ -57,7 +56,8 @@ def count_most_objects(spec: ModelSpec, short_side: int) -> int:
     So many pixels in all as the model's most objects have at its own size: memory and time of a
     clip grow with both.
     """
-    return max(1, int(spec.max_objects * (spec.short_side / short_side) ** 2))
+    own, seen = (size_at(spec, (1, 1), side)[0] for side in (spec.short_side, short_side))
+    return max(1, int(spec.max_objects * (own / seen) ** 2))
 
 
 def choose_short_side(
@@ -83,7 +83,7 @@ def choose_short_side(
     return next(wide, fitting[-1])
 
 
-def size_of_side(spec: ModelSpec, frame_size: Size, short_side: int) -> Size:
+def size_at(spec: ModelSpec, frame_size: Size, short_side: int) -> Size:
     """Return the (height, width) at which the model sees frames of this size."""
     return model_size(
         *frame_size, short_side=short_side, max_ratio=spec.max_ratio, multiple=spec.multiple

@@ -16,7 +16,7 @@ from model.core.contract import ModelSpec, entry_output, next_output
 from model.core.masks import label_map, soft_masks, split_objects
 from model.core.memory import Entry, Memory
 from model.core.pixels import ImageLimits, keep_frame, model_frame, read_image
-from model.core.session_size import choose_short_side, measure_least_width, size_of_side
+from model.core.session_size import choose_short_side, measure_least_width, size_at
 from model.evaluation.runtime import Runtime, Tensors
 
 Pixels = NDArray[np.uint8]
@@ -46,7 +46,6 @@ class OfflineTracker:
         clip_length: int | None = None,
         memory_size: int | None = None,
         memory_gate: bool | None = None,
-        short_side: int | None = None,
     ) -> None:
         spec = runtime.spec
         self._runtime = runtime
@@ -54,10 +53,9 @@ class OfflineTracker:
         self._gate = spec.memory_gate if memory_gate is None else memory_gate
         self._frame_size = (labels.shape[0], labels.shape[1])
         self.object_ids, masks = split_objects(labels)
-        if short_side is None:
-            width = measure_least_width(masks)
-            short_side = choose_short_side(spec, self._frame_size, width, objects=len(masks))
-        self.size = size_of_side(spec, self._frame_size, short_side)
+        width = measure_least_width(masks)
+        short_side = choose_short_side(spec, self._frame_size, width, objects=len(masks))
+        self.size = size_at(spec, self._frame_size, short_side)
         self.memory = Memory.start(0, self.object_ids, capacity=memory_size or spec.memory_size)
         soft = soft_masks(masks, self.size)
         frame = read_model_frame(image, self.size)

@@ -56,7 +56,8 @@ class AveragedRuntime:
 
     def __init__(self, inner: GraphRuntime) -> None:
         self._inner = inner
-        self.spec = replace(inner.spec, short_side=max(SHORT_SIDES), entry_by="memorize")
+        side = max(SHORT_SIDES)
+        self.spec = replace(inner.spec, short_side=side, fine_short_sides=(), entry_by="memorize")
 
     def memorize(self, inputs: Tensors) -> Tensors:
         """Return one entry of all views, (1, ..., sum of T, C)."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from service.engines.runtimes import RuntimeName, RuntimeOptions, choose_runtime
 from service.sessions.annotations import read_annotation
 from service.sessions.clips import clip_pixels, conclude, plan
 from service.sessions.frames import Frame, make_frame_of_image, make_frame_of_picture, read_picture
-from service.sessions.options import ChosenOptions, make_session, size_chooser
+from service.sessions.options import ChosenOptions, choose_session_size, make_session
 from tamvt_client.images import ImageInput, MaskInput, encode_image, encode_mask
 
 LIMITS = ImageLimits()
@@ -90,7 +90,7 @@ class Tracker:
         given = read_annotation(
             encode_mask(mask),
             frame_size=frame_size,
-            model_size=size_chooser(spec, frame_size, options),
+            model_size=partial(choose_session_size, spec, frame_size, options),
             limits=LIMITS,
             max_objects=spec.max_objects,
         )

@@ -11,10 +11,10 @@ from model.core.session_size import (
     choose_short_side,
     count_most_objects,
     list_short_sides,
-    size_of_side,
+    size_at,
 )
 from service.errors import BadOption, TooManyObjects
-from service.sessions.annotations import ChooseSize, GivenObjects, Size
+from service.sessions.annotations import GivenObjects, Size
 from service.store.records import Session, Snapshot, SnapshotContents
 from service.store.session_store import new_session_id
 
@@ -41,30 +41,31 @@ class ChosenOptions:
         return {**self.labels, **objects.labels}
 
 
-def size_chooser(
-    spec: ModelSpec, frame_size: Size, options: ChosenOptions, *, most: int | None = None
-) -> ChooseSize:
-    """Return what chooses the size at which the model sees frames of this size.
+def choose_session_size(
+    spec: ModelSpec,
+    frame_size: Size,
+    options: ChosenOptions,
+    least_width: float,
+    objects: int,
+    *,
+    most: int | None = None,
+) -> Size:
+    """Return the size at which the model sees frames of a session with so many objects.
 
-    By the width of the thinnest object, unless the options say it. Raise BadOption for a short side
-    that the model does not have, or that is above `most`; what is returned raises TooManyObjects
-    where the side that was asked for has no room for them.
+    By the width of the thinnest, in pixels of the frame, unless the options say it. Raise BadOption
+    for a short side that the model does not have, or that is above `most`, and TooManyObjects where
+    it has no room for them.
     """
-    sides, chosen = list_short_sides(spec, most=most), options.short_side
-    if chosen is not None and chosen not in sides:
+    chosen, sides = options.short_side, list_short_sides(spec, most=most)
+    if chosen is None:
+        chosen = choose_short_side(spec, frame_size, least_width, objects=objects, most=most)
+    elif chosen not in sides:
         raise BadOption(f"options.short_side is {chosen}; it may be {', '.join(map(str, sides))}")
-
-    def choose(least_width: float, objects: int) -> Size:
-        if chosen is None:
-            side = choose_short_side(spec, frame_size, least_width, objects=objects, most=most)
-            return size_of_side(spec, frame_size, side)
-        if objects > (room := count_most_objects(spec, chosen)):
-            raise TooManyObjects(
-                f"{objects} objects; at most {room} are allowed with a short side of {chosen}"
-            )
-        return size_of_side(spec, frame_size, chosen)
-
-    return choose
+    elif objects > (room := count_most_objects(spec, chosen)):
+        raise TooManyObjects(
+            f"{objects} objects; at most {room} are allowed with a short side of {chosen}"
+        )
+    return size_at(spec, frame_size, chosen)
 
 
 def make_session(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 from service.access.admission import Reservation
@@ -9,7 +10,7 @@ from service.sessions.annotations import FRAME_BYTES, MASK_BYTES, Annotation, re
 from service.sessions.backend import SessionBackend
 from service.sessions.clips import encode_reference
 from service.sessions.frames import Limits, count_picture, make_frame_of_picture, read_picture
-from service.sessions.options import ChosenOptions, make_session, size_chooser
+from service.sessions.options import ChosenOptions, choose_session_size, make_session
 from service.store.records import Session, entry_field
 
 
@@ -45,7 +46,9 @@ async def start(
             read_annotation,
             given,
             frame_size=frame_size,
-            model_size=size_chooser(spec, frame_size, options, most=limits.short_side),
+            model_size=partial(
+                choose_session_size, spec, frame_size, options, most=limits.short_side
+            ),
             limits=limits.image,
             max_objects=min(limits.objects, spec.max_objects),
         )

@@ -130,7 +130,7 @@ class Settings(BaseSettings):
         ge=32,
         le=4096,
         description="Short side at which a model may see frames, for objects that are thin at its "
-        "own: twice as much costs four times.",
+        "own: twice as much costs six times.",
     )
 
     # Streams

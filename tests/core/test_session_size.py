@@ -13,7 +13,7 @@ from model.core.session_size import (
     list_short_sides,
     measure_least_width,
     measure_width,
-    size_of_side,
+    size_at,
 )
 from tests.core.test_contract import SPEC
 
@@ -75,6 +75,11 @@ def test_many_objects_are_seen_no_larger_than_there_is_room_for() -> None:
     assert sides == [512, 384, 384, 256, 256]
 
 
+def test_a_model_s_own_size_has_room_for_all_however_it_is_rounded() -> None:
+    odd = replace(FINE, short_side=250)
+    assert [count_most_objects(odd, side) for side in (250, 256)] == [32, 32]
+
+
 def test_an_operator_s_bound_leaves_out_what_is_above_it() -> None:
     assert list_short_sides(FINE, most=400) == (256, 384)
     assert choose_short_side(FINE, FRAME, 1.0, objects=1, most=400) == 384
@@ -83,5 +88,5 @@ def test_an_operator_s_bound_leaves_out_what_is_above_it() -> None:
 
 
 def test_a_side_makes_a_size_of_the_frame_s_aspect() -> None:
-    assert size_of_side(FINE, FRAME, 512) == (512, 896)
-    assert size_of_side(FINE, FRAME[::-1], 384) == (672, 384)
+    assert size_at(FINE, FRAME, 512) == (512, 896)
+    assert size_at(FINE, FRAME[::-1], 384) == (672, 384)

@@ -1,14 +1,15 @@
 """Scores on the yardstick: what a clip scores, and when one model is better than another."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from model.__main__ import main
 from model.data.yardstick import HardClip
-from model.evaluation.runtime import GraphRuntime, Runtime
-from model.evaluation.tracker import OfflineTracker, Pixels
+from model.evaluation.runtime import GraphRuntime
+from model.evaluation.tracker import OfflineTracker
 from model.evaluation.yardstick import (
     ClipScore,
     paired_interval,
@@ -85,22 +86,13 @@ def test_missing_graphs_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_another_use_of_the_memory_is_scored_as_asked_for(toy_folder: Path) -> None:
-    asked: list[tuple[int | None, int | None, bool | None]] = []
+    asked: list[dict[str, Any]] = []
 
     class Noting(OfflineTracker):
-        def __init__(
-            self,
-            runtime: Runtime,
-            image: bytes,
-            labels: Pixels,
-            *,
-            clip_length: int | None = None,
-            memory_size: int | None = None,
-            memory_gate: bool | None = None,
-        ) -> None:
-            asked.append((clip_length, memory_size, memory_gate))
-            super().__init__(runtime, image, labels, memory_size=memory_size)
+        def __init__(self, *given: Any, **options: Any) -> None:
+            asked.append(options)
+            super().__init__(*given, memory_size=options["memory_size"])
 
     runtime = GraphRuntime(toy_folder, "toy", threads=1)
     score_clip(runtime, walking(), clip_length=1, memory_size=3, memory_gate=True, tracker=Noting)
-    assert asked == [(1, 3, True)]
+    assert asked == [{"clip_length": 1, "memory_size": 3, "memory_gate": True}]

@@ -83,6 +83,19 @@ def test_a_card_of_contract_1_says_what_it_said_before() -> None:
     assert fields.keys().isdisjoint({"state", "entry_by"})
 
 
+def test_finer_sizes_come_back_and_a_card_without_them_says_nothing_of_them() -> None:
+    fine = replace(SPEC, fine_short_sides=(384, 512), fine_below_px=12.0)
+    assert ModelSpec.from_json(fine.to_json()) == fine
+    assert "fine" not in SPEC.to_json()
+
+
+@pytest.mark.parametrize("sides", [(512, 384), (384, 384), (256,), (128,)])
+def test_finer_sizes_are_larger_and_in_order(sides: tuple[int, ...]) -> None:
+    text = replace(SPEC, fine_short_sides=sides, fine_below_px=12.0).to_json()
+    with pytest.raises(ContractError, match="short sides"):
+        ModelSpec.from_json(text)
+
+
 def test_a_card_of_an_earlier_exporter_is_not_calibrated() -> None:
     fields = json.loads(SPEC.to_json())
     del fields["calibration"]

@@ -51,6 +51,12 @@ def test_a_large_mask_is_measured_by_some_of_its_pixels(width: int, measured: in
     assert measure_width(mask) == pytest.approx(measured, rel=0.15)
 
 
+def test_lines_that_some_pixels_would_miss_are_measured_by_all() -> None:
+    lines = np.zeros((4096, 4096), bool)
+    lines[3::7] = True  # of its rows every seventh would be measured: those that hold the lines
+    assert measure_width(lines) == pytest.approx(4)
+
+
 def test_the_thinnest_object_counts_and_one_without_a_pixel_does_not() -> None:
     masks = [strip(30), strip(6), np.zeros(FRAME, bool)]
     assert measure_least_width(masks) == measure_width(strip(6))

@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 from model.core.encoding import decode_rle
-from model.core.palette import write_label_map
+from model.core.image_headers import ImageLimits
+from model.core.palette import read_label_map, write_label_map
+from model.evaluation.runtime import GraphRuntime
+from model.evaluation.tracker import OfflineTracker
 from tamvt_client import Client, ObjectPrompt, SessionOptions
 from tests.support import scene
 from tests.support.running import PATIENCE_S, Api, Running, problem, running_service
@@ -79,6 +82,21 @@ def test_shapes_choose_like_pictures(fine: Running) -> None:
     with Client(fine.url) as client:
         drawn = client.start(thin_picture(0), objects=[ObjectPrompt(object_id=1, box=bar)])
         assert drawn.model_size == (128, 160)
+
+
+def test_the_thinnest_of_several_objects_chooses(api: Api) -> None:
+    labels = scene.labels(0, objects=2)
+    labels[8 + THIN : 8 + scene.SIDE][labels[8 + THIN : 8 + scene.SIDE] == 1] = 0
+    parts = ("frame", scene.png(0, objects=2)), ("mask", write_label_map(labels))
+    assert api.post_start(*parts).json()["model_size"] == [128, 160]
+
+
+def test_the_offline_loop_chooses_as_the_service_does(api: Api, folder: Path) -> None:
+    runtime = GraphRuntime(folder, "toy", threads=1)
+    for mask in (scene.mask(), write_label_map(thin_labels(0)), bars(8), bars(9)):
+        loop = OfflineTracker(runtime, scene.png(0), read_label_map(mask, ImageLimits()))
+        served = api.post_start(("frame", scene.png(0)), ("mask", mask)).json()["model_size"]
+        assert list(loop.size) == served
 
 
 def test_a_client_may_choose_among_what_there_is(fine: Running, api: Api) -> None:
